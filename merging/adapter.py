@@ -1,0 +1,53 @@
+"""The canonical form of a LoRA: what every file becomes when read and every method takes and gives.
+
+Names are diffusers' own, with the part in front: ``unet.down_blocks.0…attn2.to_k`` and
+``text_encoder.text_model.encoder.layers.0.self_attn.q_proj`` (with ``text_model.`` whatever the
+transformers release calls its modules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LoraLayer:
+    """Low-rank change of one layer: Δ = (alpha / rank) · up @ down.
+
+    Convolutions are held flat: their ``in`` counts channels × kernel height × kernel width.
+    """
+
+    up: Tensor  # (out, rank)
+    down: Tensor  # (rank, in)
+    alpha: float  # as stored in the file; the rank is read off the factors, never off a config
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension of the factors."""
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank: the one place where it is computed."""
+        return self.alpha / self.rank
+
+    def delta(self) -> Tensor:
+        """Δ as a dense (out, in) matrix, in the dtype of the factors."""
+        return self.scale * (self.up @ self.down)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One LoRA: its layers by canonical name, and what its file says of itself."""
+
+    name: str  # what the user calls it: the file name without its ending
+    layers: Mapping[str, LoraLayer]
+    base: str = ""  # name of the LayerTable it fits: "mini", "sd15"
+    family: str = ""  # file family it was read from, in words
+    trigger: str = ""  # phrase that calls the concept, "" where the file names none
+    metadata: Mapping[str, str] = field(default_factory=dict)  # the file's header, verbatim
+    sha256: str = ""  # of the whole file it was read from
+    warnings: tuple[str, ...] = ()  # what the reader noticed, in sentences

@@ -1,0 +1,51 @@
+"""Changes of one layer in factored form, every scale folded in, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from merging.adapter import LoraLayer
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Δ = up @ down, with nothing left to multiply."""
+
+    up: Tensor  # (out, rank)
+    down: Tensor  # (rank, in)
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension of the factors (the matrix itself may have less)."""
+        return self.down.shape[0]
+
+    def dense(self) -> Tensor:
+        """Δ as an (out, in) matrix."""
+        return self.up @ self.down
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
+        """The same change elsewhere, or in another precision."""
+        return Delta(self.up.to(device, dtype), self.down.to(device, dtype))
+
+
+def scaled(layer: LoraLayer, strength: float) -> Delta:
+    """strength · (alpha / rank) · up @ down, in float64 on the CPU."""
+    up = layer.up.detach().to("cpu", torch.float64)
+    down = layer.down.detach().to("cpu", torch.float64)
+    return Delta(strength * layer.scale * up, down)
+
+
+def stacked(deltas: Sequence[Delta], weights: Sequence[float] | None = None) -> Delta:
+    """Σ w_i Δ_i without loss, by concatenation: rank Σ r_i. All weights are 1 unless given."""
+    weights = [1.0] * len(deltas) if weights is None else weights
+    ups = [weight * delta.up for weight, delta in zip(weights, deltas, strict=True)]
+    return Delta(torch.cat(ups, dim=1), torch.cat([delta.down for delta in deltas]))
+
+
+def as_lora(delta: Delta) -> LoraLayer:
+    """The canonical layer with alpha = rank, so that its scale is 1."""
+    return LoraLayer(delta.up, delta.down, alpha=float(delta.rank))

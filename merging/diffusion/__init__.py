@@ -1,0 +1,1 @@
+"""Where the model lives: loading it, running it, drawing with it. The only importer of diffusers."""

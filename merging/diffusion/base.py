@@ -1,0 +1,131 @@
+"""The base model: a Stable Diffusion 1.x pipeline, embedded, from a folder or from the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from torch import nn
+
+from merging.deltas import Delta
+from merging.diffusion.modules import Layer, change
+from merging.errors import MergeError
+from merging.formats.layers import LayerTable
+
+MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+
+
+@dataclass
+class Base:
+    """A loaded pipeline, its layers by canonical name, and where it runs."""
+
+    name: str
+    pipeline: StableDiffusionPipeline
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Canonical name → module, for every Linear and Conv2d of text encoder and UNet."""
+        parts = {"text_encoder": self.pipeline.text_encoder, "unet": self.pipeline.unet}
+        return {
+            canonical(part, name): module
+            for part, model in parts.items()
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv2d)
+        }
+
+    @cached_property
+    def table(self) -> LayerTable:
+        """Names and weight shapes, for the readers."""
+        shapes = {name: tuple(layer.weight.shape) for name, layer in self.layers.items()}
+        return LayerTable(self.name, shapes)
+
+    @contextmanager
+    def changed(self, deltas: Mapping[str, Delta]) -> Iterator[None]:
+        """The model with these changes added; untouched afterwards, even on error."""
+        handles = []
+        try:
+            for name, delta in deltas.items():
+                delta = delta.to(self.device, self.dtype)
+                handles.append(self.layers[name].register_forward_hook(_adding(delta)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def canonical(part: str, name: str) -> str:
+    """Diffusers' key for a module; transformers 5 dropped CLIP's ``text_model.`` level."""
+    if part == "text_encoder" and not name.startswith("text_model."):
+        name = f"text_model.{name}"
+    return f"{part}.{name}"
+
+
+def load_base(name: str = "mini", device: str = "auto") -> Base:
+    """Load "mini", "sd15", a folder in diffusers layout, or a Hub id.
+
+    float32 on a CPU, float16 elsewhere. Raises MergeError when it cannot be had, saying why.
+    """
+    where = pick_device(device)
+    dtype = torch.float32 if where.type == "cpu" else torch.float16
+    pipeline = _load(name, dtype).to(where)
+    pipeline.set_progress_bar_config(disable=True)
+    # PNDM's config lacks clip_sample, whose default in DDIM would clip the latents.
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    _check_family(name, pipeline)
+    return Base(name, pipeline, where, dtype)
+
+
+def pick_device(device: str) -> torch.device:
+    """The named device, or for "auto" the best one that is there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu" and torch.backends.mps.is_available():
+            device = "mps"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MergeError("No CUDA device is visible; use --device cpu, or auto.")
+    return torch.device(device)
+
+
+def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
+    """The pipeline from disk or the Hub; one sentence if it is not to be had."""
+    source, revision = (str(MINI), None) if name == "mini" else (name, None)
+    if name == "sd15":
+        source, revision = SD15, SD15_REVISION
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            source, revision=revision, dtype=dtype, use_safetensors=True
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise MergeError(
+            f"{source} could not be downloaded ({type(error).__name__}): check the network, or "
+            "choose the embedded base (mini) or a local folder."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise MergeError(
+            f"{source} is no Stable Diffusion model that can be loaded here: "
+            f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
+        ) from error
+
+
+def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
+    """Only epsilon-predicting models with one text encoder are Stable Diffusion 1.x."""
+    if pipeline.scheduler.config.prediction_type != "epsilon":
+        raise MergeError(f"{name} predicts {pipeline.scheduler.config.prediction_type}, not noise; "
+                         "it is no Stable Diffusion 1.x model.")
+
+
+def _adding(delta: Delta):
+    def hook(layer: Layer, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output + change(layer, inputs[0], delta)
+
+    return hook

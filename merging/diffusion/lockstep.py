@@ -1,0 +1,197 @@
+"""Every teacher and the merged model side by side, one doubled batch through the whole network.
+
+The first half of the batch is run by the teachers (sample by sample, each LoRA at its weight),
+the second half holds the same samples in the merged model. When the pass reaches a target layer,
+X (teachers) and X̃ (merged) are both at hand: their products are summed, the layer is solved, and
+the pass goes on with the merged weight. Shallow layers are final when deeper ones are solved, so
+one pass is the fixed point that the paper's rounds approach (arXiv:2411.15231).
+
+Samples that do not fit into one batch run as several, each in a greenlet that pauses at every
+target layer until all of them have added their rows; only live activations wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from greenlet import greenlet
+from torch import Tensor
+
+from merging.deltas import Delta
+from merging.diffusion.base import Base
+from merging.diffusion.modules import Layer, change, flat_weight, input_rows
+from merging.diffusion.sampling import Sample, text_ids
+from merging.gram import RowStatistics
+from merging.progress import Progress, Stop, check
+from merging.sweep import SolveLayer, Sweep
+
+
+@dataclass
+class _Crew:
+    """The samples of one batch, and the inputs whose rows it has already counted."""
+
+    samples: Sequence[Sample]
+    weights: Tensor  # (samples, LoRAs): each LoRA's weight in the sample's teacher
+    counted: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Lockstep:
+    """One pass of all samples through the model.
+
+    ``merged`` is what the second half of the batch runs with; None leaves that half out, and
+    X̃ = X. ``results`` gets each layer's solution: the same mapping as ``merged`` makes the pass
+    a lockstep, another one makes it a round of the paper's iteration.
+    """
+
+    base: Base
+    sweep: Sweep
+    solve: SolveLayer
+    merged: Mapping[str, Delta] | None
+    results: dict[str, Delta]
+    progress: Progress
+    stop: Stop
+
+    def __post_init__(self) -> None:
+        """Where the pass keeps its books."""
+        self._crews: dict[greenlet, _Crew] = {}
+        self._sums: dict[str, tuple[RowStatistics, ...]] = {}
+        self._moved: dict[tuple[str, int], Delta] = {}
+        self._waiting = [shared_input(layer) for layer in self.sweep.targets]
+        self._solved = 0
+
+    def run(self, batches: Sequence[Sequence[Sample]]) -> None:
+        """Take all batches from target layer to target layer, and solve in between."""
+        touched = {*self.sweep.fixed, *self.sweep.targets}
+        crews = [greenlet(self._forward) for _ in batches]
+        # no_grad is entered once, outside: entered inside interleaved passes it would
+        # restore another pass's state.
+        with torch.no_grad(), _hooked(self.base, touched, self._reached):
+            places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
+            while not all(crew.dead for crew in crews):
+                self._settle(places)
+                places = [crew.switch() for crew in crews]
+        missing = [layer for layer in self.sweep.targets if layer not in self.results]
+        if missing:
+            raise RuntimeError(f"the pass never reached {missing[0]} ({len(missing)} layers)")
+
+    def _forward(self, batch: Sequence[Sample]) -> None:
+        """One batch through the network; its hooks pause in ``_reached``."""
+        weights = [self.sweep.row_sets[sample.row_set].weights for sample in batch]
+        self._crews[greenlet.getcurrent()] = _Crew(batch, torch.tensor(weights))
+        streams = 1 if self.merged is None else 2
+        run_model(self.base, batch, streams, self.sweep.targets)
+
+    def _reached(self, name: str, layer: Layer, x: Tensor, output: Tensor) -> Tensor:
+        """A batch has come to a layer: count its rows, wait for the solution, go on with it."""
+        here = greenlet.getcurrent()
+        crew = self._crews[here]
+        if name in self.sweep.targets:
+            self._count(name, layer, x, crew)
+            here.parent.switch(name)
+        return self._changed(name, layer, x, output, crew)
+
+    def _settle(self, places: Sequence[str]) -> None:
+        """All batches wait at the same layer: solve it."""
+        check(self.stop)
+        (layer,) = set(places)
+        total = len(self.sweep.targets)
+        self.progress(self._solved / total, f"layer {self._solved + 1} of {total}")
+        key = shared_input(layer)
+        solution = self.solve(layer, flat_weight(self.base.layers[layer]), self._sums[key])
+        self.results[layer] = solution
+        self._solved += 1
+        self._waiting.remove(key)
+        if key not in self._waiting:
+            del self._sums[key]
+
+    def _count(self, name: str, layer: Layer, x: Tensor, crew: _Crew) -> None:
+        """Add this batch's rows, once for all layers that share the input."""
+        key = shared_input(name)
+        if key in crew.counted:
+            return
+        crew.counted.add(key)
+        rows = input_rows(layer, x).to("cpu" if x.device.type == "mps" else x.device)
+        teacher, merged = rows[: len(crew.samples)], rows[-len(crew.samples) :]
+        sums = self._sums.setdefault(
+            key, tuple(RowStatistics(each.name, each.omega) for each in self.sweep.row_sets)
+        )
+        sets = torch.tensor([sample.row_set for sample in crew.samples])
+        for index in sets.unique().tolist():
+            own = (sets == index).to(rows.device)
+            weights = crew.weights.to(rows.device)[own, None].expand(-1, rows.shape[1], -1)
+            sums[index].add(
+                teacher[own].flatten(0, 1), merged[own].flatten(0, 1), weights.flatten(0, 1)
+            )
+
+    def _changed(self, name: str, layer: Layer, x: Tensor, output: Tensor, crew: _Crew) -> Tensor:
+        """The layer's output with each stream's own change added."""
+        output, count = output.clone(), len(crew.samples)
+        for i, deltas in enumerate(self.sweep.deltas):
+            if name in deltas:
+                own = crew.weights[:, i].nonzero().flatten().to(x.device)
+                weight = crew.weights[:, i].to(x)[own].reshape(-1, *[1] * (x.ndim - 1))
+                delta = self._on_device(name, i, deltas[name])
+                output[own] += weight * change(layer, x[own], delta)
+        if self.merged is not None:
+            delta = self._on_device(name, -1, self.merged[name])
+            output[count:] += change(layer, x[count:], delta)
+        return output
+
+    def _on_device(self, name: str, source: int, delta: Delta) -> Delta:
+        """The change where the model runs, moved once for all batches."""
+        key = (name, source)
+        if key not in self._moved:
+            self._moved[key] = delta.to(self.base.device, self.base.dtype)
+        return self._moved[key]
+
+
+def shared_input(layer: str) -> str:
+    """A name for the layer's input: q, k, v of one attention share it, so do all text K and V."""
+    block, _, leaf = layer.rpartition(".")
+    if leaf in ("to_k", "to_v") and block.endswith("attn2"):
+        return "text states"
+    if leaf in ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj"):
+        return block
+    return layer
+
+
+def needs_latents(targets: Sequence[str]) -> bool:
+    """False when every target sees text only: then no picture need be sampled."""
+    return not all(
+        layer.startswith("text_encoder.") or shared_input(layer) == "text states"
+        for layer in targets
+    )
+
+
+def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequence[str]) -> None:
+    """Text encoder, then UNet (or only its text K and V), each sample ``streams`` times."""
+    ids = text_ids(base, [sample.prompt for sample in batch])
+    states = base.pipeline.text_encoder(ids.repeat(streams, 1))[0]
+    if not needs_latents(targets):
+        for layer in (name for name in targets if shared_input(name) == "text states"):
+            base.layers[layer](states)
+        return
+    latents = torch.stack([sample.latent for sample in batch if sample.latent is not None])
+    times = torch.tensor([sample.timestep for sample in batch], device=base.device)
+    base.pipeline.unet(
+        latents.repeat(streams, 1, 1, 1), times.repeat(streams), encoder_hidden_states=states
+    )
+
+
+@contextmanager
+def _hooked(
+    base: Base, names: set[str], reached: Callable[[str, Layer, Tensor, Tensor], Tensor]
+) -> Iterator[None]:
+    """Let ``reached`` replace each named layer's output; no hook is left behind, even on error."""
+
+    def hook(name: str) -> Callable:
+        return lambda layer, inputs, output: reached(name, layer, inputs[0], output)
+
+    with ExitStack() as undo:
+        for name in names:
+            undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+        yield

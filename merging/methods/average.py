@@ -1,0 +1,21 @@
+"""The weighted average (model soups on deltas, arXiv:2203.05482), exact by concatenation."""
+
+from __future__ import annotations
+
+from merging.deltas import Delta, stacked
+from merging.errors import MergeError
+from merging.solve import LayerProblem
+
+
+def average(problem: LayerProblem) -> Delta:
+    """Δ* = Σ_i w_i D_i / Σ_i |w_i| over the LoRAs that have the layer, D_i at strength 1.
+
+    Strengths are relative: doubling them all changes nothing.
+    """
+    pairs = zip(problem.deltas, problem.strengths, strict=True)
+    total = sum(abs(strength) for delta, strength in pairs if delta is not None)
+    if total == 0:
+        raise MergeError(
+            f"{problem.name}: all strengths are 0, so there is nothing to average; raise one."
+        )
+    return stacked(problem.present, [1 / total] * len(problem.present))

@@ -1,0 +1,32 @@
+"""What a merge did, layer by layer, in numbers that a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One merged layer."""
+
+    layer: str
+    sources: tuple[str, ...]  # the LoRAs that have it
+    rank: int
+    kept_energy: float  # share of the change's energy that the wanted rank keeps
+    method: str  # what merged it: the method asked for, or the fallback by name
+    objective: dict[str, float] = field(default_factory=dict)  # relative to doing nothing = 1
+    drift: dict[str, float] = field(default_factory=dict)  # ‖X̃ − X‖ / ‖X‖ by row set
+
+
+@dataclass
+class Report:
+    """The whole merge."""
+
+    method: str
+    layers: list[LayerReport] = field(default_factory=list)
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)  # sentences: what fell back, and why
+
+    def as_dict(self) -> dict:
+        """Plain data for JSON."""
+        return asdict(self)

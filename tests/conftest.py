@@ -1,0 +1,70 @@
+"""What many tests share: the embedded base, and adapters with random but real layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+import torch
+
+from merging.adapter import Adapter, LoraLayer
+from merging.diffusion.base import Base, load_base
+
+ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
+
+
+@pytest.fixture(scope="session")
+def base() -> Base:
+    """The embedded base, on the CPU."""
+    return load_base("mini", "cpu")
+
+
+@pytest.fixture(scope="session")
+def random_adapter(base: Base) -> Callable[..., Adapter]:
+    """Make an adapter whose every change is ``size`` times as large as the weight it changes."""
+
+    def make(
+        seed: int,
+        rank: int = 4,
+        alpha: float = 2.0,
+        marks: Sequence[str] = ATTENTION,
+        size: float = 0.3,
+    ) -> Adapter:
+        generator = torch.Generator().manual_seed(seed)
+        layers = {
+            name: random_layer(layer.weight.flatten(1), rank, alpha, size, generator)
+            for name, layer in base.layers.items()
+            if any(mark in name for mark in marks)
+        }
+        return Adapter(f"random-{seed}", layers, base="mini", trigger=f"rn{seed} cat")
+
+    return make
+
+
+def random_layer(
+    weight: torch.Tensor, rank: int, alpha: float, size: float, generator: torch.Generator
+) -> LoraLayer:
+    """Factors with ‖Δ‖ = size · ‖weight‖."""
+    rank = min(rank, *weight.shape)
+    up = torch.randn(weight.shape[0], rank, generator=generator)
+    down = torch.randn(rank, weight.shape[1], generator=generator)
+    scale = size * weight.detach().norm() / ((alpha / rank) * (up @ down)).norm()
+    return LoraLayer(up * scale, down, alpha)
+
+
+def distance(one: Adapter, other: Adapter) -> float:
+    """Largest ‖Δ − Δ'‖ / ‖Δ'‖ over all layers of either; a layer that one lacks counts as 0."""
+    worst = 0.0
+    for name in {*one.layers, *other.layers}:
+        ours, theirs = (
+            adapter.layers[name].delta().double() if name in adapter.layers else None
+            for adapter in (one, other)
+        )
+        if ours is None or theirs is None:
+            return float("inf")
+        worst = max(worst, ((ours - theirs).norm() / theirs.norm()).item())
+    return worst

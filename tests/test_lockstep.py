@@ -1,0 +1,176 @@
+"""One pass against the paper's iteration, on the embedded base with random adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from merging.adapter import Adapter
+from merging.diffusion import sampling
+from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
+from merging.errors import Cancelled, MergeError
+from merging.merge import MergeRequest, MergeResult, Source, merge
+from tests.conftest import distance
+
+
+@pytest.fixture(scope="module")
+def pair(random_adapter: Callable[..., Adapter]) -> tuple[Adapter, Adapter]:
+    """Different ranks, alpha ≠ rank."""
+    return random_adapter(1, rank=4, alpha=2.0), random_adapter(2, rank=8, alpha=8.0)
+
+
+def merged(base: Base, *adapters: Adapter, **options: object) -> MergeResult:
+    options = {"samples": 6, **options}
+    request = MergeRequest(tuple(Source(adapter) for adapter in adapters), **options)
+    return merge(request, activations(base))
+
+
+@pytest.fixture(scope="module")
+def lockstep(base: Base, pair: tuple[Adapter, Adapter]) -> MergeResult:
+    return merged(base, *pair)
+
+
+def test_one_pass_is_what_the_iteration_converges_to(
+    base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
+) -> None:
+    converged = merged(base, *pair, rounds=14)
+    assert distance(converged.adapter, lockstep.adapter) < 1e-4
+
+
+def test_the_first_round_is_not_the_fixed_point(
+    base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
+) -> None:
+    assert distance(merged(base, *pair, rounds=1).adapter, lockstep.adapter) > 0.1
+
+
+def test_the_inputs_have_drifted_and_the_report_says_so(lockstep: MergeResult) -> None:
+    first, *_, last = lockstep.report.layers
+    assert max(first.drift.values()) == 0.0
+    assert min(last.drift.values()) > 0.05
+
+
+@pytest.mark.parametrize("method", ["iteris", "regmean"])
+def test_one_lora_gives_itself_back(
+    base: Base, pair: tuple[Adapter, Adapter], method: str
+) -> None:
+    assert distance(merged(base, pair[0], method=method).adapter, pair[0]) < 1e-4
+
+
+def test_order_does_not_matter(base: Base, pair: tuple[Adapter, Adapter]) -> None:
+    """With the prompts given, so that the samples do not depend on the place in the list."""
+    prompts = tuple(f"a photo of a thing number {i}" for i in range(6))
+    sources = [Source(adapter, prompts=prompts) for adapter in pair]
+    text_only = {"targets": "cross-attention"}
+    one = merge(MergeRequest(tuple(sources), **text_only), activations(base))
+    two = merge(MergeRequest(tuple(sources[::-1]), **text_only), activations(base))
+    text = [name for name in one.adapter.layers if name.startswith("text_encoder.")]
+    for name in text:
+        torch.testing.assert_close(
+            one.adapter.layers[name].delta(), two.adapter.layers[name].delta()
+        )
+    assert len(text) == 16
+
+
+def test_micro_batches_change_nothing(
+    base: Base,
+    pair: tuple[Adapter, Adapter],
+    lockstep: MergeResult,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five samples a pass: paused and resumed at every layer, to the same answer."""
+    monkeypatch.setattr(sampling, "POSITIONS_PER_BATCH", 5 * 2 * 16 * 16)
+    assert distance(merged(base, *pair).adapter, lockstep.adapter) < 1e-4
+
+
+def test_same_request_same_bytes(
+    base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
+) -> None:
+    again = merged(base, *pair)
+    for name, layer in lockstep.adapter.layers.items():
+        assert torch.equal(layer.up, again.adapter.layers[name].up)
+        assert torch.equal(layer.down, again.adapter.layers[name].down)
+    other = merged(base, *pair, seed=1)
+    assert distance(other.adapter, lockstep.adapter) > 1e-3
+
+
+def test_three_loras_and_layers_that_only_one_has(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    three = [
+        random_adapter(1, marks=(".attn2.",)),
+        random_adapter(2, marks=(".self_attn.", ".attn2.")),
+        random_adapter(3, rank=2, marks=(".attn1.",)),
+    ]
+    result = merged(base, *three)
+    assert set(result.adapter.layers) == {name for one in three for name in one.layers}
+    rows = {row.layer: row for row in result.report.layers}
+    alone = next(name for name in rows if ".attn1." in name)
+    assert rows[alone].sources == ("random-3",) and rows[alone].rank == 2
+    shared = next(name for name in rows if ".attn2." in name)
+    assert rows[shared].sources == ("random-1", "random-2") and rows[shared].rank == 8
+
+
+def test_text_only_loras_need_no_pictures(
+    base: Base, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K, V and the text encoder are solved from prompts; the UNet is never run."""
+    text = (".self_attn.", ".attn2.to_k", ".attn2.to_v")
+    pair = [random_adapter(seed, marks=text) for seed in (1, 2)]
+    monkeypatch.setattr(base.pipeline.unet, "forward", None)
+    result = merged(base, *pair)
+    assert len(result.adapter.layers) == len(pair[0].layers)
+
+
+def test_layers_outside_the_targets_fall_back_and_are_named(
+    base: Base, pair: tuple[Adapter, Adapter]
+) -> None:
+    result = merged(base, *pair, targets="cross-attention", fallback="sum")
+    rows = {row.layer: row for row in result.report.layers}
+    outside = next(name for name in rows if ".attn1." in name)
+    assert rows[outside].method == "Weighted sum"
+    total = sum(adapter.layers[outside].delta() for adapter in pair)
+    torch.testing.assert_close(result.adapter.layers[outside].delta().float(), total)
+    assert any("outside the targets" in note for note in result.report.notes)
+
+
+def test_convolutions_and_feed_forward_with_all_targets(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    marks = ("conv1", "conv_in", "proj_in", "ff.net.0", "time_emb_proj", "mlp.fc1")
+    one = random_adapter(1, marks=marks)
+    assert distance(merged(base, one, targets="all").adapter, one) < 1e-4
+    pair = merged(base, one, random_adapter(2, marks=marks), targets="all")
+    assert {row.method for row in pair.report.layers} == {"IterIS"}
+
+
+def test_model_is_untouched_afterwards(base: Base, lockstep: MergeResult) -> None:
+    del lockstep
+    assert not any(layer._forward_hooks for layer in base.layers.values())
+
+
+def test_stop_ends_the_pass_and_leaves_no_hook(
+    base: Base, pair: tuple[Adapter, Adapter]
+) -> None:
+    texts: list[str] = []
+    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=4)
+    with pytest.raises(Cancelled):
+        merge(
+            request,
+            activations(base),
+            progress=lambda _share, text: texts.append(text),
+            stop=lambda: any(text.startswith("layer 9 ") for text in texts),
+        )
+    assert not any(layer._forward_hooks for layer in base.layers.values())
+
+
+def test_an_adapter_for_another_base_is_refused(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    good = random_adapter(1)
+    name, layer = next(iter(good.layers.items()))
+    alien = Adapter("alien", {name + "_x": layer}, base="mini", trigger="x")
+    with pytest.raises(MergeError, match="no such layer"):
+        merged(base, good, alien)

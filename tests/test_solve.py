@@ -1,0 +1,146 @@
+"""The closed form against a dense least-squares oracle, and the meaning of its options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from merging.deltas import Delta
+from merging.errors import MergeError
+from merging.gram import RowStatistics
+from merging.solve import (
+    LayerProblem,
+    cholesky,
+    nothing,
+    objective,
+    set_weights,
+    solve_rows,
+)
+from tests.test_methods import IN, OUT, ROWS, change, problem, random
+
+
+def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...] = (1.0, 0.5)):
+    """Two LoRAs whose inputs moved in the merged model; and the rows themselves."""
+    pairs = []
+    statistics = []
+    for i in range(2):
+        x = random(rows, IN, seed=40 + i)
+        x_merged = x + 0.3 * random(rows, IN, seed=50 + i)
+        weights = torch.zeros(rows, 2)
+        weights[:, i] = 1
+        collected = RowStatistics(f"set {i}")
+        collected.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
+        collected.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
+        pairs.append((x, x_merged))
+        statistics.append(collected)
+    given = LayerProblem(
+        name="unet.layer",
+        deltas=tuple(change(i, strengths[i]) for i in range(2)),
+        strengths=strengths,
+        weight=random(OUT, IN, seed=1),
+        rows=tuple(statistics),
+        alpha=alpha,
+    )
+    return given, pairs
+
+
+def oracle(given: LayerProblem, pairs: list, weights: list[float]) -> torch.Tensor:
+    """argmin_Δ Σ_i λ_i ‖X_i Δ_iᵀ − X̃_i Δᵀ‖², by stacking rows."""
+    inputs = torch.cat([w**0.5 * merged for w, (_, merged) in zip(weights, pairs, strict=True)])
+    targets = torch.cat(
+        [
+            w**0.5 * x @ delta.dense().T
+            for w, (x, _), delta in zip(weights, pairs, given.deltas, strict=True)
+        ]
+    )
+    return torch.linalg.lstsq(inputs, targets).solution.T
+
+
+@pytest.mark.parametrize("weighting", ["merged", "uniform"])
+def test_closed_form_equals_dense_least_squares(weighting: str) -> None:
+    given, pairs = drifted()
+    weights = set_weights(given, weighting)
+    assert_close(solve_rows(given, weighting).dense(), oracle(given, pairs, weights))
+
+
+def test_ridge_formula_as_the_paper_writes_it() -> None:
+    given, pairs = drifted(alpha=1e-2)
+    weights = set_weights(given, "merged")
+    eye = torch.eye(IN, dtype=torch.float64)
+    left = right = 0.0
+    for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
+        cross, gram = x.T @ moved, moved.T @ moved
+        left = left + w * delta.dense() @ (cross + 1e-2 * cross.norm() * eye)
+        right = right + w * (gram + 1e-2 * gram.norm() * eye)
+    assert_close(solve_rows(given, "merged").dense(), left @ torch.linalg.inv(right))
+
+
+def test_energy_weight_is_the_papers() -> None:
+    given, pairs = drifted()
+    wanted = []
+    for (x, _), delta in zip(pairs, given.deltas, strict=True):
+        weight = given.weight + delta.dense()
+        wanted.append((weight.norm() ** 2 / (x @ weight.T).norm() ** 2).item())
+    assert set_weights(given, "merged") == pytest.approx(wanted, rel=1e-9)
+
+
+def test_objective_is_the_sum_of_squares_and_the_solution_its_minimum() -> None:
+    given, pairs = drifted()
+    weights = set_weights(given, "merged")
+    best = solve_rows(given, "merged")
+    for candidate in (best, nothing(given), change(1)):
+        by_hand = sum(
+            w * (x @ delta.dense().T - moved @ candidate.dense().T).norm() ** 2
+            for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
+        )
+        assert objective(given, candidate, weights) == pytest.approx(by_hand.item(), rel=1e-9)
+    bent = Delta(best.up, best.down * 1.01)
+    assert objective(given, best, weights) < objective(given, bent, weights)
+
+
+@pytest.mark.parametrize(("fallback", "factor"), [("mean", 0.5), ("sum", 1.0), ("zero", 0.0)])
+def test_fallback_decides_where_the_rows_are_silent(fallback: str, factor: float) -> None:
+    """One nearly empty row set: all that is left is the ridge."""
+    silent = []
+    for i in range(2):
+        weights = torch.zeros(1, 2)
+        weights[:, i] = 1
+        statistics = RowStatistics(f"set {i}")
+        statistics.add(*[torch.eye(1, IN, dtype=torch.float64)] * 2, weights)
+        silent.append(statistics)
+    given = replace(problem([1.0, 1.0]), rows=tuple(silent), alpha=1e-3, fallback=fallback)
+    blind = torch.zeros(IN, IN, dtype=torch.float64)
+    blind[1:, 1:] = torch.eye(IN - 1, dtype=torch.float64)  # directions that no row has
+    total = (change(0).dense() + change(1).dense()) @ blind
+    assert_close(solve_rows(given, "uniform").dense() @ blind, factor * total)
+
+
+def test_preserve_rows_pull_to_no_change_on_their_inputs() -> None:
+    given, _ = drifted(alpha=1e-9)
+    kept = random(ROWS, IN, seed=60)
+    rows = RowStatistics("preserved", omega=1e6)
+    rows.add(kept, kept, torch.zeros(ROWS, 2))
+    answer = solve_rows(replace(given, rows=(*given.rows, rows)), "uniform")
+    assert (kept @ answer.dense().T).norm() < 1e-3 * (kept @ change(0).dense().T).norm()
+
+
+def test_row_weights_may_differ_within_a_set() -> None:
+    """Half the rows of one set follow LoRA 0, half LoRA 1: the same as two sets of weight 1."""
+    given, pairs = drifted()
+    weights = torch.zeros(2 * ROWS, 2)
+    weights[:ROWS, 0] = weights[ROWS:, 1] = 1
+    mixed = RowStatistics("mixed")
+    mixed.add(*(torch.cat(rows) for rows in zip(*pairs, strict=True)), weights)
+    answer = solve_rows(replace(given, rows=(mixed,)), "uniform")
+    assert_close(answer.dense(), solve_rows(given, "uniform").dense())
+    assert objective(replace(given, rows=(mixed,)), answer, [1.0]) == pytest.approx(
+        objective(given, answer, [1.0, 1.0])
+    )
+
+
+def test_degenerate_rows_are_a_sentence() -> None:
+    with pytest.raises(MergeError, match="unet.layer.*not positive definite"):
+        cholesky(torch.zeros(3, 3, dtype=torch.float64), "unet.layer")
