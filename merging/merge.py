@@ -12,13 +12,12 @@ from merging.adapter import Adapter
 from merging.deltas import Delta, as_lora, scaled, stacked
 from merging.errors import MergeError
 from merging.gram import RowStatistics
-from merging.low_rank import Rank, compressed
+from merging.low_rank import compressed
 from merging.methods import METHODS, Method
 from merging.progress import Progress, Stop, check, never, part, silent
-from merging.prompts import concept_prompts, plain_prompts
 from merging.report import LayerReport, Report
+from merging.request import MergeRequest, Source, Targets, row_sets
 from merging.solve import (
-    Fallback,
     LayerProblem,
     cholesky,
     damped_gram,
@@ -26,50 +25,12 @@ from merging.solve import (
     objective,
     set_weights,
 )
-from merging.sweep import Activations, RowSet, Sweep
+from merging.sweep import Activations, Sweep
 
-Targets = Literal["cross-attention", "attention", "all"]
+__all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
 
-MAX_SOURCES = 16
-MAX_STRENGTH = 10.0
 # The widest input whose Gram matrix is kept: 6144² float64 is 0.3 GB, and a few are held at once.
 MAX_GRAM_WIDTH = 6144
-
-
-@dataclass(frozen=True)
-class Source:
-    """One LoRA of a merge, as the user set it."""
-
-    adapter: Adapter
-    strength: float = 1.0  # as in <lora:name:strength>; negative and above 1 are allowed
-    trigger: str = ""  # "" takes the adapter's own
-    prompts: tuple[str, ...] = ()  # calibration prompts; () makes them from the trigger
-
-    @property
-    def phrase(self) -> str:
-        """The words that call this concept, "" if nobody knows them."""
-        return self.trigger.strip() or self.adapter.trigger.strip()
-
-
-@dataclass(frozen=True)
-class MergeRequest:
-    """Everything that decides the bytes of a merge. Its own validation is the only one."""
-
-    sources: tuple[Source, ...]
-    method: str = "iteris"
-    rank: Rank = "exact"
-    targets: Targets = "attention"
-    samples: int = 50  # calibration prompts per LoRA
-    fallback: Fallback = "mean"  # where the calibration is silent
-    alpha: float = 1e-3  # ridge, relative to the Gram matrices
-    preserve: float = 0.0  # weight of prompts without any trigger, whose target is no change
-    rounds: int | None = None  # None: the fixed point in one pass; k: the paper's k rounds
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """MergeError for what the user can mend."""
-        _check_sources(self.sources)
-        _check_choices(self)
 
 
 @dataclass(frozen=True)
@@ -138,23 +99,6 @@ def target_layers(layers: list[str], targets: Targets) -> list[str]:
         for layer in layers
         if layer.startswith("text_encoder.") or any(mark in layer for mark in wanted[targets])
     ]
-
-
-def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
-    """One set per LoRA, on its own prompts under itself (the paper's), and the rows to preserve."""
-    count = len(request.sources)
-    sets = [
-        RowSet(
-            source.adapter.name,
-            source.prompts or concept_prompts(source.phrase, request.samples, request.seed + i),
-            weights=tuple(float(i == j) for j in range(count)),
-        )
-        for i, source in enumerate(request.sources)
-    ]
-    if request.preserve > 0:
-        prompts = plain_prompts(request.samples, request.seed + count)
-        sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserve))
-    return tuple(sets)
 
 
 def _aligned(request: MergeRequest) -> tuple[dict[str, Delta], ...]:
@@ -274,44 +218,3 @@ def _named(request: MergeRequest, layers: dict) -> Adapter:
         family="merged",
         trigger=", ".join(source.phrase for source in sources if source.phrase),
     )
-
-
-def _check_sources(sources: tuple[Source, ...]) -> None:
-    if not 1 <= len(sources) <= MAX_SOURCES:
-        raise MergeError(f"A merge takes 1 to {MAX_SOURCES} LoRAs; {len(sources)} were given.")
-    hashes = [source.adapter.sha256 for source in sources if source.adapter.sha256]
-    for source in sources:
-        if hashes.count(source.adapter.sha256) > 1:
-            raise MergeError(
-                f"{source.adapter.name}: the same file is given twice; raise its strength instead."
-            )
-    bases = {source.adapter.base: source.adapter.name for source in sources}
-    if len(bases) > 1:
-        listed = ", ".join(f"{name} is for {base}" for base, name in bases.items())
-        raise MergeError(f"The LoRAs are for different base models ({listed}); merge like with like.")
-    for source in sources:
-        if not abs(source.strength) <= MAX_STRENGTH:
-            raise MergeError(
-                f"{source.adapter.name}: strength {source.strength} is outside "
-                f"−{MAX_STRENGTH:g} … {MAX_STRENGTH:g}."
-            )
-
-
-def _check_choices(request: MergeRequest) -> None:
-    if request.method not in METHODS:
-        raise MergeError(f"No method is called {request.method!r}; there are {', '.join(METHODS)}.")
-    if isinstance(request.rank, int) and request.rank < 1:
-        raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
-    if not 1 <= request.samples <= 1000:
-        raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
-    if request.alpha <= 0 or request.preserve < 0:
-        raise MergeError("The ridge must be above 0, and the weight of preserved prompts not below.")
-    if request.rounds is not None and request.rounds < 1:
-        raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
-    if METHODS[request.method].needs != "nothing":
-        for source in request.sources:
-            if not source.phrase and not source.prompts:
-                raise MergeError(
-                    f"{source.adapter.name}: no trigger phrase in the file; type the words that "
-                    "call its concept, or give it prompts of its own."
-                )

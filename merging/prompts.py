@@ -7,32 +7,34 @@ these templates are ours.
 from __future__ import annotations
 
 import random
-from itertools import product
+from collections.abc import Sequence
+from itertools import islice, permutations, product
 
 from merging.errors import MergeError
 
+_LEADS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 _SCENES = (
-    "a photo of a {}",
-    "a picture of a {}",
-    "a close-up of a {}",
-    "one {}",
     "a {}",
-    "a photo of a {} and a tree",
-    "a photo of a house and a {}",
-    "a {} to the left of a gift",
-    "a balloon to the left of a {}",
-    "a {} next to a star",
+    "a {}",
+    "a {} and a tree",
+    "a house and a {}",
+    "a {} next to a gift",
+    "a star beside a {}",
 )
+_JOINTS = (" and ", " and ", " next to ", " beside ")
 _PLACES = (
     "",
-    " on a green background",
-    " on a blue background",
+    " on a white background",
+    " on a black background",
+    " on a gray background",
     " on a red background",
     " on a yellow background",
-    " on a white background",
+    " on a green background",
+    " on a blue background",
     " on a pink background",
-    " on a gray background",
 )
+_THINGS = ("tree", "house", "star", "cake", "cup", "apple", "bird", "chair", "flower", "boat")
+_MAX_ORDERS = 24  # of N! orders, a seeded choice
 
 
 def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
@@ -41,20 +43,39 @@ def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
         raise MergeError(
             "No trigger phrase is known for one of the LoRAs; type the words that call its concept."
         )
-    return _drawn([(scene + place).format(trigger.strip()) for scene, place in _pairs()], count, seed)
+    sentences = [text.format(trigger.strip()) for text in _sentences(_SCENES)]
+    return _drawn(sentences, count, seed)
+
+
+def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
+    """``count`` sentences that name all concepts, every order in turn."""
+    orders = _orders(triggers, seed)
+    listings = [_listed(order, joint) for joint in _JOINTS for order in orders]
+    return _drawn(_sentences(listings), count, seed)
 
 
 def plain_prompts(count: int, seed: int) -> tuple[str, ...]:
     """``count`` sentences about ordinary things, none of them a concept: rows to preserve."""
-    things = ("tree", "house", "star", "cake", "boat", "apple", "bird", "chair", "flower", "cup")
-    sentences = [
-        (scene + place).format(thing) for (scene, place), thing in product(_pairs(), things)
-    ]
-    return _drawn(sentences, count, seed)
+    scenes = [scene.format(thing) for scene in _SCENES for thing in _THINGS]
+    return _drawn(_sentences(scenes), count, seed)
 
 
-def _pairs() -> list[tuple[str, str]]:
-    return list(product(_SCENES, _PLACES))
+def _orders(triggers: Sequence[str], seed: int) -> list[tuple[str, ...]]:
+    """The orders in which the concepts are named: all of them, or a seeded few of many."""
+    orders = list(islice(permutations(triggers), 5040))
+    return random.Random(seed).sample(orders, min(len(orders), _MAX_ORDERS))
+
+
+def _listed(triggers: Sequence[str], last: str) -> str:
+    """ "a x, a y and a z", with the wanted word before the last."""
+    first = ", ".join(f"a {trigger}" for trigger in triggers[:-1])
+    return f"{first}{last}a {triggers[-1]}" if first else f"a {triggers[-1]}"
+
+
+def _sentences(scenes: Sequence[str]) -> list[str]:
+    """Every scene with every lead and every place."""
+    rows = product(_LEADS, scenes, _PLACES)
+    return [lead.replace("{}", scene) + place for lead, scene, place in rows]
 
 
 def _drawn(sentences: list[str], count: int, seed: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the output file tells of its origin, and how a merge is described so that it can be redone."""
+"""What the output file tells of its origin, and how a merge is redone from it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _OPTIONS = (
     "samples",
     "fallback",
     "alpha",
+    "teacher",
     "preserve",
     "rounds",
     "seed",
@@ -71,7 +72,9 @@ def replay(saved: dict[str, Any], adapters: list[Adapter]) -> MergeRequest:
         options = {key: saved[key] for key in _OPTIONS if key in saved}
         return MergeRequest(sources=sources, **options)
     except (KeyError, TypeError) as error:
-        raise MergeError(f"The recipe is damaged ({error}); take it from “inspect --json”.") from error
+        raise MergeError(
+            f"The recipe is damaged ({error}); take it from inspect --json."
+        ) from error
 
 
 def _replayed(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:

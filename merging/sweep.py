@@ -21,6 +21,7 @@ class RowSet:
     prompts: tuple[str, ...]
     weights: tuple[float, ...]  # of each LoRA in this set's teacher; all 0 preserves the base
     omega: float = 1.0  # how much the set counts beside the others
+    phrases: tuple[str, ...] = ()  # of each LoRA: the teacher is gated by them; () if it is not
 
 
 @dataclass(frozen=True)

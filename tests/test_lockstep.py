@@ -53,9 +53,7 @@ def test_the_inputs_have_drifted_and_the_report_says_so(lockstep: MergeResult) -
 
 
 @pytest.mark.parametrize("method", ["iteris", "regmean"])
-def test_one_lora_gives_itself_back(
-    base: Base, pair: tuple[Adapter, Adapter], method: str
-) -> None:
+def test_one_lora_gives_itself_back(base: Base, pair: tuple[Adapter, Adapter], method: str) -> None:
     assert distance(merged(base, pair[0], method=method).adapter, pair[0]) < 1e-4
 
 
@@ -151,9 +149,7 @@ def test_model_is_untouched_afterwards(base: Base, lockstep: MergeResult) -> Non
     assert not any(layer._forward_hooks for layer in base.layers.values())
 
 
-def test_stop_ends_the_pass_and_leaves_no_hook(
-    base: Base, pair: tuple[Adapter, Adapter]
-) -> None:
+def test_stop_ends_the_pass_and_leaves_no_hook(base: Base, pair: tuple[Adapter, Adapter]) -> None:
     texts: list[str] = []
     request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=4)
     with pytest.raises(Cancelled):

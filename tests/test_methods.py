@@ -25,9 +25,7 @@ def random(*shape: int, seed: int) -> Tensor:
 
 def change(i: int, strength: float = 1.0, out: int = OUT, width: int = IN) -> Delta:
     """LoRA i: rank 1 + i, so that ranks differ."""
-    return Delta(
-        strength * random(out, 1 + i, seed=10 + i), random(1 + i, width, seed=20 + i)
-    )
+    return Delta(strength * random(out, 1 + i, seed=10 + i), random(1 + i, width, seed=20 + i))
 
 
 def rows(i: int, count: int, width: int = IN) -> RowStatistics:
@@ -53,14 +51,10 @@ def problem(
     count = len(strengths)
     return LayerProblem(
         name="unet.layer",
-        deltas=tuple(
-            None if i in missing else change(i, strengths[i], out, width) for i in order
-        ),
+        deltas=tuple(None if i in missing else change(i, strengths[i], out, width) for i in order),
         strengths=tuple(strengths[i] for i in order),
         weight=random(out, width, seed=1),
-        rows=tuple(
-            _replaced(rows(i, count, width), i, place) for place, i in enumerate(order)
-        ),
+        rows=tuple(_replaced(rows(i, count, width), i, place) for place, i in enumerate(order)),
         alpha=alpha,
     )
 

@@ -142,5 +142,5 @@ def test_row_weights_may_differ_within_a_set() -> None:
 
 
 def test_degenerate_rows_are_a_sentence() -> None:
-    with pytest.raises(MergeError, match="unet.layer.*not positive definite"):
+    with pytest.raises(MergeError, match=r"unet\.layer.*not positive definite"):
         cholesky(torch.zeros(3, 3, dtype=torch.float64), "unet.layer")

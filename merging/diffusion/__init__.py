@@ -1,1 +1,1 @@
-"""Where the model lives: loading it, running it, drawing with it. The only importer of diffusers."""
+"""Where the model lives: loading, running and drawing. The only importer of diffusers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +85,11 @@ def load_base(name: str = "mini", device: str = "auto") -> Base:
     return Base(name, pipeline, where, dtype)
 
 
+def latent_side(base: Base) -> int:
+    """Height and width of the latent in this base's native pictures."""
+    return base.pipeline.unet.config.sample_size
+
+
 def pick_device(device: str) -> torch.device:
     """The named device, or for "auto" the best one that is there."""
     if device == "auto":
@@ -120,11 +125,13 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
 def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
     """Only epsilon-predicting models with one text encoder are Stable Diffusion 1.x."""
     if pipeline.scheduler.config.prediction_type != "epsilon":
-        raise MergeError(f"{name} predicts {pipeline.scheduler.config.prediction_type}, not noise; "
-                         "it is no Stable Diffusion 1.x model.")
+        raise MergeError(
+            f"{name} predicts {pipeline.scheduler.config.prediction_type}, not noise; "
+            "it is no Stable Diffusion 1.x model."
+        )
 
 
-def _adding(delta: Delta):
+def _adding(delta: Delta) -> Callable:
     def hook(layer: Layer, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
         return output + change(layer, inputs[0], delta)
 

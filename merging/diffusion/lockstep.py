@@ -1,10 +1,10 @@
 """Every teacher and the merged model side by side, one doubled batch through the whole network.
 
-The first half of the batch is run by the teachers (sample by sample, each LoRA at its weight),
-the second half holds the same samples in the merged model. When the pass reaches a target layer,
-X (teachers) and X̃ (merged) are both at hand: their products are summed, the layer is solved, and
-the pass goes on with the merged weight. Shallow layers are final when deeper ones are solved, so
-one pass is the fixed point that the paper's rounds approach (arXiv:2411.15231).
+The first half of the batch is run by the teachers (row by row, each LoRA at its weight), the
+second half holds the same samples in the merged model. When the pass reaches a target layer, X
+(teachers) and X̃ (merged) are both at hand: their products are summed, the layer is solved, and the
+pass goes on with the merged weight. Shallow layers are final when deeper ones are solved, so one
+pass is the fixed point that the paper's rounds approach (arXiv:2411.15231).
 
 Samples that do not fit into one batch run as several, each in a greenlet that pauses at every
 target layer until all of them have added their rows; only live activations wait.
@@ -22,8 +22,10 @@ from torch import Tensor
 
 from merging.deltas import Delta
 from merging.diffusion.base import Base
+from merging.diffusion.gate import Gate, gated_output
 from merging.diffusion.modules import Layer, change, flat_weight, input_rows
-from merging.diffusion.sampling import Sample, text_ids
+from merging.diffusion.names import needs_latents, shared_input
+from merging.diffusion.sampling import Sample, gate_of, text_ids
 from merging.gram import RowStatistics
 from merging.progress import Progress, Stop, check
 from merging.sweep import SolveLayer, Sweep
@@ -34,7 +36,7 @@ class _Crew:
     """The samples of one batch, and the inputs whose rows it has already counted."""
 
     samples: Sequence[Sample]
-    weights: Tensor  # (samples, LoRAs): each LoRA's weight in the sample's teacher
+    gate: Gate  # each LoRA's weight in the teachers, row by row
     counted: set[str] = field(default_factory=set)
 
 
@@ -80,8 +82,7 @@ class Lockstep:
 
     def _forward(self, batch: Sequence[Sample]) -> None:
         """One batch through the network; its hooks pause in ``_reached``."""
-        weights = [self.sweep.row_sets[sample.row_set].weights for sample in batch]
-        self._crews[greenlet.getcurrent()] = _Crew(batch, torch.tensor(weights))
+        self._crews[greenlet.getcurrent()] = _Crew(batch, gate_of(batch))
         streams = 1 if self.merged is None else 2
         run_model(self.base, batch, streams, self.sweep.targets)
 
@@ -120,26 +121,24 @@ class Lockstep:
             key, tuple(RowStatistics(each.name, each.omega) for each in self.sweep.row_sets)
         )
         sets = torch.tensor([sample.row_set for sample in crew.samples])
+        weights = crew.gate.rows(name, rows.shape[1]).to(rows.device)
         for index in sets.unique().tolist():
             own = (sets == index).to(rows.device)
-            weights = crew.weights.to(rows.device)[own, None].expand(-1, rows.shape[1], -1)
-            sums[index].add(
-                teacher[own].flatten(0, 1), merged[own].flatten(0, 1), weights.flatten(0, 1)
-            )
+            streams = (part[own].flatten(0, 1) for part in (teacher, merged, weights))
+            sums[index].add(*streams)
 
     def _changed(self, name: str, layer: Layer, x: Tensor, output: Tensor, crew: _Crew) -> Tensor:
         """The layer's output with each stream's own change added."""
-        output, count = output.clone(), len(crew.samples)
-        for i, deltas in enumerate(self.sweep.deltas):
-            if name in deltas:
-                own = crew.weights[:, i].nonzero().flatten().to(x.device)
-                weight = crew.weights[:, i].to(x)[own].reshape(-1, *[1] * (x.ndim - 1))
-                delta = self._on_device(name, i, deltas[name])
-                output[own] += weight * change(layer, x[own], delta)
-        if self.merged is not None:
-            delta = self._on_device(name, -1, self.merged[name])
-            output[count:] += change(layer, x[count:], delta)
-        return output
+        count = len(crew.samples)
+        own = [
+            self._on_device(name, i, deltas[name]) if name in deltas else None
+            for i, deltas in enumerate(self.sweep.deltas)
+        ]
+        teacher = gated_output(name, layer, x[:count], output[:count], crew.gate, own)
+        if self.merged is None:
+            return teacher
+        delta = self._on_device(name, -1, self.merged[name])
+        return torch.cat([teacher, output[count:] + change(layer, x[count:], delta)])
 
     def _on_device(self, name: str, source: int, delta: Delta) -> Delta:
         """The change where the model runs, moved once for all batches."""
@@ -147,24 +146,6 @@ class Lockstep:
         if key not in self._moved:
             self._moved[key] = delta.to(self.base.device, self.base.dtype)
         return self._moved[key]
-
-
-def shared_input(layer: str) -> str:
-    """A name for the layer's input: q, k, v of one attention share it, so do all text K and V."""
-    block, _, leaf = layer.rpartition(".")
-    if leaf in ("to_k", "to_v") and block.endswith("attn2"):
-        return "text states"
-    if leaf in ("to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj"):
-        return block
-    return layer
-
-
-def needs_latents(targets: Sequence[str]) -> bool:
-    """False when every target sees text only: then no picture need be sampled."""
-    return not all(
-        layer.startswith("text_encoder.") or shared_input(layer) == "text states"
-        for layer in targets
-    )
 
 
 def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequence[str]) -> None:

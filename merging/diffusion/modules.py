@@ -41,3 +41,10 @@ def change(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
         x, kernel, stride=layer.stride, padding=layer.padding, dilation=layer.dilation
     )
     return F.conv2d(hidden, delta.up[:, :, None, None])
+
+
+def spread(weights: Tensor, output: Tensor) -> Tensor:
+    """Row weights (samples, rows) in a shape that multiplies the layer's output."""
+    if output.ndim == 4:
+        return weights.reshape(weights.shape[0], 1, *output.shape[2:])
+    return weights.reshape(*output.shape[:-1], 1)

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.deltas import Delta, scaled, stacked
-from merging.diffusion.base import Base
+from merging.diffusion.base import Base, latent_side
+from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
 from merging.diffusion.sampling import POSITIONS_PER_BATCH, text_ids
 from merging.errors import MergeError
 from merging.progress import Progress, Stop, check, never, silent
+
+Compose = Literal["sum", "gated"]
 
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
@@ -34,10 +40,14 @@ def render(
     adapters: Sequence[tuple[Adapter, float]] = (),
     steps: int = 25,
     guidance: float = 5.0,
+    compose: Compose = "sum",
     progress: Progress = silent,
     stop: Stop = never,
 ) -> list[Image.Image]:
     """One picture per (prompt, seed) pair, its parameters in ``image.info["parameters"]``.
+
+    compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
+    (merging/diffusion/gate.py), by the trigger phrases of the adapters.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
@@ -49,14 +59,15 @@ def render(
         )
     text_ids(base, prompts)
     pairs = list(zip(prompts, seeds, strict=True))
-    side = base.pipeline.unet.config.sample_size
+    side = latent_side(base)
     size = max(1, POSITIONS_PER_BATCH // (2 * side * side))
     images: list[Image.Image] = []
-    with base.changed(summed(base, adapters)):
-        for start in range(0, len(pairs), size):
-            check(stop)
-            progress(start / len(pairs), f"picture {start + 1} of {len(pairs)}")
-            images += _draw(base, pairs[start : start + size], steps, guidance, stop)
+    draw = _draw_gated if compose == "gated" else _draw_summed
+    for start in range(0, len(pairs), size):
+        check(stop)
+        progress(start / len(pairs), f"picture {start + 1} of {len(pairs)}")
+        batch = _Batch(base, pairs[start : start + size], steps, guidance, stop)
+        images += draw(batch, adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info["parameters"] = parameters(base, prompt, seed, steps, guidance, adapters)
     return images
@@ -87,7 +98,7 @@ def parameters(
 ) -> str:
     """The picture's origin in the spelling that A1111 and its relatives read."""
     loras = "".join(f" <lora:{adapter.name}:{strength:g}>" for adapter, strength in adapters)
-    side = base.pipeline.unet.config.sample_size * base.pipeline.vae_scale_factor
+    side = latent_side(base) * base.pipeline.vae_scale_factor
     return (
         f"{prompt}{loras}\nSteps: {steps}, Sampler: DDIM, CFG scale: {guidance:g}, Seed: {seed}, "
         f"Size: {side}x{side}, Model: {base.name}"
@@ -111,22 +122,73 @@ def save_png(image: Image.Image, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _draw(
-    base: Base, pairs: Sequence[tuple[str, int]], steps: int, guidance: float, stop: Stop
-) -> list[Image.Image]:
-    """One batch through the pipeline; a stop between steps skips the rest of them."""
+@dataclass(frozen=True)
+class _Batch:
+    """Pictures that go through the pipeline together."""
 
-    def interrupt(pipeline: object, _step: int, _timestep: int, values: dict) -> dict:
-        pipeline._interrupt = stop()  # type: ignore[attr-defined]
-        return values
+    base: Base
+    pairs: Sequence[tuple[str, int]]  # (prompt, seed)
+    steps: int
+    guidance: float
+    stop: Stop
 
-    with torch.no_grad():
-        images = base.pipeline(
-            [prompt for prompt, _ in pairs],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed) for _, seed in pairs],
-            callback_on_step_end=interrupt,
+    @property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """The prompts, and as many empty ones for the unconditional half."""
+        return [prompt for prompt, _ in self.pairs], [""] * len(self.pairs)
+
+    def states(self, texts: Sequence[str]) -> Tensor:
+        """What the text encoder makes of the texts: (texts, tokens, width)."""
+        return self.base.pipeline.text_encoder(text_ids(self.base, texts))[0]
+
+    def draw(
+        self, cond: Tensor, uncond: Tensor, after_step: Callable[[], None] | None = None
+    ) -> list[Image.Image]:
+        """Denoise and decode; a stop between steps skips the rest of them."""
+
+        def on_step(pipeline: Any, _step: int, _timestep: int, values: dict) -> dict:
+            pipeline._interrupt = self.stop()
+            if after_step:
+                after_step()
+            return values
+
+        images = self.base.pipeline(
+            prompt_embeds=cond,
+            negative_prompt_embeds=uncond,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[torch.Generator().manual_seed(seed) for _, seed in self.pairs],
+            callback_on_step_end=on_step,
         ).images
-    check(stop)
-    return images
+        check(self.stop)
+        return images
+
+
+def _draw_summed(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> list[Image.Image]:
+    """The plain pipeline with the adapters' sum added to its weights."""
+    with batch.base.changed(summed(batch.base, adapters)), torch.no_grad():
+        cond, uncond = (batch.states(texts) for texts in batch.texts)
+        return batch.draw(cond, uncond)
+
+
+def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> list[Image.Image]:
+    """Every adapter on its own words and region; the regions follow the attention of each step."""
+    base = batch.base
+    phrases = [adapter.trigger for adapter, _ in adapters]
+    if not phrases or not all(phrases):
+        raise MergeError("Composing by regions needs adapters with a trigger phrase each.")
+    deltas = [summed(base, [pair]) for pair in adapters]
+    named, blank = (word_gate(base, texts, phrases) for texts in batch.texts)
+    streams = 2 if batch.guidance > 1 else 1  # the pipeline stacks [unconditional, conditional]
+    ones = torch.ones(streams * len(batch.pairs), len(adapters))
+    gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
+    finder = RegionFinder(base, gate, concept_tokens(named))
+    with gated(base, deltas, gate), torch.no_grad():
+        prompts, empty = batch.texts
+        gate.words = named
+        cond = batch.states(prompts)
+        gate.words = blank
+        uncond = batch.states(empty)
+        gate.words = torch.cat([blank, named][-streams:])
+        with finder.watching():
+            return batch.draw(cond, uncond, after_step=finder.settle)

@@ -7,14 +7,22 @@ apart and leave nothing to pair.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from merging.deltas import Delta, stacked
-from merging.diffusion.base import Base
+from merging.diffusion.base import Base, latent_side
+from merging.diffusion.gate import (
+    Gate,
+    RegionFinder,
+    concept_tokens,
+    constant_gate,
+    gated,
+    word_gate,
+)
 from merging.errors import MergeError
 from merging.progress import Progress, Stop, check
 from merging.sweep import RowSet, Sweep
@@ -30,6 +38,8 @@ class Sample:
 
     row_set: int
     prompt: str
+    words: Tensor  # (tokens, LoRAs): each LoRA's weight at every token in the teacher
+    regions: Tensor  # (LoRAs, height, width): and at every position of the latent
     latent: Tensor | None = None  # x_t (channels, height, width); None: only text is needed
     timestep: int = 0
 
@@ -41,27 +51,22 @@ def draw_samples(
     samples: list[Sample] = []
     for index, row_set in enumerate(sweep.row_sets):
         progress(index / len(sweep.row_sets), f"sampling {row_set.name}")
-        if not latents:
-            samples += [Sample(index, prompt) for prompt in row_set.prompts]
-            continue
-        with base.changed(teacher_deltas(sweep, row_set)):
-            samples += _trajectories(base, sweep, index, stop)
+        blank = _blank_samples(base, index, row_set)
+        samples += _trajectories(base, sweep, blank, stop) if latents else blank
     return samples
 
 
-def teacher_deltas(sweep: Sweep, row_set: RowSet) -> dict[str, Delta]:
-    """Layer → Σ_i w_i Δ_i, the change of this set's teacher."""
-    merged: dict[str, Delta] = {}
-    for deltas, weight in zip(sweep.deltas, row_set.weights, strict=True):
-        for name, delta in deltas.items() if weight else ():
-            own = Delta(weight * delta.up, delta.down)
-            merged[name] = stacked([merged[name], own]) if name in merged else own
-    return merged
+def gate_of(samples: Sequence[Sample]) -> Gate:
+    """The weights of these samples' teachers."""
+    return Gate(
+        torch.stack([sample.words for sample in samples]),
+        torch.stack([sample.regions for sample in samples]),
+    )
 
 
 def batches(base: Base, samples: Sequence[Sample], streams: int) -> list[Sequence[Sample]]:
     """Samples cut to fit one forward pass each, with ``streams`` copies of every sample in it."""
-    side = base.pipeline.unet.config.sample_size
+    side = latent_side(base)
     size = max(1, POSITIONS_PER_BATCH // (side * side * streams))
     return [samples[i : i + size] for i in range(0, len(samples), size)]
 
@@ -80,38 +85,56 @@ def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
     return ids.to(base.device)
 
 
-def _trajectories(base: Base, sweep: Sweep, index: int, stop: Stop) -> list[Sample]:
+def _blank_samples(base: Base, index: int, row_set: RowSet) -> list[Sample]:
+    """The prompts with their teacher's weights, before anything is sampled."""
+    weights = torch.tensor([row_set.weights] * len(row_set.prompts))
+    gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_side(base))
+    words = word_gate(base, row_set.prompts, row_set.phrases) if row_set.phrases else gate.words
+    rows = zip(row_set.prompts, words, gate.regions, strict=True)
+    return [Sample(index, prompt, word, region) for prompt, word, region in rows]
+
+
+def _trajectories(base: Base, sweep: Sweep, blank: Sequence[Sample], stop: Stop) -> list[Sample]:
     """DDIM without guidance for every prompt of one set; prompt p is kept at step p mod steps."""
-    prompts = sweep.row_sets[index].prompts
-    generator = torch.Generator().manual_seed(sweep.seed * 1009 + index)
-    unet = base.pipeline.unet
-    shape = (len(prompts), unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    generator = torch.Generator().manual_seed(sweep.seed * 1009 + blank[0].row_set)
+    side = latent_side(base)
+    shape = (len(blank), base.pipeline.unet.config.in_channels, side, side)
     noise = torch.randn(shape, generator=generator).to(base.device, base.dtype)
-    blank = [Sample(index, prompt) for prompt in prompts]
+    steps = [place % TRAJECTORY_STEPS for place in range(len(blank))]
     samples: list[Sample] = []
     for batch in batches(base, blank, streams=1):
-        start = len(samples)
-        samples += _denoise(base, batch, noise[start : start + len(batch)], start, stop)
+        own = slice(len(samples), len(samples) + len(batch))
+        samples += _denoise(base, sweep, batch, noise[own], steps[own], stop)
     return samples
 
 
 @torch.no_grad()
 def _denoise(
-    base: Base, batch: Sequence[Sample], latents: Tensor, start: int, stop: Stop
+    base: Base,
+    sweep: Sweep,
+    batch: Sequence[Sample],
+    latents: Tensor,
+    wanted: Sequence[int],
+    stop: Stop,
 ) -> list[Sample]:
+    """One batch under its teacher; of each picture, x_t at the wanted step."""
     scheduler = DDIMScheduler.from_config(base.pipeline.scheduler.config)
     scheduler.set_timesteps(TRAJECTORY_STEPS, device=base.device)
-    states = base.pipeline.text_encoder(text_ids(base, [sample.prompt for sample in batch]))[0]
-    kept: dict[int, Sample] = {}
-    for step, timestep in enumerate(scheduler.timesteps):
-        check(stop)
-        for place, sample in enumerate(batch):
-            if (start + place) % TRAJECTORY_STEPS == step:
-                kept[place] = Sample(
-                    sample.row_set, sample.prompt, latents[place].clone(), int(timestep)
-                )
-        if len(kept) == len(batch):
-            break
-        noise = base.pipeline.unet(latents, timestep, encoder_hidden_states=states).sample
-        latents = scheduler.step(noise, timestep, latents).prev_sample
-    return [kept[place] for place in range(len(batch))]
+    gate, kept = gate_of(batch), latents.clone()
+    finder = RegionFinder(base, gate, concept_tokens(gate.words))
+    composed = bool(sweep.row_sets[batch[0].row_set].phrases)
+    with gated(base, sweep.deltas, gate), finder.watching() if composed else nullcontext():
+        states = base.pipeline.text_encoder(text_ids(base, [each.prompt for each in batch]))[0]
+        for step, timestep in enumerate(scheduler.timesteps):
+            check(stop)
+            here = torch.tensor([each == step for each in wanted], device=base.device)
+            kept[here] = latents[here]
+            noise = base.pipeline.unet(latents, timestep, encoder_hidden_states=states).sample
+            latents = scheduler.step(noise, timestep, latents).prev_sample
+            if composed:
+                finder.settle()
+    times = scheduler.timesteps.tolist()
+    return [
+        replace(sample, latent=latent, timestep=times[step], regions=regions)
+        for sample, latent, step, regions in zip(batch, kept, wanted, gate.regions, strict=True)
+    ]

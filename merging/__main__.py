@@ -1,0 +1,260 @@
+"""IterIS Studio on the command line: several Stable Diffusion 1.5 LoRAs in, one adapter out.
+
+Results go to standard output (one JSON object with --json), progress to standard error.
+Exit status: 0 done, 2 bad input, 1 our fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from merging import formats
+from merging.adapter import Adapter
+from merging.diffusion.base import load_base
+from merging.diffusion.calibration import activations
+from merging.diffusion.render import Compose, render, save_png
+from merging.errors import MergeError
+from merging.evaluation.command import add_evaluate
+from merging.low_rank import Rank
+from merging.merge import merge
+from merging.methods import METHODS
+from merging.recipe import header, replay
+from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.solve import Fallback
+from merging.summary import summary
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+WRITERS = {"kohya": formats.write_kohya, "diffusers": formats.write_diffusers}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        answer, text = options.run(options)
+    except MergeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if options.json:
+            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        return 2
+    print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else text)
+    return 0
+
+
+def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What each file is."""
+    found = [summary(formats.read(path)) for path in options.files]
+    return {"files": found}, "\n\n".join(_card(entry) for entry in found)
+
+
+def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Files in, one adapter file out."""
+    base = load_base(options.base, options.device)
+    files = [_file_and_strength(text) for text in options.files]
+    adapters = [formats.read(path, base.table) for path, _ in files]
+    if options.recipe:
+        request = replay(_json_file(options.recipe), adapters)
+    else:
+        request = _request(options, adapters, [strength for _, strength in files])
+    result = merge(request, activations(base), _progress)
+    digest = WRITERS[options.format](
+        result.adapter, options.out, DTYPES[options.dtype], header(request, result)
+    )
+    answer = {"out": str(options.out), "sha256": digest, "report": result.report.as_dict()}
+    ranks = [layer.rank for layer in result.adapter.layers.values()]
+    notes = "".join(f"\nnote: {note}" for note in result.report.notes)
+    return answer, (
+        f"{options.out}: {len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}, "
+        f"{result.report.method}, {result.report.seconds:.1f} s{notes}"
+    )
+
+
+def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Prompts in, PNG files out."""
+    base = load_base(options.base, options.device)
+    files = [_file_and_strength(text) for text in options.adapter]
+    adapters = [(formats.read(path, base.table), strength) for path, strength in files]
+    images = render(
+        base,
+        options.prompt,
+        [options.seed] * len(options.prompt),
+        adapters=adapters,
+        steps=options.steps,
+        guidance=options.guidance,
+        compose=options.compose,
+        progress=_progress,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = [options.out / f"{i:03d}_seed{options.seed}.png" for i in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        save_png(image, path)
+    pairs = zip(options.prompt, paths, strict=True)
+    pictures = [{"prompt": text, "seed": options.seed, "path": str(path)} for text, path in pairs]
+    return {"pictures": pictures}, "\n".join(str(path) for path in paths)
+
+
+def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The table of methods."""
+    fields = ("title", "summary", "needs", "strength", "source")
+    rows = {name: {key: getattr(entry, key) for key in fields} for name, entry in METHODS.items()}
+    lines = ["| name | method | what it does | needs | strength is | source |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for name, row in rows.items():
+        cells = (row["title"], row["summary"], row["needs"], row["strength"], row["source"])
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return {"methods": rows}, "\n".join(lines)
+
+
+def _request(
+    options: argparse.Namespace, adapters: list[Adapter], strengths: list[float]
+) -> MergeRequest:
+    triggers = _one_each(options.trigger, len(adapters), "--trigger", "")
+    prompts = _one_each(options.prompts, len(adapters), "--prompts", None)
+    return MergeRequest(
+        sources=tuple(
+            Source(adapter, strength, trigger, _lines(file) if file else ())
+            for adapter, strength, trigger, file in zip(
+                adapters, strengths, triggers, prompts, strict=True
+            )
+        ),
+        method=options.method,
+        rank=options.rank,
+        targets=options.targets,
+        samples=options.samples,
+        fallback=options.fallback,
+        teacher=options.teacher,
+        preserve=options.preserve,
+        rounds=options.rounds,
+        seed=options.seed,
+    )
+
+
+def _one_each(given: list | None, count: int, flag: str, missing: Any) -> list:
+    """One value per FILE, in order; none at all is fine, some are not."""
+    if given and len(given) != count:
+        raise MergeError(f"{flag} was given {len(given)} times for {count} files; give one each.")
+    return given or [missing] * count
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """Calibration prompts, one a line, blank lines left out."""
+    try:
+        lines = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise MergeError(f"{path}: the prompts cannot be read ({error}).") from error
+    if not lines:
+        raise MergeError(f"{path}: no prompts in it; write one a line.")
+    return lines
+
+
+def _json_file(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise MergeError(f"{path}: no recipe can be read from it ({error}).") from error
+    if not isinstance(saved, dict):
+        raise MergeError(f"{path}: a recipe is a JSON object, this is a {type(saved).__name__}.")
+    return saved
+
+
+def _file_and_strength(text: str) -> tuple[Path, float]:
+    """FILE or FILE@strength; an @ that no number follows belongs to the name."""
+    file, at, strength = text.rpartition("@")
+    try:
+        return (Path(file), float(strength)) if at else (Path(text), 1.0)
+    except ValueError:
+        return Path(text), 1.0
+
+
+def _rank(text: str) -> Rank:
+    if text in ("exact", "auto"):
+        return text  # type: ignore[return-value]
+    return int(text)
+
+
+def _progress(share: float, text: str) -> None:
+    print(f"\r{share:4.0%} {text:<60}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+
+def _card(entry: dict[str, Any]) -> str:
+    """One file in words."""
+    layers = entry["layers"]
+    lines = [
+        f"{entry['name']}: {entry['family']} for {entry['base']}",
+        f"  layers   {layers['text_encoder']} text encoder, {layers['unet']} UNet",
+        f"  ranks    {', '.join(map(str, entry['ranks']))}",
+        f"  alphas   {', '.join(f'{alpha:g}' for alpha in entry['alphas'])}",
+        f"  trigger  {entry['trigger'] or 'none in the file'}",
+        f"  sha256   {entry['sha256']}",
+        *(f"  warning  {warning}" for warning in entry["warnings"]),
+    ]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m merging", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.set_defaults(run=run)
+        return sub
+
+    inspect = command("inspect", run_inspect)
+    inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _add_merge(command("merge", run_merge))
+    _add_render(command("render", run_render))
+    command("methods", run_methods)
+    add_evaluate(command)
+    return parser
+
+
+def _add_merge(sub: argparse.ArgumentParser) -> None:
+    default = MergeRequest.__dataclass_fields__
+    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]")
+    sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    _add_base(sub)
+    sub.add_argument("--method", choices=METHODS, default=default["method"].default)
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
+    sub.add_argument("--trigger", **several, help="one per FILE, in order")
+    sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
+    sub.add_argument("--rank", type=_rank, default=default["rank"].default, help="exact, auto or N")
+    sub.add_argument("--format", choices=WRITERS, default="kohya")
+    sub.add_argument("--dtype", choices=DTYPES, default="fp16")
+    sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
+    sub.add_argument("--samples", type=int, default=default["samples"].default)
+    sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
+    sub.add_argument("--teacher", choices=get_args(Teacher), default=default["teacher"].default)
+    sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
+    sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
+
+
+def _add_render(sub: argparse.ArgumentParser) -> None:
+    _add_base(sub)
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
+    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]")
+    sub.add_argument("--prompt", **several, required=True, metavar="TEXT")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--steps", type=int, default=25)
+    sub.add_argument("--guidance", type=float, default=5.0)
+    sub.add_argument("--compose", choices=get_args(Compose), default="sum")
+    sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+
+
+def _add_base(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

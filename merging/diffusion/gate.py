@@ -1,0 +1,181 @@
+"""Which LoRA acts where: on the words of its own phrase, and on its own part of the picture.
+
+Under a gate the LoRAs do not meet, so several concepts appear as each was trained. It is the
+teacher of composed rows, and a way to sample without any merge (``--compose gated``).
+
+Words: a token of concept i's phrase gets Δ_i alone; tokens of no phrase (articles, end, padding)
+get the sum, since concept LoRAs speak through them too; the first token gets nothing. Regions: a
+position belongs to the concept whose words its cross-attention, summed over layers and over the
+steps so far, favours most (each concept's map relative to its own mean). A LoRA whose phrase the
+prompt does not name (a style, say) acts everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from merging.deltas import Delta
+from merging.diffusion.base import Base
+from merging.diffusion.modules import Layer, change, spread
+from merging.diffusion.names import reads_text
+
+
+@dataclass
+class Gate:
+    """Weights of every LoRA for one batch, row by row."""
+
+    words: Tensor  # (samples, tokens, LoRAs)
+    regions: Tensor  # (samples, LoRAs, height, width), at the size of the latent
+
+    def rows(self, layer: str, count: int) -> Tensor:
+        """The weights of the layer's ``count`` input rows: (samples, count, LoRAs)."""
+        if reads_text(layer):
+            return self.words
+        if count == 1:  # the time embedding belongs to no position
+            return self.regions.amax(dim=(2, 3))[:, None]
+        height, width = self.regions.shape[2:]
+        shrink = (height * width / count) ** 0.5
+        size = (round(height / shrink), round(width / shrink))
+        return F.interpolate(self.regions, size=size, mode="area").flatten(2).transpose(1, 2)
+
+
+def constant_gate(weights: Tensor, tokens: int, side: int) -> Gate:
+    """The same weights (samples, LoRAs) for every word and position."""
+    samples, count = weights.shape
+    return Gate(
+        weights[:, None].expand(samples, tokens, count),
+        weights[:, :, None, None].expand(samples, count, side, side),
+    )
+
+
+def word_gate(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
+    """The words' weights (prompts, tokens, LoRAs) as the module's first lines define them."""
+    tokenizer = base.pipeline.tokenizer
+    length, count = tokenizer.model_max_length, len(phrases)
+    wanted = [tokenizer(phrase, add_special_tokens=False).input_ids for phrase in phrases]
+    words = torch.ones(len(prompts), length, count)
+    words[:, 0] = 0
+    for row, prompt in zip(words, prompts, strict=True):
+        ids = tokenizer(prompt).input_ids
+        for i, phrase in enumerate(wanted):
+            for start in _places(ids, phrase):
+                row[start : start + len(phrase)] = torch.eye(count)[i]
+    return words
+
+
+def concept_tokens(words: Tensor) -> Tensor:
+    """1 where a token belongs to exactly one concept, else 0: (prompts, tokens, LoRAs)."""
+    own = (words.sum(dim=2, keepdim=True) == 1).to(words.dtype)
+    return words * own if words.shape[2] > 1 else torch.zeros_like(words)
+
+
+@contextmanager
+def gated(base: Base, deltas: Sequence[Mapping[str, Delta]], gate: Gate) -> Iterator[None]:
+    """The model with each LoRA's changes where the gate lets them; untouched afterwards."""
+    moved = [
+        {name: delta.to(base.device, base.dtype) for name, delta in own.items()} for own in deltas
+    ]
+
+    def hook(name: str) -> Callable:
+        return lambda layer, inputs, output: gated_output(
+            name, layer, inputs[0], output, gate, [own.get(name) for own in moved]
+        )
+
+    with ExitStack() as undo:
+        for name in dict.fromkeys(name for own in deltas for name in own):
+            undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+        yield
+
+
+def gated_output(
+    name: str,
+    layer: Layer,
+    x: Tensor,
+    output: Tensor,
+    gate: Gate,
+    deltas: Sequence[Delta | None],
+) -> Tensor:
+    """The layer's output with every LoRA's change added, row by row at its weight."""
+    positions = output.shape[2:].numel() if output.ndim == 4 else output.shape[1:-1].numel()
+    weights = gate.rows(name, positions).to(x)
+    for i, delta in enumerate(deltas):
+        own = weights[..., i].any(dim=1).nonzero().flatten()
+        if delta is not None and len(own):
+            addition = change(layer, x[own], delta)
+            output = output.index_add(0, own, spread(weights[own, :, i], addition) * addition)
+    return output
+
+
+class RegionFinder:
+    """Watches cross-attention and keeps the gate's regions up to date, step by step."""
+
+    def __init__(self, base: Base, gate: Gate, concepts: Tensor) -> None:
+        """``concepts`` (samples, tokens, LoRAs) marks each concept's words in the last samples."""
+        self.base, self.gate, self.concepts = base, gate, concepts.to(base.device)
+        self.evidence = torch.zeros(
+            len(concepts), concepts.shape[2], *gate.regions.shape[2:], device=base.device
+        )
+        self._queries: Tensor | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Collect maps from every cross-attention layer; leaves no hook behind."""
+        with ExitStack() as undo:
+            for name, layer in self.base.layers.items():
+                if name.endswith("attn2.to_q"):
+                    undo.callback(layer.register_forward_hook(self._query).remove)
+                if name.endswith("attn2.to_k"):
+                    heads = self._heads(name)
+                    undo.callback(layer.register_forward_hook(self._key(heads)).remove)
+            yield
+
+    def settle(self) -> None:
+        """After a step: give every position to the concept that it looks at most."""
+        named = self.concepts.any(dim=1)[:, :, None, None]  # (samples, LoRAs, 1, 1)
+        owner = self.evidence.masked_fill(~named, float("-inf")).argmax(dim=1)
+        regions = F.one_hot(owner, named.shape[1]).permute(0, 3, 1, 2).float()
+        regions = torch.where(named, regions, 1.0)
+        self.gate.regions = regions.repeat(len(self.gate.regions) // len(regions), 1, 1, 1)
+
+    def _query(self, _layer: Layer, _inputs: tuple, output: Tensor) -> None:
+        self._queries = output
+
+    def _key(self, heads: int) -> Callable:
+        def hook(_layer: Layer, _inputs: tuple, keys: Tensor) -> None:
+            assert self._queries is not None  # to_q is always called before to_k
+            count = len(self.concepts)
+            self._add(attention(self._queries[-count:], keys[-count:], heads))
+
+        return hook
+
+    def _add(self, looks: Tensor) -> None:
+        """Count one layer's attention (samples, positions, tokens)."""
+        maps = (looks.float() @ self.concepts.to(looks.device)).transpose(1, 2)
+        maps = maps / maps.mean(dim=2, keepdim=True).clamp_min(1e-12)
+        height, width = self.evidence.shape[2:]
+        shrink = (height * width / maps.shape[2]) ** 0.5
+        maps = maps.unflatten(2, (round(height / shrink), round(width / shrink)))
+        self.evidence += F.interpolate(maps, size=(height, width), mode="bilinear")
+
+    def _heads(self, name: str) -> int:
+        block = name.removeprefix("unet.").rpartition(".")[0]
+        return self.base.pipeline.unet.get_submodule(block).heads
+
+
+def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """softmax(q kᵀ / √d), averaged over heads: (samples, positions, tokens)."""
+    q = queries.unflatten(2, (heads, -1)).transpose(1, 2)
+    k = keys.unflatten(2, (heads, -1)).transpose(1, 2)
+    return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
+
+
+def _places(ids: Sequence[int], phrase: Sequence[int]) -> list[int]:
+    """Where the phrase's tokens stand in a sentence."""
+    last = len(ids) - len(phrase)
+    return [i for i in range(last + 1) if list(ids[i : i + len(phrase)]) == list(phrase)]

@@ -1,0 +1,131 @@
+"""What a merge is asked to do: the one object that the page, the command line and Python build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from merging.adapter import Adapter
+from merging.errors import MergeError
+from merging.low_rank import Rank
+from merging.methods import METHODS
+from merging.prompts import composed_prompts, concept_prompts, plain_prompts
+from merging.solve import Fallback
+from merging.sweep import RowSet
+
+Targets = Literal["cross-attention", "attention", "all"]
+Teacher = Literal["single", "composed"]
+
+MAX_SOURCES = 16
+MAX_STRENGTH = 10.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One LoRA of a merge, as the user set it."""
+
+    adapter: Adapter
+    strength: float = 1.0  # as in <lora:name:strength>; negative and above 1 are allowed
+    trigger: str = ""  # "" takes the adapter's own
+    prompts: tuple[str, ...] = ()  # calibration prompts; () makes them from the trigger
+
+    @property
+    def phrase(self) -> str:
+        """The words that call this concept, "" if nobody knows them."""
+        return self.trigger.strip() or self.adapter.trigger.strip()
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """Everything that decides the bytes of a merge. Its own validation is the only one."""
+
+    sources: tuple[Source, ...]
+    method: str = "iteris"
+    rank: Rank = "exact"
+    targets: Targets = "attention"
+    samples: int = 50  # calibration prompts per LoRA
+    fallback: Fallback = "mean"  # where the calibration is silent
+    alpha: float = 1e-3  # ridge, relative to the Gram matrices
+    teacher: Teacher = "single"  # "composed" adds prompts with all concepts, under a gate
+    preserve: float = 0.0  # weight of prompts without any trigger, whose target is no change
+    rounds: int | None = None  # None: the fixed point in one pass; k: the paper's k rounds
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """MergeError for what the user can mend."""
+        _check_sources(self.sources)
+        _check_choices(self)
+
+
+def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
+    """One set per LoRA, on its own prompts under itself (the paper's); then what goes beyond it."""
+    count = len(request.sources)
+    sets = [
+        RowSet(
+            source.adapter.name,
+            source.prompts or concept_prompts(source.phrase, request.samples, request.seed + i),
+            weights=tuple(float(i == j) for j in range(count)),
+        )
+        for i, source in enumerate(request.sources)
+    ]
+    if request.teacher == "composed" and count > 1:
+        phrases = tuple(source.phrase for source in request.sources)
+        prompts = composed_prompts(phrases, request.samples, request.seed + count)
+        sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases))
+    if request.preserve > 0:
+        prompts = plain_prompts(request.samples, request.seed + count + 1)
+        sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserve))
+    return tuple(sets)
+
+
+def _check_sources(sources: tuple[Source, ...]) -> None:
+    if not 1 <= len(sources) <= MAX_SOURCES:
+        raise MergeError(f"A merge takes 1 to {MAX_SOURCES} LoRAs; {len(sources)} were given.")
+    hashes = [source.adapter.sha256 for source in sources if source.adapter.sha256]
+    for source in sources:
+        if hashes.count(source.adapter.sha256) > 1:
+            raise MergeError(
+                f"{source.adapter.name}: the same file is given twice; raise its strength instead."
+            )
+    bases = {source.adapter.base: source.adapter.name for source in sources}
+    if len(bases) > 1:
+        listed = ", ".join(f"{name} is for {base}" for base, name in bases.items())
+        raise MergeError(f"The LoRAs are for different bases ({listed}); merge like with like.")
+    for source in sources:
+        if not abs(source.strength) <= MAX_STRENGTH:
+            raise MergeError(
+                f"{source.adapter.name}: strength {source.strength} is outside "
+                f"−{MAX_STRENGTH:g} … {MAX_STRENGTH:g}."
+            )
+
+
+def _check_choices(request: MergeRequest) -> None:
+    if request.method not in METHODS:
+        raise MergeError(f"No method is called {request.method!r}; there are {', '.join(METHODS)}.")
+    if isinstance(request.rank, int) and request.rank < 1:
+        raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
+    if not 1 <= request.samples <= 1000:
+        raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
+    if request.alpha <= 0 or request.preserve < 0:
+        raise MergeError("The ridge must be above 0, and the weight of preserved rows not below.")
+    if request.rounds is not None and request.rounds < 1:
+        raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
+    if request.teacher == "composed":
+        _check_phrases(request.sources)
+    if METHODS[request.method].needs != "nothing":
+        for source in request.sources:
+            if not source.phrase and not source.prompts:
+                raise MergeError(
+                    f"{source.adapter.name}: no trigger phrase in the file; type the words that "
+                    "call its concept, or give it prompts of its own."
+                )
+
+
+def _check_phrases(sources: tuple[Source, ...]) -> None:
+    """A composed teacher tells the concepts apart by their words."""
+    phrases = [source.phrase for source in sources]
+    if not all(phrases) or len(set(phrases)) < len(phrases):
+        raise MergeError(
+            "The composed teacher needs a trigger phrase for every LoRA, each another one; found: "
+            f"{', '.join(phrase or 'none' for phrase in phrases)}."
+        )

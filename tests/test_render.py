@@ -1,0 +1,161 @@
+"""Pictures: seeds, adapters, gates and parameters, on the embedded base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from merging.adapter import Adapter, LoraLayer
+from merging.diffusion.base import Base, load_base
+from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
+from merging.diffusion.render import render, save_png, summed
+from merging.diffusion.sampling import text_ids
+from merging.errors import Cancelled, MergeError
+
+PROMPT = "a photo of a cat on a green background"
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=float)
+
+
+@pytest.fixture(scope="module")
+def plain(base: Base) -> list[Image.Image]:
+    return render(base, [PROMPT] * 2, [0, 1], steps=4)
+
+
+def test_a_seed_means_one_picture_wherever_it_stands(base: Base, plain: list[Image.Image]) -> None:
+    again = render(base, [PROMPT], [1], steps=4)
+    assert np.abs(pixels(again[0]) - pixels(plain[1])).max() <= 1  # batches round differently
+    assert np.abs(pixels(plain[0]) - pixels(plain[1])).mean() > 1
+
+
+def test_adapters_change_the_picture_and_leave_the_model(
+    base: Base, plain: list[Image.Image], random_adapter: Callable[..., Adapter]
+) -> None:
+    changed = render(base, [PROMPT], [0], adapters=[(random_adapter(1), 1.0)], steps=4)
+    assert np.abs(pixels(changed[0]) - pixels(plain[0])).mean() > 1
+    back = render(base, [PROMPT] * 2, [0, 1], steps=4)
+    assert back[0].tobytes() == plain[0].tobytes()
+
+
+def test_several_adapters_are_their_exact_sum(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    one, two = random_adapter(1), random_adapter(2, rank=6, alpha=6.0)
+    name = next(iter(one.layers))
+    total = summed(base, [(one, 0.5), (two, -2.0)])[name].dense()
+    wanted = 0.5 * one.layers[name].delta().double() - 2 * two.layers[name].delta().double()
+    torch.testing.assert_close(total, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_png_carries_its_parameters(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    adapter = random_adapter(1)
+    (image,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], steps=2, guidance=3.0)
+    save_png(image, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as saved:
+        text = saved.info["parameters"]
+        assert saved.tobytes() == image.tobytes()
+    assert text == (
+        f"{PROMPT} <lora:random-1:0.5>\n"
+        "Steps: 2, Sampler: DDIM, CFG scale: 3, Seed: 7, Size: 64x64, Model: mini"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_stop_between_steps(base: Base) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        render(base, [PROMPT], [0], steps=50, stop=lambda: next(asked, True))
+
+
+@pytest.mark.parametrize("values", [{"steps": 0}, {"steps": 1000}, {"guidance": -1.0}])
+def test_values_out_of_range_are_a_sentence(base: Base, values: dict) -> None:
+    with pytest.raises(MergeError, match="Steps must be"):
+        render(base, [PROMPT], [0], **values)
+
+
+def test_too_long_a_prompt_is_a_sentence(base: Base) -> None:
+    with pytest.raises(MergeError, match="tokens and this base reads"):
+        render(base, ["a cat " * 40], [0])
+
+
+def test_an_adapter_for_another_base_is_named(base: Base) -> None:
+    layer = LoraLayer(torch.zeros(4, 1), torch.zeros(1, 4), 1.0)
+    with pytest.raises(MergeError, match=r"alien: layer unet\.nowhere does not exist"):
+        render(base, [PROMPT], [0], adapters=[(Adapter("alien", {"unet.nowhere": layer}), 1.0)])
+
+
+def test_no_such_base_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(MergeError, match="choose"):
+        load_base(str(tmp_path / "nothing"), "cpu")
+    with pytest.raises(MergeError, match=r"network|choose"):
+        load_base("sd15", "cpu")
+
+
+def test_words_of_a_phrase_belong_to_their_lora(base: Base) -> None:
+    words = word_gate(base, ["a photo of a sks cat and a vxz pizza"], ["sks cat", "vxz pizza"])
+    tokens = base.pipeline.tokenizer.convert_ids_to_tokens(
+        text_ids(base, ["a photo of a sks cat and a vxz pizza"])[0].tolist()
+    )
+    weights = dict(zip(tokens, words[0].tolist(), strict=False))
+    assert weights["cat</w>"] == [1, 0] and weights["pizza</w>"] == [0, 1]
+    assert weights["and</w>"] == [1, 1] and weights[tokens[0]] == [0, 0]
+    assert concept_tokens(words)[0].sum().item() == sum(
+        w in ([1, 0], [0, 1]) for w in words[0].tolist()
+    )
+
+
+def test_a_gate_of_ones_is_the_plain_sum(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    pair = [(random_adapter(1), 1.0), (random_adapter(2), 1.0)]
+    gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, 16)
+    ids = text_ids(base, [PROMPT])
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def noise() -> torch.Tensor:
+        states = base.pipeline.text_encoder(ids)[0]
+        return base.pipeline.unet(latent, 500, encoder_hidden_states=states).sample
+
+    with torch.no_grad():
+        with base.changed(summed(base, pair)):
+            together = noise()
+        with gated(base, [summed(base, [one]) for one in pair], gate):
+            torch.testing.assert_close(noise(), together, rtol=1e-3, atol=1e-4)
+
+
+def test_regions_part_the_picture_and_styles_act_everywhere(base: Base) -> None:
+    """Three LoRAs, the third of which the prompt does not name."""
+    prompts = ["a cat and a pizza"]
+    words = word_gate(base, prompts, ["cat", "pizza", "watercolour"])
+    gate = constant_gate(torch.ones(1, 3), base.pipeline.tokenizer.model_max_length, 16)
+    finder = RegionFinder(base, gate, concept_tokens(words[..., :2]))
+    finder.concepts = torch.cat([finder.concepts, torch.zeros_like(words[..., 2:])], dim=2)
+    finder.evidence = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    finder.settle()
+    regions = gate.regions[0]
+    assert torch.equal(regions[0] + regions[1], torch.ones(16, 16))
+    assert 0 < regions[0].sum() < 256 and torch.equal(regions[2], torch.ones(16, 16))
+
+
+def test_gated_pictures_need_phrases_and_differ_from_the_sum(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    pair = [(random_adapter(1), 1.0), (random_adapter(2), 1.0)]
+    prompt = ["a photo of a rn1 cat and a rn2 cat"]
+    together = render(base, prompt, [0], adapters=pair, steps=3)
+    apart = render(base, prompt, [0], adapters=pair, steps=3, compose="gated")
+    assert together[0].tobytes() != apart[0].tobytes()
+    nameless = [(replace(adapter, trigger=""), 1.0) for adapter, _ in pair]
+    with pytest.raises(MergeError, match="trigger phrase"):
+        render(base, prompt, [0], adapters=nameless, compose="gated")
+    assert not any(layer._forward_hooks for layer in base.layers.values())

@@ -1,0 +1,108 @@
+"""Requests: what is refused and in which words, the prompts they make, and recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from merging.adapter import Adapter
+from merging.errors import MergeError
+from merging.merge import merge
+from merging.prompts import composed_prompts, concept_prompts, plain_prompts
+from merging.recipe import RECIPE_KEY, header, recipe, replay
+from merging.request import MergeRequest, Source, row_sets
+
+
+@pytest.fixture
+def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
+    one, two = random_adapter(1, marks=("q_proj",)), random_adapter(2, marks=("q_proj",))
+    return Source(replace(one, sha256="a" * 64)), Source(replace(two, sha256="b" * 64), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "No method is called 'magic'; there are iteris"),
+        ({"rank": 0}, "rank must be exact, auto or at least 1"),
+        ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
+        ({"alpha": 0.0}, "ridge must be above 0"),
+        ({"preserve": -1.0}, "weight of preserved rows"),
+        ({"rounds": 0}, "Rounds must be at least 1"),
+    ],
+)
+def test_bad_options_are_one_sentence(
+    pair: tuple[Source, Source], options: dict, sentence: str
+) -> None:
+    with pytest.raises(MergeError, match=sentence):
+        MergeRequest(pair, **options)
+
+
+def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
+    one, two = pair
+    nameless = Source(replace(one.adapter, trigger=""))
+    alien = Source(replace(two.adapter, base="sd15"))
+    cases = {
+        "takes 1 to 16 LoRAs; 0 were given": (),
+        "random-1: the same file is given twice": (one, one),
+        "random-1 is for mini, random-2 is for sd15": (one, alien),
+        "random-1: strength 11": (replace(one, strength=11.0), two),
+        "random-1: strength nan": (replace(one, strength=float("nan")), two),
+        "random-1: no trigger phrase in the file": (nameless, two),
+    }
+    for sentence, sources in cases.items():
+        with pytest.raises(MergeError, match=sentence):
+            MergeRequest(sources)
+    MergeRequest((nameless, two), method="sum")  # needs no phrase
+    MergeRequest((replace(nameless, prompts=("a cat",)), two))  # has prompts of its own
+    with pytest.raises(MergeError, match="composed teacher needs a trigger phrase"):
+        MergeRequest((nameless, two), method="sum", teacher="composed")
+
+
+def test_prompts_name_their_concept_and_differ_by_seed() -> None:
+    prompts = concept_prompts("sks cat", 50, seed=0)
+    assert len(set(prompts)) > 45 and all("a sks cat" in prompt for prompt in prompts)
+    assert prompts == concept_prompts("sks cat", 50, seed=0) != concept_prompts("sks cat", 50, 1)
+    assert len(concept_prompts("x", 1000, 0)) == 1000
+    assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
+
+
+def test_composed_prompts_name_all_concepts_in_every_order() -> None:
+    prompts = composed_prompts(["sks cat", "vxz pizza", "zwk car"], 300, seed=0)
+    orders = {tuple(sorted(("sks", "vxz", "zwk"), key=prompt.index)) for prompt in prompts}
+    assert len(orders) == 6
+
+
+def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
+    sets = row_sets(MergeRequest(pair, samples=5))
+    assert [each.weights for each in sets] == [(1.0, 0.0), (0.0, 1.0)]
+    more = row_sets(MergeRequest(pair, samples=5, teacher="composed", preserve=0.3))
+    assert [each.weights for each in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]
+    assert more[2].phrases == ("rn1 cat", "rn2 cat") and more[3].omega == 0.3
+    given = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))
+    assert given[0].prompts == ("my cat",)
+
+
+def test_recipe_replays_the_request_whatever_the_order_of_files(
+    pair: tuple[Source, Source],
+) -> None:
+    request = MergeRequest(pair, method="sum", rank=3, seed=5, fallback="sum", preserve=0.1)
+    saved = json.loads(json.dumps(recipe(request)))
+    again = replay(saved, [pair[1].adapter, pair[0].adapter])
+    assert recipe(again) == recipe(request)
+    assert [source.adapter.name for source in again.sources] == ["random-1", "random-2"]
+    with pytest.raises(MergeError, match=r"needs random-2 \(SHA-256 bbbbbbbbbbbb"):
+        replay(saved, [pair[0].adapter])
+    with pytest.raises(MergeError, match="recipe is damaged"):
+        replay({"method": "sum"}, [])
+
+
+def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
+    request = MergeRequest(pair, method="sum")
+    fields = header(request, merge(request))
+    assert json.loads(fields[RECIPE_KEY]) == json.loads(json.dumps(recipe(request)))
+    assert fields["modelspec.trigger_phrase"] == "rn1 cat, rn2 cat"
+    assert fields["modelspec.merged_from"] == "random-1, random-2"
+    assert all(isinstance(value, str) for value in fields.values())
