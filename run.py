@@ -1,0 +1,149 @@
+"""Start IterIS Studio, or test it, on a machine that has Python and nothing else.
+
+    python3 run.py [arguments of the app]        the page, on http://127.0.0.1:7860
+    python3 run.py test [arguments of pytest]    lint, types and tests, in a real browser too
+
+Both make the environment .venv beside this file and install the pinned requirements into it, and do
+so again only when a requirements file has changed. This file needs the standard library alone.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036 (this file is the one that an old Python meets)
+    found = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(f"IterIS Studio needs Python 3.10 or newer; {sys.executable} is Python {found}.")
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+MADE = VENV / "made-by-run.py"  # written last, so that a half-made environment is made again
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    r"%ProgramFiles%\Google\Chrome\Application\chrome.exe",
+    r"%ProgramFiles(x86)%\Microsoft\Edge\Application\msedge.exe",
+)
+
+
+def say(text: str) -> None:
+    """One line about what happens now."""
+    print(f"run.py: {text}", flush=True)
+
+
+def call(*command: str | Path) -> int:
+    """Show a command, run it to its end and return its exit status."""
+    say("$ " + shlex.join(map(str, command)))
+    with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        while True:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal gave Ctrl-C to the child as well: let it clean up
+            return status if status >= 0 else 128 - status  # ended by a signal: as shells say it
+
+
+def make_environment() -> None:
+    """Make .venv, unless it is there and whole."""
+    if MADE.exists() and PYTHON.exists():
+        return
+    if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        sys.exit(
+            f"{sys.executable} lacks Python's venv module; install it "
+            "(Debian and Ubuntu: apt-get install python3-venv) and run this again."
+        )
+    say(f"making the environment {VENV} with Python {sys.version.split()[0]}")
+    if call(sys.executable, "-m", "venv", "--clear", VENV):
+        sys.exit(f"The environment {VENV} could not be made; the reason is above.")
+    MADE.touch()
+
+
+def install(name: str) -> None:
+    """Install a requirements file, unless .venv bears its present hash."""
+    stamp = VENV / f"installed-{Path(name).parent.name or 'app'}"
+    digest = hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        say(f"{name} is unchanged: nothing to install")
+        return
+    say(f"installing {name}; the first time this takes some minutes")
+    if call(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", name):
+        sys.exit(f"{name} could not be installed; pip says why above.")
+    stamp.write_text(digest)
+
+
+def find_browser() -> str | None:
+    """Path of the first chromium-like browser on this machine."""
+    paths = (shutil.which(os.path.expandvars(name)) for name in BROWSERS)
+    return next(filter(None, paths), None)
+
+
+def install_browser() -> str | None:
+    """Install chromium where we may: as root, on Debian or Ubuntu."""
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        return None
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    call("apt-get", "update", "-qq")
+    call("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium")
+    return find_browser()
+
+
+def browser() -> str:
+    """Path of the browser for the tests: CHROMIUM if set, else found, else installed."""
+    named = os.environ.get("CHROMIUM")
+    if named and not shutil.which(named):
+        sys.exit(f"CHROMIUM is set to {named}, which is no program; correct it or unset it.")
+    path = named or find_browser() or install_browser()
+    if not path:
+        sys.exit(
+            "The tests need a browser: install Chromium or Google Chrome (Debian: sudo apt-get "
+            "install chromium), or set CHROMIUM to the program's path, and run this again."
+        )
+    return path
+
+
+def test(arguments: list[str]) -> int:
+    """Lint, types, tests: the exit status of the first that fails, or 0."""
+    install("tests/requirements.txt")
+    os.environ["CHROMIUM"] = browser()
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    for check in (*checks, ["pytest", *arguments]):
+        status = call(PYTHON, "-m", *check)
+        if status:
+            say(f"{check[0]} failed (exit status {status})")
+            return status
+    return 0
+
+
+def start(arguments: list[str]) -> int:
+    """Start the page; where the system can, it takes the place of this process."""
+    command = [str(PYTHON), "-m", "app", *arguments]
+    if os.name != "nt":
+        say("$ " + shlex.join(command))
+        os.execv(PYTHON, command)
+    return call(*command)
+
+
+def main(arguments: list[str]) -> int:
+    """What the command line asks for."""
+    os.chdir(ROOT)
+    make_environment()
+    install("requirements.txt")
+    if arguments[:1] == ["test"]:
+        return test(arguments[1:])
+    return start(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
