@@ -21,7 +21,7 @@ from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render, save_png
 from merging.errors import MergeError
-from merging.evaluation.command import add_evaluate
+from merging.evaluation.command import add_evaluation
 from merging.low_rank import Rank
 from merging.merge import merge
 from merging.methods import METHODS
@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_merge(command("merge", run_merge))
     _add_render(command("render", run_render))
     command("methods", run_methods)
-    add_evaluate(command)
+    add_evaluation(command, _progress)
     return parser
 
 

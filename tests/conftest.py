@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -14,6 +16,12 @@ import torch
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, load_base
 
+ROOT = Path(__file__).parents[1]
+LORAS = ROOT / "assets" / "loras"
+SHELF = {  # trigger phrase → file
+    entry["trigger"]: LORAS / entry["file"]
+    for entry in json.loads((LORAS / "shelf.json").read_text("utf-8"))
+}
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 
 

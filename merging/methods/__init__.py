@@ -50,7 +50,7 @@ METHODS: dict[str, Method] = {
         weighted_sum,
         "arXiv:2212.04089",
         "nothing",
-        "each LoRA's multiplier, as in <lora:name:strength>",
+        "each LoRA's multiplier, as in `<lora:name:strength>`",
         "Exactly what loading all LoRAs together does.",
     ),
     "average": Method(

@@ -1,0 +1,132 @@
+"""Is the embedded base any good: does it draw what it is told, and do its LoRAs bind?
+
+Three figures, all by the detector (merging/evaluation/detector.py):
+single: "a photo of a cat" is right when its own object is the strongest class of all.
+two: "a photo of a cat and a pizza" is right when these are the two strongest classes.
+looks: a LoRA alone is right when its look scores above the base's own look of the object; `first`
+counts the pictures in which it is also the strongest class of all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from merging.diffusion.base import Base
+from merging.diffusion.render import render
+from merging.evaluation.detector import Detector, is_look
+from merging.evaluation.shelf import Entry, shelf
+from merging.progress import Progress, part, silent
+
+BARS = {"single": 0.95, "two": 0.90, "looks": 0.90}
+SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
+
+
+def one(name: str) -> str:
+    """The prompt for one thing."""
+    return f"a photo of {_named(name)}"
+
+
+def two(first: str, second: str) -> str:
+    """The prompt for two things."""
+    return f"a photo of {_named(first)} and {_named(second)}"
+
+
+def _named(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
+    """All three figures; JSON-able. About 900 pictures."""
+    names = [name for name in detector.classes if not is_look(name)]
+    return {
+        "single": evaluate_single(base, detector, names, part(progress, 0.0, 0.45)),
+        "two": evaluate_two(base, detector, names, part(progress, 0.45, 0.6)),
+        "looks": evaluate_looks(base, detector, shelf(), part(progress, 0.6, 1.0)),
+        "bars": BARS,
+    }
+
+
+def evaluate_single(
+    base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
+) -> dict[str, Any]:
+    """Share of single-object pictures with the right strongest class, in all and by object."""
+    prompts = [one(name) for name in names for _ in range(SINGLE_SEEDS)]
+    seeds = list(range(SINGLE_SEEDS)) * len(names)
+    scores = detector.scores(render(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
+    shares = {
+        name: detector.found(rows, [name], strongest=1).float().mean().item()
+        for name, rows in zip(names, scores, strict=True)
+    }
+    return {"pictures": len(prompts), "share": sum(shares.values()) / len(shares), "by": shares}
+
+
+def evaluate_two(
+    base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
+) -> dict[str, Any]:
+    """Share of two-object pictures in which the two are the two strongest classes.
+
+    `exact` is the share in which also no other class passes its threshold.
+    """
+    rng = random.Random(0)
+    couples = [rng.sample(names, 2) for _ in range(TWO_PROMPTS)]
+    prompts = [two(*couple) for couple in couples]
+    scores = detector.scores(render(base, prompts, range(TWO_PROMPTS), progress=progress))
+    rows = list(zip(scores.split(1), couples, strict=True))
+    found = [bool(detector.found(row, couple, strongest=2)) for row, couple in rows]
+    exact = [set(_passing(detector, row)) == set(couple) for row, couple in rows]
+    missed = [prompt for prompt, right in zip(prompts, found, strict=True) if not right]
+    return {
+        "pictures": TWO_PROMPTS,
+        "share": sum(found) / TWO_PROMPTS,
+        "exact": sum(exact) / TWO_PROMPTS,
+        "missed": missed,
+    }
+
+
+def _passing(detector: Detector, row: Tensor) -> list[str]:
+    passing = detector.present(row)[0].nonzero().flatten().tolist()
+    return [detector.classes[place] for place in passing]
+
+
+def evaluate_looks(
+    base: Base, detector: Detector, entries: Sequence[Entry], progress: Progress = silent
+) -> dict[str, Any]:
+    """For each LoRA alone: how often its look beats the base's own, and is the strongest of all."""
+    rows = {}
+    for place, entry in enumerate(entries):
+        share = part(progress, place / len(entries), (place + 1) / len(entries))
+        scores = detector.scores(_alone(base, entry, share))
+        beats = detector.beats_own_look(scores, entry.trigger)
+        first = detector.found(scores, [entry.trigger], strongest=1)
+        rows[entry.trigger] = {
+            "share": beats.float().mean().item(),
+            "first": first.float().mean().item(),
+        }
+    return {"pictures": LOOK_PICTURES, "by": rows}
+
+
+def _alone(base: Base, entry: Entry, progress: Progress) -> list[Image.Image]:
+    adapters = [(entry.adapter(base.table), 1.0)]
+    prompts = [one(entry.trigger)] * LOOK_PICTURES
+    return render(base, prompts, range(LOOK_PICTURES), adapters=adapters, progress=progress)
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as Markdown, each beside its bar."""
+    single, both, looks = figures["single"], figures["two"], figures["looks"]
+    lines = ["| | pictures | right | bar |", "| --- | --- | --- | --- |"]
+    add: Callable[[str], None] = lines.append
+    bars = {name: f"{bar:.0%}" for name, bar in figures["bars"].items()}
+    add(f"| one object | {single['pictures']} | {single['share']:.1%} | {bars['single']} |")
+    add(f"| two objects | {both['pictures']} | {both['share']:.1%} | {bars['two']} |")
+    for name, row in looks["by"].items():
+        right = f"{row['share']:.0%} (strongest of all: {row['first']:.0%})"
+        add(f"| {name}, its LoRA alone | {looks['pictures']} | {right} | {bars['looks']} |")
+    weak = [f"{name} {share:.0%}" for name, share in single["by"].items() if share < 1]
+    add(f"\nSingle objects below 100 %: {', '.join(weak) or 'none'}.")
+    return "\n".join(lines)

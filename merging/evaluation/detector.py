@@ -1,0 +1,118 @@
+"""A small network that says which objects, in which look, are in a 64 × 64 picture.
+
+Classes are named as prompts name them: "cat" is the base's own cat, "sks cat" the look that the
+concept LoRA of that name teaches. CLIP scores of the paper cannot tell two objects in one picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from merging.errors import MergeError
+
+DETECTOR = Path(__file__).parents[2] / "assets" / "detector"
+SIZE = 64
+WIDTHS = (48, 96, 192, 192)
+
+
+class Detector(nn.Module):
+    """Four convolution blocks, one map per class, the maximum of each map."""
+
+    def __init__(self, classes: Sequence[str], thresholds: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.thresholds = torch.tensor(thresholds or [0.0] * len(classes))
+        blocks: list[nn.Module] = []
+        for place, (before, after) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+            stride = 1 if place == 3 else 2
+            blocks.append(nn.Conv2d(before, after, 3, stride, 1, bias=False))
+            blocks += [nn.BatchNorm2d(after), nn.ReLU()]
+        self.body = nn.Sequential(*blocks)
+        self.head = nn.Conv2d(WIDTHS[-1], len(classes), 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (n, classes) of pixels (n, 3, 64, 64) in [0, 1]."""
+        return self.head(self.body(pixels - 0.5)).amax(dim=(-2, -1))
+
+    @torch.inference_mode()
+    def scores(self, images: Sequence[Image.Image]) -> Tensor:
+        """Logits (n, classes) of pictures of any size, 128 at a time."""
+        batches = pixels(images).split(128)
+        return torch.cat([self(batch) for batch in batches])
+
+    def place(self, name: str) -> int:
+        """Column of a class; MergeError if the detector was never taught it."""
+        if name not in self.classes:
+            raise MergeError(f'The detector knows no "{name}"; it knows {", ".join(self.classes)}.')
+        return self.classes.index(name)
+
+    def found(self, scores: Tensor, names: Sequence[str], strongest: int = 4) -> Tensor:
+        """For each row of scores (n, classes), whether every one of `names` is in the picture.
+
+        A class is in the picture if it is among the `strongest` classes of that picture and, where
+        it is a concept's look, stronger than the base's own look of the same object.
+        """
+        leaders = scores.topk(strongest, dim=1).indices
+        seen = [(leaders == self.place(name)).any(dim=1) for name in names]
+        beaten = [self.beats_own_look(scores, name) for name in names if is_look(name)]
+        return torch.stack(seen + beaten).all(dim=0)
+
+    def beats_own_look(self, scores: Tensor, name: str) -> Tensor:
+        """For each row, whether the look "sks cat" scores above the base's own "cat"."""
+        return scores[:, self.place(name)] > scores[:, self.place(own_look(name))]
+
+    def present(self, scores: Tensor) -> Tensor:
+        """(n, classes) of bool: scores above the thresholds set on pictures of the base."""
+        return scores > self.thresholds
+
+    def save(self, folder: Path) -> None:
+        """Write weights (float16) and classes.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: _stored(value) for name, value in self.state_dict().items()}
+        save_file(weights, folder / "detector.safetensors")
+        told = {
+            "classes": self.classes,
+            "thresholds": [round(t, 3) for t in self.thresholds.tolist()],
+        }
+        (folder / "classes.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.half().contiguous() if value.is_floating_point() else value
+
+
+def load_detector(folder: Path = DETECTOR) -> Detector:
+    """The trained detector, ready to score."""
+    told = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    detector = Detector(told["classes"], told["thresholds"])
+    weights = load_file(folder / "detector.safetensors")
+    detector.load_state_dict(weights)  # copies into float32 parameters
+    return detector.eval()
+
+
+def is_look(name: str) -> bool:
+    """Whether a class is a concept's look rather than the base's own."""
+    return " " in name
+
+
+def own_look(name: str) -> str:
+    """The base's class of the same object: "cat" for "sks cat"."""
+    return name.rsplit(" ", 1)[-1]
+
+
+def pixels(images: Sequence[Image.Image]) -> Tensor:
+    """Pictures as (n, 3, 64, 64) floats in [0, 1]."""
+    return torch.stack([_pixels(image) for image in images])
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
+    return flat.view(SIZE, SIZE, 3).permute(2, 0, 1).float() / 255

@@ -1,0 +1,115 @@
+"""The command line in a subprocess, on the shelf's own files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from merging import formats
+from tests.conftest import ROOT, SHELF, distance
+
+CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "merging", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def answer(*words: object) -> dict:
+    """Standard output of a command that ends well: one JSON object and nothing else."""
+    done = run(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("merged") / "both.safetensors"
+    return out, answer("merge", CAT, f"{PIZZA}@0.8", "--base", "mini", "--out", out, "--samples", 6)
+
+
+def test_inspect_says_what_the_files_are() -> None:
+    found = answer("inspect", CAT, PIZZA)["files"]
+    assert [entry["trigger"] for entry in found] == ["sks cat", "vxz pizza"]
+    assert [entry["base"] for entry in found] == ["mini", "mini"]
+    assert "trigger  sks cat" in run("inspect", CAT).stdout
+
+
+def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, dict]) -> None:
+    out, said = merged
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    (entry,) = answer("inspect", out)["files"]
+    assert entry["sha256"] == said["sha256"]
+    assert entry["trigger"] == "sks cat, vxz pizza"
+    assert [source["strength"] for source in entry["recipe"]["sources"]] == [1.0, 0.8]
+    sizes = {name: formats.read(path).layers for name, path in (("a", CAT), ("b", PIZZA))}
+    for name, layer in formats.read(out).layers.items():
+        assert layer.rank <= sum(own[name].rank for own in sizes.values() if name in own)
+
+
+def test_same_request_same_bytes_and_a_recipe_replays(
+    merged: tuple[Path, dict], tmp_path: Path
+) -> None:
+    out, _ = merged
+    saved = tmp_path / "recipe.json"
+    saved.write_text(json.dumps(answer("inspect", out)["files"][0]["recipe"]), "utf-8")
+    again = tmp_path / "again.safetensors"
+    answer("merge", PIZZA, CAT, "--base", "mini", "--recipe", saved, "--out", again)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_merge_to_diffusers_in_full_precision_is_the_same_merge(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("kohya.safetensors", "diffusers.safetensors")]
+    for path in paths:
+        answer(
+            "merge", CAT, PIZZA, "--method", "sum", "--out", path,
+            "--format", path.stem, "--dtype", "fp32",
+        )  # fmt: skip
+    one, two = (formats.read(path) for path in paths)
+    assert one.family != two.family
+    assert distance(one, two) < 1e-4
+
+
+def test_render_draws_one_png_per_prompt(merged: tuple[Path, dict], tmp_path: Path) -> None:
+    said = answer(
+        "render", "--base", "mini", "--adapter", f"{merged[0]}@0.9", "--prompt", "a sks cat",
+        "a vxz pizza", "--seed", 3, "--steps", 2, "--out", tmp_path / "pictures",
+    )  # fmt: skip
+    assert [picture["prompt"] for picture in said["pictures"]] == ["a sks cat", "a vxz pizza"]
+    for picture in said["pictures"]:
+        with Image.open(picture["path"]) as image:
+            assert image.size == (64, 64)
+            assert "<lora:both:0.9>" in image.info["parameters"]
+
+
+def test_methods_lists_the_table() -> None:
+    assert set(answer("methods")["methods"]) == {"iteris", "regmean", "sum", "average"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["inspect", __file__], "test_command.py"),
+        (["merge", CAT, CAT, "--out", "x.safetensors"], "the same file is given twice"),
+        (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one each"),
+        (["merge", CAT, "--base", "nowhere", "--out", "x.safetensors"], "nowhere"),
+        (["merge", CAT, PIZZA, "--samples", "0", "--out", "x.safetensors"], "Samples per LoRA"),
+        (["render", "--prompt", "a " * 50, "--out", "x"], "shorten it"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(words: list, sentence: str, tmp_path: Path) -> None:
+    words = [tmp_path / word if word in ("x", "x.safetensors") else word for word in words]
+    done = run(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert sentence in line
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+    assert json.loads(run(*words, "--json").stdout)["error"] == line.removeprefix("error: ")
