@@ -168,12 +168,17 @@ def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     """Solve one layer, cut it to the wanted rank, and write down how it went."""
     weighting: Literal["merged", "uniform"] = "uniform" if method.needs == "inputs" else "merged"
     weights = set_weights(problem, weighting)
-    metric = cholesky(damped_gram(problem, weights), problem.name) if problem.rows else None
+    metric = _metric(problem, weights) if work.request.rank != "exact" else None
     delta, kept = compressed(method.solve(problem), work.request.rank, metric)
     work.merged[problem.name] = delta
     work.report.layers = [row for row in work.report.layers if row.layer != problem.name]
     work.report.layers.append(_layer_report(work, problem, method, delta, kept, weights))
     return delta
+
+
+def _metric(problem: LayerProblem, weights: list[float]) -> Tensor | None:
+    """What truncation measures errors by: the inputs where they are known, else nothing."""
+    return cholesky(damped_gram(problem, weights), problem.name) if problem.rows else None
 
 
 def _layer_report(

@@ -18,6 +18,7 @@ Teacher = Literal["single", "composed"]
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
+COMPOSED_PRESERVE = 0.3
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,17 @@ class MergeRequest:
     fallback: Fallback = "mean"  # where the calibration is silent
     alpha: float = 1e-3  # ridge, relative to the Gram matrices
     teacher: Teacher = "single"  # "composed" adds prompts with all concepts, under a gate
-    preserve: float = 0.0  # weight of prompts without any trigger, whose target is no change
+    # Weight of prompts without any trigger, whose target is no change; None is COMPOSED_PRESERVE
+    # beside composed prompts, which need it (alone they were half as good in a trial), else 0.
+    preserve: float | None = None
     rounds: int | None = None  # None: the fixed point in one pass; k: the paper's k rounds
     seed: int = 0
+
+    @property
+    def preserved(self) -> float:
+        """The weight of preserved prompts that holds."""
+        default = COMPOSED_PRESERVE if self.teacher == "composed" else 0.0
+        return default if self.preserve is None else self.preserve
 
     def __post_init__(self) -> None:
         """MergeError for what the user can mend."""
@@ -72,9 +81,9 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
         phrases = tuple(source.phrase for source in request.sources)
         prompts = composed_prompts(phrases, request.samples, request.seed + count)
         sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases))
-    if request.preserve > 0:
+    if request.preserved > 0:
         prompts = plain_prompts(request.samples, request.seed + count + 1)
-        sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserve))
+        sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserved))
     return tuple(sets)
 
 
@@ -106,7 +115,7 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
-    if request.alpha <= 0 or request.preserve < 0:
+    if request.alpha <= 0 or request.preserved < 0:
         raise MergeError("The ridge must be above 0, and the weight of preserved rows not below.")
     if request.rounds is not None and request.rounds < 1:
         raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")

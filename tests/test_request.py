@@ -78,7 +78,7 @@ def test_composed_prompts_name_all_concepts_in_every_order() -> None:
 def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
     sets = row_sets(MergeRequest(pair, samples=5))
     assert [each.weights for each in sets] == [(1.0, 0.0), (0.0, 1.0)]
-    more = row_sets(MergeRequest(pair, samples=5, teacher="composed", preserve=0.3))
+    more = row_sets(MergeRequest(pair, samples=5, teacher="composed"))
     assert [each.weights for each in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]
     assert more[2].phrases == ("rn1 cat", "rn2 cat") and more[3].omega == 0.3
     given = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))

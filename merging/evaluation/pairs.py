@@ -41,9 +41,7 @@ WAYS = {
     "average": Way("average", {"method": "average"}),
     "regmean": Way("RegMean", {"method": "regmean"}),
     "iteris": Way("IterIS", {"method": "iteris"}),
-    "composed": Way(
-        "IterIS, composed teacher", {"method": "iteris", "teacher": "composed", "preserve": 0.3}
-    ),
+    "composed": Way("IterIS, composed teacher", {"method": "iteris", "teacher": "composed"}),
     "gated": Way("gated, no merge", compose="gated"),
 }
 
