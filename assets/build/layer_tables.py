@@ -1,0 +1,112 @@
+"""Write merging/formats/tables/*.json: names and weight shapes of the base models' layers.
+
+Both are those of the models themselves, built from their configurations on the meta
+device (no weights), in the order in which a forward pass reaches them.
+
+    python -m assets.build.layer_tables
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+ROOT = Path(__file__).parents[2]
+MINI = ROOT / "assets" / "mini-sd"
+TABLES = ROOT / "merging" / "formats" / "tables"
+
+# stable-diffusion-v1-5/stable-diffusion-v1-5, unet/config.json and text_encoder/config.json
+SD15_UNET = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+SD15_TEXT_ENCODER = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+}
+
+
+def configs(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configurations of UNet and text encoder of "sd15" or "mini"."""
+    if name == "sd15":
+        return SD15_UNET, SD15_TEXT_ENCODER
+    parts = ("unet", "text_encoder")
+    unet, text = (json.loads((MINI / part / "config.json").read_text("utf-8")) for part in parts)
+    return unet, text
+
+
+def models(name: str) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """UNet and text encoder on the meta device: shapes without weights."""
+    unet, text = configs(name)
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(unet), CLIPTextModel(CLIPTextConfig(**text))
+
+
+def layers(name: str) -> dict[str, tuple[int, ...]]:
+    """Canonical name → weight shape of every Linear and Conv2d, in forward order."""
+    unet, text = models(name)
+    tokens = torch.zeros(1, text.config.max_position_embeddings, dtype=torch.long, device="meta")
+    size = unet.config.sample_size
+    latents = torch.zeros(1, unet.config.in_channels, size, size, device="meta")
+    states = torch.zeros(1, tokens.shape[1], unet.config.cross_attention_dim, device="meta")
+    found = recorded(text, lambda: text(tokens))
+    found = {f"text_encoder.text_model.{bare(key)}": shape for key, shape in found.items()}
+    drawn = recorded(unet, lambda: unet(latents, torch.zeros(1, device="meta"), states))
+    return found | {f"unet.{key}": shape for key, shape in drawn.items()}
+
+
+def bare(name: str) -> str:
+    """A module's name without CLIP's ``text_model.`` level, which transformers 5 dropped."""
+    return name.removeprefix("text_model.")
+
+
+@torch.no_grad()
+def recorded(model: nn.Module, forward: Callable[[], object]) -> dict[str, tuple[int, ...]]:
+    """Names and weight shapes of the layers that a forward pass reaches, in order."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    def watch(name: str, layer: nn.Module) -> None:
+        shape = tuple(layer.weight.shape)
+        layer.register_forward_pre_hook(lambda _layer, _inputs: found.update({name: shape}))
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            watch(name, layer)
+    forward()
+    return found
+
+
+def as_json(table: dict[str, tuple[int, ...]]) -> str:
+    """One layer a line, so that a difference can be read."""
+    rows = [f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in table.items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def main() -> None:
+    TABLES.mkdir(exist_ok=True)
+    for name in ("sd15", "mini"):
+        (TABLES / f"{name}.json").write_text(as_json(layers(name)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The guard: what a safetensors file claims, checked before a single tensor is read.
+
+The safetensors library refuses holes, overlaps and wrong sizes, but lets through dimensions of
+10¹², hundreds of thousands of empty tensors, exotic types and any key; so the header is read here
+first, with a sentence for everything that a LoRA never has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from merging.errors import MergeError
+
+MAX_FILE_BYTES = 400 << 20  # rank 128 for every layer of SD 1.5 in float32 is about 280 MiB
+MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
+MAX_TENSORS = 4000  # a LoCon for all 354 layers of SD 1.5 has 1062
+MAX_DIMENSION = 1 << 16  # CLIP's vocabulary, 49408, is the largest of any honest file
+MAX_KEY = 256
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+FLOATS = ("F64", "F32", "F16", "BF16")  # integers occur as alpha only
+
+MAGIC = (  # first bytes -> what such a file is
+    (b"PK\x03\x04", "a torch or zip file (.pt, .ckpt, .bin), which can hide programs"),
+    (b"\x80", "a pickle file, which can hide programs"),
+    (b"version https://git-lfs", "a Git LFS pointer: the text that stands for the real file"),
+    (b"<", "a web page, as a download without permission leaves it"),
+    (b"GGUF", "a GGUF model"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8", "a picture"),
+)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as the header announces it; the offsets count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: tensors by key in file order, and the metadata verbatim."""
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+
+def read_header(stream: BinaryIO, size: int, file: str) -> Header:
+    """Header of an open safetensors file of ``size`` bytes; MergeError, with ``file``, if amiss."""
+    start = stream.read(32)
+    _check_kind(start, size, file)
+    length = int.from_bytes(start[:8], "little")
+    if length > size - 8:
+        raise MergeError(f"{file} is cut short or damaged: download or copy it again.")
+    if length > MAX_HEADER_BYTES:
+        raise MergeError(
+            f"{file} has a header of {length >> 20} MiB, more than a LoRA ever needs "
+            f"({MAX_HEADER_BYTES >> 20} MiB); it is damaged or made to do harm."
+        )
+    stream.seek(8)
+    rows, metadata = _parsed(stream.read(length), file)
+    if len(rows) > MAX_TENSORS:
+        raise MergeError(
+            f"{file} has {len(rows)} tensors, a LoRA for Stable Diffusion 1.x at most 1062; "
+            "it is something else."
+        )
+    tensors = {key: _tensor(key, row, file) for key, row in rows.items()}
+    _check_offsets(tensors, size - 8 - length, file)
+    return Header(tensors, metadata)
+
+
+def _check_kind(start: bytes, size: int, file: str) -> None:
+    """Refuse by name what is no safetensors file, or cannot be a LoRA for its size."""
+    if size == 0:
+        raise MergeError(f"{file} is empty: download or copy it again.")
+    for magic, kind in MAGIC:
+        # A header's length begins with any byte; what follows it, with a brace.
+        if start.startswith(magic) and start[8:9] != b"{":
+            raise MergeError(f"{file} is {kind}; a .safetensors file is needed.")
+    if size < 16 or start[8:9] != b"{":
+        raise MergeError(f"{file} is not a safetensors file; choose the LoRA's .safetensors file.")
+    if size > MAX_FILE_BYTES:
+        raise MergeError(
+            f"{file} has {size / 2**20:.0f} MiB, more than a LoRA for Stable Diffusion 1.x needs "
+            f"({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+        )
+
+
+def _parsed(text: bytes, file: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Rows and metadata of a header; MergeError if it is not the JSON that it must be."""
+    try:
+        rows = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        metadata = rows.pop("__metadata__", {})
+        if not all(
+            isinstance(value, str) and value.encode() is not None
+            for pair in metadata.items()
+            for value in pair
+        ):
+            raise ValueError("metadata that is not text")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise MergeError(
+            f"{file} has a damaged header ({_first_line(error)}): download or copy it again."
+        ) from error
+    return rows, metadata
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+
+def _tensor(key: str, row: Any, file: str) -> TensorInfo:
+    """One checked row of the header."""
+    if not re.fullmatch(rf"[ -~]{{1,{MAX_KEY}}}", key):
+        raise MergeError(f"{file} has a tensor with an impossible name ({ascii(key)[:60]}).")
+    try:
+        dtype, shape = row["dtype"], tuple(row["shape"])
+        start, end = row["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise MergeError(
+            f"{file}: tensor {key} is described wrongly; the file is damaged."
+        ) from error
+    if any(type(number) is not int for number in (*shape, start, end)):
+        raise MergeError(f"{file}: tensor {key} has a size that is no whole number.")
+    if not isinstance(dtype, str) or dtype not in BYTES:
+        raise MergeError(
+            f"{file}: tensor {key} has type {str(dtype)[:20]}; save the LoRA as fp16, bf16 or fp32."
+        )
+    if len(shape) > 4 or not all(1 <= number <= MAX_DIMENSION for number in shape):
+        raise MergeError(
+            f"{file}: tensor {key} has shape {_short(shape)}, which no layer of a LoRA has; "
+            "the file is damaged or made to do harm."
+        )
+    if end - start != prod(shape) * BYTES[dtype]:
+        raise MergeError(
+            f"{file}: tensor {key} has shape {_short(shape)} but {end - start} bytes; "
+            "the file is damaged."
+        )
+    return TensorInfo(dtype, shape, start, end)
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    return str(shape) if len(shape) <= 4 else f"of {len(shape)} dimensions"
+
+
+def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> None:
+    """The tensors must fill the rest of the file without hole or overlap."""
+    if not tensors:
+        raise MergeError(f"{file} holds no tensors: the LoRA was saved empty.")
+    spans = sorted((info.start, info.end) for info in tensors.values())
+    if spans[-1][1] > size:
+        raise MergeError(f"{file} is cut short: download or copy it again.")
+    if spans[0][0] != 0 or spans[-1][1] != size or any(a[1] != b[0] for a, b in pairwise(spans)):
+        raise MergeError(f"{file} has tensors that overlap or leave holes; the file is damaged.")
+
+
+def read_checked(path: Path, file: str) -> tuple[Header, bytes]:
+    """Header and all bytes of a file whose header has passed; MergeError otherwise."""
+    try:
+        with path.open("rb") as stream:
+            header = read_header(stream, path.stat().st_size, file)
+            stream.seek(0)
+            return header, stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise MergeError(
+            f"{file} cannot be read ({reason}); check the name and the path."
+        ) from error

@@ -1,0 +1,84 @@
+"""Layer tables: the names and weight shapes of the base models, as the models themselves have them.
+
+Every reader goes forward from a table to the keys of its family and looks a file's keys up there;
+a name with underscores is never taken apart. The tables are made by assets/build/layer_tables.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+from merging.adapter import Adapter
+from merging.errors import MergeError
+
+TITLES = {"sd15": "Stable Diffusion 1.5", "mini": "the embedded base"}
+TABLES = tuple(TITLES)  # in order of trial
+
+Role = Literal["down", "up", "alpha"]
+Slots = dict[str, tuple[str, Role]]  # key of a tensor in a file -> (layer, what it is there)
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """What a base model has: canonical layer name → weight shape, in forward order."""
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]  # (out, in) or (out, in, kernel height, kernel width)
+
+    @property
+    def title(self) -> str:
+        """The base model in words."""
+        return TITLES.get(self.name, self.name)
+
+
+@cache
+def table(name: str) -> LayerTable:
+    """The committed table of "sd15" or "mini"; raises MergeError for any other name."""
+    if name not in TITLES:
+        raise MergeError(f"There is no layer table “{name}”; choose one of {', '.join(TABLES)}.")
+    path = Path(__file__).parent / "tables" / f"{name}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return LayerTable(name, {layer: tuple(shape) for layer, shape in rows.items()})
+
+
+def flat(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(out, in) of a layer, where ``in`` counts channels × kernel height × kernel width."""
+    return shape[0], prod(shape[1:])
+
+
+def spellings(layer: str) -> tuple[str, ...]:
+    """The canonical name, and for CLIP the one without its ``text_model.`` level.
+
+    transformers 5 dropped that level, so files trained with it lack it too.
+    """
+    short = layer.replace("text_encoder.text_model.", "text_encoder.", 1)
+    return (layer,) if short == layer else (layer, short)
+
+
+def table_of(adapter: Adapter) -> LayerTable:
+    """The committed table that an adapter's layers fit, its own base first; else MergeError."""
+    names = sorted(TABLES, key=lambda name: name != adapter.base)
+    misfit = ""
+    for found in map(table, names):
+        misfit = _misfit(adapter, found)
+        if not misfit:
+            return found
+    raise MergeError(
+        f"{adapter.name}: layer {misfit} fits no base model that can be written "
+        f"({', '.join(TITLES.values())}); merge for one of these."
+    )
+
+
+def _misfit(adapter: Adapter, table: LayerTable) -> str:
+    """The first layer that the table lacks or has in another size, "" if all fit."""
+    for name, layer in adapter.layers.items():
+        size = (layer.up.shape[0], layer.down.shape[1])
+        if name not in table.shapes or flat(table.shapes[name]) != size:
+            return name
+    return ""

@@ -1,0 +1,123 @@
+"""Adapters to files: the kohya file that every loader reads, and the diffusers one.
+
+The same adapter and metadata give the same bytes: safetensors' own writer shuffles the metadata, so
+the few lines of the format are written here. Files appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from merging.adapter import Adapter
+from merging.errors import MergeError
+from merging.formats import kohya, peft
+from merging.formats.factors import Pair, common_rank, stored
+from merging.formats.layers import LayerTable, table_of
+from merging.formats.modelspec import diffusers_header, kohya_header, model_hashes
+
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+NO_METADATA: Mapping[str, str] = {}
+
+
+def write_kohya(
+    adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
+) -> str:
+    """Write the file that diffusers, A1111, Forge, ComfyUI and InvokeAI read alike; its SHA-256.
+
+    One alpha for all layers, the only spelling that diffusers scales rightly when ranks differ.
+    ``metadata`` adds to the header or overrides it, but for hashes and dimensions; there is no date
+    unless it brings one. Raises MergeError for an adapter that fits no SD 1.x base, is zero, or
+    overflows ``dtype`` (float16, bfloat16 or float32), and if the file cannot be written.
+    """
+    table = table_of(adapter)
+    alpha = float(common_rank(adapter))
+    pairs = stored(adapter, alpha, dtype)
+    tensors = {}
+    for layer, pair in pairs.items():
+        name = kohya.names(layer)[0]
+        up, down = _shaped(pair, layer, table)
+        tensors[f"{name}.lora_up.weight"] = up
+        tensors[f"{name}.lora_down.weight"] = down
+        # float32, for bfloat16 has no exact 300
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    header = kohya_header(adapter, table, pairs, alpha, metadata)
+    # sd-scripts hashes the file as it would be with the training fields alone
+    training = {key: value for key, value in header.items() if key.startswith("ss_")}
+    hashes = model_hashes(serialised(tensors, training))
+    return save(serialised(tensors, header | hashes), path)
+
+
+def write_diffusers(
+    adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
+) -> str:
+    """Write diffusers' own form (PEFT keys, alpha folded in, ranks in the header); its SHA-256.
+
+    Raises as `write_kohya` does.
+    """
+    table = table_of(adapter)
+    pairs = stored(adapter, None, dtype)
+    tensors = {}
+    for layer, pair in pairs.items():
+        up, down = _shaped(pair, layer, table)
+        tensors[f"{layer}.lora_A.weight"] = down
+        tensors[f"{layer}.lora_B.weight"] = up
+    settings = {peft.CONFIG_KEY: peft.written_config({key: p.rank for key, p in pairs.items()})}
+    header = diffusers_header(adapter, table, metadata) | settings
+    return save(serialised(tensors, header), path)
+
+
+def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
+    """up and down as they are stored: 4-D for convolutions, the kernel in the lower half."""
+    kernel = table.shapes[layer][2:]
+    if not kernel:
+        return pair.up, pair.down
+    return pair.up[..., None, None], pair.down.unflatten(1, table.shapes[layer][1:])
+
+
+def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file: wide types first, then by name, metadata sorted."""
+    keys = sorted(tensors, key=lambda key: (-tensors[key].itemsize, key))
+    rows: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    for key in keys:
+        tensor = tensors[key]
+        end = offset + tensor.nbytes
+        rows[key] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    header = json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # the format aligns the tensors to eight bytes
+    return b"".join((len(header).to_bytes(8, "little"), header, *(_raw(tensors[k]) for k in keys)))
+
+
+def _raw(tensor: Tensor) -> bytes:
+    flat = tensor.contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def save(content: bytes, path: Path) -> str:
+    """Put a file in its place, whole or not at all; its SHA-256. MergeError if it cannot be."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise MergeError(f"{path} cannot be written ({reason}); choose another place.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,89 @@
+"""The committed tables are the models' own, and no spelling in any family means two layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assets.build import layer_tables
+from merging.adapter import Adapter, LoraLayer
+from merging.errors import MergeError
+from merging.formats import TABLES, kohya, old_diffusers, peft, table
+from merging.formats.fit import slots
+from merging.formats.layers import flat, table_of
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_the_models(name: str) -> None:
+    assert list(table(name).shapes.items()) == list(layer_tables.layers(name).items())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_have_every_linear_and_conv_layer(name: str) -> None:
+    unet, text = layer_tables.models(name)
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    for part, model in (("unet.", unet), ("text_encoder.", text)):
+        count = sum(isinstance(layer, kinds) for layer in model.modules())
+        assert count == sum(layer.startswith(part) for layer in table(name).shapes)
+
+
+def test_sd15_has_282_layers_in_the_unet_and_72_in_the_text_encoder() -> None:
+    shapes = table("sd15").shapes
+    assert sum(name.startswith("unet.") for name in shapes) == 282
+    assert sum(name.startswith("text_encoder.text_model.") for name in shapes) == 72
+    assert shapes["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"] == (320, 768)
+    assert shapes["unet.up_blocks.1.resnets.0.conv1"] == (1280, 2560, 3, 3)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_key_means_two_layers(name: str) -> None:
+    for family in (kohya, peft, old_diffusers):
+        spelled = [
+            (key, layer)
+            for layer in table(name).shapes
+            for key in family.slots(type(table(name))(name, {layer: table(name).shapes[layer]}))
+        ]
+        assert len(dict(spelled)) == len(spelled)
+        assert family.slots(table(name)).keys() == dict(spelled).keys()
+    every = sum(len(family.slots(table(name))) for family in (kohya, peft, old_diffusers))
+    assert len(slots(table(name))) == every
+
+
+def test_unknown_table_is_refused_with_the_choices() -> None:
+    with pytest.raises(MergeError, match="“sdxl”; choose one of sd15, mini"):
+        table("sdxl")
+
+
+def test_the_table_of_an_adapter_is_found_by_its_layers() -> None:
+    def adapter(base: str, size: tuple[int, int], layer: str = "unet.conv_in") -> Adapter:
+        return Adapter(
+            "it", {layer: LoraLayer(torch.ones(size[0], 1), torch.ones(1, size[1]), 1)}, base
+        )
+
+    assert table_of(adapter("somebody/finetune", flat((320, 4, 3, 3)))).name == "sd15"
+    assert table_of(adapter("", flat((64, 4, 3, 3)))).name == "mini"
+    with pytest.raises(MergeError, match=r"it: layer unet\.conv_in fits no base"):
+        table_of(adapter("sd15", (77, 36)))
+    with pytest.raises(MergeError, match=r"it: layer unet\.nowhere fits no base"):
+        table_of(adapter("sd15", (320, 36), "unet.nowhere"))
+
+
+def kohya_names_of_sd15() -> set[str]:
+    """The 264 modules that sd-scripts trains in Stable Diffusion 1.5, spelled by its own rules."""
+    places = [f"down_blocks_{block}_attentions_{n}" for block in range(3) for n in range(2)]
+    places += ["mid_block_attentions_0"]
+    places += [f"up_blocks_{block}_attentions_{n}" for block in range(1, 4) for n in range(3)]
+    inner = [f"attn{n}_to_{part}" for n in (1, 2) for part in ("q", "k", "v", "out_0")]
+    inner = [f"transformer_blocks_0_{part}" for part in (*inner, "ff_net_0_proj", "ff_net_2")]
+    unet = {
+        f"lora_unet_{place}_{part}" for place in places for part in (*inner, "proj_in", "proj_out")
+    }
+    parts = [f"self_attn_{part}_proj" for part in ("q", "k", "v", "out")] + ["mlp_fc1", "mlp_fc2"]
+    layers = [f"lora_te_text_model_encoder_layers_{n}" for n in range(12)]
+    return unet | {f"{layer}_{part}" for layer in layers for part in parts}
+
+
+def test_golden_kohya_names() -> None:
+    golden = kohya_names_of_sd15()
+    assert len(golden) == 264
+    assert golden <= {kohya.names(layer)[0] for layer in table("sd15").shapes}
