@@ -44,6 +44,6 @@ SolveLayer = Callable[[str, Tensor, tuple[RowStatistics, ...]], Delta]
 class Activations(Protocol):
     """Runs the sweep, calling ``solve`` for each target layer in forward order."""
 
-    def __call__(self, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
+    def __call__(self, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop, /) -> None:
         """Every target is solved once (each round, if there are rounds)."""
         ...

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from merging.errors import MergeError
+from merging.formats import read
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,15 @@ def raw(path: Path, rows: Any, body: bytes = b"", length: int | None = None) -> 
     text = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + body)
     return path
+
+
+def refusal(path: Path) -> str:
+    """The sentence with which a file is refused: one line that starts with the file's name."""
+    with pytest.raises(MergeError) as caught:
+        read(path)
+    text = str(caught.value)
+    assert text.startswith(path.name)
+    assert "\n" not in text
+    assert text.endswith((".", "?"))
+    assert len(text) < 600
+    return text
