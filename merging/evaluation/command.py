@@ -17,6 +17,7 @@ from merging.progress import Progress
 WHAT = {
     "base": (base_figures.evaluate_base, base_figures.table),
     "pairs": (pair_figures.evaluate_pairs, pair_figures.table),
+    "grid": (pair_figures.evaluate_grid, pair_figures.table),
 }
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
@@ -26,7 +27,7 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     """Add both commands to the parser that ``command`` makes subparsers for."""
 
     def run_evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """What the embedded base, its LoRAs, or the merges of its pairs can do."""
+        """What the base and its LoRAs can do, their pairs in every way, or IterIS' options."""
         measure, table = WHAT[options.what]
         figures = measure(load_base("mini", options.device), load_detector(), progress)
         return figures, table(figures)

@@ -46,16 +46,46 @@ WAYS = {
 }
 
 
+# What the options of IterIS do here; the defaults of MergeRequest were chosen from this table.
+GRID = {
+    f"{teacher} {fallback} {alpha:g}": Way(
+        f"{teacher} teacher, fallback {fallback}, ridge {alpha:g}",
+        {"teacher": teacher, "fallback": fallback, "alpha": alpha},
+    )
+    for teacher in ("single", "composed")
+    for fallback in ("mean", "sum")
+    for alpha in (1e-4, 1e-3, 1e-2)
+}
+
+
 def evaluate_pairs(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """Share of pictures with both concepts, by pair and way; JSON-able. Merges with defaults."""
-    cells = [(name, pair, way) for name, pair in shelf_pairs().items() for way in WAYS]
-    rows: dict[str, dict[str, float]] = {}
-    for place, (name, pair, way) in enumerate(cells):
+    """Every pair in every way, each method with its defaults."""
+    return evaluate_ways(base, detector, WAYS, progress)
+
+
+def evaluate_grid(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
+    """Every pair merged by IterIS, over teachers, fallbacks and ridges."""
+    return evaluate_ways(base, detector, GRID, progress)
+
+
+def evaluate_ways(
+    base: Base, detector: Detector, ways: Mapping[str, Way], progress: Progress
+) -> dict[str, Any]:
+    """Share of pictures with both concepts, by way and pair; JSON-able."""
+    pairs = shelf_pairs()
+    cells = [(key, name) for key in ways for name in pairs]
+    both: dict[str, dict[str, float]] = {key: {} for key in ways}
+    for place, (key, name) in enumerate(cells):
         share = part(progress, place / len(cells), (place + 1) / len(cells))
-        images = _draw(base, WAYS[way], pair, share)
-        found = detector.found(detector.scores(images), [entry.trigger for entry in pair])
-        rows.setdefault(name, {})[way] = found.float().mean().item()
-    return {"pictures": SEEDS, "both": rows, "setting": _settings()}
+        images = _draw(base, ways[key], pairs[name], share)
+        found = detector.found(detector.scores(images), [each.trigger for each in pairs[name]])
+        both[key][name] = found.float().mean().item()
+    return {
+        "pictures": SEEDS,
+        "both": both,
+        "ways": {key: way.title for key, way in ways.items()},
+        "layers": {name: pair[0].setting for name, pair in pairs.items()},
+    }
 
 
 def _prompts(pair: Sequence[Entry]) -> Iterator[str]:
@@ -63,10 +93,6 @@ def _prompts(pair: Sequence[Entry]) -> Iterator[str]:
     phrases = [entry.trigger for entry in pair]
     for seed in range(SEEDS):
         yield two(*(phrases if seed % 2 == 0 else reversed(phrases)))
-
-
-def _settings() -> dict[str, str]:
-    return {name: pair[0].setting for name, pair in shelf_pairs().items()}
 
 
 def _draw(base: Base, way: Way, pair: Sequence[Entry], progress: Progress) -> list[Image.Image]:
@@ -94,13 +120,13 @@ def _combined(
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, one line per pair and one for all of them."""
-    lines = [f"| pair | LoRAs on | {' | '.join(way.title for way in WAYS.values())} |"]
-    lines.append("| --- " * (len(WAYS) + 2) + "|")
-    rows = figures["both"]
-    for name, row in rows.items():
-        cells = " | ".join(f"{row[way]:.2f}" for way in WAYS)
-        lines.append(f"| {name} | {figures['setting'][name]} | {cells} |")
-    means = [sum(row[way] for row in rows.values()) / len(rows) for way in WAYS]
-    lines.append(f"| all | | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    """The figures as Markdown, one line per way."""
+    pairs = figures["layers"]
+    heads = [f"{name} ({layers})" for name, layers in pairs.items()]
+    lines = [f"| both of two concepts found | {' | '.join(heads)} | all |"]
+    lines.append("| --- " * (len(pairs) + 2) + "|")
+    for key, row in figures["both"].items():
+        cells = " | ".join(f"{row[name]:.2f}" for name in pairs)
+        mean = sum(row.values()) / len(row)
+        lines.append(f"| {figures['ways'][key]} | {cells} | {mean:.2f} |")
     return "\n".join(lines)
