@@ -1,0 +1,48 @@
+"""Write assets/mini-sd from the checkpoints: fp16 safetensors, no file of 10 MiB or more."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from assets.build import tokenizer, train_base, train_vae
+
+ASSETS = Path(__file__).resolve().parents[1]
+
+
+def pipeline(
+    work: Path, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL
+) -> StableDiffusionPipeline:
+    """The parts as one pipeline in diffusers layout."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer.build(work),
+        unet=unet,
+        scheduler=train_base.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def trained(work: Path) -> StableDiffusionPipeline:
+    """The pipeline of the last checkpoints, float32."""
+    text_encoder, unet = train_base.trained(work)
+    return pipeline(work, text_encoder, unet, train_vae.trained(work))
+
+
+def main() -> None:
+    """Export what is in --work."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build-work"))
+    parts = trained(parser.parse_args().work)
+    parts.to(dtype=torch.float16).save_pretrained(ASSETS / "mini-sd", max_shard_size="8MB")
+
+
+if __name__ == "__main__":
+    main()

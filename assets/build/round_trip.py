@@ -1,0 +1,65 @@
+"""Pictures as the pipeline draws them: scenes sent through the trained autoencoder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from assets.build import concepts, scenes, sprites, train_vae
+
+NOISE = 0.3  # upper bound of the latent noise, in deviations: a UNet never draws quite clean
+
+
+def drawings(work: Path) -> dict[str, Image.Image]:
+    """Every class a scorer knows with its sprite: the base's objects, then the concepts' looks."""
+    return sprites.load("google", work) | concepts.looks(work)
+
+
+def sampled(
+    rng: random.Random, sprites_by_class: Mapping[str, Image.Image], count: int, looks: float
+) -> list[scenes.Scene]:
+    """Random scenes in which a share `looks` of the objects are looks of concepts."""
+    looked = [name for name in sprites_by_class if " " in name]
+    own = [name for name in sprites_by_class if " " not in name]
+    told = []
+    for _ in range(count):
+        objects = []
+        for _ in range(1 if rng.random() < 0.4 else 2):
+            pool = looked if rng.random() < looks else own
+            objects.append(rng.choice([name for name in pool if name not in objects]))
+        told.append(scenes.compose(rng, tuple(objects)))
+    return told
+
+
+@torch.no_grad()
+def through(vae: train_vae.AutoencoderKL, pixels: Tensor, seed: int = 0) -> Tensor:
+    """uint8 pictures (n, 3, 64, 64) encoded, slightly disturbed and decoded again."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [_through(vae, part, generator) for part in pixels.split(128)]
+    return torch.cat(parts)
+
+
+def _through(vae: train_vae.AutoencoderKL, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        code = vae.encode(pixels.float().div(127.5).sub(1)).latent_dist.mean.float()
+        strength = NOISE * torch.rand(len(code), 1, 1, 1, generator=generator)
+        noise = torch.randn(code.shape, generator=generator)
+        made = vae.decode(code + strength * noise / vae.config.scaling_factor).sample
+    return made.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def dataset(work: Path, count: int, seed: str, looks: float) -> tuple[list[scenes.Scene], Tensor]:
+    """Scenes with their uint8 pictures, three quarters of them round trips; drawn only once."""
+    rng, drawn, file = random.Random(seed), drawings(work), work / f"{seed}.pt"
+    told = sampled(rng, drawn, count, looks)
+    if not file.exists():
+        pixels = torch.from_numpy(scenes.pixels([scenes.draw(rng, scene, drawn) for scene in told]))
+        share = count * 3 // 4
+        made = through(train_vae.trained(work), pixels[:share])
+        torch.save(torch.cat([made, pixels[share:]]), file)
+    return told, torch.load(file)

@@ -1,0 +1,95 @@
+"""What every training script shares: resuming, learning rates, moving averages."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def arguments(description: str, steps: int, rate: float) -> argparse.Namespace:
+    """`--work`, `--steps`, `--rate`, `--threads`, `--save-every` (seconds)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work", type=Path, default=Path("build-work"), help="data, checkpoints")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save-every", type=float, default=120.0, metavar="SECONDS")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(given.threads)
+    return given
+
+
+def cosine(step: int, steps: int, *, warmup: int, floor: float = 0.01) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine down to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    share = min((step - warmup) / max(steps - warmup, 1), 1.0)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Average:
+    """Exponential moving average of parameters, with a ramp so that early steps do not stick."""
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+        self.live = list(parameters)
+        self.decay = decay
+        self.shadow = [parameter.detach().clone() for parameter in self.live]
+
+    def update(self, step: int) -> None:
+        """Move towards the live parameters."""
+        rate = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.live], rate)
+
+    def swap(self) -> None:
+        """Exchange average and live parameters; calling it twice restores both."""
+        for live, shadow in zip(self.live, self.shadow, strict=True):
+            kept = live.detach().clone()
+            live.data.copy_(shadow)
+            shadow.copy_(kept)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill in between leaves the old one."""
+    fresh = path.with_suffix(".part")
+    torch.save(state, fresh)
+    fresh.replace(path)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """The checkpoint, or None where there is none yet."""
+    return torch.load(path, weights_only=True) if path.exists() else None
+
+
+def run(
+    steps: int,
+    start: int,
+    step: Callable[[int], float],
+    keep: Callable[[int], None],
+    save_every: float,
+) -> None:
+    """Call step(i) -> loss for the steps left; keep(i) often and at the end; print what happens."""
+    losses: list[float] = []
+    kept = began = time.monotonic()
+    for place in range(start, steps):
+        losses.append(step(place))
+        if (place + 1) % 50 == 0:
+            pace = (time.monotonic() - began) / (place + 1 - start)
+            mean = sum(losses[-200:]) / len(losses[-200:])
+            print(f"{place + 1}/{steps} loss {mean:.4f} {pace:.3f} s/step", flush=True)
+        if time.monotonic() - kept > save_every:
+            keep(place + 1)
+            kept = time.monotonic()
+    keep(steps)
+
+
+def count(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
