@@ -1,0 +1,164 @@
+"""What runs in the worker thread: one merge, one set of pictures, and the bases they share."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from app.cards import base_title, misfit, span
+from app.executor import Step
+from app.orders import (
+    DrawOrder,
+    Merged,
+    MergeOrder,
+    Pick,
+    Picture,
+    file_stem,
+    parsed_rank,
+    prompts_for,
+)
+from merging import formats
+from merging.adapter import Adapter
+from merging.diffusion.base import Base, load_base
+from merging.diffusion.calibration import activations
+from merging.diffusion.render import render, save_png
+from merging.errors import MergeError
+from merging.merge import MergeResult, merge
+from merging.methods import METHODS
+from merging.progress import Progress, Stop, check
+from merging.recipe import header, recipe
+from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.solve import Fallback
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
+Emit = Callable[[object], None]
+
+
+class Bases:
+    """Base models by name, loaded when first wanted. Jobs alone use it, one at a time."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._loaded: dict[str, Base] = {}
+
+    def get(self, name: str, progress: Progress) -> Base:
+        """The base, loaded; MergeError when it cannot be had."""
+        if name not in self._loaded:
+            first = "" if name == "mini" else "; a first download takes minutes"
+            progress(0.0, f"Loading {base_title(name)}{first}")
+            loaded = load_base(name, self._device)
+            while len(self._loaded) >= KEPT_BASES:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[name] = loaded
+        return self._loaded[name]
+
+
+def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
+    progress = stepping(emit)
+    request = MergeRequest(
+        sources=tuple(_source(pick, order) for pick in order.picks),
+        method=order.method,
+        rank=parsed_rank(order.rank),
+        targets=cast(Targets, order.targets),
+        samples=order.samples,
+        fallback=cast(Fallback, order.fallback),
+        teacher=cast(Teacher, order.teacher),
+        seed=order.seed,
+    )
+    ask = None
+    if METHODS[order.method].needs != "nothing":
+        ask = activations(bases.get(order.base, progress))
+    check(stop)
+    result = merge(request, ask, progress, stop)
+    emit(_written(order, request, result, folder))
+
+
+def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
+    progress = stepping(emit)
+    base = bases.get(order.base, progress)
+    panels = _panels(order)
+    for done, (caption, adapters) in enumerate(panels):
+        progress(done / len(panels), f"Drawing {done + 1} of {len(panels)}: {caption}")
+        images = render(
+            base,
+            [order.prompt.strip()],
+            [order.seed],
+            adapters=adapters,
+            steps=order.steps,
+            guidance=order.guidance,
+            stop=stop,
+        )
+        path = folder / f"{file_stem('iteris', [caption, f'seed {order.seed}'])}.png"
+        save_png(images[0], path)
+        emit(Picture(path, caption))
+
+
+def stepping(emit: Emit) -> Progress:
+    """The library's progress as Steps for the executor; its text becomes a sentence's start."""
+    return lambda share, text: emit(Step(share, text[:1].upper() + text[1:]))
+
+
+def _source(pick: Pick, order: MergeOrder) -> Source:
+    """One LoRA of the request; a visitor's own prompts go to the concepts that they name."""
+    adapter = read_for(pick, order.base)
+    trigger = pick.trigger.strip() or adapter.trigger
+    return Source(adapter, pick.strength, trigger, prompts_for(trigger, order.prompts))
+
+
+def read_for(pick: Pick, base: str) -> Adapter:
+    """The pick's adapter; MergeError if it was made for another base than the chosen one."""
+    adapter = formats.read(pick.path, name=f"{pick.name}.safetensors")
+    wrong = misfit(adapter.name, adapter.base, base)
+    if wrong:
+        raise MergeError(wrong)
+    return adapter
+
+
+def _panels(order: DrawOrder) -> list[tuple[str, list[tuple[Adapter, float]]]]:
+    """Caption and adapters of each picture: base, each LoRA alone, their sum, the merge."""
+    sources = [(read_for(pick, order.base), pick.strength) for pick in order.picks]
+    if order.single:
+        return [(" + ".join(adapter.name for adapter, _ in sources) or "Base model", sources)]
+    panels: list[tuple[str, list[tuple[Adapter, float]]]] = [("Base model", [])]
+    panels += [(f"{adapter.name} alone", [(adapter, weight)]) for adapter, weight in sources]
+    if len(sources) > 1:
+        panels.append(("Plain sum", sources))
+    if order.merged is not None:
+        merged = formats.read(order.merged, name=order.merged.stem)
+        panels.append((f"Merged ({order.method})", [(merged, 1.0)]))
+    return panels
+
+
+def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path) -> Merged:
+    """Both files on disk, and what the page says of them."""
+    labels = [source.phrase or source.adapter.name for source in request.sources]
+    stem = file_stem(order.method, labels)
+    kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
+    metadata = header(request, result)
+    formats.write_kohya(result.adapter, kohya, DTYPES[order.dtype], metadata)
+    formats.write_diffusers(result.adapter, peft, DTYPES[order.dtype], metadata)
+    methods = Counter(row.method for row in result.report.layers)
+    title = METHODS[order.method].title
+    report = json.loads(json.dumps(result.report.as_dict()))
+    return Merged(
+        order=order,
+        method=title,
+        kohya=kohya,
+        diffusers=peft,
+        trigger=result.adapter.trigger,
+        layers=len(result.adapter.layers),
+        fallen_back=sum(methods.values()) - methods[title],
+        ranks=span([layer.rank for layer in result.adapter.layers.values()]),
+        seconds=result.report.seconds,
+        notes=tuple(result.report.notes),
+        recipe=recipe(request),
+        report=report,
+    )

@@ -1,0 +1,76 @@
+"""What only an app must check: how much one visitor may ask for, and of which base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.cards import BASE_TITLES, Card
+from app.jobs import DTYPES
+from app.orders import DrawOrder, MergeOrder
+from app.settings import Settings
+from merging.errors import MergeError
+
+
+def check_file(settings: Settings, path: Path, present: list[Card]) -> None:
+    """MergeError if there is no room for one more file, or this one is too large."""
+    if len(present) >= settings.max_files:
+        raise MergeError(
+            f"{path.name}: a merge takes at most {settings.max_files} LoRAs here; remove one first."
+        )
+    if path.stat().st_size > settings.max_megabytes * 2**20:
+        raise MergeError(
+            f"{path.name}: the file is larger than {settings.max_megabytes} MB, the limit here."
+        )
+
+
+def check_new(fresh: Card, present: list[Card]) -> None:
+    """MergeError if the very same file is on the list already."""
+    for other in present:
+        if other.sha256 == fresh.sha256:
+            twin = "" if other.name == fresh.name else f", as {other.name}"
+            raise MergeError(
+                f"{fresh.name}: the same file is on the list already{twin}; raise its strength "
+                "instead."
+            )
+
+
+def check_merge(settings: Settings, order: MergeOrder) -> None:
+    """MergeError if the order is more, or less, than a merge can be here."""
+    count = len(order.picks)
+    if count < 2:
+        have = "only one is here" if count else "none is here yet"
+        raise MergeError(f"A merge needs at least two LoRA files, and {have}: add another one.")
+    if count > settings.max_files:
+        raise MergeError(f"A merge takes at most {settings.max_files} LoRAs here, not {count}.")
+    if order.dtype not in DTYPES:
+        raise MergeError(f"The precision must be {', '.join(DTYPES)}, not {order.dtype!r}.")
+    lines = order.prompts.splitlines()
+    longest = max(map(len, lines), default=0)
+    if len(lines) > settings.max_lines or longest > settings.max_line:
+        raise MergeError(
+            f"At most {settings.max_lines} calibration prompts of {settings.max_line} characters "
+            f"are taken, not {len(lines)} of up to {longest}."
+        )
+    check_base(settings, order.base)
+
+
+def check_draw(settings: Settings, order: DrawOrder) -> None:
+    """MergeError if there is nothing to draw, or too much."""
+    if not order.prompt.strip():
+        raise MergeError("Type a prompt first: what should be in the pictures?")
+    if len(order.prompt) > settings.max_prompt:
+        raise MergeError(
+            f"The prompt has {len(order.prompt)} characters; at most {settings.max_prompt} are "
+            "taken: shorten it."
+        )
+    if len(order.picks) > settings.max_files:
+        raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
+    check_base(settings, order.base)
+
+
+def check_base(settings: Settings, name: str) -> None:
+    """Only the operator, and a person at home, may name folders and Hub ids."""
+    if not name.strip():
+        raise MergeError("Name the base model: a folder in diffusers layout, or a Hub id.")
+    if name not in (*BASE_TITLES, settings.base) and not settings.free_base:
+        raise MergeError("This base model is not offered here; choose one from the list.")

@@ -1,0 +1,124 @@
+"""What a visitor asks for and what comes back: plain data between the page and the service."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.cards import Card
+from merging.errors import MergeError
+from merging.low_rank import Rank
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One LoRA of a job, as the visitor set it."""
+
+    path: Path
+    name: str
+    strength: float = 1.0
+    trigger: str = ""
+
+    @classmethod
+    def of(cls, found: Card) -> Pick:
+        """A file as it comes: full strength, its own trigger."""
+        return cls(found.path, found.name, trigger=found.trigger)
+
+
+@dataclass(frozen=True)
+class MergeOrder:
+    """Everything a merge needs; the page's form and the API both fill it."""
+
+    picks: tuple[Pick, ...]
+    base: str = "mini"
+    method: str = "iteris"
+    rank: str = "exact"  # exact, auto, or a number
+    targets: str = "attention"
+    samples: int = 50
+    fallback: str = "mean"
+    teacher: str = "single"
+    seed: int = 0
+    prompts: str = ""  # calibration prompts of the visitor's own, one a line
+    dtype: str = "fp16"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A finished merge, with its two files on disk."""
+
+    order: MergeOrder
+    method: str  # its title
+    kohya: Path
+    diffusers: Path
+    trigger: str
+    ranks: str
+    seconds: float
+    fallen_back: int  # layers merged by something else than the method
+    layers: int
+    notes: tuple[str, ...]
+    recipe: dict[str, object]
+    report: dict[str, object]  # every layer, as plain data
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """Pictures to draw; without ``merged`` there is no merged one among them."""
+
+    picks: tuple[Pick, ...]
+    prompt: str
+    base: str = "mini"
+    merged: Path | None = None  # the adapter file of the merge
+    method: str = ""  # title of the method that made it
+    seed: int = 0
+    steps: int = 25
+    guidance: float = 5.0
+    single: bool = False  # one picture of all picks together, instead of the comparison
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture on disk."""
+
+    path: Path
+    caption: str
+
+
+def parsed_rank(text: str) -> Rank:
+    """ "exact", "auto" or a number in words of the library."""
+    text = text.strip().lower()
+    if text == "exact":
+        return "exact"
+    if text == "auto":
+        return "auto"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise MergeError(f"The rank must be exact, auto or a number from 1, not {text!r}.")
+
+
+def prompts_for(trigger: str, prompts: str) -> tuple[str, ...]:
+    """The visitor's own prompts that name this concept, in their order."""
+    lines = [line.strip() for line in prompts.splitlines()]
+    return tuple(line for line in lines if trigger and trigger.lower() in line.lower())
+
+
+def suggested_prompt(triggers: list[str], base: str) -> str:
+    """A sentence that needs every concept; the embedded base knows backgrounds, so it gets one."""
+    known = [trigger.strip() for trigger in triggers if trigger.strip()]
+    if not known:
+        return ""
+    things = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in known]
+    listed = " and ".join(filter(None, [", ".join(things[:-1]), things[-1]]))
+    return f"a photo of {listed}" + (" on a green background" if base == "mini" else "")
+
+
+def file_stem(method: str, labels: list[str]) -> str:
+    """A name that sorts and explains: iteris_sks-cat+vxz-pizza."""
+    return f"{method}_" + "+".join(_plain(label) for label in labels)[:80].rstrip("-+")
+
+
+def _plain(label: str) -> str:
+    """Lower-case letters, digits and single dashes."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:32] or "lora"

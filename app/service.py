@@ -1,0 +1,80 @@
+"""What the app can do: look at files, merge them, draw pictures. Knows merging, not Gradio."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from app.cards import Card, card
+from app.executor import LocalExecutor, Step
+from app.jobs import Bases, draw_job, merge_job
+from app.limits import check_draw, check_file, check_merge, check_new
+from app.orders import DrawOrder, Merged, MergeOrder, Picture
+from app.settings import Settings
+from app.storage import Store
+from merging import formats
+from merging.errors import MergeError
+from merging.progress import Stop
+
+log = logging.getLogger(__name__)
+
+
+class Studio:
+    """The service behind the page and the API; visitors share nothing but the base models."""
+
+    def __init__(self, settings: Settings, executor: LocalExecutor | None = None) -> None:
+        self.settings = settings
+        self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
+        self._executor = executor or LocalExecutor(settings.max_waiting, settings.max_minutes)
+        self._bases = Bases(settings.device)
+
+    def open_session(self) -> str:
+        """A new visit: its token, to be kept in the visitor's state."""
+        return self.store.open()
+
+    def add(self, session: str, path: Path, present: list[Card]) -> Card:
+        """Take an uploaded file into the visit; MergeError says what is wrong with it."""
+        check_file(self.settings, path, present)
+        own = self.store.keep_copy(session, path)
+        try:
+            fresh = card(formats.read(own, name=path.name), own)
+            check_new(fresh, present)
+        except MergeError:
+            own.unlink()
+            raise
+        return fresh
+
+    def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
+        """Merge: Steps, and among the last of them the result. Closing it stops the work."""
+        check_merge(self.settings, order)
+        work = partial(merge_job, self._bases, order, self.store.new_folder(session))
+        return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
+
+    def draw(self, session: str, order: DrawOrder) -> Generator[Step | Picture, None, None]:
+        """Draw the comparison, picture by picture, all from the same noise."""
+        check_draw(self.settings, order)
+        work = partial(draw_job, self._bases, order, self.store.new_folder(session))
+        return cast(Generator[Step | Picture, None, None], self._executor.run(session, work))
+
+    def stop(self, session: str) -> bool:
+        """Stop the visit's job, at work or in line; False if it has none."""
+        return self._executor.stop(session)
+
+    def warm_up(self) -> None:
+        """Load the base in the background, so that the first visitor need not wait for it."""
+
+        def work(emit: object, _stop: Stop) -> None:
+            self._bases.get(self.settings.base, lambda _share, _text: None)
+
+        def body() -> None:
+            try:
+                for _ in self._executor.run("warm-up", work):
+                    pass
+            except MergeError as error:
+                log.warning("%s", error)
+
+        threading.Thread(target=body, name="iteris-warm-up", daemon=True).start()

@@ -1,0 +1,80 @@
+"""What can be set from outside: environment variables, read once at the start."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from merging.errors import MergeError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Defaults suit one person at their own machine; ``from_environment`` reads the rest."""
+
+    work: Path  # the folder of all visitors' files, see workplace()
+    host: str = "127.0.0.1"  # GRADIO_SERVER_NAME
+    port: int = 7860  # GRADIO_SERVER_PORT
+    base: str = "mini"  # ITERIS_BASE: mini, sd15, a folder in diffusers layout, or a Hub id
+    free_base: bool = True  # visitors may name a folder or a Hub id: at home only
+    device: str = "auto"  # ITERIS_DEVICE: auto, cpu, cuda, mps
+    max_files: int = 6  # ITERIS_MAX_FILES: LoRAs of one merge
+    max_megabytes: int = 400  # ITERIS_MAX_MB: of one file
+    max_waiting: int = 20  # ITERIS_MAX_WAITING: jobs in line, of all visitors
+    max_minutes: float = 60  # ITERIS_MAX_MINUTES: of one job
+    keep_hours: float = 2  # ITERIS_KEEP_HOURS: how long a visitor's idle files live
+    max_prompt: int = 500  # characters of a prompt
+    max_lines: int = 64  # calibration prompts of a person's own, each of at most 200 characters
+    max_line: int = 200
+
+    @classmethod
+    def from_environment(cls, work: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from the variables named above; MergeError says which one is wrong."""
+        host = environ.get("GRADIO_SERVER_NAME") or cls.host
+        at_home = host in LOOPBACK and "SPACE_ID" not in environ
+        return cls(
+            work=work,
+            host=host,
+            port=int(_number(environ, "GRADIO_SERVER_PORT", cls.port, 1, 65535)),
+            base=environ.get("ITERIS_BASE") or cls.base,
+            free_base=at_home,
+            device=environ.get("ITERIS_DEVICE") or cls.device,
+            max_files=int(_number(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16)),
+            max_megabytes=int(_number(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000)),
+            max_waiting=int(_number(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000)),
+            max_minutes=_number(environ, "ITERIS_MAX_MINUTES", cls.max_minutes, 0.01, 10_000),
+            keep_hours=_number(environ, "ITERIS_KEEP_HOURS", cls.keep_hours, 0.01, 10_000),
+        )
+
+
+@contextmanager
+def workplace(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """The folder of all visitors' files: ITERIS_WORK, or one that is removed in the end."""
+    named = environ.get("ITERIS_WORK")
+    if named:
+        yield Path(named).resolve()
+    else:
+        with tempfile.TemporaryDirectory(
+            prefix="iteris-studio-", ignore_cleanup_errors=True
+        ) as own:
+            yield Path(own)
+
+
+def _number(
+    environ: Mapping[str, str], name: str, default: float, lowest: float, highest: float
+) -> float:
+    """A number from the environment, refused by name when it is none or out of range."""
+    text = environ.get(name, "").strip()
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = float("nan")
+    if not lowest <= value <= highest:
+        raise MergeError(f"{name} must be a number from {lowest:g} to {highest:g}, not {text!r}.")
+    return value

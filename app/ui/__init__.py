@@ -1,0 +1,1 @@
+"""The page and its public endpoints: the only importer of Gradio."""

@@ -1,0 +1,115 @@
+"""Pieces of HTML: pure functions from plain data; everything a visitor wrote is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from app.cards import Card, misfit
+from app.executor import Step
+from app.orders import Merged
+from merging.methods import Method
+
+HEADER = """
+<div class="hero"><h1>IterIS <span>Studio</span></h1>
+<p>Merge several Stable Diffusion LoRAs (your cat, your mug, this style) into one adapter that
+still draws all of them, and see beside it what a plain sum would draw.</p></div>
+"""
+
+TRY = "<p><b>New here?</b> One click loads two LoRAs, merges them and draws the comparison.</p>"
+NO_PICTURES = (
+    '<p class="nothing pictures">The pictures appear here: what the base model draws, each LoRA '
+    "alone, their plain sum, and the merge.</p>"
+)
+NOTHING_YET = '<p class="nothing">The merged adapter appears here.</p>'
+
+
+def heading(number: int, title: str, hint: str) -> str:
+    """The head of one step of the page."""
+    return (
+        f'<div class="step"><b aria-hidden="true">{number}</b><div><h2>{escape(title)}</h2>'
+        f"<p>{escape(hint)}</p></div></div>"
+    )
+
+
+def card(found: Card, base: str) -> str:
+    """What a file is, in one glance."""
+    layers = [
+        f"{count} {part} layers"
+        for count, part in ((found.text_encoder, "text-encoder"), (found.unet, "UNet"))
+        if count
+    ]
+    facts = [
+        f"rank {found.ranks}",
+        f"alpha {found.alphas}",
+        *layers,
+        _megabytes(found.megabytes),
+    ]
+    chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
+    wrong = misfit(found.name, found.base, base)
+    notes = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
+    notes += [f'<p class="note">{escape(warning)}</p>' for warning in found.warnings]
+    if not found.trigger:
+        notes.append(
+            '<p class="note">The file names no trigger: type the words that call its concept.</p>'
+        )
+    return (
+        f'<div class="lora"><h3>{escape(found.name)}</h3><div class="chips">{chips}</div>'
+        f'<p class="facts">{escape(" · ".join(facts))}</p>{"".join(notes)}</div>'
+    )
+
+
+def problems(sentences: Iterable[str]) -> str:
+    """Files that were not taken, and why."""
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
+
+
+def running(step: Step) -> str:
+    """Text and bar of the work under way."""
+    percent = round(100 * min(max(step.share, 0.0), 1.0))
+    return (
+        f'<div class="status running" role="status"><p><span>{escape(step.text)}</span>'
+        f"<span>{percent} % · {step.seconds:.0f} s</span></p>"
+        f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{percent}">'
+        f'<i style="width:{percent}%"></i></div></div>'
+    )
+
+
+def told(kind: str, sentence: str, link: bool = False) -> str:
+    """The last word on a job: ``kind`` is done, stopped or failed."""
+    role = "alert" if kind == "failed" else "status"
+    see = ' <a href="#compare">See the pictures</a>' if link else ""
+    text = f"<p><span>{escape(sentence)}{see}</span></p>"
+    return f'<div class="status {kind}" role="{role}">{text}</div>'
+
+
+def summary(merged: Merged) -> str:
+    """What came out of the merge."""
+    size = merged.kohya.stat().st_size / 2**20
+    facts = {
+        "method": merged.method,
+        "layers": str(merged.layers),
+        "rank": merged.ranks,
+        "size": _megabytes(size),
+        "time": f"{merged.seconds:.1f} s",
+    }
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
+    )
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in merged.notes)
+    words = f'<p class="facts">Words that call it: <b>{escape(merged.trigger)}</b></p>'
+    return f'<dl class="summary">{cells}</dl>{words if merged.trigger else ""}{notes}'
+
+
+def _megabytes(size: float) -> str:
+    return f"{size:.1f} MB" if size >= 1 else f"{size * 1024:.0f} KB"
+
+
+def method(chosen: Method) -> str:
+    """One sentence on a method, what strength means to it, and where it is from."""
+    strength = chosen.strength.replace("`", "")  # written for Markdown as well
+    return (
+        f'<p class="about">{escape(chosen.summary)} Strength: {escape(strength)}. '
+        f"<span>{escape(chosen.source)}</span></p>"
+    )

@@ -1,0 +1,136 @@
+"""A visitor in a real browser: what the page's tests and the picture in the README share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+
+ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE = 240_000  # ms: a merge on two very busy cores
+expect.set_options(timeout=PATIENCE)
+DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=760)
+
+
+class Visitor:
+    """One open page, and whatever went wrong on it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        page.on("console", self._hear)
+        page.on("request", lambda request: self._see(request.url))
+
+    def open(self, url: str) -> Visitor:
+        """Load the page and wait until it stands."""
+        self.page.goto(url)
+        expect(self.page.get_by_role("heading", name="IterIS Studio")).to_be_visible()
+        expect(self.merge_button).to_be_enabled()
+        return self
+
+    def add(self, *files: Path) -> None:
+        """Drop files on the page."""
+        self.page.locator("#upload input[type=file]").set_input_files(list(files))
+
+    def quick(self) -> None:
+        """Small numbers: few prompts, few layers, few steps."""
+        self.page.get_by_role("button", name="Advanced").click()
+        self.number("Calibration prompts per LoRA", 4)
+        self.page.get_by_label("text encoder + cross-attention (fast)").check()
+        self.page.get_by_role("button", name="Advanced").click()
+        self.number("Steps", 3)
+
+    def number(self, label: str, value: float) -> None:
+        """Type into the number beside the first slider of this name."""
+        field = self.page.get_by_label(f"number input for {label}").first
+        field.fill(str(value))
+        field.press("Tab")
+
+    @property
+    def triggers(self) -> Locator:
+        """The trigger field of every card."""
+        return self.page.get_by_label("Trigger words")
+
+    @property
+    def merge_button(self) -> Locator:
+        return self.page.get_by_role("button", name="Merge and draw")
+
+    @property
+    def running(self) -> Locator:
+        """What is going on, while a job runs."""
+        return self.page.locator("#status .running")
+
+    @property
+    def pictures(self) -> Locator:
+        return self.page.locator("#pictures .thumbnail-item img")
+
+    def merge(self) -> None:
+        """Press Merge, and wait until it is done."""
+        self.merge_button.click()
+        self.hear("done")
+
+    def hear(self, kind: str, words: str = "") -> None:
+        """Wait for the last word on a job: of this kind (done, stopped or failed), with these."""
+        expect(self.page.locator(f"#status .{kind}")).to_contain_text(words)
+
+    def problems(self) -> str:
+        """What was said of files that were not taken."""
+        said = self.page.locator(".problems")
+        expect(said).to_be_visible()
+        return said.inner_text()
+
+    def fits(self) -> bool:
+        """True if nothing has to be scrolled sideways."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+    def keep(self, name: str) -> Path:
+        """A picture of the whole page, for human eyes."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        path = ARTIFACTS / f"{name}.png"
+        self.page.screenshot(path=path, full_page=True)
+        return path
+
+    def _hear(self, message: object) -> None:
+        if getattr(message, "type", "") == "error":
+            self.complaints.append(f"console: {getattr(message, 'text', '')}")
+
+    def _see(self, address: str) -> None:
+        if not address.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            self.complaints.append(f"left the machine: {address}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser that the machine has."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+def picture_of_the_page(url: str, files: Sequence[Path], out: Path) -> None:
+    """The page after a merge with everything at its default: the picture in the README."""
+    with chromium() as browser:
+        page = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5)
+        visitor = Visitor(page).open(url)
+        visitor.add(*files)
+        expect(visitor.triggers).to_have_count(len(files))
+        visitor.merge()
+        expect(visitor.pictures).to_have_count(len(files) + 3)
+        page.locator("#dock").evaluate("dock => dock.style.display = 'none'")
+        page.screenshot(path=out, full_page=True)

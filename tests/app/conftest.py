@@ -1,0 +1,101 @@
+"""One running app for the whole folder, with the real engine on the embedded base."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.service import Studio
+from app.settings import Settings
+from app.shelf import SHELF, examples
+from merging import formats
+from merging.adapter import Adapter, LoraLayer
+
+CAT, PIZZA = SHELF / "sks-cat.safetensors", SHELF / "vxz-pizza.safetensors"
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A person's own machine, on a port that is free just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return Settings(port=port, device="cpu", work=tmp_path_factory.mktemp("work"), max_files=4)
+
+
+@pytest.fixture(scope="session")
+def studio(settings: Settings) -> Studio:
+    """The service that the running app uses too."""
+    return Studio(settings)
+
+
+@pytest.fixture(scope="session")
+def url(studio: Studio) -> Iterator[str]:
+    """The address of the running app."""
+    os.environ["GRADIO_TEMP_DIR"] = str(studio.settings.work / "gradio")
+    from app.ui.launch import launch
+    from app.ui.page import build
+
+    page = build(studio)
+    yield launch(page, studio.settings, prevent_thread_lock=True)
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def pair() -> tuple[Path, Path]:
+    """Two bundled LoRAs that a person may want in one picture."""
+    files = examples()[0].files
+    assert files == (CAT, PIZZA)
+    return CAT, PIZZA
+
+
+@pytest.fixture(scope="session")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that must be refused, or taken with a word of warning, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("bad")
+    files = {
+        name: folder / f"{name}.safetensors" for name in ("text", "cut", "sdxl", "silent", "sd15")
+    }
+    files["text"].write_bytes(b"this is not a model at all, but a letter to a friend")
+    files["cut"].write_bytes(CAT.read_bytes()[:-1000])
+    formats_of_others(files["sdxl"])
+    silent = replace(formats.read(CAT), trigger="", metadata={})
+    formats.write_kohya(silent, files["silent"], torch.float16)
+    formats.write_kohya(for_sd15(), files["sd15"], torch.float16)
+    return files
+
+
+def formats_of_others(path: Path) -> None:
+    """A LoRA for SDXL, whose second text encoder no other model has."""
+    from safetensors.torch import save_file
+
+    layer = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
+    save_file(
+        {
+            f"{layer}.lora_down.weight": torch.ones(4, 1280),
+            f"{layer}.lora_up.weight": torch.ones(1280, 4),
+            f"{layer}.alpha": torch.tensor(4.0),
+        },
+        path,
+    )
+
+
+def for_sd15() -> Adapter:
+    """A LoRA for the real Stable Diffusion, on its cross-attention."""
+    generator = torch.Generator().manual_seed(0)
+    layers = {
+        name: LoraLayer(
+            torch.randn(shape[0], 2, generator=generator),
+            torch.randn(2, shape[1], generator=generator),
+            alpha=2.0,
+        )
+        for name, shape in formats.table("sd15").shapes.items()
+        if name.endswith("attn2.to_k")
+    }
+    return Adapter("sd15", layers, base="sd15", trigger="abc dog")

@@ -1,0 +1,117 @@
+"""The public endpoints, called as a stranger's program would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from merging import formats
+from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
+from merging.diffusion.render import render
+from merging.merge import merge
+from merging.recipe import header
+from merging.request import MergeRequest, Source
+
+QUICK = {"samples": 4, "targets": "cross-attention"}
+
+
+@pytest.fixture(scope="module")
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    downloads = tmp_path_factory.mktemp("downloads")
+    client = Client(url, verbose=False, download_files=downloads, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def test_only_these_endpoints_are_offered(client: Client) -> None:
+    """A new public endpoint is a decision, not an accident."""
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/merge", "/render"}
+
+
+def test_merge_gives_the_librarys_own_bytes(
+    client: Client, base: Base, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    files = [handle_file(path) for path in pair]
+    job = client.submit(
+        files=files, strengths=[1.0, 0.8], triggers=["", "vxz pizza"], **QUICK, api_name="/merge"
+    )
+    file, report = job.result(timeout=240)
+    assert any(state and "doing" in state for _, state in job.outputs()), "progress is told"
+
+    adapters = [formats.read(path) for path in pair]
+    sources = (Source(adapters[0], 1.0, "sks cat"), Source(adapters[1], 0.8, "vxz pizza"))
+    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    result = merge(request, activations(base))
+    formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, header(request, result))
+    assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
+    assert report["recipe"]["sources"][1]["strength"] == 0.8
+    assert len(report["layers"]) == len(result.adapter.layers)
+
+
+def test_merge_writes_the_diffusers_form_too(client: Client, pair: tuple[Path, Path]) -> None:
+    file, _ = client.predict(
+        files=[handle_file(path) for path in pair],
+        method="sum",
+        file_format="diffusers",
+        dtype="fp32",
+        api_name="/merge",
+    )
+    found = formats.read(Path(file))
+    assert "kohya" not in found.family.lower()
+    assert found.trigger == "sks cat, vxz pizza"
+
+
+def test_render_draws_what_the_library_draws(
+    client: Client, base: Base, pair: tuple[Path, Path]
+) -> None:
+    file, _ = client.predict(
+        prompt="a photo of a sks cat",
+        files=[handle_file(pair[0])],
+        strengths=[0.7],
+        seed=5,
+        steps=3,
+        api_name="/render",
+    )
+    adapters = [(formats.read(pair[0]), 0.7)]
+    (own,) = render(base, ["a photo of a sks cat"], [5], adapters=adapters, steps=3)
+    assert Image.open(file).tobytes() == own.tobytes()
+    assert Image.open(file).info["parameters"] == own.info["parameters"]
+
+
+def test_render_needs_no_lora(client: Client) -> None:
+    file, _ = client.predict(prompt="a photo of a dog", steps=2, api_name="/render")
+    assert Image.open(file).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"strengths": [1.0]}, "list of 2 numbers"),
+        ({"strengths": ["1", "2"]}, "list of 2 numbers"),
+        ({"triggers": [1, 2]}, "list of 2 texts"),
+        ({"rank": "0"}, "rank"),
+        ({"method": "magic"}, "magic"),
+        ({"samples": 100_000}, "100000"),
+        ({"base": "sd15"}, "made for the embedded mini model"),
+    ],
+)
+def test_bad_calls_are_answered_in_one_sentence(
+    client: Client, pair: tuple[Path, Path], change: dict[str, Any], words: str
+) -> None:
+    call = {"files": [handle_file(path) for path in pair], **QUICK, **change}
+    with pytest.raises(AppError, match=words):
+        client.predict(**call, api_name="/merge")
+
+
+def test_bad_files_are_named(client: Client, bad_files: dict[str, Path]) -> None:
+    files = [handle_file(bad_files["text"]), handle_file(bad_files["cut"])]
+    with pytest.raises(AppError, match=r"text\.safetensors is not a safetensors file"):
+        client.predict(files=files, api_name="/merge")

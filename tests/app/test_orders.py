@@ -1,0 +1,61 @@
+"""Names, prompts and ranks as a visitor types them."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.orders import file_stem, parsed_rank, prompts_for, suggested_prompt
+from merging.errors import MergeError
+
+
+@pytest.mark.parametrize(
+    ("triggers", "base", "expected"),
+    [
+        (
+            ["sks cat", "vxz pizza"],
+            "mini",
+            "a photo of a sks cat and a vxz pizza on a green background",
+        ),
+        (["sks cat", " ", "art of x"], "sd15", "a photo of a sks cat and an art of x"),
+        (["a1", "b2", "c3"], "sd15", "a photo of an a1, a b2 and a c3"),
+        (["", ""], "mini", ""),
+    ],
+)
+def test_the_suggested_prompt_needs_every_concept(
+    triggers: list[str], base: str, expected: str
+) -> None:
+    assert suggested_prompt(triggers, base) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["sks cat", "vxz pizza"], "iteris_sks-cat+vxz-pizza"),
+        (["../../etc/passwd", "Crème Brûlée!"], "iteris_etc-passwd+creme-brulee"),
+        (["猫", "x" * 99], "iteris_lora+" + "x" * 32),
+    ],
+)
+def test_file_names_are_plain(labels: list[str], expected: str) -> None:
+    assert file_stem("iteris", labels) == expected
+
+
+def test_long_lists_keep_a_name_that_file_systems_take() -> None:
+    assert len(file_stem("iteris", ["a" * 32] * 16)) < 100
+
+
+@pytest.mark.parametrize(("text", "rank"), [("exact", "exact"), (" Auto ", "auto"), ("16", 16)])
+def test_ranks(text: str, rank: object) -> None:
+    assert parsed_rank(text) == rank
+
+
+@pytest.mark.parametrize("text", ["", "0", "-4", "1.5", "large"])
+def test_no_rank(text: str) -> None:
+    with pytest.raises(MergeError, match="rank"):
+        parsed_rank(text)
+
+
+def test_own_prompts_go_to_the_concepts_they_name() -> None:
+    typed = "a SKS cat\n\na vxz pizza on a plate\nsks cat and vxz pizza\n"
+    assert prompts_for("sks cat", typed) == ("a SKS cat", "sks cat and vxz pizza")
+    assert prompts_for("zzz", typed) == ()
+    assert prompts_for("", typed) == ()

@@ -1,0 +1,175 @@
+"""The page in a real browser, over the real engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, ViewportSize, expect
+
+from merging import formats
+from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
+from merging.merge import merge
+from merging.recipe import header
+from merging.request import MergeRequest, Source
+from tests.app.browsing import DESKTOP, PHONE, Visitor, chromium
+
+pytestmark = pytest.mark.browser
+Arrive = Callable[..., Visitor]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def arrive(browser: Browser, url: str) -> Iterator[Arrive]:
+    """Open the page as a new visitor; in the end nobody may have had anything to complain of."""
+    visitors: list[Visitor] = []
+
+    def come(viewport: ViewportSize = DESKTOP, query: str = "") -> Visitor:
+        page = browser.new_context(viewport=viewport).new_page()
+        visitors.append(Visitor(page))
+        return visitors[-1].open(url + query)
+
+    yield come
+    for visitor in visitors:
+        visitor.page.context.close()
+        assert visitor.complaints == []
+
+
+def test_two_files_become_one_adapter_and_pictures(
+    arrive: Arrive, base: Base, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    expect(visitor.triggers.first).to_have_value("sks cat")
+    visitor.number("Strength", 0.9)
+    visitor.number("Strength", 0.9)
+    visitor.quick()
+    visitor.merge()
+    expect(visitor.pictures).to_have_count(5)
+    captions = [image.get_attribute("alt") for image in visitor.pictures.all()]
+    assert captions[0] == "Base model"
+    assert captions[-1] == "Merged (IterIS)"
+    prompt = "a photo of a sks cat and a vxz pizza on a green background"
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    with page.expect_download() as download:
+        page.get_by_text("A1111 · Forge").click()
+    assert download.value.suggested_filename == "iteris_sks-cat+vxz-pizza.safetensors"
+    visitor.keep("merged")
+
+    sources = tuple(
+        Source(adapter, strength, adapter.trigger)
+        for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
+    )
+    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    result = merge(request, activations(base))
+    formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, header(request, result))
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
+
+
+def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
+    """The example runs with everything at its default; a phone has no sideways scroll."""
+    visitor = arrive(PHONE)
+    assert visitor.fits()
+    visitor.page.get_by_role("button", name="Try it: cat + pizza").click()
+    visitor.hear("done")
+    expect(visitor.pictures).to_have_count(5)
+    assert visitor.fits()
+    visitor.keep("phone")
+
+
+def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    expect(visitor.running).to_be_visible()
+    expect(visitor.merge_button).to_be_disabled()
+    visitor.page.get_by_role("button", name="Stop").click()
+    visitor.hear("stopped", "Stopped")
+    expect(visitor.merge_button).to_be_enabled()
+    visitor.page.get_by_label("Weighted sum").check()
+    visitor.number("Steps", 2)
+    visitor.merge()
+    expect(visitor.pictures).to_have_count(5)
+    expect(visitor.page.locator("#summary")).to_contain_text("Weighted sum")
+
+
+def test_visitors_wait_for_each_other_and_share_nothing(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    first, second = arrive(), arrive()
+    first.add(*pair)
+    expect(first.triggers).to_have_count(2)
+    expect(second.triggers).to_have_count(0)
+    second.add(*reversed(pair))
+    expect(second.triggers.first).to_have_value("vxz pizza")
+    first.merge_button.click()
+    expect(first.running).to_contain_text("Sampling")
+    second.merge_button.click()
+    expect(second.running).to_contain_text("Waiting: one job is before yours")
+    second.page.get_by_role("button", name="Stop").click()
+    second.hear("stopped")
+    expect(first.running).to_be_visible()
+    first.page.get_by_role("button", name="Stop").click()
+    first.hear("stopped")
+
+
+def test_work_ends_when_its_visitor_leaves(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    expect(visitor.running).to_contain_text("Sampling")
+    (worker,) = (thread for thread in threading.enumerate() if thread.name == "iteris-job")
+    visitor.page.close()
+    worker.join(timeout=60)
+    assert not worker.is_alive()
+
+
+def test_bad_files_are_said_and_good_ones_taken(
+    arrive: Arrive, pair: tuple[Path, Path], bad_files: dict[str, Path], tmp_path: Path
+) -> None:
+    visitor = arrive()
+    twin = tmp_path / "<b>twin.safetensors"
+    twin.write_bytes(pair[0].read_bytes())
+    visitor.add(pair[0], *(bad_files[kind] for kind in ("text", "cut", "sdxl")), twin)
+    said = visitor.problems()
+    for words in ("text.safetensors is not a safetensors", "cut short", "SDXL", "twin: the same"):
+        assert words in said, said
+    expect(visitor.triggers).to_have_count(1)
+    visitor.merge_button.click()
+    visitor.hear("failed", "only one is here")
+
+    visitor.add(bad_files["sd15"], bad_files["silent"])
+    expect(visitor.triggers).to_have_count(3)
+    expect(visitor.page.locator(".lora .bad")).to_contain_text("made for Stable Diffusion 1.5")
+    visitor.merge_button.click()
+    visitor.hear("failed", "sd15: made for Stable Diffusion 1.5")
+    visitor.keep("refused")
+    visitor.page.get_by_role("button", name="Remove").nth(1).click()
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    visitor.hear("failed", "silent: no trigger")
+
+
+def test_a_prompt_is_needed_only_for_drawing_again(arrive: Arrive) -> None:
+    visitor = arrive()
+    visitor.page.get_by_role("button", name="Draw again").click()
+    visitor.hear("failed", "merge first")
+
+
+def test_dark_mode_stands(arrive: Arrive) -> None:
+    visitor = arrive(query="?__theme=dark")
+    assert visitor.fits()
+    visitor.keep("dark")

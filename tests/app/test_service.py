@@ -1,0 +1,250 @@
+"""The service over the real engine: what goes in, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from app.cards import Card, misfit
+from app.executor import Step
+from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
+from app.service import Studio
+from app.settings import Settings
+from app.shelf import examples
+from merging import formats
+from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
+from merging.diffusion.render import render
+from merging.errors import Cancelled, MergeError
+from merging.merge import merge
+from merging.recipe import RECIPE_KEY, header
+from merging.request import MergeRequest, Source
+
+QUICK = {"samples": 4, "targets": "cross-attention"}
+
+
+def added(studio: Studio, files: Sequence[Path]) -> tuple[str, list[Card]]:
+    """A visit with these files in it."""
+    session, cards = studio.open_session(), list[Card]()
+    for file in files:
+        cards.append(studio.add(session, file, cards))
+    return session, cards
+
+
+def finished(studio: Studio, session: str, order: MergeOrder) -> Merged:
+    """The result of a merge, after all its steps."""
+    items = list(studio.merge(session, order))
+    (merged,) = (item for item in items if isinstance(item, Merged))
+    shares = [item.share for item in items if isinstance(item, Step)]
+    assert shares == sorted(shares), "progress never goes back"
+    return merged
+
+
+@pytest.fixture(scope="module")
+def merged(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, Merged]:
+    """A visit with a merge of the bundled pair at uneven strengths."""
+    session, cards = added(studio, pair)
+    cat, pizza = map(Pick.of, cards)
+    picks = (replace(cat, strength=0.9), replace(pizza, strength=1.1))
+    return session, finished(studio, session, MergeOrder(picks, **QUICK))
+
+
+def test_a_card_tells_what_the_file_is(studio: Studio, pair: tuple[Path, Path]) -> None:
+    _, (cat, pizza) = added(studio, pair)
+    adapter = formats.read(pair[0])
+    assert (cat.name, cat.base, cat.trigger) == ("sks-cat", "mini", "sks cat")
+    assert (cat.family, cat.sha256) == (adapter.family, adapter.sha256)
+    assert cat.text_encoder + cat.unet == len(adapter.layers)
+    assert cat.text_encoder > 0
+    assert cat.ranks == "8"
+    assert pizza.family != cat.family, "the pair comes in two families of files"
+
+
+def test_the_file_is_the_librarys_own(
+    base: Base, pair: tuple[Path, Path], merged: tuple[str, Merged], tmp_path: Path
+) -> None:
+    """The app adds nothing and loses nothing: byte for byte what the library would write."""
+    sources = tuple(
+        Source(adapter, strength, adapter.trigger)
+        for adapter, strength in zip(map(formats.read, pair), (0.9, 1.1), strict=True)
+    )
+    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    result = merge(request, activations(base))
+    metadata = header(request, result)
+    formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
+    formats.write_diffusers(result.adapter, tmp_path / "diffusers", torch.float16, metadata)
+    _, found = merged
+    assert found.kohya.read_bytes() == (tmp_path / "kohya").read_bytes()
+    assert found.diffusers.read_bytes() == (tmp_path / "diffusers").read_bytes()
+
+
+def test_the_result_explains_itself(merged: tuple[str, Merged]) -> None:
+    _, found = merged
+    assert found.kohya.name == "iteris_sks-cat+vxz-pizza.safetensors"
+    assert found.trigger == "sks cat, vxz pizza"
+    assert found.layers == len(formats.read(found.kohya).layers)
+    assert found.recipe == json.loads(formats.read(found.kohya).metadata[RECIPE_KEY])
+    assert len(found.report["layers"]) == found.layers  # type: ignore[arg-type]
+
+
+def test_the_comparison_is_drawn_from_one_noise(
+    studio: Studio, base: Base, merged: tuple[str, Merged]
+) -> None:
+    session, found = merged
+    prompt = "a photo of a sks cat and a vxz pizza on a green background"
+    order = DrawOrder(
+        found.order.picks, prompt, merged=found.kohya, method="IterIS", seed=3, steps=3
+    )
+    pictures = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    assert [picture.caption for picture in pictures] == [
+        "Base model",
+        "sks-cat alone",
+        "vxz-pizza alone",
+        "Plain sum",
+        "Merged (IterIS)",
+    ]
+    adapters = [(formats.read(found.kohya), 1.0)]
+    (plain,) = render(base, [prompt], [3], steps=3)
+    (changed,) = render(base, [prompt], [3], adapters=adapters, steps=3)
+    assert Image.open(pictures[0].path).tobytes() == plain.tobytes() != changed.tobytes()
+    assert Image.open(pictures[-1].path).tobytes() == changed.tobytes()
+    assert "Seed: 3" in Image.open(pictures[-1].path).info["parameters"]
+
+
+def test_weight_space_methods_need_no_trigger(
+    studio: Studio, pair: tuple[Path, Path], bad_files: dict[str, Path]
+) -> None:
+    session, cards = added(studio, [bad_files["silent"], pair[1]])
+    assert cards[0].trigger == ""
+    picks = tuple(map(Pick.of, cards))
+    assert finished(studio, session, MergeOrder(picks, method="sum")).method == "Weighted sum"
+    with pytest.raises(MergeError, match="silent: no trigger"):
+        finished(studio, session, MergeOrder(picks, **QUICK))
+    with_trigger = (replace(picks[0], trigger="sks cat"), picks[1])
+    assert finished(studio, session, MergeOrder(with_trigger, **QUICK)).method == "IterIS"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("text", "not a safetensors"), ("cut", "cut short"), ("sdxl", "SDXL")]
+)
+def test_bad_files_are_refused_by_name(
+    studio: Studio, bad_files: dict[str, Path], kind: str, words: str
+) -> None:
+    session = studio.open_session()
+    with pytest.raises(MergeError, match=words) as refused:
+        studio.add(session, bad_files[kind], [])
+    assert str(refused.value).startswith(f"{kind}.safetensors")
+    assert str(bad_files[kind].parent) not in str(refused.value)
+    left = [path for path in studio.store.folder(session).rglob("*") if path.is_file()]
+    assert left == [], "nothing of a refused file stays on the disk"
+
+
+def test_the_same_file_twice_is_refused(
+    studio: Studio, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    session, cards = added(studio, pair)
+    twin = tmp_path / "twin.safetensors"
+    twin.write_bytes(pair[0].read_bytes())
+    with pytest.raises(MergeError, match="twin: the same file is on the list already, as sks-cat"):
+        studio.add(session, twin, cards)
+
+
+def test_too_many_files_are_refused(studio: Studio) -> None:
+    files = [file for example in examples() for file in example.files]
+    session, cards = added(studio, files[: studio.settings.max_files])
+    with pytest.raises(MergeError, match="at most 4"):
+        studio.add(session, files[-1], cards)
+
+
+def test_large_files_are_refused(settings: Settings, pair: tuple[Path, Path]) -> None:
+    small = Studio(replace(settings, max_megabytes=0))
+    with pytest.raises(MergeError, match="larger than 0 MB"):
+        small.add(small.open_session(), pair[0], [])
+
+
+def test_a_file_for_another_base_is_said_at_once_and_refused(
+    studio: Studio, pair: tuple[Path, Path], bad_files: dict[str, Path]
+) -> None:
+    session, cards = added(studio, [bad_files["sd15"], pair[0]])
+    assert "Stable Diffusion 1.5" in misfit(cards[0].name, cards[0].base, "mini")
+    assert misfit(cards[1].name, cards[1].base, "mini") == ""
+    with pytest.raises(MergeError, match=r"sd15: made for Stable Diffusion 1\.5"):
+        finished(studio, session, MergeOrder(tuple(map(Pick.of, cards))))
+
+
+def orders(pick: Pick) -> list[tuple[MergeOrder, str]]:
+    """Merges that must be refused before any work, and the words that say so."""
+    two = (pick, pick)
+    return [
+        (MergeOrder(()), "none is here yet"),
+        (MergeOrder((pick,)), "only one is here"),
+        (MergeOrder(two * 3), "at most 4"),
+        (MergeOrder(two, dtype="int8"), "int8"),
+        (MergeOrder(two, prompts="x\n" * 65), "65"),
+        (MergeOrder(two, prompts="x" * 201), "201"),
+        (MergeOrder(two, base=" "), "Name the base"),
+    ]
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_impossible_merges_are_refused(studio: Studio, pair: tuple[Path, Path], place: int) -> None:
+    session, (cat,) = added(studio, pair[:1])
+    order, words = orders(Pick.of(cat))[place]
+    with pytest.raises(MergeError, match=words):
+        studio.merge(session, order)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"), [(" ", "Type a prompt"), ("x" * 501, "501"), ("cat " * 100, "token")]
+)
+def test_impossible_prompts_are_refused(studio: Studio, prompt: str, words: str) -> None:
+    session = studio.open_session()
+    with pytest.raises(MergeError, match=words):
+        list(studio.draw(session, DrawOrder((), prompt, steps=1)))
+
+
+def test_a_public_app_takes_no_base_from_visitors(settings: Settings) -> None:
+    public = Studio(replace(settings, free_base=False))
+    with pytest.raises(MergeError, match="not offered"):
+        public.draw(public.open_session(), DrawOrder((), "a cat", base="/etc"))
+
+
+def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
+    """HF_HUB_OFFLINE is set for all tests: the Hub is out of reach, as on a train."""
+    session = studio.open_session()
+    with pytest.raises(MergeError, match="network") as refused:
+        list(studio.draw(session, DrawOrder((), "a cat", base="sd15", steps=1)))
+    assert "\n" not in str(refused.value)
+    order = DrawOrder((), "a cat", steps=1)
+    drawn = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    assert len(drawn) == 1, "and the app goes on working"
+
+
+def test_an_expired_session_is_said(studio: Studio, pair: tuple[Path, Path]) -> None:
+    _, cards = added(studio, pair)
+    order = MergeOrder(tuple(map(Pick.of, cards)))
+    with pytest.raises(MergeError, match="expired"):
+        studio.merge("gone", order)
+
+
+def test_a_stopped_merge_leaves_the_next_one_the_same(
+    studio: Studio, pair: tuple[Path, Path], merged: tuple[str, Merged]
+) -> None:
+    """Nothing of a stopped job stays in the shared model."""
+    session, cards = added(studio, pair)
+    picks = tuple(
+        replace(pick, path=card.path)
+        for pick, card in zip(merged[1].order.picks, cards, strict=True)
+    )
+    with pytest.raises(Cancelled):
+        for item in studio.merge(session, MergeOrder(picks, samples=50)):
+            if isinstance(item, Step) and item.share > 0:
+                studio.stop(session)
+    again = finished(studio, session, MergeOrder(picks, **QUICK))
+    assert again.kohya.read_bytes() == merged[1].kohya.read_bytes()

@@ -1,0 +1,53 @@
+"""The environment decides, and a wrong variable is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, workplace
+from merging.errors import MergeError
+
+
+def test_defaults_suit_a_person_at_home(tmp_path: Path) -> None:
+    found = Settings.from_environment(tmp_path, {})
+    assert (found.host, found.port, found.base, found.free_base) == (
+        "127.0.0.1",
+        7860,
+        "mini",
+        True,
+    )
+
+
+def test_variables_are_read(tmp_path: Path) -> None:
+    found = Settings.from_environment(
+        tmp_path,
+        {
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+            "GRADIO_SERVER_PORT": "7999",
+            "ITERIS_BASE": "sd15",
+            "ITERIS_MAX_FILES": "3",
+        },
+    )
+    assert (found.port, found.base, found.max_files) == (7999, "sd15", 3)
+    assert not found.free_base, "whoever can reach a public app must not name folders on it"
+
+
+def test_a_space_is_public_whatever_its_address(tmp_path: Path) -> None:
+    assert not Settings.from_environment(tmp_path, {"SPACE_ID": "me/it"}).free_base
+
+
+@pytest.mark.parametrize("text", ["many", "0", "1e9", "nan"])
+def test_a_wrong_number_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MergeError, match="ITERIS_MAX_FILES"):
+        Settings.from_environment(tmp_path, {"ITERIS_MAX_FILES": text})
+
+
+def test_an_unnamed_workplace_is_removed_and_a_named_one_stays(tmp_path: Path) -> None:
+    with workplace({}) as own:
+        assert own.is_dir()
+    assert not own.exists()
+    with workplace({"ITERIS_WORK": str(tmp_path)}) as named:
+        assert named == tmp_path
+    assert tmp_path.is_dir()
