@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -30,7 +29,7 @@ from merging.diffusion.render import render, save_png
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
-from merging.progress import Progress, Stop, check
+from merging.progress import Progress, Stop, check, part
 from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.solve import Fallback
@@ -86,7 +85,9 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     base = bases.get(order.base, progress)
     panels = _panels(order)
     for done, (caption, adapters) in enumerate(panels):
-        progress(done / len(panels), f"Drawing {done + 1} of {len(panels)}: {caption}")
+        words = f"Drawing {done + 1} of {len(panels)}: {caption}"
+        ahead = part(progress, done / len(panels), (done + 1) / len(panels))
+        ahead(0.0, words)
         images = render(
             base,
             [order.prompt.strip()],
@@ -94,6 +95,7 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             adapters=adapters,
             steps=order.steps,
             guidance=order.guidance,
+            progress=_told(ahead, words),
             stop=stop,
         )
         path = folder / f"{file_stem('iteris', [caption, f'seed {order.seed}'])}.png"
@@ -104,6 +106,11 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
 def stepping(emit: Emit) -> Progress:
     """The library's progress as Steps for the executor; its text becomes a sentence's start."""
     return lambda share, text: emit(Step(share, text[:1].upper() + text[1:]))
+
+
+def _told(progress: Progress, words: str) -> Progress:
+    """The same progress, its text after the words that say which part it is of."""
+    return lambda share, text: progress(share, f"{words}, {text}")
 
 
 def _source(pick: Pick, order: MergeOrder) -> Source:
@@ -145,7 +152,6 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
     metadata = header(request, result)
     formats.write_kohya(result.adapter, kohya, DTYPES[order.dtype], metadata)
     formats.write_diffusers(result.adapter, peft, DTYPES[order.dtype], metadata)
-    methods = Counter(row.method for row in result.report.layers)
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
@@ -155,7 +161,6 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         diffusers=peft,
         trigger=result.adapter.trigger,
         layers=len(result.adapter.layers),
-        fallen_back=sum(methods.values()) - methods[title],
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
         notes=tuple(result.report.notes),

@@ -55,7 +55,6 @@ class Merged:
     trigger: str
     ranks: str
     seconds: float
-    fallen_back: int  # layers merged by something else than the method
     layers: int
     notes: tuple[str, ...]
     recipe: dict[str, object]

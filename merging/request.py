@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from merging.adapter import Adapter
 from merging.errors import MergeError
@@ -19,6 +19,11 @@ Teacher = Literal["single", "composed"]
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
 COMPOSED_PRESERVE = 0.3
+_CHOICES = {
+    "targets": get_args(Targets),
+    "fallback": get_args(Fallback),
+    "teacher": get_args(Teacher),
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,11 @@ def _check_sources(sources: tuple[Source, ...]) -> None:
 def _check_choices(request: MergeRequest) -> None:
     if request.method not in METHODS:
         raise MergeError(f"No method is called {request.method!r}; there are {', '.join(METHODS)}.")
+    for field, choices in _CHOICES.items():
+        if getattr(request, field) not in choices:
+            raise MergeError(
+                f"{field} must be one of {', '.join(choices)}, not {getattr(request, field)!r}."
+            )
     if isinstance(request.rank, int) and request.rank < 1:
         raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:

@@ -26,6 +26,9 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
     ("options", "sentence"),
     [
         ({"method": "magic"}, "No method is called 'magic'; there are iteris"),
+        ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
+        ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
+        ({"teacher": "none"}, "teacher must be one of single, composed"),
         ({"rank": 0}, "rank must be exact, auto or at least 1"),
         ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
         ({"alpha": 0.0}, "ridge must be above 0"),

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from merging.deltas import Delta
 from merging.diffusion.modules import Layer, change
@@ -107,9 +109,10 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
     if name == "sd15":
         source, revision = SD15, SD15_REVISION
     try:
-        return StableDiffusionPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True
-        )
+        with _no_loading_bars():
+            return StableDiffusionPipeline.from_pretrained(
+                source, revision=revision, dtype=dtype, use_safetensors=True
+            )
     except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise MergeError(
             f"{source} could not be downloaded ({type(error).__name__}): check the network, or "
@@ -120,6 +123,18 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
             f"{source} is no Stable Diffusion model that can be loaded here: "
             f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
         ) from error
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Files from disk load in a moment; downloads keep the bars of huggingface_hub."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:

@@ -24,7 +24,7 @@ from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
 from merging.diffusion.sampling import POSITIONS_PER_BATCH, text_ids
 from merging.errors import MergeError
-from merging.progress import Progress, Stop, check, never, silent
+from merging.progress import Progress, Stop, check, never, part, silent
 
 Compose = Literal["sum", "gated"]
 
@@ -65,8 +65,9 @@ def render(
     draw = _draw_gated if compose == "gated" else _draw_summed
     for start in range(0, len(pairs), size):
         check(stop)
-        progress(start / len(pairs), f"picture {start + 1} of {len(pairs)}")
-        batch = _Batch(base, pairs[start : start + size], steps, guidance, stop)
+        own = pairs[start : start + size]
+        ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
+        batch = _Batch(base, own, steps, guidance, ahead, stop)
         images += draw(batch, adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info["parameters"] = parameters(base, prompt, seed, steps, guidance, adapters)
@@ -130,6 +131,7 @@ class _Batch:
     pairs: Sequence[tuple[str, int]]  # (prompt, seed)
     steps: int
     guidance: float
+    progress: Progress
     stop: Stop
 
     @property
@@ -146,8 +148,9 @@ class _Batch:
     ) -> list[Image.Image]:
         """Denoise and decode; a stop between steps skips the rest of them."""
 
-        def on_step(pipeline: Any, _step: int, _timestep: int, values: dict) -> dict:
+        def on_step(pipeline: Any, step: int, _timestep: int, values: dict) -> dict:
             pipeline._interrupt = self.stop()
+            self.progress((step + 1) / self.steps, f"step {step + 1} of {self.steps}")
             if after_step:
                 after_step()
             return values
