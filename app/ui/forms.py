@@ -29,6 +29,9 @@ TARGETS = {
     "attention": "text encoder + all attention",
     "all": "every layer",
 }
+# The library's default is the paper's; on the page the one that showed both concepts most often
+# ("evaluate pairs" in the README), since a person wants the picture.
+PAGE_TEACHER = "composed"
 TEACHERS = {
     "single": "each LoRA on its own prompts (the paper)",
     "composed": "also prompts that name them all",
@@ -268,7 +271,7 @@ def options() -> Options:
         )
         teacher = gr.Radio(
             [(TEACHERS[name], name) for name in get_args(Teacher)],
-            value=str(DEFAULTS["teacher"]),
+            value=PAGE_TEACHER,
             label="What the merge learns from",
         )
         prompts = gr.Textbox(

@@ -71,7 +71,7 @@ def test_two_files_become_one_adapter_and_pictures(
         Source(adapter, strength, adapter.trigger)
         for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
     )
-    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    request = MergeRequest(sources, samples=4, targets="cross-attention", teacher="composed")
     result = merge(request, activations(base))
     formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, header(request, result))
     assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
@@ -81,7 +81,7 @@ def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
     """The example runs with everything at its default; a phone has no sideways scroll."""
     visitor = arrive(PHONE)
     assert visitor.fits()
-    visitor.page.get_by_role("button", name="Try it: cat + pizza").click()
+    visitor.page.get_by_role("button", name="Try it: dog + car").click()
     visitor.hear("done")
     expect(visitor.pictures).to_have_count(5)
     assert visitor.fits()
