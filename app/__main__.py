@@ -38,11 +38,14 @@ def serve(settings: Settings) -> None:
     studio = Studio(settings)
     uploads = Store(settings.work / "gradio", 3600 * settings.keep_hours)
     start_janitor([studio.store, uploads])
-    studio.warm_up()
     page = build(studio)
     address = launch(page, settings, prevent_thread_lock=True)
     print(f"IterIS Studio is at {address} (Ctrl+C ends it)", flush=True)
-    page.block_thread()
+    try:
+        studio.warm_up()
+        page.block_thread()
+    finally:
+        studio.close()
 
 
 def prepare(settings: Settings) -> None:

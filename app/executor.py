@@ -38,6 +38,7 @@ class _Job:
     owner: str
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
+    worker: threading.Thread | None = None  # once the job is at work
 
     @property
     def seconds(self) -> float:
@@ -70,6 +71,18 @@ class LocalExecutor:
         for job in jobs:
             job.stop.set()
         return bool(jobs)
+
+    def close(self, patience: float) -> None:
+        """Stop every job and wait for its worker, at most ``patience`` seconds each.
+
+        Python must not end while a worker is inside torch: the process would be aborted.
+        """
+        with self._moved:
+            jobs = list(self._line)
+        for job in jobs:
+            job.stop.set()
+            if job.worker:
+                job.worker.join(patience)
 
     @contextmanager
     def _place(self, owner: str) -> Iterator[_Job]:
@@ -114,6 +127,7 @@ class LocalExecutor:
                 failure.append(error)
 
         thread = threading.Thread(target=body, name="iteris-job", daemon=True)
+        job.worker = thread
         thread.start()
         late = False
         try:

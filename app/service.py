@@ -22,6 +22,8 @@ from merging.progress import Stop
 
 log = logging.getLogger(__name__)
 
+LAST_SECONDS = 60.0  # a base that is being loaded cannot be stopped, only waited for
+
 
 class Studio:
     """The service behind the page and the API; visitors share nothing but the base models."""
@@ -63,6 +65,10 @@ class Studio:
     def stop(self, session: str) -> bool:
         """Stop the visit's job, at work or in line; False if it has none."""
         return self._executor.stop(session)
+
+    def close(self) -> None:
+        """Stop what runs and wait for its end; called once, before the program ends."""
+        self._executor.close(LAST_SECONDS)
 
     def warm_up(self) -> None:
         """Load the base in the background, so that the first visitor need not wait for it."""

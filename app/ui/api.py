@@ -80,24 +80,29 @@ def _merge_endpoint(studio: Studio) -> None:
     button = gr.Button("merge")
     button.click(
         merge,
-        [
-            *_source_widgets(),
-            gr.Textbox(str(studio.settings.base), label="base"),
-            gr.Dropdown(list(METHODS), value=DEFAULTS["method"], label="method"),
-            gr.Textbox(str(DEFAULTS["rank"]), label="rank"),
-            gr.Dropdown(list(get_args(Targets)), value=DEFAULTS["targets"], label="targets"),
-            gr.Number(DEFAULTS["samples"], label="samples", precision=0, minimum=1, maximum=200),
-            gr.Dropdown(list(get_args(Fallback)), value=DEFAULTS["fallback"], label="fallback"),
-            gr.Dropdown(list(get_args(Teacher)), value=DEFAULTS["teacher"], label="teacher"),
-            gr.Number(DEFAULTS["seed"], label="seed", precision=0, minimum=0),
-            gr.Textbox("", label="prompts"),
-            gr.Dropdown(list(DTYPES), value="fp16", label="dtype"),
-            gr.Dropdown(["kohya", "diffusers"], value="kohya", label="file_format"),
-        ],
+        _merge_widgets(studio.settings.base),
         [gr.File(label="adapter"), gr.JSON(label="report")],
         api_name="merge",
         concurrency_limit=None,
     )
+
+
+def _merge_widgets(base: str) -> list[gr.components.Component]:
+    """One per argument of /merge, in their order."""
+    return [
+        *_source_widgets(),
+        gr.Textbox(base, label="base"),
+        gr.Dropdown(list(METHODS), value=DEFAULTS["method"], label="method"),
+        gr.Textbox(str(DEFAULTS["rank"]), label="rank"),
+        gr.Dropdown(list(get_args(Targets)), value=DEFAULTS["targets"], label="targets"),
+        gr.Number(DEFAULTS["samples"], label="samples", precision=0, minimum=1, maximum=200),
+        gr.Dropdown(list(get_args(Fallback)), value=DEFAULTS["fallback"], label="fallback"),
+        gr.Dropdown(list(get_args(Teacher)), value=DEFAULTS["teacher"], label="teacher"),
+        gr.Number(DEFAULTS["seed"], label="seed", precision=0, minimum=0),
+        gr.Textbox("", label="prompts"),
+        gr.Dropdown(list(DTYPES), value="fp16", label="dtype"),
+        gr.Dropdown(["kohya", "diffusers"], value="kohya", label="file_format"),
+    ]
 
 
 def _render_endpoint(studio: Studio) -> None:

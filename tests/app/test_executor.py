@@ -123,3 +123,12 @@ def test_a_job_that_takes_too_long_is_ended() -> None:
     with pytest.raises(MergeError, match="longer than"):
         list(executor.run("a", patient))
     assert workers() == 0
+
+
+def test_closing_stops_the_worker_and_waits_for_it(executor: LocalExecutor) -> None:
+    job = started(executor, "a")
+    assert workers() == 1
+    executor.close(patience=10)
+    assert workers() == 0
+    with pytest.raises(Cancelled):
+        list(job)
