@@ -170,3 +170,23 @@ def test_an_adapter_for_another_base_is_refused(
     alien = Adapter("alien", {name + "_x": layer}, base="mini", trigger="x")
     with pytest.raises(MergeError, match="no such layer"):
         merged(base, good, alien)
+
+
+def test_composed_and_preserved_rows_enter_the_same_equations(
+    base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
+) -> None:
+    composed = merged(base, *pair, teacher="composed")
+    assert composed.report.layers[-1].drift.keys() == {
+        "random-1",
+        "random-2",
+        "composed",
+        "preserved",
+    }
+    assert distance(composed.adapter, lockstep.adapter) > 0.01
+    # Nothing but the preserved rows counts, and where they are silent nothing changes either.
+    kept = merged(base, *pair, preserve=1e6, fallback="zero")
+    strongest, free = (
+        max(layer.delta().norm().item() for layer in one.adapter.layers.values())
+        for one in (kept, lockstep)
+    )
+    assert strongest < 1e-3 * free
