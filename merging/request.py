@@ -129,21 +129,20 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError("The ridge must be above 0, and the weight of preserved rows not below.")
     if request.rounds is not None and request.rounds < 1:
         raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
-    if request.teacher == "composed":
-        _check_phrases(request.sources)
     if METHODS[request.method].needs != "nothing":
-        for source in request.sources:
-            if not source.phrase and not source.prompts:
-                raise MergeError(
-                    f"{source.adapter.name}: no trigger phrase in the file; type the words that "
-                    "call its concept, or give it prompts of its own."
-                )
+        _check_phrases(request)
 
 
-def _check_phrases(sources: tuple[Source, ...]) -> None:
-    """A composed teacher tells the concepts apart by their words."""
-    phrases = [source.phrase for source in sources]
-    if not all(phrases) or len(set(phrases)) < len(phrases):
+def _check_phrases(request: MergeRequest) -> None:
+    """Prompts are made from phrases, and a composed teacher tells the concepts apart by them."""
+    for source in request.sources:
+        if not source.phrase and not source.prompts:
+            raise MergeError(
+                f"{source.adapter.name}: no trigger phrase in the file; type the words that "
+                "call its concept, or give it prompts of its own."
+            )
+    phrases = [source.phrase for source in request.sources]
+    if request.teacher == "composed" and not (all(phrases) and len(set(phrases)) == len(phrases)):
         raise MergeError(
             "The composed teacher needs a trigger phrase for every LoRA, each another one; found: "
             f"{', '.join(phrase or 'none' for phrase in phrases)}."

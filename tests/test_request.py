@@ -61,7 +61,8 @@ def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
     MergeRequest((nameless, two), method="sum")  # needs no phrase
     MergeRequest((replace(nameless, prompts=("a cat",)), two))  # has prompts of its own
     with pytest.raises(MergeError, match="composed teacher needs a trigger phrase"):
-        MergeRequest((nameless, two), method="sum", teacher="composed")
+        MergeRequest((replace(nameless, prompts=("a cat",)), two), teacher="composed")
+    MergeRequest((nameless, two), method="sum", teacher="composed")  # looks at no prompts
 
 
 def test_prompts_name_their_concept_and_differ_by_seed() -> None:

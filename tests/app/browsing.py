@@ -20,7 +20,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 240_000  # ms: a merge on two very busy cores
+PATIENCE = 150_000  # ms: a merge on two busy cores
 expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=760)
 
