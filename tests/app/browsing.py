@@ -56,10 +56,12 @@ class Visitor:
         self.number("Steps", 3)
 
     def number(self, label: str, value: float) -> None:
-        """Type into the number beside the first slider of this name."""
+        """Type into the number beside the first slider of this name, and see it taken."""
         field = self.page.get_by_label(f"number input for {label}").first
         field.fill(str(value))
         field.press("Tab")
+        slider = self.page.get_by_label(f"range slider for {label}").first
+        expect(slider).to_have_value(str(value))
 
     @property
     def triggers(self) -> Locator:

@@ -52,9 +52,8 @@ def test_two_files_become_one_adapter_and_pictures(
     visitor.add(*pair)
     expect(visitor.triggers).to_have_count(2)
     expect(visitor.triggers.first).to_have_value("sks cat")
-    visitor.number("Strength", 0.9)
-    visitor.number("Strength", 0.9)
     visitor.quick()
+    visitor.number("Strength", 0.9)
     visitor.merge()
     expect(visitor.pictures).to_have_count(5)
     captions = [image.get_attribute("alt") for image in visitor.pictures.all()]
