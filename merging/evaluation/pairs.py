@@ -46,7 +46,7 @@ WAYS = {
 }
 
 
-# What the options of IterIS do here; the defaults of MergeRequest were chosen from this table.
+# What the options of IterIS do here: the table to choose defaults from.
 GRID = {
     f"{teacher} {fallback} {alpha:g}": Way(
         f"{teacher} teacher, fallback {fallback}, ridge {alpha:g}",
