@@ -23,7 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from assets.build import scenes, sprites, tokenizer, train_vae, training
 
 BATCH = 32
-ROUND, ROUNDS = 9_600, 6  # a round of scenes is rendered at once; after six they come again
+ROUND = 9_600  # scenes rendered at once; none comes twice
 LEVELS = 3
 NAME = "base.pt"
 
@@ -105,17 +105,16 @@ class Scenes:
         self.sprites, self.vae = sprites.load("google", work), train_vae.trained(work)
         self.cutter, self.rank = tokenizer.build(work), rank
         self.size, self.round = BATCH // world, ROUND // world
-        self.rounds: dict[int, tuple[Tensor, Tensor]] = {}
+        self.number, self.scenes = -1, (torch.empty(0), torch.empty(0))
 
     def batch(self, place: int) -> tuple[Tensor, Tensor]:
         """Latents and tokens of this process's part of the batch at this step."""
         count, part = divmod(place * self.size, self.round)
         order = torch.randperm(self.round, generator=torch.Generator().manual_seed(count))
         which = order[part : part + self.size]
-        number = count % ROUNDS
-        if number not in self.rounds:
-            self.rounds[number] = self._render(number)
-        latents, words = self.rounds[number]
+        if count != self.number:
+            self.number, self.scenes = count, self._render(count)
+        latents, words = self.scenes
         return latents[which], words[which]
 
     def _render(self, number: int) -> tuple[Tensor, Tensor]:

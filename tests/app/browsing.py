@@ -21,6 +21,7 @@ QUIET = (
     "--disable-sync",
 )
 PATIENCE = 150_000  # ms: a merge on two busy cores
+SETTLED, TRIES = 500, 60  # ms between typing and looking, and how often to type again
 expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=760)
 
@@ -56,12 +57,20 @@ class Visitor:
         self.number("Steps", 3)
 
     def number(self, label: str, value: float) -> None:
-        """Type into the number beside the first slider of this name, and see it taken."""
+        """Type into the number beside the first slider of this name, and see it taken.
+
+        A script types within milliseconds of a widget's appearing, when the page may still be
+        filling it: like a person who sees the old number come back, it then types again.
+        """
         field = self.page.get_by_label(f"number input for {label}").first
-        field.fill(str(value))
-        field.press("Tab")
         slider = self.page.get_by_label(f"range slider for {label}").first
-        expect(slider).to_have_value(str(value))
+        for _ in range(TRIES):
+            field.fill(str(value))
+            field.press("Tab")
+            self.page.wait_for_timeout(SETTLED)
+            if slider.input_value() == str(value):
+                return
+        raise AssertionError(f"{label}: {value} was typed {TRIES} times and not taken")
 
     @property
     def triggers(self) -> Locator:
