@@ -95,7 +95,7 @@ def test_clip_prefers_a_picture_to_another_one() -> None:
 def test_the_table_shows_every_figure_and_its_bar() -> None:
     figures = {
         "single": {"pictures": 20, "share": 0.95, "by": {"cat": 1.0, "owl": 0.9}},
-        "two": {"pictures": 10, "share": 0.8, "first": 0.7, "exact": 0.7, "missed": []},
+        "two": {"pictures": 10, "share": 0.8, "among": 0.9, "exact": 0.7, "missed": []},
         "looks": {"pictures": 5, "by": {"sks cat": {"share": 0.6, "first": 0.4}}},
         "bars": {"single": 0.95, "two": 0.9, "looks": 0.9},
     }

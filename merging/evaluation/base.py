@@ -2,8 +2,8 @@
 
 Three figures, all by the detector (merging/evaluation/detector.py):
 single: "a photo of a cat" is right when its own object is the strongest class of all.
-two: "a photo of a cat and a pizza" is right when both are found (as for pairs: both among the four
-strongest classes); `first` counts the pictures in which they are the two strongest.
+two: "a photo of a cat and a pizza" is right when these are the two strongest classes of all;
+`among` counts the pictures in which both are among the four strongest, which is the pairs' count.
 looks: a LoRA alone is right when its look scores above the base's own look of the object; `first`
 counts the pictures in which it is also the strongest class of all.
 """
@@ -69,7 +69,7 @@ def evaluate_single(
 def evaluate_two(
     base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
 ) -> dict[str, Any]:
-    """Share of two-object pictures with both; with both first; with these and nothing else.
+    """Share of two-object pictures with both first; with both at all; with these and nothing else.
 
     `exact`: the two, and no other class, pass the thresholds set on pictures of the base.
     """
@@ -78,14 +78,14 @@ def evaluate_two(
     prompts = [two(*couple) for couple in couples]
     scores = detector.scores(render(base, prompts, range(TWO_PROMPTS), progress=progress))
     rows = list(zip(scores.split(1), couples, strict=True))
-    found = [bool(detector.found(row, couple)) for row, couple in rows]
     first = [bool(detector.found(row, couple, strongest=2)) for row, couple in rows]
+    among = [bool(detector.found(row, couple)) for row, couple in rows]
     exact = [set(_passing(detector, row)) == set(couple) for row, couple in rows]
-    missed = [prompt for prompt, right in zip(prompts, found, strict=True) if not right]
+    missed = [prompt for prompt, right in zip(prompts, first, strict=True) if not right]
     return {
         "pictures": TWO_PROMPTS,
-        "share": sum(found) / TWO_PROMPTS,
-        "first": sum(first) / TWO_PROMPTS,
+        "share": sum(first) / TWO_PROMPTS,
+        "among": sum(among) / TWO_PROMPTS,
         "exact": sum(exact) / TWO_PROMPTS,
         "missed": missed,
     }
@@ -126,7 +126,7 @@ def table(figures: dict[str, Any]) -> str:
     add: Callable[[str], None] = lines.append
     bars = {name: f"{bar:.0%}" for name, bar in figures["bars"].items()}
     add(f"| one object | {single['pictures']} | {single['share']:.1%} | {bars['single']} |")
-    right = f"{both['share']:.1%} (the two strongest of all: {both['first']:.0%})"
+    right = f"{both['share']:.1%} (nothing else above its threshold: {both['exact']:.0%})"
     add(f"| two objects | {both['pictures']} | {right} | {bars['two']} |")
     for name, row in looks["by"].items():
         right = f"{row['share']:.0%} (strongest of all: {row['first']:.0%})"
