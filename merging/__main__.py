@@ -27,8 +27,10 @@ from merging.merge import merge
 from merging.methods import METHODS
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
-from merging.solve import Fallback
+from merging.solve import Fallback, Mode
 from merging.summary import summary
+from merging.sweep import Padding, Tokens
+from merging.weighting import Weighting
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 WRITERS = {"kohya": formats.write_kohya, "diffusers": formats.write_diffusers}
@@ -129,6 +131,12 @@ def _request(
         targets=options.targets,
         samples=options.samples,
         fallback=options.fallback,
+        ridge=options.ridge,
+        cross_ridge=options.cross_ridge,
+        mode=options.mode,
+        weighting=options.weighting,
+        padding=options.padding,
+        tokens=options.tokens,
         teacher=options.teacher,
         preserve=options.preserve,
         rounds=options.rounds,
@@ -232,6 +240,18 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
     sub.add_argument("--samples", type=int, default=default["samples"].default)
     sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
+    sub.add_argument("--ridge", type=float, default=default["ridge"].default, help="α₂")
+    sub.add_argument("--cross-ridge", type=float, metavar="W", help="α₁, in place of --fallback")
+    sub.add_argument("--mode", choices=get_args(Mode), default=default["mode"].default)
+    sub.add_argument(
+        "--lambda",
+        dest="weighting",
+        choices=get_args(Weighting),
+        default=default["weighting"].default,
+        help="how the LoRAs' samples are balanced",
+    )
+    sub.add_argument("--padding", choices=get_args(Padding), default=default["padding"].default)
+    sub.add_argument("--tokens", choices=get_args(Tokens), default=default["tokens"].default)
     sub.add_argument("--teacher", choices=get_args(Teacher), default=default["teacher"].default)
     sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
     sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")

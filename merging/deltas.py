@@ -46,6 +46,19 @@ def stacked(deltas: Sequence[Delta], weights: Sequence[float] | None = None) -> 
     return Delta(torch.cat(ups, dim=1), torch.cat([delta.down for delta in deltas]))
 
 
+def inner(one: Delta, matrix: Tensor | None, other: Delta) -> float:
+    """⟨Δ M, Δ'⟩ = tr(Δ M Δ'ᵀ) from the factors alone; None is the unit matrix."""
+    down = one.down if matrix is None else one.down @ matrix
+    return ((one.up.T @ other.up) * (down @ other.down.T)).sum().item()
+
+
+def from_dense(matrix: Tensor) -> Delta:
+    """An (out, in) matrix as factors, one of them the unit matrix of the smaller side."""
+    out, width = matrix.shape
+    unit = torch.eye(min(out, width), dtype=matrix.dtype)
+    return Delta(unit, matrix) if out <= width else Delta(matrix, unit)
+
+
 def as_lora(delta: Delta) -> LoraLayer:
     """The canonical layer with alpha = rank, so that its scale is 1."""
     return LoraLayer(delta.up, delta.down, alpha=float(delta.rank))

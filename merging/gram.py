@@ -9,6 +9,7 @@ i and j count LoRAs):
     w_ci (rows,)     weight of LoRA i at each row
     C_ci  = (w_ci ⊙ X_c)ᵀ X̃_c          G_c = X̃_cᵀ X̃_c
     H_cij = (w_ci ⊙ X_c)ᵀ (w_cj ⊙ X_c)   H_c = X_cᵀ X_c      all (in, in)
+    K_c   = X_cᵀ X̃_c                     only where the solver asks for the base weight's residual
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+HALVES = (torch.float16, torch.bfloat16)
+BLOCK = 256  # rows summed in float32 at a time
+
 
 @dataclass
 class RowStatistics:
@@ -25,40 +29,50 @@ class RowStatistics:
 
     name: str = ""  # of the row set, for the report
     omega: float = 1.0  # ω_c: how much the set counts beside the others
+    residual: bool = False  # whether K_c is wanted
     rows: int = 0
     weight_sum: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ_rows w_ci (LoRAs,)
     gram: Tensor = field(default_factory=lambda: torch.zeros(0))  # G_c
     teacher_gram: Tensor = field(default_factory=lambda: torch.zeros(0))  # H_c
+    plain_cross: Tensor = field(default_factory=lambda: torch.zeros(0))  # K_c
     cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, where w_ci is not all 0
     teacher_pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # i ≤ j → H_cij
-    overlap: float = 0.0  # ⟨X_c, X̃_c⟩
+    moved: float = 0.0  # ‖X̃_c − X_c‖²
 
     def add(self, teacher: Tensor, merged: Tensor, weights: Tensor) -> None:
         """Count more rows: teacher and merged (rows, in), paired; weights (rows, LoRAs).
 
-        Inputs are cast before the products: CLIP's outlier channels make float32 Gram
-        matrices useless for solving. Products run where the rows are; sums live on the CPU.
+        float32 rows are multiplied in float64: CLIP's outlier channels make plain float32 Gram
+        matrices useless for solving. Half-precision rows carry 11 bits, whose products float32
+        holds exactly; they are summed in blocks. Products run where the rows are, sums live on
+        the CPU.
         """
-        x, x_merged, weights = teacher.double(), merged.double(), weights.double()
+        kind = torch.float32 if teacher.dtype in HALVES else torch.float64
+        x, x_merged, weights = teacher.to(kind), merged.to(kind), weights.to(kind)
         if self.rows == 0:
-            self.weight_sum = torch.zeros(weights.shape[1], dtype=torch.float64)
-            zeros = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
-            self.gram = self.teacher_gram = zeros
+            self._start(x.shape[1], weights.shape[1])
         self.rows += x.shape[0]
-        self.weight_sum = self.weight_sum + weights.sum(dim=0).cpu()
-        self.teacher_gram = self.teacher_gram + (x.T @ x).cpu()
-        self.gram = self.gram + (x_merged.T @ x_merged).cpu()
-        self.overlap += (x * x_merged).sum().item()
+        self.weight_sum = self.weight_sum + weights.sum(dim=0).cpu().double()
+        self.teacher_gram = self.teacher_gram + _product(x, x)
+        self.gram = self.gram + _product(x_merged, x_merged)
+        self.moved += (x_merged - x).square().sum().item()
+        if self.residual:
+            self.plain_cross = self.plain_cross + _product(x, x_merged)
         self._add_weighted(x, x_merged, weights)
+
+    def _start(self, width: int, count: int) -> None:
+        zeros = torch.zeros(width, width, dtype=torch.float64)
+        self.weight_sum = torch.zeros(count, dtype=torch.float64)
+        self.gram = self.teacher_gram = self.plain_cross = zeros
 
     def _add_weighted(self, x: Tensor, x_merged: Tensor, weights: Tensor) -> None:
         """C_ci and H_cij, for the LoRAs with any weight in these rows."""
         active = [i for i in range(weights.shape[1]) if bool(weights[:, i].any())]
         weighted = {i: weights[:, i : i + 1] * x for i in active}
         for i in active:
-            _accumulate(self.cross, i, weighted[i].T @ x_merged)
+            _accumulate(self.cross, i, _product(weighted[i], x_merged))
             for j in (j for j in active if j >= i):
-                _accumulate(self.teacher_pairs, (i, j), weighted[i].T @ weighted[j])
+                _accumulate(self.teacher_pairs, (i, j), _product(weighted[i], weighted[j]))
 
     @property
     def mean_weights(self) -> list[float]:
@@ -68,9 +82,18 @@ class RowStatistics:
     def drift(self) -> float:
         """‖X̃ − X‖ / ‖X‖: how far the merged model's inputs have moved from the teacher's."""
         before = self.teacher_gram.trace().item()
-        moved = before - 2 * self.overlap + self.gram.trace().item()
-        return (max(moved, 0.0) / before) ** 0.5 if before > 0 else 0.0
+        return (self.moved / before) ** 0.5 if before > 0 else 0.0
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """leftᵀ right in float64 on the CPU; float32 factors are summed block by block."""
+    if left.dtype == torch.float64:
+        return (left.T @ right).cpu()
+    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
+    for one, other in zip(left.split(BLOCK), right.split(BLOCK), strict=True):
+        total += (one.T @ other).cpu()
+    return total
 
 
 def _accumulate(sums: dict, key: object, term: Tensor) -> None:
-    sums[key] = sums[key] + term.cpu() if key in sums else term.cpu()
+    sums[key] = sums[key] + term if key in sums else term

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.deltas import Delta, as_lora, scaled, stacked
+from merging.deltas import Delta, as_lora, scaled
+from merging.diagnosis import condition, fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
-from merging.low_rank import compressed
+from merging.low_rank import Rank, compressed
 from merging.methods import METHODS, Method
 from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report
 from merging.request import MergeRequest, Source, Targets, row_sets
-from merging.solve import (
-    LayerProblem,
-    cholesky,
-    damped_gram,
-    nothing,
-    objective,
-    set_weights,
-)
+from merging.solve import LayerProblem, cholesky, damped_gram, set_weights
 from merging.sweep import Activations, Sweep
 
 __all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
@@ -60,8 +53,12 @@ class _Work:
             name=layer,
             deltas=tuple(deltas.get(layer) for deltas in self.deltas),
             strengths=tuple(source.strength for source in self.request.sources),
-            alpha=self.request.alpha,
+            alpha=self.request.ridge,
+            cross_alpha=self.request.cross_ridge,
             fallback=self.request.fallback,
+            mode=self.request.mode,
+            # RegMean's sets count alike, whatever is asked for.
+            weighting="uniform" if self.method.needs == "inputs" else self.request.weighting,
         )
 
 
@@ -140,6 +137,9 @@ def _merge_activations(
         fixed=dict(work.merged),
         row_sets=row_sets(work.request),
         merged_inputs=work.method.needs == "merged inputs",
+        residual=work.request.mode != "delta",
+        padding=work.request.padding,
+        tokens=work.request.tokens,
         rounds=work.request.rounds,
         seed=work.request.seed,
     )
@@ -166,14 +166,21 @@ def _merge_fallback(work: _Work, layers: list[str]) -> None:
 
 def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     """Solve one layer, cut it to the wanted rank, and write down how it went."""
-    weighting: Literal["merged", "uniform"] = "uniform" if method.needs == "inputs" else "merged"
-    weights = set_weights(problem, weighting)
-    metric = _metric(problem, weights) if work.request.rank != "exact" else None
-    delta, kept = compressed(method.solve(problem), work.request.rank, metric)
+    weights = set_weights(problem, problem.weighting)
+    rank = _wanted_rank(work.request, problem)
+    metric = _metric(problem, weights) if rank != "exact" else None
+    delta, kept = compressed(method.solve(problem), rank, metric)
     work.merged[problem.name] = delta
     work.report.layers = [row for row in work.report.layers if row.layer != problem.name]
     work.report.layers.append(_layer_report(work, problem, method, delta, kept, weights))
     return delta
+
+
+def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
+    """Exact is Σ r_i; the modes whose answer is dense are cut to that."""
+    if request.rank == "exact" and problem.rows and request.mode != "delta":
+        return sum(delta.rank for delta in problem.present)
+    return request.rank
 
 
 def _metric(problem: LayerProblem, weights: list[float]) -> Tensor | None:
@@ -189,22 +196,18 @@ def _layer_report(
     kept: float,
     weights: list[float],
 ) -> LayerReport:
-    """The numbers of one layer; objectives are relative to leaving the layer as it is."""
+    """The numbers of one layer."""
     names = [source.adapter.name for source in work.request.sources]
-    reference = objective(problem, nothing(problem), weights) if problem.rows else 0.0
-    answers = {"sum": stacked(problem.present), "merged": delta} if reference > 0 else {}
-    return LayerReport(
-        layer=problem.name,
-        sources=tuple(
-            name for name, own in zip(names, problem.deltas, strict=True) if own is not None
-        ),
-        rank=delta.rank,
-        kept_energy=kept,
-        method=method.title,
-        objective={
-            key: objective(problem, answer, weights) / reference for key, answer in answers.items()
-        },
+    sources = [name for name, own in zip(names, problem.deltas, strict=True) if own is not None]
+    plain = LayerReport(problem.name, tuple(sources), delta.rank, kept, method.title)
+    if not problem.rows:
+        return plain
+    return replace(
+        plain,
+        objective=objectives(problem, delta, weights),
         drift={rows.name: rows.drift() for rows in problem.rows},
+        condition=condition(problem, weights),
+        fallback_share=fallback_share(problem, weights, delta),
     )
 
 

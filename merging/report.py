@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One merged layer."""
+    """One merged layer; merging/diagnosis.py defines the numbers."""
 
     layer: str
     sources: tuple[str, ...]  # the LoRAs that have it
     rank: int
     kept_energy: float  # share of the change's energy that the wanted rank keeps
     method: str  # what merged it: the method asked for, or the fallback by name
+    # The rest only where the layer was solved from activations.
     objective: dict[str, float] = field(default_factory=dict)  # relative to doing nothing = 1
     drift: dict[str, float] = field(default_factory=dict)  # ‖X̃ − X‖ / ‖X‖ by row set
+    condition: float | None = None  # of the damped Gram matrix
+    fallback_share: float | None = None  # of the answer that the ridge put there
 
 
 @dataclass

@@ -10,8 +10,10 @@ from merging.errors import MergeError
 from merging.low_rank import Rank
 from merging.methods import METHODS
 from merging.prompts import composed_prompts, concept_prompts, plain_prompts
-from merging.solve import Fallback
-from merging.sweep import RowSet
+from merging.seeds import seed_for
+from merging.solve import Fallback, Mode
+from merging.sweep import Padding, RowSet, Tokens
+from merging.weighting import Weighting
 
 Targets = Literal["cross-attention", "attention", "all"]
 Teacher = Literal["single", "composed"]
@@ -22,7 +24,11 @@ COMPOSED_PRESERVE = 0.3
 _CHOICES = {
     "targets": get_args(Targets),
     "fallback": get_args(Fallback),
+    "mode": get_args(Mode),
+    "weighting": get_args(Weighting),
     "teacher": get_args(Teacher),
+    "padding": get_args(Padding),
+    "tokens": get_args(Tokens),
 }
 
 
@@ -51,7 +57,12 @@ class MergeRequest:
     targets: Targets = "attention"
     samples: int = 50  # calibration prompts per LoRA
     fallback: Fallback = "mean"  # where the calibration is silent
-    alpha: float = 1e-3  # ridge, relative to the Gram matrices
+    ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
+    cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for
+    mode: Mode = "delta"  # what is imitated, as merging/solve.py explains
+    weighting: Weighting = "merged"  # the paper's λ, as merging/weighting.py explains
+    padding: Padding = "keep"
+    tokens: Tokens = "all"
     teacher: Teacher = "single"  # "composed" adds prompts with all concepts, under a gate
     # Weight of prompts without any trigger, whose target is no change; None is COMPOSED_PRESERVE
     # beside composed prompts, which need it (alone they were half as good in a trial), else 0.
@@ -77,19 +88,25 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     sets = [
         RowSet(
             source.adapter.name,
-            source.prompts or concept_prompts(source.phrase, request.samples, request.seed + i),
+            source.prompts or _prompts(request, source.phrase),
             weights=tuple(float(i == j) for j in range(count)),
+            phrases=(source.phrase,) if source.phrase else (),
         )
         for i, source in enumerate(request.sources)
     ]
     if request.teacher == "composed" and count > 1:
         phrases = tuple(source.phrase for source in request.sources)
-        prompts = composed_prompts(phrases, request.samples, request.seed + count)
-        sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases))
+        seed = seed_for(request.seed, "composed")
+        prompts = composed_prompts(sorted(phrases), request.samples, seed)
+        sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases, gated=True))
     if request.preserved > 0:
-        prompts = plain_prompts(request.samples, request.seed + count + 1)
+        prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"))
         sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserved))
     return tuple(sets)
+
+
+def _prompts(request: MergeRequest, phrase: str) -> tuple[str, ...]:
+    return concept_prompts(phrase, request.samples, seed_for(request.seed, phrase))
 
 
 def _check_sources(sources: tuple[Source, ...]) -> None:
@@ -125,8 +142,10 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
-    if request.alpha <= 0 or request.preserved < 0:
-        raise MergeError("The ridge must be above 0, and the weight of preserved rows not below.")
+    if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or request.preserved < 0:
+        raise MergeError(
+            "The ridge must be above 0, the cross ridge and the weight of preserved rows not below."
+        )
     if request.rounds is not None and request.rounds < 1:
         raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
     if METHODS[request.method].needs != "nothing":

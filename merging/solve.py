@@ -4,15 +4,22 @@ Notation (row vectors; one layer; the sums over rows are explained in merging/gr
 
     W0 (out, in)   weight of the base model
     Δ_i = B_i A_i  change of LoRA i, all scales folded in: B_i (out, r_i), A_i (r_i, in)
-    λ_c, ω_c       weight of row set c: λ_c balances the sets' energies, ω_c is the user's
+    λ_c, ω_c       weight of row set c (merging/weighting.py)
     α₁, α₂         ridge on the cross and on the Gram matrices, relative to their norms
 
 The merged change minimises Σ_c ω_c λ_c ‖ Σ_i (w_ci ⊙ X_c) Δ_iᵀ − X̃_c Δᵀ ‖² up to the ridge:
 
-    Δ* = ( Σ_c ω_c λ_c Σ_i Δ_i (C_ci + α₁ ‖C_ci‖_F I) ) ( Σ_c ω_c λ_c (G_c + α₂ ‖G_c‖_F I) )⁻¹
+    Δ* = ( Σ_c ω_c λ_c Σ_i Δ_i (C_ci + α₁ ‖C_ci‖_F I) ) S⁻¹,  S = Σ_c ω_c λ_c (G_c + α₂ ‖G_c‖_F I)
 
 (arXiv 2411.15231, eq. of the closed form in delta mode; one row set per LoRA is the paper.)
 The answer is [B_1 … B_N] A*: its rank is at most Σ r_i, and nothing is lost by keeping factors.
+
+The other modes also imitate what the base weight gave on the teacher's inputs, which adds W0 E S⁻¹
+and makes the answer dense:
+
+    delta+residual  E = Σ_c ω_c λ_c (K_c − G_c)
+    full            E = Σ_c ω_c λ_c (K_c + α₂ ‖K_c‖_F I) − S, the paper's form with W_i = W0 + Δ_i;
+                    the fallback moves the Δ_i alone, since a sum of N base weights is nobody's wish
 """
 
 from __future__ import annotations
@@ -24,12 +31,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from merging.deltas import Delta
+from merging.deltas import Delta, from_dense, inner, stacked
 from merging.errors import MergeError
 from merging.gram import RowStatistics
+from merging.weighting import Weighting, energy_weights
 
 Fallback = Literal["mean", "sum", "zero"]
-Weighting = Literal["merged", "uniform"]
+Mode = Literal["delta", "delta+residual", "full"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,10 @@ class LayerProblem:
     weight: Tensor | None = None  # W0 (out, in); None for methods that need no model
     rows: tuple[RowStatistics, ...] = ()  # empty for methods that need no activations
     alpha: float = 1e-3  # α₂, relative to ‖G_c‖_F
+    cross_alpha: float | None = None  # α₁, relative to ‖C_ci‖_F; None: what the fallback asks for
     fallback: Fallback = "mean"  # what the ridge pulls to where the rows are silent
+    mode: Mode = "delta"
+    weighting: Weighting = "merged"  # λ_c, for methods that do not bring their own
 
     @property
     def present(self) -> list[Delta]:
@@ -51,24 +62,24 @@ class LayerProblem:
 
 
 def solve_rows(problem: LayerProblem, weighting: Weighting) -> Delta:
-    """Δ* of the notation above; float64; rank Σ r_i."""
+    """Δ* of the notation above; float64; rank Σ r_i in delta mode, up to min(out, in) else."""
     weights = set_weights(problem, weighting)
-    system = damped_gram(problem, weights)
+    factor = cholesky(damped_gram(problem, weights), problem.name)
     downs = [
         delta.down @ _pull(problem, i, weights)
         for i, delta in enumerate(problem.deltas)
         if delta is not None
     ]
-    factor = cholesky(system, problem.name)
-    down = torch.cholesky_solve(torch.cat(downs).T, factor).T
-    return Delta(torch.cat([delta.up for delta in problem.present], dim=1), down)
+    ups = torch.cat([delta.up for delta in problem.present], dim=1)
+    answer = Delta(ups, _divided(torch.cat(downs), factor))
+    if problem.mode == "delta":
+        return answer
+    return stacked([answer, _residual(problem, weights, factor)])
 
 
 def set_weights(problem: LayerProblem, weighting: Weighting) -> list[float]:
-    """ω_c λ_c of every row set. λ_c = ‖W_c‖² / ‖X_c W_cᵀ‖² with W_c = W0 + Σ_i w̄_ci Δ_i."""
-    if weighting == "uniform":
-        return [rows.omega for rows in problem.rows]
-    return [rows.omega * _energy_weight(problem, rows) for rows in problem.rows]
+    """ω_c λ_c of every row set."""
+    return energy_weights(weighting, problem.weight, problem.deltas, problem.rows)
 
 
 def damped_gram(problem: LayerProblem, weights: Sequence[float]) -> Tensor:
@@ -95,11 +106,11 @@ def objective(problem: LayerProblem, delta: Delta, weights: Sequence[float]) -> 
     total = 0.0
     for weight, rows in zip(weights, problem.rows, strict=True):
         met = sum(
-            _inner(wanted, cross, delta)
+            inner(wanted, cross, delta)
             for i, cross in rows.cross.items()
             if (wanted := problem.deltas[i]) is not None
         )
-        given = _inner(delta, rows.gram, delta)
+        given = inner(delta, rows.gram, delta)
         total += weight * (_target_energy(problem, rows) - 2 * met + given)
     return max(total, 0.0)
 
@@ -110,33 +121,62 @@ def nothing(problem: LayerProblem) -> Delta:
     return Delta(like.up[:, :0], like.down[:0])
 
 
+def fallback_part(problem: LayerProblem, weights: Sequence[float]) -> Delta:
+    """What of Δ* the ridge alone put there: Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹."""
+    factor = cholesky(damped_gram(problem, weights), problem.name)
+    downs = [
+        _ridge_pull(problem, i, weights) * delta.down
+        for i, delta in enumerate(problem.deltas)
+        if delta is not None
+    ]
+    ups = torch.cat([delta.up for delta in problem.present], dim=1)
+    return Delta(ups, _divided(torch.cat(downs), factor))
+
+
+def _divided(rows: Tensor, factor: Tensor) -> Tensor:
+    """rows S⁻¹, with S = factor factorᵀ."""
+    return torch.cholesky_solve(rows.T, factor).T
+
+
 def _pull(problem: LayerProblem, i: int, weights: Sequence[float]) -> Tensor:
     """Σ_c ω_c λ_c (C_ci + α₁ ‖C_ci‖_F I), the right-hand side of LoRA i without its Δ_i."""
-    ridge = problem.alpha * _fallback_share(problem)
-    pull = torch.zeros_like(problem.rows[0].gram)
+    pull = _ridge_pull(problem, i, weights) * _unit(problem.rows[0].gram)
     for weight, rows in zip(weights, problem.rows, strict=True):
         if i in rows.cross:
-            pull = pull + weight * _ridged(rows.cross[i], ridge)
-        elif not rows.cross:  # preserve rows: the ridge still pulls to the same fallback
-            pull = pull + weight * _ridge(rows.gram, ridge / len(problem.deltas))
+            pull = pull + weight * rows.cross[i]
     return pull
 
 
-def _fallback_share(problem: LayerProblem) -> float:
-    """α₁ / α₂. Where the rows are silent, equal α's average the LoRAs, α₁ = N α₂ sums them."""
-    return {"mean": 1.0, "sum": float(len(problem.deltas)), "zero": 0.0}[problem.fallback]
+def _ridge_pull(problem: LayerProblem, i: int, weights: Sequence[float]) -> float:
+    """α₁ Σ_c ω_c λ_c ‖C_ci‖_F; preserved rows pull to the same fallback, shared by all LoRAs."""
+    total = 0.0
+    for weight, rows in zip(weights, problem.rows, strict=True):
+        if i in rows.cross:
+            total += weight * rows.cross[i].norm().item()
+        elif not rows.cross:
+            total += weight * rows.gram.norm().item() / len(problem.deltas)
+    return cross_ridge(problem) * total
 
 
-def _energy_weight(problem: LayerProblem, rows: RowStatistics) -> float:
-    """λ_c of one row set, 0 for a set whose outputs vanish."""
+def cross_ridge(problem: LayerProblem) -> float:
+    """α₁. Where the rows are silent, α₁ = α₂ averages the LoRAs, α₁ = N α₂ sums them."""
+    if problem.cross_alpha is not None:
+        return problem.cross_alpha
+    shares = {"mean": 1.0, "sum": float(len(problem.deltas)), "zero": 0.0}
+    return problem.alpha * shares[problem.fallback]
+
+
+def _residual(problem: LayerProblem, weights: Sequence[float], factor: Tensor) -> Delta:
+    """W0 E S⁻¹ of the modes that keep the base weight's part of the error."""
     if problem.weight is None:
-        raise ValueError("energy weights need the base weight")
-    merged = problem.weight
-    for share, delta in zip(rows.mean_weights, problem.deltas, strict=True):
-        if share and delta is not None:
-            merged = merged + share * delta.dense()
-    energy = ((merged @ rows.teacher_gram) * merged).sum().item()
-    return merged.square().sum().item() / energy if energy > 0 else 0.0
+        raise ValueError(f"mode {problem.mode} needs the base weight")
+    error = torch.zeros_like(problem.rows[0].gram)
+    for weight, rows in zip(weights, problem.rows, strict=True):
+        error = error + weight * (rows.plain_cross - rows.gram)
+        if problem.mode == "full":
+            excess = rows.plain_cross.norm().item() - rows.gram.norm().item()
+            error = error + weight * problem.alpha * excess * _unit(error)
+    return from_dense(_divided(problem.weight @ error, factor))
 
 
 def _target_energy(problem: LayerProblem, rows: RowStatistics) -> float:
@@ -145,19 +185,13 @@ def _target_energy(problem: LayerProblem, rows: RowStatistics) -> float:
     for (i, j), gram in rows.teacher_pairs.items():
         one, other = problem.deltas[i], problem.deltas[j]
         if one is not None and other is not None:
-            total += (1 if i == j else 2) * _inner(one, gram, other)
+            total += (1 if i == j else 2) * inner(one, gram, other)
     return total
 
 
-def _inner(one: Delta, matrix: Tensor, other: Delta) -> float:
-    """⟨Δ M, Δ'⟩ = tr(Δ M Δ'ᵀ), from the factors alone."""
-    return ((one.up.T @ other.up) * (one.down @ matrix @ other.down.T)).sum().item()
-
-
 def _ridged(matrix: Tensor, share: float) -> Tensor:
-    return matrix + _ridge(matrix, share)
+    return matrix + share * matrix.norm().item() * _unit(matrix)
 
 
-def _ridge(matrix: Tensor, share: float) -> Tensor:
-    size = share * matrix.norm().item()
-    return size * torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+def _unit(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[0], dtype=like.dtype, device=like.device)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from merging.deltas import Delta
 from merging.gram import RowStatistics
 from merging.progress import Progress, Stop
+
+Padding = Literal["keep", "first-eos"]  # tokens after a sentence's end: counted, or left out
+Tokens = Literal["all", "concept"]  # of a sentence: counted all, or the trigger's alone
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class RowSet:
     prompts: tuple[str, ...]
     weights: tuple[float, ...]  # of each LoRA in this set's teacher; all 0 preserves the base
     omega: float = 1.0  # how much the set counts beside the others
-    phrases: tuple[str, ...] = ()  # of each LoRA: the teacher is gated by them; () if it is not
+    phrases: tuple[str, ...] = ()  # trigger phrases that its prompts say
+    gated: bool = False  # the teacher is gated by them, one phrase per LoRA
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Sweep:
     fixed: Mapping[str, Delta]  # merged change of every other layer
     row_sets: tuple[RowSet, ...]
     merged_inputs: bool  # False: X̃ = X (RegMean)
+    residual: bool = False  # whether the solver asks for K_c (merging/gram.py)
+    padding: Padding = "keep"
+    tokens: Tokens = "all"
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
 

@@ -20,8 +20,11 @@ OURS = ("merging", "app")
 # for all of its modules; the longest name that fits a module decides.
 LAYERS = (
     ("merging",),
-    ("merging.errors merging.progress merging.adapter merging.gram merging.report",),
-    ("merging.deltas merging.low_rank merging.solve merging.prompts merging.sweep",),
+    ("merging.errors merging.progress merging.adapter merging.gram merging.report merging.seeds",),
+    (
+        "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
+        " merging.prompts merging.sweep",
+    ),
     ("merging.formats", "merging.methods"),
     ("merging.request merging.merge merging.recipe merging.summary", "merging.diffusion"),
     ("merging.evaluation",),

@@ -15,7 +15,7 @@ from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
 from merging.diffusion.render import render, save_png, summed
-from merging.diffusion.sampling import text_ids
+from merging.diffusion.tokens import text_ids
 from merging.errors import Cancelled, MergeError
 
 PROMPT = "a photo of a cat on a green background"

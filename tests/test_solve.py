@@ -31,7 +31,7 @@ def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...]
         x_merged = x + 0.3 * random(rows, IN, seed=50 + i)
         weights = torch.zeros(rows, 2)
         weights[:, i] = 1
-        collected = RowStatistics(f"set {i}")
+        collected = RowStatistics(f"set {i}", residual=True)
         collected.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
         collected.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
         pairs.append((x, x_merged))
@@ -78,13 +78,74 @@ def test_ridge_formula_as_the_paper_writes_it() -> None:
     assert_close(solve_rows(given, "merged").dense(), left @ torch.linalg.inv(right))
 
 
-def test_energy_weight_is_the_papers() -> None:
+def test_residual_mode_also_imitates_the_base_weight() -> None:
+    """argmin_Δ Σ λ ‖X (W0 + Δ_i)ᵀ − X̃ (W0 + Δ)ᵀ‖², by stacking rows."""
+    given, pairs = drifted()
+    weights = set_weights(given, "merged")
+    inputs = torch.cat([w**0.5 * moved for w, (_, moved) in zip(weights, pairs, strict=True)])
+    targets = torch.cat(
+        [
+            w**0.5 * (x @ delta.dense().T + (x - moved) @ given.weight.T)
+            for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
+        ]
+    )
+    answer = solve_rows(replace(given, mode="delta+residual"), "merged").dense()
+    assert_close(answer, torch.linalg.lstsq(inputs, targets).solution.T)
+    assert (answer - solve_rows(given, "merged").dense()).norm() > 0.1 * answer.norm()
+
+
+def test_full_mode_is_the_papers_formula_with_whole_weights() -> None:
+    given, pairs = drifted(alpha=1e-2)
+    weights = set_weights(given, "merged")
+    eye = torch.eye(IN, dtype=torch.float64)
+    left = right = 0.0
+    for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
+        cross, gram = x.T @ moved, moved.T @ moved
+        left = left + w * (given.weight + delta.dense()) @ (cross + 1e-2 * cross.norm() * eye)
+        right = right + w * (gram + 1e-2 * gram.norm() * eye)
+    whole = left @ torch.linalg.inv(right)
+    assert_close(solve_rows(replace(given, mode="full"), "merged").dense(), whole - given.weight)
+
+
+@pytest.mark.parametrize("weighting", ["merged", "delta", "relative"])
+def test_set_weights_are_ratios_of_energies(weighting: str) -> None:
     given, pairs = drifted()
     wanted = []
     for (x, _), delta in zip(pairs, given.deltas, strict=True):
-        weight = given.weight + delta.dense()
-        wanted.append((weight.norm() ** 2 / (x @ weight.T).norm() ** 2).item())
-    assert set_weights(given, "merged") == pytest.approx(wanted, rel=1e-9)
+        weight = delta.dense() + (given.weight if weighting == "merged" else 0)
+        size = 1.0 if weighting == "relative" else weight.norm() ** 2
+        wanted.append(float(size / (x @ weight.T).norm() ** 2))
+    assert set_weights(given, weighting) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("weighting", ["delta", "relative"])
+def test_preserved_rows_are_weighed_by_the_mean_of_the_loras(weighting: str) -> None:
+    given, _ = drifted()
+    x = random(ROWS, IN, seed=60)
+    rows = RowStatistics("preserved", omega=0.5)
+    rows.add(x, x, torch.zeros(ROWS, 2))
+    mean = (given.deltas[0].dense() + given.deltas[1].dense()) / 2
+    size = mean.norm() ** 2 if weighting == "delta" else 1.0
+    [found] = set_weights(replace(given, rows=(rows,)), weighting)
+    assert found == pytest.approx(float(0.5 * size / (x @ mean.T).norm() ** 2), rel=1e-9)
+
+
+def test_cross_ridge_takes_the_place_of_the_fallback() -> None:
+    given, _ = drifted(alpha=1e-2)
+    by_name = solve_rows(replace(given, fallback="sum"), "merged").dense()
+    assert_close(solve_rows(replace(given, cross_alpha=2e-2), "merged").dense(), by_name)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_rows_lose_no_digits_in_the_sums(kind: torch.dtype) -> None:
+    """A channel a thousand times as large as the others, as CLIP has."""
+    x = random(700, IN, seed=70).to(kind)
+    x[:, 0] *= 1000
+    statistics = RowStatistics("half")
+    statistics.add(x, x, torch.ones(700, 1))
+    exact = x.double().T @ x.double()
+    scale = exact.diagonal().sqrt()
+    assert ((statistics.gram - exact) / scale[:, None] / scale).abs().max() < 1e-6
 
 
 def test_objective_is_the_sum_of_squares_and_the_solution_its_minimum() -> None:

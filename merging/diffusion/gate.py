@@ -24,6 +24,7 @@ from merging.deltas import Delta
 from merging.diffusion.base import Base
 from merging.diffusion.modules import Layer, change, spread
 from merging.diffusion.names import reads_text
+from merging.diffusion.tokens import places
 
 
 @dataclass
@@ -58,14 +59,12 @@ def word_gate(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Ten
     """The words' weights (prompts, tokens, LoRAs) as the module's first lines define them."""
     tokenizer = base.pipeline.tokenizer
     length, count = tokenizer.model_max_length, len(phrases)
-    wanted = [tokenizer(phrase, add_special_tokens=False).input_ids for phrase in phrases]
     words = torch.ones(len(prompts), length, count)
     words[:, 0] = 0
     for row, prompt in zip(words, prompts, strict=True):
-        ids = tokenizer(prompt).input_ids
-        for i, phrase in enumerate(wanted):
-            for start in _places(ids, phrase):
-                row[start : start + len(phrase)] = torch.eye(count)[i]
+        for i, phrase in enumerate(phrases):
+            for place in places(base, prompt, phrase):
+                row[place] = torch.eye(count)[i]
     return words
 
 
@@ -173,9 +172,3 @@ def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     q = queries.unflatten(2, (heads, -1)).transpose(1, 2)
     k = keys.unflatten(2, (heads, -1)).transpose(1, 2)
     return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
-
-
-def _places(ids: Sequence[int], phrase: Sequence[int]) -> list[int]:
-    """Where the phrase's tokens stand in a sentence."""
-    last = len(ids) - len(phrase)
-    return [i for i in range(last + 1) if list(ids[i : i + len(phrase)]) == list(phrase)]

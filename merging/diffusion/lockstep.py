@@ -24,8 +24,9 @@ from merging.deltas import Delta
 from merging.diffusion.base import Base
 from merging.diffusion.gate import Gate, gated_output
 from merging.diffusion.modules import Layer, change, flat_weight, input_rows
-from merging.diffusion.names import needs_latents, shared_input
-from merging.diffusion.sampling import Sample, gate_of, text_ids
+from merging.diffusion.names import needs_latents, reads_text, shared_input
+from merging.diffusion.sampling import Sample, gate_of
+from merging.diffusion.tokens import text_ids
 from merging.gram import RowStatistics
 from merging.progress import Progress, Stop, check
 from merging.sweep import SolveLayer, Sweep
@@ -117,15 +118,20 @@ class Lockstep:
         crew.counted.add(key)
         rows = input_rows(layer, x).to("cpu" if x.device.type == "mps" else x.device)
         teacher, merged = rows[: len(crew.samples)], rows[-len(crew.samples) :]
-        sums = self._sums.setdefault(
-            key, tuple(RowStatistics(each.name, each.omega) for each in self.sweep.row_sets)
-        )
-        sets = torch.tensor([sample.row_set for sample in crew.samples])
+        sums = self._sums.setdefault(key, self._no_rows())
         weights = crew.gate.rows(name, rows.shape[1]).to(rows.device)
+        counted = _counted(name, crew.samples, rows.shape[1])
+        sets = torch.tensor([sample.row_set for sample in crew.samples])
         for index in sets.unique().tolist():
-            own = (sets == index).to(rows.device)
-            streams = (part[own].flatten(0, 1) for part in (teacher, merged, weights))
-            sums[index].add(*streams)
+            own = (counted & (sets == index)[:, None]).to(rows.device)  # (samples, rows)
+            sums[index].add(teacher[own], merged[own], weights[own])
+
+    def _no_rows(self) -> tuple[RowStatistics, ...]:
+        """Empty sums, one for each row set."""
+        return tuple(
+            RowStatistics(each.name, each.omega, self.sweep.residual)
+            for each in self.sweep.row_sets
+        )
 
     def _changed(self, name: str, layer: Layer, x: Tensor, output: Tensor, crew: _Crew) -> Tensor:
         """The layer's output with each stream's own change added."""
@@ -146,6 +152,13 @@ class Lockstep:
         if key not in self._moved:
             self._moved[key] = delta.to(self.base.device, self.base.dtype)
         return self._moved[key]
+
+
+def _counted(name: str, samples: Sequence[Sample], rows: int) -> Tensor:
+    """Which rows of the layer's input count: (samples, rows) of bool."""
+    if reads_text(name):
+        return torch.stack([sample.counted for sample in samples])
+    return torch.ones(len(samples), rows, dtype=torch.bool)
 
 
 def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequence[str]) -> None:

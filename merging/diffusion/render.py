@@ -22,7 +22,8 @@ from merging.adapter import Adapter
 from merging.deltas import Delta, scaled, stacked
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
-from merging.diffusion.sampling import POSITIONS_PER_BATCH, text_ids
+from merging.diffusion.sampling import POSITIONS_PER_BATCH
+from merging.diffusion.tokens import text_ids
 from merging.errors import MergeError
 from merging.progress import Progress, Stop, check, never, part, silent
 

@@ -23,9 +23,10 @@ from merging.diffusion.gate import (
     gated,
     word_gate,
 )
-from merging.errors import MergeError
+from merging.diffusion.tokens import counted, text_ids
 from merging.progress import Progress, Stop, check
-from merging.sweep import RowSet, Sweep
+from merging.seeds import seed_for
+from merging.sweep import Sweep
 
 TRAJECTORY_STEPS = 10
 # Latent positions per forward pass: 64 pictures of 16 × 16 latents, 4 of SD 1.5's 64 × 64.
@@ -40,6 +41,7 @@ class Sample:
     prompt: str
     words: Tensor  # (tokens, LoRAs): each LoRA's weight at every token in the teacher
     regions: Tensor  # (LoRAs, height, width): and at every position of the latent
+    counted: Tensor  # (tokens,) of bool: whose rows count in layers that read text
     latent: Tensor | None = None  # x_t (channels, height, width); None: only text is needed
     timestep: int = 0
 
@@ -51,7 +53,7 @@ def draw_samples(
     samples: list[Sample] = []
     for index, row_set in enumerate(sweep.row_sets):
         progress(index / len(sweep.row_sets), f"sampling {row_set.name}")
-        blank = _blank_samples(base, index, row_set)
+        blank = _blank_samples(base, sweep, index)
         samples += _trajectories(base, sweep, blank, stop) if latents else blank
     return samples
 
@@ -71,32 +73,22 @@ def batches(base: Base, samples: Sequence[Sample], streams: int) -> list[Sequenc
     return [samples[i : i + size] for i in range(0, len(samples), size)]
 
 
-def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
-    """Token ids (prompts, length), padded as the pipeline does; a too long prompt is an error."""
-    tokenizer = base.pipeline.tokenizer
-    for prompt in prompts:
-        used = len(tokenizer(prompt).input_ids)
-        if used > tokenizer.model_max_length:
-            raise MergeError(
-                f"The prompt “{prompt[:60]}…” has {used} tokens and this base reads "
-                f"{tokenizer.model_max_length}; shorten it."
-            )
-    ids = tokenizer(list(prompts), padding="max_length", return_tensors="pt").input_ids
-    return ids.to(base.device)
-
-
-def _blank_samples(base: Base, index: int, row_set: RowSet) -> list[Sample]:
-    """The prompts with their teacher's weights, before anything is sampled."""
-    weights = torch.tensor([row_set.weights] * len(row_set.prompts))
+def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
+    """The prompts of one set with their teacher's weights, before anything is sampled."""
+    row_set = sweep.row_sets[index]
+    prompts = row_set.prompts
+    weights = torch.tensor([row_set.weights] * len(prompts))
     gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_side(base))
-    words = word_gate(base, row_set.prompts, row_set.phrases) if row_set.phrases else gate.words
-    rows = zip(row_set.prompts, words, gate.regions, strict=True)
-    return [Sample(index, prompt, word, region) for prompt, word, region in rows]
+    words = word_gate(base, prompts, row_set.phrases) if row_set.gated else gate.words
+    kept = counted(base, prompts, row_set.phrases, sweep.padding, sweep.tokens)
+    rows = zip(prompts, words, gate.regions, kept, strict=True)
+    return [Sample(index, *row) for row in rows]
 
 
 def _trajectories(base: Base, sweep: Sweep, blank: Sequence[Sample], stop: Stop) -> list[Sample]:
     """DDIM without guidance for every prompt of one set; prompt p is kept at step p mod steps."""
-    generator = torch.Generator().manual_seed(sweep.seed * 1009 + blank[0].row_set)
+    name = sweep.row_sets[blank[0].row_set].name
+    generator = torch.Generator().manual_seed(seed_for(sweep.seed, "noise", name))
     side = latent_side(base)
     shape = (len(blank), base.pipeline.unet.config.in_channels, side, side)
     noise = torch.randn(shape, generator=generator).to(base.device, base.dtype)
@@ -122,7 +114,7 @@ def _denoise(
     scheduler.set_timesteps(TRAJECTORY_STEPS, device=base.device)
     gate, kept = gate_of(batch), latents.clone()
     finder = RegionFinder(base, gate, concept_tokens(gate.words))
-    composed = bool(sweep.row_sets[batch[0].row_set].phrases)
+    composed = sweep.row_sets[batch[0].row_set].gated
     with gated(base, sweep.deltas, gate), finder.watching() if composed else nullcontext():
         states = base.pipeline.text_encoder(text_ids(base, [each.prompt for each in batch]))[0]
         for step, timestep in enumerate(scheduler.timesteps):

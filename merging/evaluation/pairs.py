@@ -48,13 +48,13 @@ WAYS = {
 
 # What the options of IterIS do here: the table to choose defaults from.
 GRID = {
-    f"{teacher} {fallback} {alpha:g}": Way(
-        f"{teacher} teacher, fallback {fallback}, ridge {alpha:g}",
-        {"teacher": teacher, "fallback": fallback, "alpha": alpha},
+    f"{teacher} {fallback} {ridge:g}": Way(
+        f"{teacher} teacher, fallback {fallback}, ridge {ridge:g}",
+        {"teacher": teacher, "fallback": fallback, "ridge": ridge},
     )
     for teacher in ("single", "composed")
     for fallback in ("mean", "sum")
-    for alpha in (1e-4, 1e-3, 1e-2)
+    for ridge in (1e-4, 1e-3, 1e-2)
 }
 
 

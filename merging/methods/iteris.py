@@ -1,4 +1,4 @@
-"""IterIS (CVPR 2025, arXiv:2411.15231) in delta mode: RegMean on the merged model's own inputs."""
+"""IterIS (CVPR 2025, arXiv:2411.15231): RegMean on the merged model's own inputs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from merging.solve import LayerProblem, solve_rows
 
 
 def iteris(problem: LayerProblem) -> Delta:
-    """Δ* of merging/solve.py with the paper's λ_c; X̃ comes from the merged model itself.
+    """Δ* of merging/solve.py, in the request's mode; X̃ comes from the merged model itself.
 
     Called layer by layer in forward order (merging/diffusion/lockstep.py) this *is* the fixed
     point that the paper iterates towards.
     """
-    return solve_rows(problem, weighting="merged")
+    return solve_rows(problem, problem.weighting)
