@@ -18,8 +18,8 @@ from app.orders import (
     Pick,
     Picture,
     file_stem,
+    own_prompts,
     parsed_rank,
-    prompts_for,
 )
 from merging import formats
 from merging.adapter import Adapter
@@ -62,7 +62,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
     progress = stepping(emit)
     request = MergeRequest(
-        sources=tuple(_source(pick, order) for pick in order.picks),
+        sources=_sources(order),
         method=order.method,
         rank=parsed_rank(order.rank),
         targets=cast(Targets, order.targets),
@@ -113,11 +113,16 @@ def _told(progress: Progress, words: str) -> Progress:
     return lambda share, text: progress(share, f"{words}, {text}")
 
 
-def _source(pick: Pick, order: MergeOrder) -> Source:
-    """One LoRA of the request; a visitor's own prompts go to the concepts that they name."""
-    adapter = read_for(pick, order.base)
-    trigger = pick.trigger.strip() or adapter.trigger
-    return Source(adapter, pick.strength, trigger, prompts_for(trigger, order.prompts))
+def _sources(order: MergeOrder) -> tuple[Source, ...]:
+    """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
+    adapters = [read_for(pick, order.base) for pick in order.picks]
+    triggers = [
+        pick.trigger.strip() or adapter.trigger
+        for pick, adapter in zip(order.picks, adapters, strict=True)
+    ]
+    strengths = [pick.strength for pick in order.picks]
+    prompts = own_prompts(triggers, order.prompts)
+    return tuple(map(Source, adapters, strengths, triggers, prompts))
 
 
 def read_for(pick: Pick, base: str) -> Adapter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +97,25 @@ def parsed_rank(text: str) -> Rank:
     raise MergeError(f"The rank must be exact, auto or a number from 1, not {text!r}.")
 
 
-def prompts_for(trigger: str, prompts: str) -> tuple[str, ...]:
-    """The visitor's own prompts that name this concept, in their order."""
-    lines = [line.strip() for line in prompts.splitlines()]
-    return tuple(line for line in lines if trigger and trigger.lower() in line.lower())
+def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
+    """The visitor's own prompts for each trigger: the lines that say it, in their order.
+
+    Raises MergeError for a line that says none of them: nothing is left out in silence.
+    """
+    lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+    own = [
+        tuple(line for line in lines if trigger and trigger.lower() in line.lower())
+        for trigger in triggers
+    ]
+    said = {line for mine in own for line in mine}
+    for line in lines:
+        if line not in said:
+            raise MergeError(
+                f"The calibration prompt “{line[:60]}” says none of the trigger words "
+                f"({', '.join(filter(None, triggers)) or 'there are none'}); put one in, or "
+                "take the line out."
+            )
+    return own
 
 
 def suggested_prompt(triggers: list[str], base: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.orders import file_stem, parsed_rank, prompts_for, suggested_prompt
+from app.orders import file_stem, own_prompts, parsed_rank, suggested_prompt
 from merging.errors import MergeError
 
 
@@ -56,6 +56,12 @@ def test_no_rank(text: str) -> None:
 
 def test_own_prompts_go_to_the_concepts_they_name() -> None:
     typed = "a SKS cat\n\na vxz pizza on a plate\nsks cat and vxz pizza\n"
-    assert prompts_for("sks cat", typed) == ("a SKS cat", "sks cat and vxz pizza")
-    assert prompts_for("zzz", typed) == ()
-    assert prompts_for("", typed) == ()
+    cat, pizza, nameless = own_prompts(["sks cat", "vxz pizza", ""], typed)
+    assert cat == ("a SKS cat", "sks cat and vxz pizza")
+    assert pizza == ("a vxz pizza on a plate", "sks cat and vxz pizza")
+    assert nameless == ()
+
+
+def test_a_prompt_that_names_no_concept_is_said() -> None:
+    with pytest.raises(MergeError, match=r"“a tree” says none of the trigger words \(sks cat\)"):
+        own_prompts(["sks cat"], "a sks cat\na tree")
