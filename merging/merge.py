@@ -14,6 +14,7 @@ from merging.errors import MergeError
 from merging.gram import RowStatistics
 from merging.low_rank import Rank, compressed
 from merging.methods import METHODS, Method
+from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report
 from merging.request import MergeRequest, Source, Targets, row_sets
@@ -42,6 +43,7 @@ class _Work:
     deltas: tuple[dict[str, Delta], ...]
     report: Report
     merged: dict[str, Delta] = field(default_factory=dict)
+    phases: Phases = field(default_factory=Phases)
 
     @property
     def method(self) -> Method:
@@ -84,6 +86,7 @@ def merge(
         raise MergeError("The merge is empty: every strength is 0, or every LoRA is.")
     work.report.layers.sort(key=lambda row: order.index(row.layer))
     work.report.seconds = time.perf_counter() - started
+    work.report.phases = work.phases.parts
     progress(1.0, "merged")
     return MergeResult(_named(request, layers), work.report)
 
@@ -142,6 +145,7 @@ def _merge_activations(
         tokens=work.request.tokens,
         rounds=work.request.rounds,
         seed=work.request.seed,
+        phases=work.phases,
     )
 
     def solve(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
@@ -166,14 +170,24 @@ def _merge_fallback(work: _Work, layers: list[str]) -> None:
 
 def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     """Solve one layer, cut it to the wanted rank, and write down how it went."""
-    weights = set_weights(problem, problem.weighting)
-    rank = _wanted_rank(work.request, problem)
-    metric = _metric(problem, weights) if rank != "exact" else None
-    delta, kept = compressed(method.solve(problem), rank, metric)
+    with work.phases("solving"):
+        delta, kept, weights = _solved(work.request, problem, method)
     work.merged[problem.name] = delta
     work.report.layers = [row for row in work.report.layers if row.layer != problem.name]
-    work.report.layers.append(_layer_report(work, problem, method, delta, kept, weights))
+    with work.phases("reporting"):
+        row = _layer_report(work, problem, method, delta, kept, weights)
+    work.report.layers.append(row)
     return delta
+
+
+def _solved(
+    request: MergeRequest, problem: LayerProblem, method: Method
+) -> tuple[Delta, float, list[float]]:
+    """The layer's merged change, the energy that its rank keeps, and the weights of its sets."""
+    weights = set_weights(problem, problem.weighting)
+    rank = _wanted_rank(request, problem)
+    metric = _metric(problem, weights) if rank != "exact" else None
+    return *compressed(method.solve(problem), rank, metric), weights
 
 
 def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:

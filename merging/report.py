@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from merging.phases import Phase
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -28,6 +30,7 @@ class Report:
     method: str
     layers: list[LayerReport] = field(default_factory=list)
     seconds: float = 0.0
+    phases: dict[str, Phase] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # sentences: what fell back, and why
 
     def as_dict(self) -> dict:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from torch import Tensor
 
 from merging.deltas import Delta
 from merging.gram import RowStatistics
+from merging.phases import Phases
 from merging.progress import Progress, Stop
 
 Padding = Literal["keep", "first-eos"]  # tokens after a sentence's end: counted, or left out
@@ -42,6 +43,7 @@ class Sweep:
     tokens: Tokens = "all"
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
+    phases: Phases = field(default_factory=Phases)  # counts sampling, forward passes, solving
 
 
 # (layer, base weight (out, in) in float64, its rows) → the merged change of the layer

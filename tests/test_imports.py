@@ -20,7 +20,10 @@ OURS = ("merging", "app")
 # for all of its modules; the longest name that fits a module decides.
 LAYERS = (
     ("merging",),
-    ("merging.errors merging.progress merging.adapter merging.gram merging.report merging.seeds",),
+    (
+        "merging.errors merging.progress merging.phases merging.seeds merging.adapter"
+        " merging.gram merging.report",
+    ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
         " merging.prompts merging.sweep",

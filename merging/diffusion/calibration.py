@@ -23,7 +23,8 @@ def activations(base: Base) -> Activations:
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
         sampling = part(progress, 0.0, SAMPLING_SHARE)
-        samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
+        with sweep.phases("sampling"):
+            samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
         solve_on(base, sweep, samples, solve, part(progress, SAMPLING_SHARE, 1.0), stop)
 
     return run
@@ -46,7 +47,8 @@ def solve_on(
             merged = results
         cut = batches(base, samples, streams=1 if merged is None else 2)
         own = part(progress, k / rounds, (k + 1) / rounds)
-        Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
+        with sweep.phases("forward passes"):
+            Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
         merged = results if sweep.merged_inputs else None
 
 

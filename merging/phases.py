@@ -1,0 +1,72 @@
+"""Seconds and peak memory of the parts of a job, each part counted without the parts inside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Phase:
+    """One part of a job so far."""
+
+    seconds: float = 0.0
+    peak_bytes: int | None = None  # of the process and its GPU; None where nobody tells
+
+
+class Phases:
+    """Call it with a name to open a part: ``with phases("sampling"): …``; parts may nest."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Phase] = {}
+        self._open: list[str] = []
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count what happens inside as ``name``."""
+        self._note()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._note()
+            self._open.pop()
+
+    def _note(self) -> None:
+        """Give the time since the last change, and its peak, to the innermost part."""
+        now = time.perf_counter()
+        if self._open:
+            part = self.parts.setdefault(self._open[-1], Phase())
+            part.seconds += now - self._since
+            peak = peak_bytes()
+            if peak is not None:
+                part.peak_bytes = max(peak, part.peak_bytes or 0)
+        self._since = now
+        reset_peak()
+
+
+def peak_bytes() -> int | None:
+    """Most memory held since the last reset: the process's own, and what it took on a GPU."""
+    on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    try:
+        lines = STATUS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return on_gpu or None
+    [peak] = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+    return peak + on_gpu
+
+
+def reset_peak() -> None:
+    """Start counting anew; where the system cannot (not Linux), peaks are of the whole run."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        RESET.write_text("5", encoding="ascii")
