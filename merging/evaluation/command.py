@@ -12,6 +12,7 @@ from merging.evaluation import pairs as pair_figures
 from merging.evaluation.detector import load_detector
 from merging.evaluation.shelf import shelf_pairs
 from merging.evaluation.speed import bench, speed_table
+from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
 
 WHAT = {
@@ -37,13 +38,17 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
     measured = command("bench", run_bench)
+    measured.add_argument("what", nargs="?", choices=("lockstep", "weights"), default="lockstep")
     measured.add_argument("--samples", type=int, default=50, help="prompts per LoRA")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """The speed of a merge beside its limit, for every bundled pair."""
+    """The speed of a merge beside its limit for every bundled pair, or in weight space, to peft."""
+    if options.what == "weights":
+        result = bench_weights()
+        return result, weights_table(result)
     base = load_base("mini", options.device)
     results = {
         name: bench(

@@ -1,0 +1,126 @@
+"""A merge in weight space beside peft's: two rank-128 LoRAs of SD 1.5's 264 modules, cut to 128.
+
+peft builds each (out, in) change and takes its dense SVD; we take QR of the stacked factors and
+the SVD of the small core. Both in the same run, peft with its faster setting (thin SVD).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from merging.adapter import Adapter, LoraLayer
+from merging.formats.layers import flat, table
+from merging.merge import merge
+from merging.phases import peak_bytes, reset_peak
+from merging.request import MergeRequest, Source
+
+RANK = 128
+DECAY = 0.97  # of one rank component to the next, as trained LoRAs have; random ones tie at the cut
+MARKS = (".attentions.", "text_encoder.")
+NAMES = ("one", "two")
+
+
+def bench_weights() -> dict[str, Any]:
+    """Seconds and peak memory of both, and how far the deltas are apart; JSON-able."""
+    pair = [_adapter(name, seed) for seed, name in enumerate(NAMES)]
+    request = MergeRequest(tuple(map(Source, pair)), method="sum", rank=RANK)
+    ours, our_row = _measured(lambda: merge(request).adapter)
+    model = _peft_model(pair)
+    _, peft_row = _measured(lambda: _merge_with_peft(model))
+    rows = {"IterIS Studio, sum cut to rank 128": our_row, "peft, svd": peft_row}
+    return {
+        "modules": len(pair[0].layers),
+        "rank": RANK,
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+        "ratio": peft_row["seconds"] / our_row["seconds"],
+        "apart": max(
+            _apart(ours.layers[layer], up, down) for layer, up, down in _merged_by_peft(model, pair)
+        ),
+    }
+
+
+def weights_table(result: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    lines = [f"Two LoRAs, {result['modules']} modules, rank {result['rank']}, cpu", ""]
+    lines += ["| | seconds | peak memory above the start |", "| --- | --- | --- |"]
+    for name, row in result["rows"].items():
+        lines.append(f"| {name} | {row['seconds']:.1f} | {_mebibytes(row['bytes'])} |")
+    ratio, apart = result["ratio"], result["apart"]
+    lines.append(f"\n{ratio:.0f} times as fast; the deltas are at most {apart:.0e} apart.")
+    return "\n".join(lines)
+
+
+def _mebibytes(count: int | None) -> str:
+    return "not told by this system" if count is None else f"{count / 2**20:,.0f} MiB"
+
+
+def _measured(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """What the work gives, its seconds, and the most memory it held above the start."""
+    reset_peak()
+    before, started = peak_bytes(), time.perf_counter()
+    answer = work()
+    seconds, after = time.perf_counter() - started, peak_bytes()
+    held = None if before is None or after is None else after - before
+    return answer, {"seconds": seconds, "bytes": held}
+
+
+def _adapter(name: str, seed: int) -> Adapter:
+    """Random factors of falling size for the modules that kohya trains by default."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = DECAY ** torch.arange(RANK)
+    layers = {}
+    for layer, shape in table("sd15").shapes.items():
+        if any(mark in layer for mark in MARKS):
+            out, width = flat(shape)
+            up = torch.randn(out, RANK, generator=generator) * sizes
+            layers[layer] = LoraLayer(up, torch.randn(RANK, width, generator=generator), RANK)
+    return Adapter(name, layers, base="sd15", sha256=name)
+
+
+def _peft_model(pair: list[Adapter]) -> PeftModel:
+    """The same LoRAs in peft, over bare linear layers: the weights beneath do not matter."""
+    layers = {
+        layer.replace(".", "-"): nn.Linear(own.down.shape[1], own.up.shape[0], bias=False)
+        for layer, own in pair[0].layers.items()
+    }
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(layers))
+    model = get_peft_model(nn.ModuleDict(layers), config, adapter_name=NAMES[0])
+    model.add_adapter(NAMES[1], config)
+    for adapter in pair:
+        for layer, own in adapter.layers.items():
+            module = model.get_submodule(f"base_model.model.{layer.replace('.', '-')}")
+            module.lora_A[adapter.name].weight.data.copy_(own.down)
+            module.lora_B[adapter.name].weight.data.copy_(own.up)
+    return model
+
+
+def _merge_with_peft(model: PeftModel) -> None:
+    model.add_weighted_adapter(
+        list(NAMES),
+        [1.0, 1.0],
+        "merged",
+        combination_type="svd",
+        svd_rank=RANK,
+        svd_full_matrices=False,
+    )
+
+
+def _merged_by_peft(model: PeftModel, pair: list[Adapter]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Layer, up and down of peft's merge, its scale folded in."""
+    for layer in pair[0].layers:
+        module = model.get_submodule(f"base_model.model.{layer.replace('.', '-')}")
+        up = module.lora_B["merged"].weight.detach() * module.scaling["merged"]
+        yield layer, up, module.lora_A["merged"].weight.detach()
+
+
+def _apart(ours: LoraLayer, up: Tensor, down: Tensor) -> float:
+    """‖Δ − Δ'‖ / ‖Δ‖, in float64."""
+    mine = ours.scale * ours.up.double() @ ours.down.double()
+    return ((mine - up.double() @ down.double()).norm() / mine.norm()).item()
