@@ -18,32 +18,11 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from merging.diffusion.shapes import SD15_TEXT_ENCODER, SD15_UNET
+
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "assets" / "mini-sd"
 TABLES = ROOT / "merging" / "formats" / "tables"
-
-# stable-diffusion-v1-5/stable-diffusion-v1-5, unet/config.json and text_encoder/config.json
-SD15_UNET = {
-    "sample_size": 64,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}
-SD15_TEXT_ENCODER = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "projection_dim": 768,
-}
 
 
 def configs(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
-from merging.diffusion.base import load_base
+from merging.adapter import Adapter
+from merging.diffusion.base import Base, load_base
+from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.evaluation import base as base_figures
 from merging.evaluation import pairs as pair_figures
 from merging.evaluation.detector import load_detector
 from merging.evaluation.shelf import shelf_pairs
-from merging.evaluation.speed import bench, speed_table
+from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
+from merging.request import Targets
 
 WHAT = {
     "base": (base_figures.evaluate_base, base_figures.table),
@@ -38,22 +41,44 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
     measured = command("bench", run_bench)
-    measured.add_argument("what", nargs="?", choices=("lockstep", "weights"), default="lockstep")
+    measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
     measured.add_argument("--samples", type=int, default=50, help="prompts per LoRA")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
+    measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
+    measured.add_argument("--targets", choices=get_args(Targets), default="attention")
+    measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """The speed of a merge beside its limit for every bundled pair, or in weight space, to peft."""
-    if options.what == "weights":
-        result = bench_weights()
-        return result, weights_table(result)
+    """How fast: a merge beside its limit (mini, sd15 in shape), or weights alone beside peft."""
+    results = BENCHES[options.what](options)
+    table = weights_table if options.what == "weights" else speed_table
+    return results, "\n\n".join(table(result) for result in results.values())
+
+
+def _bench_mini(options: argparse.Namespace) -> dict[str, Any]:
     base = load_base("mini", options.device)
-    results = {
-        name: bench(
-            base, [entry.adapter(base.table) for entry in pair], options.samples, options.repeats
-        )
-        for name, pair in shelf_pairs().items()
+    pairs = shelf_pairs().items()
+    return {
+        name: _bench(base, [entry.adapter(base.table) for entry in pair], options)
+        for name, pair in pairs
     }
-    return results, "\n\n".join(speed_table(result) for result in results.values())
+
+
+def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
+    base = random_sd15(options.side, device=options.device)
+    mark = {"cross-attention": ".attn2.", "attention": ".attn", "all": ".attentions."}
+    pair = [random_adapter(base, mark[options.targets], 16, seed) for seed in (1, 2)]
+    return {"sd15": _bench(base, pair, options)}
+
+
+def _bench(base: Base, pair: Sequence[Adapter], options: argparse.Namespace) -> dict[str, Any]:
+    return bench(base, pair, options.samples, options.repeats, options.targets, options.rounds)
+
+
+BENCHES = {
+    "mini": _bench_mini,
+    "sd15": _bench_sd15,
+    "weights": lambda _options: {"weights": bench_weights()},
+}

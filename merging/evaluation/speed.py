@@ -6,78 +6,119 @@ Ratios within one run; seconds alone say more of the machine than of the code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from merging.adapter import Adapter
+from merging.deltas import Delta
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import solve_on
 from merging.diffusion.lockstep import run_model
 from merging.diffusion.names import needs_latents
-from merging.diffusion.sampling import batches, draw_samples
+from merging.diffusion.sampling import Sample, batches, draw_samples
+from merging.evaluation.paper_loop import paper_loop
 from merging.merge import merge
 from merging.progress import Progress, Stop, silent
-from merging.request import MergeRequest, Source
+from merging.request import MergeRequest, Source, Targets
 from merging.sweep import SolveLayer, Sweep
 
 ROUNDS = 20  # the paper's cap on its iteration (arXiv:2411.15231)
 
 
-def bench(base: Base, adapters: Sequence[Adapter], samples: int, repeats: int) -> dict[str, Any]:
+def bench(
+    base: Base,
+    adapters: Sequence[Adapter],
+    samples: int,
+    repeats: int,
+    targets: Targets = "attention",
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
     """Seconds of the bare pass (the limit), of one lockstep pass, and of the paper's rounds.
 
     Best of ``repeats``; drawing the samples is the same for all three, and timed apart.
     """
-    seconds: dict[str, float] = {}
+    found: dict[str, Any] = {}
 
     def timed(sweep: Sweep, solve: SolveLayer, _progress: Progress, stop: Stop) -> None:
-        drawn = []
-        seconds["drawing the samples"] = _best(
-            1, lambda: drawn.extend(draw_samples(base, sweep, _latents(sweep), silent, stop))
-        )
-        cut = batches(base, drawn, streams=2)
+        drawn: list[Sample] = []
+        latents = needs_latents(sweep.targets)
+        drawing = _best(1, lambda: drawn.extend(draw_samples(base, sweep, latents, silent, stop)))
+        ours: dict[str, Delta] = {}
+        theirs: dict[str, Delta] = {}
 
-        def bare() -> None:
-            with torch.no_grad():
-                for batch in cut:
-                    run_model(base, batch, 2, sweep.targets)
+        def solved(layer: str, *rest: Any) -> Delta:
+            ours[layer] = solve(layer, *rest)
+            return ours[layer]
 
-        def solved(rounds: int | None) -> Callable[[], None]:
-            wanted = replace(sweep, rounds=rounds)
-            return lambda: solve_on(base, wanted, drawn, solve, silent, stop)
+        def iterated() -> None:
+            theirs.update(paper_loop(base, sweep, drawn, solve, rounds))
 
-        seconds["bare doubled forward pass"] = _best(repeats, bare)
-        seconds[f"the paper's iteration, {ROUNDS} rounds"] = _best(1, solved(ROUNDS))
-        seconds["lockstep, one pass"] = _best(repeats, solved(None))
+        found["seconds"] = {
+            "drawing the samples": drawing,
+            "bare doubled forward pass": _best(repeats, lambda: _bare(base, sweep, drawn)),
+            f"the paper's loop, {rounds} rounds": _best(1, iterated) if rounds else None,
+            "lockstep, one pass": _best(
+                repeats, lambda: solve_on(base, sweep, drawn, solved, silent, stop)
+            ),
+        }
+        found["apart"] = _apart(ours, theirs) if rounds else None
 
-    merge(MergeRequest(tuple(map(Source, adapters)), samples=samples), timed)
-    limit = seconds["bare doubled forward pass"]
+    sources = tuple(map(Source, adapters))
+    merge(MergeRequest(sources, samples=samples, targets=targets), timed)
     return {
         "base": base.name,
+        "latents": base.pipeline.unet.config.sample_size,
         "device": str(base.device),
         "threads": torch.get_num_threads(),
         "loras": [adapter.name for adapter in adapters],
         "samples": samples,
-        "rows": {
-            name: {"seconds": value, "ratio": value / limit} for name, value in seconds.items()
-        },
+        "targets": targets,
+        "rows": _ratios(found["seconds"]),
+        "apart": found["apart"],
     }
 
 
 def speed_table(result: dict[str, Any]) -> str:
-    """The result in markdown."""
-    lines = [f"{' + '.join(result['loras'])}, {result['samples']} prompts each, {result['device']}"]
-    lines += ["", "| | seconds | against the limit |", "| --- | --- | --- |"]
+    """The result in Markdown."""
+    side = result["latents"]
+    lines = [
+        f"{' + '.join(result['loras'])} on {result['base']}, {side} × {side} latents, "
+        f"{result['samples']} prompts each, {result['targets']}, {result['device']}",
+        "",
+        "| | seconds | against the limit |",
+        "| --- | --- | --- |",
+    ]
     for name, row in result["rows"].items():
         lines.append(f"| {name} | {row['seconds']:.2f} | {row['ratio']:.2f} |")
+    if result["apart"] is not None:
+        lines.append(f"\nThe two answers are at most {result['apart']:.0e} apart.")
     return "\n".join(lines)
 
 
-def _latents(sweep: Sweep) -> bool:
-    return needs_latents(sweep.targets)
+def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
+    with torch.no_grad():
+        for batch in batches(base, samples, streams=2):
+            run_model(base, batch, 2, sweep.targets)
+
+
+def _ratios(seconds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+    """What was measured, each beside the limit."""
+    limit = seconds["bare doubled forward pass"] or 0.0
+    return {
+        name: {"seconds": value, "ratio": value / limit}
+        for name, value in seconds.items()
+        if value is not None
+    }
+
+
+def _apart(ours: Mapping[str, Delta], theirs: Mapping[str, Delta]) -> float:
+    """Largest ‖Δ − Δ'‖ / ‖Δ‖ over the layers."""
+    return max(
+        ((delta.dense() - theirs[layer].dense()).norm() / delta.dense().norm()).item()
+        for layer, delta in ours.items()
+    )
 
 
 def _best(repeats: int, work: Callable[[], None]) -> float:

@@ -1,0 +1,121 @@
+"""Stable Diffusion 1.5 in shape: its exact architecture with random weights.
+
+A merge costs the same on it as on the real one, and every law can be checked; its pictures are
+noise. For the speed benchmark and the tests, where no weights are at hand.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from merging.adapter import Adapter, LoraLayer
+from merging.diffusion.base import MINI, Base, pick_device
+
+# stable-diffusion-v1-5/stable-diffusion-v1-5, the config.json of each part
+SD15_UNET = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+SD15_TEXT_ENCODER = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+}
+SD15_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+SD15_SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def random_sd15(side: int = 64, seed: int = 0, device: str = "auto") -> Base:
+    """SD 1.5's text encoder, UNet and autoencoder with random weights, for ``side``² latents.
+
+    The tokenizer is the embedded base's, at SD's length of 77.
+    """
+    where = pick_device(device)
+    dtype = torch.float32 if where.type == "cpu" else torch.float16
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config({**SD15_UNET, "sample_size": side})
+        text_encoder = CLIPTextModel(CLIPTextConfig(**SD15_TEXT_ENCODER))
+        vae = AutoencoderKL.from_config(SD15_VAE)
+    generator = torch.Generator().manual_seed(seed)
+    for model in (unet, text_encoder, vae):
+        _fill(model.to_empty(device="cpu").eval(), generator)
+    pipeline = StableDiffusionPipeline(
+        unet=unet,
+        text_encoder=text_encoder,
+        vae=vae,
+        tokenizer=CLIPTokenizer.from_pretrained(MINI / "tokenizer", model_max_length=77),
+        scheduler=DDIMScheduler(**SD15_SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return Base("sd15", pipeline.to(where, dtype), where, dtype)
+
+
+def _fill(model: nn.Module, generator: torch.Generator) -> None:
+    """Weights that keep the size of what passes through; norms that change nothing."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+        else:
+            size = parameter[0].numel() ** -0.5
+            nn.init.normal_(parameter, std=size, generator=generator)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            nn.init.ones_(module.weight)
+    for name, buffer in model.named_buffers():
+        if name.endswith("position_ids"):
+            buffer.copy_(torch.arange(buffer.shape[-1])[None])
+
+
+def random_adapter(base: Base, mark: str, rank: int, seed: int, size: float = 0.1) -> Adapter:
+    """A LoRA of every layer with ``mark`` in its name and of the whole text encoder's.
+
+    ‖Δ‖ = size · ‖W0‖ in every layer; alpha is not the rank.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        name: _random_layer(layer.weight, rank, size, generator)
+        for name, layer in base.layers.items()
+        if mark in name or name.startswith("text_encoder.")
+    }
+    name = f"random-{seed}"
+    return Adapter(name, layers, base=base.name, trigger=f"rn{seed} thing", sha256=name)
+
+
+def _random_layer(weight: Tensor, rank: int, size: float, generator: torch.Generator) -> LoraLayer:
+    out, width = weight.flatten(1).shape
+    up = torch.randn(out, rank, generator=generator)
+    down = torch.randn(rank, width, generator=generator)
+    # E‖up · down‖² = rank · out · in
+    length = (rank * out * width) ** 0.5
+    scale = size * weight.detach().float().norm().item() / length
+    return LoraLayer(up * scale * 2, down, alpha=rank / 2)

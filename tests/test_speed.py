@@ -1,0 +1,48 @@
+"""The benchmark, run small: its two ways give one answer, and its tables say what was compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from merging.adapter import Adapter
+from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
+from merging.diffusion.shapes import random_adapter as sd15_adapter
+from merging.diffusion.shapes import random_sd15
+from merging.evaluation import weight_speed
+from merging.evaluation.speed import bench, speed_table
+from merging.merge import MergeRequest, Source, merge
+from tests.conftest import distance
+
+
+def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    """Another capture, the same solver: text encoder and cross-attention are 30 layers deep."""
+    pair = [random_adapter(1), random_adapter(2, rank=8, alpha=8.0)]
+    result = bench(base, pair, samples=4, repeats=1, targets="cross-attention", rounds=14)
+    assert result["apart"] < 1e-4
+    assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
+    text = speed_table(result)
+    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each" in text
+    assert "the paper's loop, 14 rounds" in text and "apart" in text
+
+
+def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_speed, "RANK", 4)
+    monkeypatch.setattr(weight_speed, "MARKS", ("mid_block.attentions.", "layers.0.self_attn"))
+    result = weight_speed.bench_weights()
+    assert result["modules"] == 16 and result["apart"] < 1e-4  # peft works in float32
+    assert "16 modules, rank 4" in weight_speed.weights_table(result)
+
+
+def test_sd15_in_shape_is_merged_exactly() -> None:
+    """All 860 million parameters, tiny pictures: one LoRA on all attention gives itself back."""
+    shaped = random_sd15(side=8, device="cpu")
+    assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
+    adapter = sd15_adapter(shaped, ".attn", rank=4, seed=1)
+    assert len(adapter.layers) == 128 + 72
+    result = merge(MergeRequest((Source(adapter),), samples=2), activations(shaped))
+    assert distance(result.adapter, adapter) < 1e-4
