@@ -10,53 +10,43 @@ from torch import Tensor
 
 from merging.deltas import Delta, inner, stacked
 from merging.gram import RowStatistics
-from merging.solve import (
-    LayerProblem,
-    cholesky,
-    damped_gram,
-    fallback_part,
-    nothing,
-    objective,
-    solve_rows,
-)
+from merging.solve import LayerProblem, fallback_part, nothing, objective, solve_rows
 
 POWER_STEPS = 12
 
 
-def objectives(problem: LayerProblem, answer: Delta, weights: Sequence[float]) -> dict[str, float]:
+def objectives(problem: LayerProblem, answer: Delta) -> dict[str, float]:
     """The objective of merging/solve.py for other answers and ours; leaving the layer alone is 1.
 
     RegMean is solved on the teachers' own inputs and judged, like all, on the merged model's.
     """
-    reference = objective(problem, nothing(problem), weights)
+    reference = objective(problem, nothing(problem))
     if reference <= 0:
         return {}
     answers = {"base": nothing(problem), "sum": stacked(problem.present)}
-    unmoved = replace(problem, rows=_unmoved(problem.rows), mode="delta")
+    unmoved = replace(problem, rows=_unmoved(problem.rows), mode="delta", weighting="uniform")
     if unmoved.rows:
-        answers["regmean"] = solve_rows(unmoved, "uniform")
+        answers["regmean"] = solve_rows(unmoved)
     answers["merged"] = answer
-    return {name: objective(problem, each, weights) / reference for name, each in answers.items()}
+    return {name: objective(problem, each) / reference for name, each in answers.items()}
 
 
-def fallback_share(problem: LayerProblem, weights: Sequence[float], answer: Delta) -> float:
+def fallback_share(problem: LayerProblem, answer: Delta) -> float:
     """‖ridge's part of Δ*‖ / ‖Δ*‖: near 1, the calibration hardly spoke on this layer."""
-    part = fallback_part(problem, weights)
+    part = fallback_part(problem)
     size = inner(answer, None, answer)
     return (inner(part, None, part) / size) ** 0.5 if size > 0 else 0.0
 
 
-def condition(problem: LayerProblem, weights: Sequence[float]) -> float:
+def condition(problem: LayerProblem) -> float:
     """λ_max / λ_min of the damped Gram matrix S, estimated by power iteration on S and S⁻¹."""
-    system = damped_gram(problem, weights)
-    factor = cholesky(system, problem.name)
-    start = torch.randn(
-        system.shape[0], 1, generator=torch.Generator().manual_seed(0), dtype=system.dtype
-    )
+    width = problem.system.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(width, 1, generator=generator, dtype=problem.system.dtype)
     largest = smallest = start
     for _ in range(POWER_STEPS):
-        largest = system @ (largest / largest.norm())
-        smallest = torch.cholesky_solve(smallest / smallest.norm(), factor)
+        largest = problem.system @ (largest / largest.norm())
+        smallest = torch.cholesky_solve(smallest / smallest.norm(), problem.factor)
     return (largest.norm() * smallest.norm()).item()
 
 

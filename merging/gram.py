@@ -38,6 +38,7 @@ class RowStatistics:
     cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, where w_ci is not all 0
     teacher_pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # i ≤ j → H_cij
     moved: float = 0.0  # ‖X̃_c − X_c‖²
+    base_energy: float | None = None  # ‖X_c W0ᵀ‖² of one layer, where a forward pass told it
 
     def add(self, teacher: Tensor, merged: Tensor, weights: Tensor) -> None:
         """Count more rows: teacher and merged (rows, in), paired; weights (rows, LoRAs).

@@ -18,7 +18,7 @@ from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report
 from merging.request import MergeRequest, Source, Targets, row_sets
-from merging.solve import LayerProblem, cholesky, damped_gram, set_weights
+from merging.solve import LayerProblem
 from merging.sweep import Activations, Sweep
 
 __all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
@@ -171,23 +171,23 @@ def _merge_fallback(work: _Work, layers: list[str]) -> None:
 def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     """Solve one layer, cut it to the wanted rank, and write down how it went."""
     with work.phases("solving"):
-        delta, kept, weights = _solved(work.request, problem, method)
+        delta, kept = _solved(work.request, problem, method)
     work.merged[problem.name] = delta
     work.report.layers = [row for row in work.report.layers if row.layer != problem.name]
     with work.phases("reporting"):
-        row = _layer_report(work, problem, method, delta, kept, weights)
+        row = _layer_report(work, problem, method, delta, kept)
     work.report.layers.append(row)
     return delta
 
 
-def _solved(
-    request: MergeRequest, problem: LayerProblem, method: Method
-) -> tuple[Delta, float, list[float]]:
-    """The layer's merged change, the energy that its rank keeps, and the weights of its sets."""
-    weights = set_weights(problem, problem.weighting)
+def _solved(request: MergeRequest, problem: LayerProblem, method: Method) -> tuple[Delta, float]:
+    """The layer's merged change, and the share of energy that its rank keeps.
+
+    Truncation measures errors on the inputs where they are known.
+    """
     rank = _wanted_rank(request, problem)
-    metric = _metric(problem, weights) if rank != "exact" else None
-    return *compressed(method.solve(problem), rank, metric), weights
+    metric = problem.factor if problem.rows and rank != "exact" else None
+    return compressed(method.solve(problem), rank, metric)
 
 
 def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
@@ -197,18 +197,12 @@ def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
     return request.rank
 
 
-def _metric(problem: LayerProblem, weights: list[float]) -> Tensor | None:
-    """What truncation measures errors by: the inputs where they are known, else nothing."""
-    return cholesky(damped_gram(problem, weights), problem.name) if problem.rows else None
-
-
 def _layer_report(
     work: _Work,
     problem: LayerProblem,
     method: Method,
     delta: Delta,
     kept: float,
-    weights: list[float],
 ) -> LayerReport:
     """The numbers of one layer."""
     names = [source.adapter.name for source in work.request.sources]
@@ -218,10 +212,10 @@ def _layer_report(
         return plain
     return replace(
         plain,
-        objective=objectives(problem, delta, weights),
+        objective=objectives(problem, delta),
         drift={rows.name: rows.drift() for rows in problem.rows},
-        condition=condition(problem, weights),
-        fallback_share=fallback_share(problem, weights, delta),
+        condition=condition(problem),
+        fallback_share=fallback_share(problem, delta),
     )
 
 

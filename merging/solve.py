@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -42,7 +43,7 @@ Mode = Literal["delta", "delta+residual", "full"]
 
 @dataclass(frozen=True)
 class LayerProblem:
-    """All that a method may look at to merge one layer."""
+    """All that a method may look at to merge one layer; what several ask for is kept."""
 
     name: str
     deltas: tuple[Delta | None, ...]  # one per LoRA; None where the LoRA lacks the layer
@@ -55,39 +56,70 @@ class LayerProblem:
     mode: Mode = "delta"
     weighting: Weighting = "merged"  # λ_c, for methods that do not bring their own
 
+    @cached_property
+    def weights(self) -> list[float]:
+        """ω_c λ_c of every row set."""
+        return energy_weights(self.weighting, self.weight, self.deltas, self.rows)
+
+    @cached_property
+    def system(self) -> Tensor:
+        """S of the notation above, (in, in)."""
+        total = torch.zeros_like(self.rows[0].gram)
+        for weight, rows in zip(self.weights, self.rows, strict=True):
+            total += weight * rows.gram
+            total.diagonal().add_(weight * self.alpha * rows.gram.norm().item())
+        return total
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """Lower Cholesky factor of S; MergeError where S has none."""
+        return cholesky(self.system, self.name)
+
     @property
     def present(self) -> list[Delta]:
         """The changes of the LoRAs that have this layer, in the user's order."""
         return [delta for delta in self.deltas if delta is not None]
 
 
-def solve_rows(problem: LayerProblem, weighting: Weighting) -> Delta:
+def solve_rows(problem: LayerProblem) -> Delta:
     """Δ* of the notation above; float64; rank Σ r_i in delta mode, up to min(out, in) else."""
-    weights = set_weights(problem, weighting)
-    factor = cholesky(damped_gram(problem, weights), problem.name)
+    ridges = cross_ridges(problem)
     downs = [
-        delta.down @ _pull(problem, i, weights)
+        ridges[i] * delta.down + _pulled(problem, i, delta.down)
         for i, delta in enumerate(problem.deltas)
         if delta is not None
     ]
-    ups = torch.cat([delta.up for delta in problem.present], dim=1)
-    answer = Delta(ups, _divided(torch.cat(downs), factor))
-    if problem.mode == "delta":
-        return answer
-    return stacked([answer, _residual(problem, weights, factor)])
+    answer = _combined(problem, downs)
+    return answer if problem.mode == "delta" else stacked([answer, _residual(problem)])
 
 
-def set_weights(problem: LayerProblem, weighting: Weighting) -> list[float]:
-    """ω_c λ_c of every row set."""
-    return energy_weights(weighting, problem.weight, problem.deltas, problem.rows)
+def fallback_part(problem: LayerProblem) -> Delta:
+    """What of Δ* the ridge alone put there: Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹."""
+    ridges = cross_ridges(problem)
+    downs = [ridges[i] * delta.down for i, delta in enumerate(problem.deltas) if delta is not None]
+    return _combined(problem, downs)
 
 
-def damped_gram(problem: LayerProblem, weights: Sequence[float]) -> Tensor:
-    """Σ_c ω_c λ_c (G_c + α₂ ‖G_c‖_F I), (in, in)."""
-    system = torch.zeros_like(problem.rows[0].gram)
-    for weight, rows in zip(weights, problem.rows, strict=True):
-        system = system + weight * _ridged(rows.gram, problem.alpha)
-    return system
+def cross_ridges(problem: LayerProblem) -> list[float]:
+    """α₁ Σ_c ω_c λ_c ‖C_ci‖_F of every LoRA i.
+
+    Preserved rows pull to the same fallback, shared by all LoRAs.
+    """
+    totals = [0.0] * len(problem.deltas)
+    for weight, rows in zip(problem.weights, problem.rows, strict=True):
+        shared = rows.gram.norm().item() / len(totals) if not rows.cross else 0.0
+        for i in range(len(totals)):
+            size = rows.cross[i].norm().item() if i in rows.cross else shared
+            totals[i] += weight * size
+    return [cross_alpha(problem) * total for total in totals]
+
+
+def cross_alpha(problem: LayerProblem) -> float:
+    """α₁. Where the rows are silent, α₁ = α₂ averages the LoRAs, α₁ = N α₂ sums them."""
+    if problem.cross_alpha is not None:
+        return problem.cross_alpha
+    shares = {"mean": 1.0, "sum": float(len(problem.deltas)), "zero": 0.0}
+    return problem.alpha * shares[problem.fallback]
 
 
 def cholesky(system: Tensor, layer: str) -> Tensor:
@@ -101,10 +133,10 @@ def cholesky(system: Tensor, layer: str) -> Tensor:
     return factor
 
 
-def objective(problem: LayerProblem, delta: Delta, weights: Sequence[float]) -> float:
+def objective(problem: LayerProblem, delta: Delta) -> float:
     """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ − X̃_c Δᵀ‖², without the ridge."""
     total = 0.0
-    for weight, rows in zip(weights, problem.rows, strict=True):
+    for weight, rows in zip(problem.weights, problem.rows, strict=True):
         met = sum(
             inner(wanted, cross, delta)
             for i, cross in rows.cross.items()
@@ -121,16 +153,19 @@ def nothing(problem: LayerProblem) -> Delta:
     return Delta(like.up[:, :0], like.down[:0])
 
 
-def fallback_part(problem: LayerProblem, weights: Sequence[float]) -> Delta:
-    """What of Δ* the ridge alone put there: Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹."""
-    factor = cholesky(damped_gram(problem, weights), problem.name)
-    downs = [
-        _ridge_pull(problem, i, weights) * delta.down
-        for i, delta in enumerate(problem.deltas)
-        if delta is not None
-    ]
+def _pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
+    """A_i Σ_c ω_c λ_c C_ci."""
+    total = torch.zeros_like(down)
+    for weight, rows in zip(problem.weights, problem.rows, strict=True):
+        if i in rows.cross:
+            total = total + weight * (down @ rows.cross[i])
+    return total
+
+
+def _combined(problem: LayerProblem, downs: Sequence[Tensor]) -> Delta:
+    """[B_1 … B_N] (rows S⁻¹)."""
     ups = torch.cat([delta.up for delta in problem.present], dim=1)
-    return Delta(ups, _divided(torch.cat(downs), factor))
+    return Delta(ups, _divided(torch.cat(list(downs)), problem.factor))
 
 
 def _divided(rows: Tensor, factor: Tensor) -> Tensor:
@@ -138,45 +173,17 @@ def _divided(rows: Tensor, factor: Tensor) -> Tensor:
     return torch.cholesky_solve(rows.T, factor).T
 
 
-def _pull(problem: LayerProblem, i: int, weights: Sequence[float]) -> Tensor:
-    """Σ_c ω_c λ_c (C_ci + α₁ ‖C_ci‖_F I), the right-hand side of LoRA i without its Δ_i."""
-    pull = _ridge_pull(problem, i, weights) * _unit(problem.rows[0].gram)
-    for weight, rows in zip(weights, problem.rows, strict=True):
-        if i in rows.cross:
-            pull = pull + weight * rows.cross[i]
-    return pull
-
-
-def _ridge_pull(problem: LayerProblem, i: int, weights: Sequence[float]) -> float:
-    """α₁ Σ_c ω_c λ_c ‖C_ci‖_F; preserved rows pull to the same fallback, shared by all LoRAs."""
-    total = 0.0
-    for weight, rows in zip(weights, problem.rows, strict=True):
-        if i in rows.cross:
-            total += weight * rows.cross[i].norm().item()
-        elif not rows.cross:
-            total += weight * rows.gram.norm().item() / len(problem.deltas)
-    return cross_ridge(problem) * total
-
-
-def cross_ridge(problem: LayerProblem) -> float:
-    """α₁. Where the rows are silent, α₁ = α₂ averages the LoRAs, α₁ = N α₂ sums them."""
-    if problem.cross_alpha is not None:
-        return problem.cross_alpha
-    shares = {"mean": 1.0, "sum": float(len(problem.deltas)), "zero": 0.0}
-    return problem.alpha * shares[problem.fallback]
-
-
-def _residual(problem: LayerProblem, weights: Sequence[float], factor: Tensor) -> Delta:
+def _residual(problem: LayerProblem) -> Delta:
     """W0 E S⁻¹ of the modes that keep the base weight's part of the error."""
     if problem.weight is None:
         raise ValueError(f"mode {problem.mode} needs the base weight")
-    error = torch.zeros_like(problem.rows[0].gram)
-    for weight, rows in zip(weights, problem.rows, strict=True):
-        error = error + weight * (rows.plain_cross - rows.gram)
+    error = torch.zeros_like(problem.system)
+    for weight, rows in zip(problem.weights, problem.rows, strict=True):
+        error += weight * (rows.plain_cross - rows.gram)
         if problem.mode == "full":
             excess = rows.plain_cross.norm().item() - rows.gram.norm().item()
-            error = error + weight * problem.alpha * excess * _unit(error)
-    return from_dense(_divided(problem.weight @ error, factor))
+            error.diagonal().add_(weight * problem.alpha * excess)
+    return from_dense(_divided(problem.weight @ error, problem.factor))
 
 
 def _target_energy(problem: LayerProblem, rows: RowStatistics) -> float:
@@ -187,11 +194,3 @@ def _target_energy(problem: LayerProblem, rows: RowStatistics) -> float:
         if one is not None and other is not None:
             total += (1 if i == j else 2) * inner(one, gram, other)
     return total
-
-
-def _ridged(matrix: Tensor, share: float) -> Tensor:
-    return matrix + share * matrix.norm().item() * _unit(matrix)
-
-
-def _unit(like: Tensor) -> Tensor:
-    return torch.eye(like.shape[0], dtype=like.dtype, device=like.device)

@@ -39,7 +39,7 @@ def energy_weights(
     if not rows or weighting == "uniform":
         return [each.omega for each in rows]
     if weighting == "merged":
-        return _merged_weights(weight, deltas, rows)
+        return [each.omega * _merged_weight(weight, deltas, each) for each in rows]
     changes = [_own_change(deltas, each) or _mean_change(deltas) for each in rows]
     sizes = [inner(change, None, change) if weighting == "delta" else 1.0 for change in changes]
     energies = [
@@ -48,20 +48,13 @@ def energy_weights(
     return [each.omega * _share(*pair) for each, *pair in zip(rows, sizes, energies, strict=True)]
 
 
-def _merged_weights(
-    weight: Tensor | None, deltas: Sequence[Delta | None], rows: Sequence[RowStatistics]
-) -> list[float]:
-    """λ_c of W0 + Δ_c; W0ᵀW0 is multiplied out once for all sets."""
+def _merged_weight(
+    weight: Tensor | None, deltas: Sequence[Delta | None], rows: RowStatistics
+) -> float:
+    """λ_c of W0 + Δ_c."""
     if weight is None:
         raise ValueError("the weighting 'merged' needs the base weight")
-    square = weight.T @ weight
-    return [each.omega * _merged_weight(weight, square, deltas, each) for each in rows]
-
-
-def _merged_weight(
-    weight: Tensor, square: Tensor, deltas: Sequence[Delta | None], rows: RowStatistics
-) -> float:
-    size, energy = square.trace().item(), (square * rows.teacher_gram).sum().item()
+    size, energy = weight.square().sum().item(), _base_energy(weight, rows)
     change = _own_change(deltas, rows)
     if change is not None:
         seen = change.up.T @ weight  # (rank, in)
@@ -69,6 +62,13 @@ def _merged_weight(
         energy += 2 * (seen * (change.down @ rows.teacher_gram)).sum().item()
         energy += inner(change, rows.teacher_gram, change)
     return _share(size, energy)
+
+
+def _base_energy(weight: Tensor, rows: RowStatistics) -> float:
+    """‖X_c W0ᵀ‖²; multiplying it out is the dearest step of a merge where nobody measured it."""
+    if rows.base_energy is not None:
+        return rows.base_energy
+    return ((weight @ rows.teacher_gram) * weight).sum().item()
 
 
 def _own_change(deltas: Sequence[Delta | None], rows: RowStatistics) -> Delta | None:

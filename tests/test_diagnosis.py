@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from merging.diagnosis import condition, fallback_share, objectives
-from merging.solve import damped_gram, set_weights, solve_rows
+from merging.solve import solve_rows
 from tests.test_solve import drifted
 
 
 def test_objectives_compare_the_answers_on_the_merged_models_inputs() -> None:
     given, pairs = drifted()
-    weights = set_weights(given, "merged")
-    found = objectives(given, solve_rows(given, "merged"), weights)
+    found = objectives(given, solve_rows(given))
     assert list(found) == ["base", "sum", "regmean", "merged"]
     assert found["base"] == 1.0
     assert found["merged"] < min(found["base"], found["sum"], found["regmean"])
@@ -27,7 +26,7 @@ def test_objectives_compare_the_answers_on_the_merged_models_inputs() -> None:
     by_hand = [
         sum(
             w * (x @ delta.dense().T - moved @ answer.T).norm() ** 2
-            for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
+            for w, (x, moved), delta in zip(given.weights, pairs, given.deltas, strict=True)
         ).item()
         for answer in (regmean, torch.zeros_like(regmean))
     ]
@@ -38,15 +37,13 @@ def test_fallback_share_grows_with_the_ridge() -> None:
     shares = []
     for alpha in (1e-9, 1e-2, 1e3):
         given, _ = drifted(alpha=alpha)
-        weights = set_weights(given, "merged")
-        shares.append(fallback_share(given, weights, solve_rows(given, "merged")))
+        shares.append(fallback_share(given, solve_rows(given)))
     assert shares[0] < 1e-6 and shares[0] < shares[1] < shares[2] and shares[2] > 0.99
     nothing = replace(drifted(alpha=1e-2)[0], fallback="zero")
-    assert fallback_share(nothing, [1.0, 1.0], solve_rows(nothing, "merged")) == 0.0
+    assert fallback_share(nothing, solve_rows(nothing)) == 0.0
 
 
 def test_condition_is_the_ratio_of_the_extreme_eigenvalues() -> None:
     given, _ = drifted(alpha=1e-3)
-    weights = set_weights(given, "merged")
-    sizes = torch.linalg.eigvalsh(damped_gram(given, weights))
-    assert condition(given, weights) == pytest.approx((sizes[-1] / sizes[0]).item(), rel=0.1)
+    sizes = torch.linalg.eigvalsh(given.system)
+    assert condition(given) == pytest.approx((sizes[-1] / sizes[0]).item(), rel=0.1)

@@ -16,7 +16,6 @@ from merging.solve import (
     cholesky,
     nothing,
     objective,
-    set_weights,
     solve_rows,
 )
 from tests.test_methods import IN, OUT, ROWS, change, problem, random
@@ -62,26 +61,26 @@ def oracle(given: LayerProblem, pairs: list, weights: list[float]) -> torch.Tens
 @pytest.mark.parametrize("weighting", ["merged", "uniform"])
 def test_closed_form_equals_dense_least_squares(weighting: str) -> None:
     given, pairs = drifted()
-    weights = set_weights(given, weighting)
-    assert_close(solve_rows(given, weighting).dense(), oracle(given, pairs, weights))
+    given = replace(given, weighting=weighting)
+    assert_close(solve_rows(given).dense(), oracle(given, pairs, given.weights))
 
 
 def test_ridge_formula_as_the_paper_writes_it() -> None:
     given, pairs = drifted(alpha=1e-2)
-    weights = set_weights(given, "merged")
+    weights = given.weights
     eye = torch.eye(IN, dtype=torch.float64)
     left = right = 0.0
     for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
         cross, gram = x.T @ moved, moved.T @ moved
         left = left + w * delta.dense() @ (cross + 1e-2 * cross.norm() * eye)
         right = right + w * (gram + 1e-2 * gram.norm() * eye)
-    assert_close(solve_rows(given, "merged").dense(), left @ torch.linalg.inv(right))
+    assert_close(solve_rows(given).dense(), left @ torch.linalg.inv(right))
 
 
 def test_residual_mode_also_imitates_the_base_weight() -> None:
     """argmin_Δ Σ λ ‖X (W0 + Δ_i)ᵀ − X̃ (W0 + Δ)ᵀ‖², by stacking rows."""
     given, pairs = drifted()
-    weights = set_weights(given, "merged")
+    weights = given.weights
     inputs = torch.cat([w**0.5 * moved for w, (_, moved) in zip(weights, pairs, strict=True)])
     targets = torch.cat(
         [
@@ -89,14 +88,14 @@ def test_residual_mode_also_imitates_the_base_weight() -> None:
             for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
         ]
     )
-    answer = solve_rows(replace(given, mode="delta+residual"), "merged").dense()
+    answer = solve_rows(replace(given, mode="delta+residual")).dense()
     assert_close(answer, torch.linalg.lstsq(inputs, targets).solution.T)
-    assert (answer - solve_rows(given, "merged").dense()).norm() > 0.1 * answer.norm()
+    assert (answer - solve_rows(given).dense()).norm() > 0.1 * answer.norm()
 
 
 def test_full_mode_is_the_papers_formula_with_whole_weights() -> None:
     given, pairs = drifted(alpha=1e-2)
-    weights = set_weights(given, "merged")
+    weights = given.weights
     eye = torch.eye(IN, dtype=torch.float64)
     left = right = 0.0
     for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
@@ -104,7 +103,16 @@ def test_full_mode_is_the_papers_formula_with_whole_weights() -> None:
         left = left + w * (given.weight + delta.dense()) @ (cross + 1e-2 * cross.norm() * eye)
         right = right + w * (gram + 1e-2 * gram.norm() * eye)
     whole = left @ torch.linalg.inv(right)
-    assert_close(solve_rows(replace(given, mode="full"), "merged").dense(), whole - given.weight)
+    assert_close(solve_rows(replace(given, mode="full")).dense(), whole - given.weight)
+
+
+def test_a_measured_base_energy_takes_the_place_of_the_products() -> None:
+    given, pairs = drifted()
+    told = tuple(
+        replace(rows, base_energy=float((x @ given.weight.T).norm() ** 2))
+        for rows, (x, _) in zip(given.rows, pairs, strict=True)
+    )
+    assert replace(given, rows=told).weights == pytest.approx(given.weights, rel=1e-9)
 
 
 @pytest.mark.parametrize("weighting", ["merged", "delta", "relative"])
@@ -115,7 +123,7 @@ def test_set_weights_are_ratios_of_energies(weighting: str) -> None:
         weight = delta.dense() + (given.weight if weighting == "merged" else 0)
         size = 1.0 if weighting == "relative" else weight.norm() ** 2
         wanted.append(float(size / (x @ weight.T).norm() ** 2))
-    assert set_weights(given, weighting) == pytest.approx(wanted, rel=1e-9)
+    assert replace(given, weighting=weighting).weights == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("weighting", ["delta", "relative"])
@@ -126,14 +134,14 @@ def test_preserved_rows_are_weighed_by_the_mean_of_the_loras(weighting: str) -> 
     rows.add(x, x, torch.zeros(ROWS, 2))
     mean = (given.deltas[0].dense() + given.deltas[1].dense()) / 2
     size = mean.norm() ** 2 if weighting == "delta" else 1.0
-    [found] = set_weights(replace(given, rows=(rows,)), weighting)
+    [found] = replace(given, rows=(rows,), weighting=weighting).weights
     assert found == pytest.approx(float(0.5 * size / (x @ mean.T).norm() ** 2), rel=1e-9)
 
 
 def test_cross_ridge_takes_the_place_of_the_fallback() -> None:
     given, _ = drifted(alpha=1e-2)
-    by_name = solve_rows(replace(given, fallback="sum"), "merged").dense()
-    assert_close(solve_rows(replace(given, cross_alpha=2e-2), "merged").dense(), by_name)
+    by_name = solve_rows(replace(given, fallback="sum")).dense()
+    assert_close(solve_rows(replace(given, cross_alpha=2e-2)).dense(), by_name)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -150,16 +158,16 @@ def test_half_precision_rows_lose_no_digits_in_the_sums(kind: torch.dtype) -> No
 
 def test_objective_is_the_sum_of_squares_and_the_solution_its_minimum() -> None:
     given, pairs = drifted()
-    weights = set_weights(given, "merged")
-    best = solve_rows(given, "merged")
+    weights = given.weights
+    best = solve_rows(given)
     for candidate in (best, nothing(given), change(1)):
         by_hand = sum(
             w * (x @ delta.dense().T - moved @ candidate.dense().T).norm() ** 2
             for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
         )
-        assert objective(given, candidate, weights) == pytest.approx(by_hand.item(), rel=1e-9)
+        assert objective(given, candidate) == pytest.approx(by_hand.item(), rel=1e-9)
     bent = Delta(best.up, best.down * 1.01)
-    assert objective(given, best, weights) < objective(given, bent, weights)
+    assert objective(given, best) < objective(given, bent)
 
 
 @pytest.mark.parametrize(("fallback", "factor"), [("mean", 0.5), ("sum", 1.0), ("zero", 0.0)])
@@ -176,7 +184,7 @@ def test_fallback_decides_where_the_rows_are_silent(fallback: str, factor: float
     blind = torch.zeros(IN, IN, dtype=torch.float64)
     blind[1:, 1:] = torch.eye(IN - 1, dtype=torch.float64)  # directions that no row has
     total = (change(0).dense() + change(1).dense()) @ blind
-    assert_close(solve_rows(given, "uniform").dense() @ blind, factor * total)
+    assert_close(solve_rows(replace(given, weighting="uniform")).dense() @ blind, factor * total)
 
 
 def test_preserve_rows_pull_to_no_change_on_their_inputs() -> None:
@@ -184,7 +192,7 @@ def test_preserve_rows_pull_to_no_change_on_their_inputs() -> None:
     kept = random(ROWS, IN, seed=60)
     rows = RowStatistics("preserved", omega=1e6)
     rows.add(kept, kept, torch.zeros(ROWS, 2))
-    answer = solve_rows(replace(given, rows=(*given.rows, rows)), "uniform")
+    answer = solve_rows(replace(given, rows=(*given.rows, rows), weighting="uniform"))
     assert (kept @ answer.dense().T).norm() < 1e-3 * (kept @ change(0).dense().T).norm()
 
 
@@ -195,11 +203,11 @@ def test_row_weights_may_differ_within_a_set() -> None:
     weights[:ROWS, 0] = weights[ROWS:, 1] = 1
     mixed = RowStatistics("mixed")
     mixed.add(*(torch.cat(rows) for rows in zip(*pairs, strict=True)), weights)
-    answer = solve_rows(replace(given, rows=(mixed,)), "uniform")
-    assert_close(answer.dense(), solve_rows(given, "uniform").dense())
-    assert objective(replace(given, rows=(mixed,)), answer, [1.0]) == pytest.approx(
-        objective(given, answer, [1.0, 1.0])
-    )
+    given = replace(given, weighting="uniform")
+    both = replace(given, rows=(mixed,))
+    answer = solve_rows(both)
+    assert_close(answer.dense(), solve_rows(given).dense())
+    assert objective(both, answer) == pytest.approx(objective(given, answer))
 
 
 def test_degenerate_rows_are_a_sentence() -> None:

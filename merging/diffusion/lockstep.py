@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from greenlet import greenlet
@@ -23,7 +23,7 @@ from torch import Tensor
 from merging.deltas import Delta
 from merging.diffusion.base import Base
 from merging.diffusion.gate import Gate, gated_output
-from merging.diffusion.modules import Layer, change, flat_weight, input_rows
+from merging.diffusion.modules import Layer, change, flat_weight, input_rows, output_rows
 from merging.diffusion.names import needs_latents, reads_text, shared_input
 from merging.diffusion.sampling import Sample, gate_of
 from merging.diffusion.tokens import text_ids
@@ -62,6 +62,7 @@ class Lockstep:
         """Where the pass keeps its books."""
         self._crews: dict[greenlet, _Crew] = {}
         self._sums: dict[str, tuple[RowStatistics, ...]] = {}
+        self._energies: dict[str, Tensor] = {}  # layer → ‖X_c W0ᵀ‖² of every row set
         self._moved: dict[tuple[str, int], Delta] = {}
         self._waiting = [shared_input(layer) for layer in self.sweep.targets]
         self._solved = 0
@@ -93,6 +94,7 @@ class Lockstep:
         crew = self._crews[here]
         if name in self.sweep.targets:
             self._count(name, layer, x, crew)
+            self._measure(name, layer, output, crew)
             here.parent.switch(name)
         return self._changed(name, layer, x, output, crew)
 
@@ -103,7 +105,9 @@ class Lockstep:
         total = len(self.sweep.targets)
         self.progress(self._solved / total, f"layer {self._solved + 1} of {total}")
         key = shared_input(layer)
-        solution = self.solve(layer, flat_weight(self.base.layers[layer]), self._sums[key])
+        energies = self._energies.pop(layer).tolist()
+        rows = tuple(map(_with_energy, self._sums[key], energies))
+        solution = self.solve(layer, flat_weight(self.base.layers[layer]), rows)
         self.results[layer] = solution
         self._solved += 1
         self._waiting.remove(key)
@@ -125,6 +129,18 @@ class Lockstep:
         for index in sets.unique().tolist():
             own = (counted & (sets == index)[:, None]).to(rows.device)  # (samples, rows)
             sums[index].add(teacher[own], merged[own], weights[own])
+
+    def _measure(self, name: str, layer: Layer, output: Tensor, crew: _Crew) -> None:
+        """Add this batch to ‖X_c W0ᵀ‖²; the layer itself has just multiplied it out."""
+        given = output_rows(layer, output[: len(crew.samples)]).float()
+        given = given if layer.bias is None else given - layer.bias.float()
+        sizes = given.square().sum(dim=2).cpu().double()  # (samples, rows)
+        sizes = (sizes * _counted(name, crew.samples, sizes.shape[1])).sum(dim=1)
+        sets = torch.tensor([sample.row_set for sample in crew.samples])
+        sums = self._energies.setdefault(
+            name, torch.zeros(len(self.sweep.row_sets), dtype=torch.float64)
+        )
+        sums.index_add_(0, sets, sizes)
 
     def _no_rows(self) -> tuple[RowStatistics, ...]:
         """Empty sums, one for each row set."""
@@ -152,6 +168,11 @@ class Lockstep:
         if key not in self._moved:
             self._moved[key] = delta.to(self.base.device, self.base.dtype)
         return self._moved[key]
+
+
+def _with_energy(rows: RowStatistics, energy: float) -> RowStatistics:
+    """The rows, which several layers may share, with what one layer makes of them."""
+    return replace(rows, base_energy=energy)
 
 
 def _counted(name: str, samples: Sequence[Sample], rows: int) -> Tensor:

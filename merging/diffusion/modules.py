@@ -32,6 +32,13 @@ def input_rows(layer: Layer, x: Tensor) -> Tensor:
     return patches.transpose(1, 2)
 
 
+def output_rows(layer: Layer, y: Tensor) -> Tensor:
+    """The layer's output as rows per sample: (samples, rows, out), in the order of its inputs."""
+    if isinstance(layer, nn.Linear):
+        return y.reshape(y.shape[0], -1, y.shape[-1])
+    return y.flatten(2).transpose(1, 2)
+
+
 def change(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
     """What ``delta`` adds to the layer's output for input x; same shape as the output."""
     if isinstance(layer, nn.Linear):

@@ -12,4 +12,4 @@ def iteris(problem: LayerProblem) -> Delta:
     Called layer by layer in forward order (merging/diffusion/lockstep.py) this *is* the fixed
     point that the paper iterates towards.
     """
-    return solve_rows(problem, problem.weighting)
+    return solve_rows(problem)
