@@ -43,6 +43,9 @@ class LayerProblem:
     rows: tuple[RowStatistics, ...] = ()  # empty for methods that need no activations
     alpha: float = 1e-3  # α₂, relative to ‖G_c‖_F
     fallback: Fallback = "mean"  # what the ridge pulls to where the rows are silent
+    names: tuple[str, ...] = ()  # of the LoRAs, one each: who they are, whatever their order
+    steps: tuple[int | None, ...] = ()  # training step of each LoRA's file; None if it says none
+    seed: int = 0  # of methods that draw at random
 
     @property
     def present(self) -> list[Delta]:

@@ -22,6 +22,7 @@ LAYERS = (
     ("merging",),
     ("merging.errors merging.progress merging.adapter merging.gram merging.report",),
     ("merging.deltas merging.low_rank merging.solve merging.prompts merging.sweep",),
+    ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     ("merging.request merging.merge merging.recipe merging.summary", "merging.diffusion"),
     ("merging.evaluation",),
