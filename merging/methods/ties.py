@@ -44,5 +44,5 @@ def largest(matrix: Tensor, count: int) -> Tensor:
 def elected_mean(matrices: Sequence[Tensor]) -> Tensor:
     """Per entry, the mean of the values that have the sign of the sum; 0 where the sum is 0."""
     values = torch.stack(tuple(matrices))
-    agree = (values.sign() == values.sum(dim=0).sign()) & (values != 0)
+    agree = values.sign() == values.sum(dim=0).sign()
     return torch.where(agree, values, 0.0).sum(dim=0) / agree.sum(dim=0).clamp_min(1)

@@ -33,7 +33,7 @@ def widen(problem: LayerProblem) -> Delta:
 
 def importance(moves: Tensor) -> Tensor:
     """Weight of every column for every LoRA, (LoRAs, in), from how far it moves it."""
-    ranks = moves.argsort(dim=1, stable=True).argsort(dim=1) / moves.shape[1]
+    ranks = moves.argsort(dim=1, stable=True).argsort(dim=1).to(moves.dtype) / moves.shape[1]
     essential = ranks > RATIO * ranks.mean(dim=1, keepdim=True)
     return torch.where(essential, ESSENTIAL, ranks.softmax(dim=0))
 
