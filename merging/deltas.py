@@ -27,6 +27,11 @@ class Delta:
         """Δ as an (out, in) matrix."""
         return self.up @ self.down
 
+    def norm(self) -> float:
+        """‖Δ‖_F, from the factors alone."""
+        square = ((self.up.T @ self.up) * (self.down @ self.down.T)).sum().item()
+        return max(square, 0.0) ** 0.5
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
         """The same change elsewhere, or in another precision."""
         return Delta(self.up.to(device, dtype), self.down.to(device, dtype))

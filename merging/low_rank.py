@@ -60,7 +60,9 @@ def _svd(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _kept_rank(sizes: Tensor, rank: Rank) -> int:
-    """How many components to keep: at least one, never one that is only rounding."""
+    """How many components to keep: at least one if there is any, never one of mere rounding."""
+    if not len(sizes):
+        return 0
     real = max(1, int((sizes > NEGLIGIBLE * sizes[0]).sum().item()))
     if rank == "exact":
         return real

@@ -51,16 +51,20 @@ class _Work:
 
     def problem(self, layer: str) -> LayerProblem:
         """The layer as every method sees it, without rows."""
+        sources = self.request.sources
         return LayerProblem(
             name=layer,
             deltas=tuple(deltas.get(layer) for deltas in self.deltas),
-            strengths=tuple(source.strength for source in self.request.sources),
+            strengths=tuple(source.strength for source in sources),
+            names=tuple(source.adapter.sha256 or source.adapter.name for source in sources),
+            steps=tuple(source.step for source in sources),
             alpha=self.request.ridge,
             cross_alpha=self.request.cross_ridge,
             fallback=self.request.fallback,
             mode=self.request.mode,
             # RegMean's sets count alike, whatever is asked for.
             weighting="uniform" if self.method.needs == "inputs" else self.request.weighting,
+            seed=self.request.seed,
         )
 
 
@@ -79,7 +83,7 @@ def merge(
     if work.method.needs == "nothing":
         _merge_weights(work, progress, stop)
     else:
-        _merge_activations(work, activations, progress, stop)
+        _merge_with_model(work, activations, progress, stop)
     order = _layer_order(work.deltas)
     layers = {layer: as_lora(work.merged[layer]) for layer in order if work.merged[layer].rank}
     if not layers:
@@ -118,19 +122,14 @@ def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:
         _settle(work, work.problem(layer), work.method)
 
 
-def _merge_activations(
+def _merge_with_model(
     work: _Work, activations: Activations | None, progress: Progress, stop: Stop
 ) -> None:
-    """Methods that look at the layers' inputs: the layers out of reach first, then one sweep."""
+    """Methods that look at the base model: the layers out of reach first, then one sweep."""
     if activations is None:
-        raise MergeError(f"{work.method.title} needs a base model to run the prompts; choose one.")
+        raise MergeError(f"{work.method.title} needs a base model; choose one.")
     layers = _layer_order(work.deltas)
-    sizes = {layer: work.problem(layer).present[0].down.shape[1] for layer in layers}
-    targets = [
-        layer
-        for layer in target_layers(layers, work.request.targets)
-        if sizes[layer] <= MAX_GRAM_WIDTH
-    ]
+    targets = _calibrated_layers(work, layers) if work.method.calibrated else layers
     _merge_fallback(work, [layer for layer in layers if layer not in set(targets)])
     if not targets:
         return
@@ -138,7 +137,7 @@ def _merge_activations(
         deltas=work.deltas,
         targets=tuple(targets),
         fixed=dict(work.merged),
-        row_sets=row_sets(work.request),
+        row_sets=row_sets(work.request) if work.method.calibrated else (),
         merged_inputs=work.method.needs == "merged inputs",
         residual=work.request.mode != "delta",
         padding=work.request.padding,
@@ -153,6 +152,13 @@ def _merge_activations(
         return _settle(work, problem, work.method)
 
     activations(sweep, solve, part(progress, 0.02, 0.98), stop)
+
+
+def _calibrated_layers(work: _Work, layers: list[str]) -> list[str]:
+    """The target layers whose Gram matrix can be held."""
+    sizes = {layer: work.problem(layer).present[0].down.shape[1] for layer in layers}
+    targets = target_layers(layers, work.request.targets)
+    return [layer for layer in targets if sizes[layer] <= MAX_GRAM_WIDTH]
 
 
 def _merge_fallback(work: _Work, layers: list[str]) -> None:

@@ -46,6 +46,12 @@ class Source:
         """The words that call this concept, "" if nobody knows them."""
         return self.trigger.strip() or self.adapter.trigger.strip()
 
+    @property
+    def step(self) -> int | None:
+        """The training step at which kohya's trainer wrote the file, None if it does not say."""
+        found = self.adapter.metadata.get("ss_steps", "")
+        return int(found) if found.isdecimal() else None
+
 
 @dataclass(frozen=True)
 class MergeRequest:
@@ -148,7 +154,7 @@ def _check_choices(request: MergeRequest) -> None:
         )
     if request.rounds is not None and request.rounds < 1:
         raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
-    if METHODS[request.method].needs != "nothing":
+    if METHODS[request.method].calibrated:
         _check_phrases(request)
 
 

@@ -55,6 +55,9 @@ class LayerProblem:
     fallback: Fallback = "mean"  # what the ridge pulls to where the rows are silent
     mode: Mode = "delta"
     weighting: Weighting = "merged"  # λ_c, for methods that do not bring their own
+    names: tuple[str, ...] = ()  # of the LoRAs, one each: who they are, whatever their order
+    steps: tuple[int | None, ...] = ()  # training step of each LoRA's file; None if it says none
+    seed: int = 0  # of methods that draw at random
 
     @cached_property
     def weights(self) -> list[float]:

@@ -36,7 +36,7 @@ class Sweep:
     deltas: tuple[Mapping[str, Delta], ...]  # per LoRA: layer → change, all scales folded in
     targets: tuple[str, ...]  # layers to solve from activations
     fixed: Mapping[str, Delta]  # merged change of every other layer
-    row_sets: tuple[RowSet, ...]
+    row_sets: tuple[RowSet, ...]  # none: the base weights are all that is asked for
     merged_inputs: bool  # False: X̃ = X (RegMean)
     residual: bool = False  # whether the solver asks for K_c (merging/gram.py)
     padding: Padding = "keep"

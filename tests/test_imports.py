@@ -28,6 +28,7 @@ LAYERS = (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
         " merging.prompts merging.sweep",
     ),
+    ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     ("merging.request merging.merge merging.recipe merging.summary", "merging.diffusion"),
     ("merging.evaluation",),

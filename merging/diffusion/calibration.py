@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from merging.deltas import Delta
 from merging.diffusion.base import Base
 from merging.diffusion.lockstep import Lockstep
+from merging.diffusion.modules import flat_weight
 from merging.diffusion.names import needs_latents
 from merging.diffusion.sampling import Sample, batches, draw_samples
 from merging.errors import MergeError
 from merging.formats.layers import flat
-from merging.progress import Progress, Stop, part
+from merging.progress import Progress, Stop, check, part
 from merging.sweep import Activations, SolveLayer, Sweep
 
 SAMPLING_SHARE = 0.6  # of the time goes into the trajectories; only the progress bar cares
@@ -22,6 +23,9 @@ def activations(base: Base) -> Activations:
 
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
+        if not sweep.row_sets:
+            _solve_on_weights(base, sweep, solve, progress, stop)
+            return
         sampling = part(progress, 0.0, SAMPLING_SHARE)
         with sweep.phases("sampling"):
             samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
@@ -50,6 +54,17 @@ def solve_on(
         with sweep.phases("forward passes"):
             Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
         merged = results if sweep.merged_inputs else None
+
+
+def _solve_on_weights(
+    base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop
+) -> None:
+    """Hand over every target's weight; nothing is drawn and nothing is run."""
+    total = len(sweep.targets)
+    for done, layer in enumerate(sweep.targets):
+        check(stop)
+        progress(done / total, f"layer {done + 1} of {total}")
+        solve(layer, flat_weight(base.layers[layer]), ())
 
 
 def _check_layers(base: Base, sweep: Sweep) -> None:

@@ -8,12 +8,28 @@ from typing import Literal
 
 from merging.deltas import Delta
 from merging.methods.average import average
+from merging.methods.dare import dare
+from merging.methods.dc_merge import dc_merge
+from merging.methods.do_merging import do_merging
+from merging.methods.equalised import equalised
+from merging.methods.iso_c import iso_c
 from merging.methods.iteris import iteris
+from merging.methods.knots import knots
+from merging.methods.lora_lego import lora_lego
+from merging.methods.mix_of_show import mix_of_show
+from merging.methods.mwa import mwa
+from merging.methods.opcm import opcm
 from merging.methods.regmean import regmean
+from merging.methods.regmean_damped import regmean_damped
 from merging.methods.sum import weighted_sum
+from merging.methods.ties import ties
+from merging.methods.tsv import tsv
+from merging.methods.widen import widen
 from merging.solve import LayerProblem
 
-Needs = Literal["nothing", "inputs", "merged inputs"]
+# "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;
+# "merged inputs": those of the merge as well
+Needs = Literal["nothing", "weights", "inputs", "merged inputs"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +39,14 @@ class Method:
     title: str
     solve: Callable[[LayerProblem], Delta]
     source: str
-    needs: Needs  # "inputs": the layer inputs of each LoRA; "merged inputs": of the merge as well
+    needs: Needs
     strength: str  # what the strengths mean to it
     summary: str  # one sentence for the page
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether prompts are run to find its answer."""
+        return self.needs in ("inputs", "merged inputs")
 
 
 METHODS: dict[str, Method] = {
@@ -45,13 +66,37 @@ METHODS: dict[str, Method] = {
         "the strength at which each LoRA is imitated",
         "Imitates every LoRA on the inputs it has alone; upstream changes are not seen.",
     ),
+    "regmean-damped": Method(
+        "RegMean, damped",
+        regmean_damped,
+        "arXiv:2212.09849",
+        "inputs",
+        "the strength at which each LoRA is imitated",
+        "RegMean with its authors' 0.9 on all correlations between channels.",
+    ),
+    "mix-of-show": Method(
+        "Mix-of-Show objective",
+        mix_of_show,
+        "arXiv:2305.18292",
+        "inputs",
+        "the strength at which each LoRA is imitated",
+        "Like RegMean, but nothing changes where no prompt has been, whatever the fallback.",
+    ),
     "sum": Method(
         "Weighted sum",
         weighted_sum,
         "arXiv:2212.04089",
         "nothing",
         "each LoRA's multiplier, as in `<lora:name:strength>`",
-        "Exactly what loading all LoRAs together does.",
+        "Exactly what loading all LoRAs together does: concatenation, with nothing lost.",
+    ),
+    "equalised": Method(
+        "Sum, norms equalised",
+        equalised,
+        "arXiv:2507.05678",
+        "nothing",
+        "each LoRA's multiplier, after loud ones were turned down",
+        "The sum after LoRAs larger than the median were turned down, layer by layer.",
     ),
     "average": Method(
         "Weighted average",
@@ -60,5 +105,93 @@ METHODS: dict[str, Method] = {
         "nothing",
         "relative: doubling all of them changes nothing",
         "The sum divided by the sum of strengths: gentle, and usually too weak.",
+    ),
+    "mwa": Method(
+        "MWA",
+        mwa,
+        "arXiv:2504.18580",
+        "nothing",
+        "relative: doubling all of them changes nothing",
+        "Average of epochs of one training: later ones count more, by the step in kohya's headers.",
+    ),
+    "ties": Method(
+        "TIES",
+        ties,
+        "arXiv:2306.01708",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Drops small entries, lets a sign be elected, and averages what agrees with it.",
+    ),
+    "knots": Method(
+        "KnOTS-TIES",
+        knots,
+        "arXiv:2410.19735",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "TIES in one common basis of what the LoRAs do to the layer's output.",
+    ),
+    "dare": Method(
+        "DARE",
+        dare,
+        "arXiv:2311.03099",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Drops entries at random, by the seed, enlarges the others and sums.",
+    ),
+    "tsv": Method(
+        "TSV-Merge",
+        tsv,
+        "arXiv:2412.00081",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "The sum, on directions made orthogonal between the LoRAs.",
+    ),
+    "iso-c": Method(
+        "Iso-C",
+        iso_c,
+        "arXiv:2502.04959",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "The sum with all of its directions made equally strong.",
+    ),
+    "dc-merge": Method(
+        "DC-Merge",
+        dc_merge,
+        "arXiv:2603.06242",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Evens out each LoRA's directions, and merges them in a basis that covers all LoRAs.",
+    ),
+    "do-merging": Method(
+        "DO-Merging",
+        do_merging,
+        "arXiv:2505.15875",
+        "nothing",
+        "how much each LoRA adds to the common magnitudes; directions count alike",
+        "Makes the LoRAs nearly orthogonal, then averages magnitudes and directions apart.",
+    ),
+    "lora-lego": Method(
+        "LoRA-LEGO",
+        lora_lego,
+        "arXiv:2409.16167",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Clusters the rank-one units of all LoRAs: the result has the largest LoRA's rank.",
+    ),
+    "opcm": Method(
+        "OPCM",
+        opcm,
+        "arXiv:2501.09522",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Adds LoRAs one by one, largest first, off the directions that are taken already.",
+    ),
+    "widen": Method(
+        "WIDEN",
+        widen,
+        "arXiv:2408.03092",
+        "weights",
+        "each LoRA's multiplier before they are merged",
+        "The sum, each input channel weighed by how far each LoRA moves it in the base model.",
     ),
 }

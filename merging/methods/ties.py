@@ -1,0 +1,48 @@
+"""TIES (arXiv:2306.01708) on the cores of the changes (arXiv:2509.17786)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from merging.core_space import CoreSpace, hosted
+from merging.deltas import Delta
+from merging.solve import LayerProblem
+
+# Share of a core's entries that is kept. The paper keeps 0.2 of a full fine-tuning, most of which
+# is redundant; a LoRA is not, and the range in use on Stable Diffusion is 0.5 to 0.9.
+DENSITY = 0.7
+
+
+def ties(problem: LayerProblem) -> Delta:
+    """Trim every core, elect a sign per entry, average what has that sign.
+
+    The merged change is about as large as one LoRA, not as their sum.
+    """
+
+    def rule(space: CoreSpace) -> Delta:
+        return space.back(elected_mean([trimmed(core, DENSITY) for core in space.cores]))
+
+    return hosted(problem, rule)
+
+
+def trimmed(matrix: Tensor, density: float) -> Tensor:
+    """The largest share of entries, at least one; the others 0. Ties at the edge all stay."""
+    return largest(matrix, math.ceil(density * matrix.numel()))
+
+
+def largest(matrix: Tensor, count: int) -> Tensor:
+    """The ``count`` entries of largest size (all that equal the last of them), the others 0."""
+    sizes = matrix.abs()
+    edge = sizes.flatten().topk(max(1, min(count, matrix.numel()))).values[-1]
+    return torch.where(sizes >= edge, matrix, 0.0)
+
+
+def elected_mean(matrices: Sequence[Tensor]) -> Tensor:
+    """Per entry, the mean of the values that have the sign of the sum; 0 where the sum is 0."""
+    values = torch.stack(tuple(matrices))
+    agree = values.sign() == values.sum(dim=0).sign()
+    return torch.where(agree, values, 0.0).sum(dim=0) / agree.sum(dim=0).clamp_min(1)

@@ -1,0 +1,31 @@
+"""TSV-Merge (task singular vectors, arXiv:2412.00081) in core space (arXiv:2509.17786)."""
+
+from __future__ import annotations
+
+import torch
+
+from merging.core_space import CoreSpace, hosted, polar, real_svd
+from merging.deltas import Delta
+from merging.solve import LayerProblem
+
+
+def tsv(problem: LayerProblem) -> Delta:
+    """Σ_i Ũ_i S_i Ṽ_i: every LoRA keeps its singular values, on directions made orthogonal.
+
+    With M_i = U_i S_i V_i, [Ũ_1 … Ũ_N] is the orthonormal matrix nearest to [U_1 … U_N], and
+    alike for V. Where the ranks do not fit beside one another into the space, every LoRA keeps
+    its strongest directions, in proportion to its rank (the paper's 1/N, for equal ranks).
+    """
+    return hosted(problem, _decorrelated)
+
+
+def _decorrelated(space: CoreSpace) -> Delta:
+    triples = [real_svd(core) for core in space.cores]
+    room = min(space.left.shape[1], space.right.shape[0])
+    total = sum(len(sizes) for _, sizes, _ in triples)
+    kept = [max(1, len(sizes) * room // total) for _, sizes, _ in triples]
+    triples = [(u[:, :k], s[:k], v[:k]) for (u, s, v), k in zip(triples, kept, strict=True)]
+    left = polar(torch.cat([u for u, _, _ in triples], dim=1))
+    right = polar(torch.cat([v for _, _, v in triples]))
+    sizes = torch.cat([s for _, s, _ in triples])
+    return space.outer(Delta(left * sizes, right))
