@@ -79,7 +79,8 @@ def merge(
     Raises MergeError for what the user can mend, Cancelled once ``stop`` turns true.
     """
     started = time.perf_counter()
-    work = _Work(request, _aligned(request), Report(METHODS[request.method].title))
+    report = Report(METHODS[request.method].title)
+    work = _Work(request, tuple(_aligned(each, report) for each in request.sources), report)
     if work.method.needs == "nothing":
         _merge_weights(work, progress, stop)
     else:
@@ -105,12 +106,27 @@ def target_layers(layers: list[str], targets: Targets) -> list[str]:
     ]
 
 
-def _aligned(request: MergeRequest) -> tuple[dict[str, Delta], ...]:
-    """Per LoRA: layer → change, every scale folded in."""
-    return tuple(
-        {name: scaled(layer, source.strength) for name, layer in source.adapter.layers.items()}
-        for source in request.sources
-    )
+def _aligned(source: Source, report: Report) -> dict[str, Delta]:
+    """Layer → change of one LoRA, every scale folded in; layers that change nothing are noted."""
+    layers, name = source.adapter.layers, source.adapter.name
+    for layer, own in layers.items():
+        if not (own.up.isfinite().all() and own.down.isfinite().all()):
+            raise MergeError(
+                f"{name}: layer {layer} has values that are not finite numbers; its training "
+                "failed or the file is damaged, so take another version of it."
+            )
+    silent = [layer for layer, own in layers.items() if not (own.up.any() and own.down.any())]
+    if len(silent) == len(layers):
+        raise MergeError(f"{name} changes nothing: all of its layers are 0; take another file.")
+    if silent:
+        report.notes.append(
+            f"{name}: {len(silent)} layers that are all 0 were left out, first {silent[0]}."
+        )
+    return {
+        layer: scaled(own, source.strength)
+        for layer, own in layers.items()
+        if layer not in set(silent)
+    }
 
 
 def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:

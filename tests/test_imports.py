@@ -21,8 +21,8 @@ OURS = ("merging", "app")
 LAYERS = (
     ("merging",),
     (
-        "merging.errors merging.progress merging.phases merging.seeds merging.adapter"
-        " merging.gram merging.report",
+        "merging.errors merging.progress merging.memory merging.phases merging.seeds"
+        " merging.adapter merging.gram merging.report",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"

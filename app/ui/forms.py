@@ -66,7 +66,7 @@ class Slot:
 class Options:
     """How to merge."""
 
-    method: gr.Radio
+    method: gr.Dropdown
     rank: gr.Radio
     rank_number: gr.Number
     targets: gr.Radio
@@ -241,7 +241,7 @@ def slot() -> Slot:
 def options() -> Options:
     """Method and advanced options; every default is the library's own."""
     methods = [(method.title, name) for name, method in METHODS.items()]
-    method = gr.Radio(methods, value=DEFAULTS["method"], label="Method", elem_id="method")
+    method = gr.Dropdown(methods, value=DEFAULTS["method"], label="Method", elem_id="method")
     about = gr.HTML(method_about(str(DEFAULTS["method"])), elem_id="about-method")
     method.change(method_about, method, about, **AT_ONCE)
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):

@@ -12,9 +12,14 @@ from merging.diffusion.names import needs_latents
 from merging.diffusion.sampling import Sample, batches, draw_samples
 from merging.errors import MergeError
 from merging.formats.layers import flat
+from merging.memory import out_of_memory_told
 from merging.progress import Progress, Stop, check, part
 from merging.sweep import Activations, SolveLayer, Sweep
 
+REMEDY = (
+    "take fewer samples, fewer target layers (cross-attention is the smallest choice) or another "
+    "device"
+)
 SAMPLING_SHARE = 0.6  # of the time goes into the trajectories; only the progress bar cares
 
 
@@ -23,15 +28,21 @@ def activations(base: Base) -> Activations:
 
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
-        if not sweep.row_sets:
-            _solve_on_weights(base, sweep, solve, progress, stop)
-            return
-        sampling = part(progress, 0.0, SAMPLING_SHARE)
-        with sweep.phases("sampling"):
-            samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
-        solve_on(base, sweep, samples, solve, part(progress, SAMPLING_SHARE, 1.0), stop)
+        with out_of_memory_told(f"The merge on {base.device}", REMEDY):
+            if sweep.row_sets:
+                _calibrate(base, sweep, solve, progress, stop)
+            else:
+                _solve_on_weights(base, sweep, solve, progress, stop)
 
     return run
+
+
+def _calibrate(base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
+    """Draw the samples, and solve every target on them."""
+    sampling = part(progress, 0.0, SAMPLING_SHARE)
+    with sweep.phases("sampling"):
+        samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
+    solve_on(base, sweep, samples, solve, part(progress, SAMPLING_SHARE, 1.0), stop)
 
 
 def solve_on(

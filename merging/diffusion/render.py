@@ -25,6 +25,7 @@ from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, 
 from merging.diffusion.sampling import POSITIONS_PER_BATCH
 from merging.diffusion.tokens import text_ids
 from merging.errors import MergeError
+from merging.memory import out_of_memory_told
 from merging.progress import Progress, Stop, check, never, part, silent
 
 Compose = Literal["sum", "gated"]
@@ -69,7 +70,8 @@ def render(
         own = pairs[start : start + size]
         ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
         batch = _Batch(base, own, steps, guidance, ahead, stop)
-        images += draw(batch, adapters)
+        with out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it"):
+            images += draw(batch, adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info["parameters"] = parameters(base, prompt, seed, steps, guidance, adapters)
     return images
