@@ -25,6 +25,7 @@ from merging.evaluation.command import add_evaluation
 from merging.low_rank import Rank
 from merging.merge import merge
 from merging.methods import METHODS
+from merging.plot import report_plot
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.solve import Fallback, Mode
@@ -69,6 +70,8 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     digest = WRITERS[options.format](
         result.adapter, options.out, DTYPES[options.dtype], header(request, result)
     )
+    if options.plot:
+        report_plot(result.report).save(options.plot)
     answer = {"out": str(options.out), "sha256": digest, "report": result.report.as_dict()}
     ranks = [layer.rank for layer in result.adapter.layers.values()]
     notes = "".join(f"\nnote: {note}" for note in result.report.notes)
@@ -256,6 +259,7 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
     sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
     sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
     sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
 
 

@@ -30,7 +30,10 @@ LAYERS = (
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
-    ("merging.request merging.merge merging.recipe merging.summary", "merging.diffusion"),
+    (
+        "merging.request merging.merge merging.recipe merging.summary merging.plot",
+        "merging.diffusion",
+    ),
     ("merging.evaluation",),
     ("merging.__main__",),
     ("app",),
