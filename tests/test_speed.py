@@ -12,6 +12,7 @@ from merging.diffusion.calibration import activations
 from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
 from merging.evaluation import weight_speed
+from merging.evaluation.growth import growth_table
 from merging.evaluation.speed import bench, speed_table
 from merging.merge import MergeRequest, Source, merge
 from tests.conftest import distance
@@ -42,7 +43,16 @@ def test_sd15_in_shape_is_merged_exactly() -> None:
     """All 860 million parameters, tiny pictures: one LoRA on all attention gives itself back."""
     shaped = random_sd15(side=8, device="cpu")
     assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
-    adapter = sd15_adapter(shaped, ".attn", rank=4, seed=1)
+    adapter = sd15_adapter(shaped, [".attn"], rank=4, seed=1)
     assert len(adapter.layers) == 128 + 72
     result = merge(MergeRequest((Source(adapter),), samples=2), activations(shaped))
     assert distance(result.adapter, adapter) < 1e-4
+
+
+def test_growth_is_told_per_lora() -> None:
+    rows = [
+        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2},
+        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3},
+    ]
+    result = {"samples": 5, "layers": 104, "device": "cpu", "rows": rows}
+    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 |"

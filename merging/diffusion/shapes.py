@@ -6,6 +6,8 @@ noise. For the speed benchmark and the tests, where no weights are at hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
@@ -96,8 +98,10 @@ def _fill(model: nn.Module, generator: torch.Generator) -> None:
             buffer.copy_(torch.arange(buffer.shape[-1])[None])
 
 
-def random_adapter(base: Base, mark: str, rank: int, seed: int, size: float = 0.1) -> Adapter:
-    """A LoRA of every layer with ``mark`` in its name and of the whole text encoder's.
+def random_adapter(
+    base: Base, marks: Sequence[str], rank: int, seed: int, size: float = 0.1
+) -> Adapter:
+    """A LoRA of the whole text encoder, and of every layer with one of ``marks`` in its name.
 
     ‖Δ‖ = size · ‖W0‖ in every layer; alpha is not the rank.
     """
@@ -105,7 +109,7 @@ def random_adapter(base: Base, mark: str, rank: int, seed: int, size: float = 0.
     layers = {
         name: _random_layer(layer.weight, rank, size, generator)
         for name, layer in base.layers.items()
-        if mark in name or name.startswith("text_encoder.")
+        if name.startswith("text_encoder.") or any(mark in name for mark in marks)
     }
     name = f"random-{seed}"
     return Adapter(name, layers, base=base.name, trigger=f"rn{seed} thing", sha256=name)

@@ -12,6 +12,7 @@ from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.evaluation import base as base_figures
 from merging.evaluation import pairs as pair_figures
 from merging.evaluation.detector import load_detector
+from merging.evaluation.growth import bench_growth, growth_table
 from merging.evaluation.shelf import shelf_pairs
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
@@ -51,9 +52,9 @@ def add_evaluation(command: Command, progress: Progress) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """How fast: a merge beside its limit (mini, sd15 in shape), or weights alone beside peft."""
-    results = BENCHES[options.what](options)
-    table = weights_table if options.what == "weights" else speed_table
+    """How fast: a merge beside its limit (mini, sd15 in shape), its growth, or beside peft."""
+    measure, table = BENCHES[options.what]
+    results = measure(options)
     return results, "\n\n".join(table(result) for result in results.values())
 
 
@@ -68,8 +69,8 @@ def _bench_mini(options: argparse.Namespace) -> dict[str, Any]:
 
 def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
     base = random_sd15(options.side, device=options.device)
-    mark = {"cross-attention": ".attn2.", "attention": ".attn", "all": ".attentions."}
-    pair = [random_adapter(base, mark[options.targets], 16, seed) for seed in (1, 2)]
+    marks = {"cross-attention": [".attn2."], "attention": [".attn"], "all": [".attentions."]}
+    pair = [random_adapter(base, marks[options.targets], 16, seed) for seed in (1, 2)]
     return {"sd15": _bench(base, pair, options)}
 
 
@@ -77,8 +78,17 @@ def _bench(base: Base, pair: Sequence[Adapter], options: argparse.Namespace) -> 
     return bench(base, pair, options.samples, options.repeats, options.targets, options.rounds)
 
 
+def _bench_growth(options: argparse.Namespace) -> dict[str, Any]:
+    return {"growth": bench_growth(options.samples, options.device)}
+
+
+def _bench_weights(_options: argparse.Namespace) -> dict[str, Any]:
+    return {"weights": bench_weights()}
+
+
 BENCHES = {
-    "mini": _bench_mini,
-    "sd15": _bench_sd15,
-    "weights": lambda _options: {"weights": bench_weights()},
+    "mini": (_bench_mini, speed_table),
+    "sd15": (_bench_sd15, speed_table),
+    "growth": (_bench_growth, growth_table),
+    "weights": (_bench_weights, weights_table),
 }
