@@ -126,6 +126,24 @@ def test_three_loras_and_layers_that_only_one_has(
     assert rows[shared].sources == ("random-1", "random-2") and rows[shared].rank == 8
 
 
+def test_sixteen_loras_of_one_layer_kind(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    many = [random_adapter(seed, rank=2, marks=("v_proj",), size=0.1) for seed in range(16)]
+    result = merged(base, *many, samples=2)
+    assert {row.rank for row in result.report.layers} == {16 * 2}
+    assert distance(merged(base, *many[::-1], samples=2).adapter, result.adapter) < 1e-4
+
+
+def test_disjoint_loras_keep_to_their_layers(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    """Each layer has one source, whose rank it keeps; the others' rows only hold it back."""
+    one, two = random_adapter(1, marks=("q_proj",)), random_adapter(2, rank=6, marks=("v_proj",))
+    rows = merged(base, one, two).report.layers
+    assert {(row.sources, row.rank) for row in rows} == {(("random-1",), 4), (("random-2",), 6)}
+
+
 def test_text_only_loras_need_no_pictures(
     base: Base, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
