@@ -58,7 +58,7 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
     files = [_file_and_strength(text) for text in options.files]
-    adapters = [formats.read(path, base.table) for path, _ in files]
+    adapters = [formats.read(path, base.table, weights=base.weight) for path, _ in files]
     if options.recipe:
         request = replay(_json_file(options.recipe), adapters)
     else:
@@ -80,7 +80,9 @@ def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
     base = load_base(options.base, options.device)
     files = [_file_and_strength(text) for text in options.adapter]
-    adapters = [(formats.read(path, base.table), strength) for path, strength in files]
+    adapters = [
+        (formats.read(path, base.table, weights=base.weight), strength) for path, strength in files
+    ]
     images = render(
         base,
         options.prompt,
