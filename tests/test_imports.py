@@ -23,7 +23,10 @@ LAYERS = (
     ("merging.errors merging.progress merging.adapter merging.gram merging.report",),
     ("merging.deltas merging.low_rank merging.solve merging.prompts merging.sweep",),
     ("merging.formats", "merging.methods"),
-    ("merging.request merging.merge merging.recipe merging.summary", "merging.diffusion"),
+    (
+        "merging.request merging.merge merging.recipe merging.summary merging.block_weights",
+        "merging.diffusion",
+    ),
     ("merging.evaluation",),
     ("merging.__main__",),
     ("app",),
