@@ -61,9 +61,12 @@ def change(part: Part) -> LoraLayer:
             for n in "12"
         )
         return of_matrix(scale * one * two)
-    # a product of products is one of r² terms: rows of the factors multiplied pair by pair
-    up = torch.einsum("op,oq->opq", values["hada_w1_a"], values["hada_w2_a"]).flatten(1)
-    down = torch.einsum("pi,qi->pqi", values["hada_w1_b"], values["hada_w2_b"]).flatten(0, 1)
+    a1, b1, a2, b2 = (values[role] for role in MARKS[:4])
+    if r * r >= min(flat(part.shape)):
+        return of_matrix(scale * (a1 @ b1) * (a2 @ b2))
+    # a product of products is one of r² terms: factors multiplied pair by pair
+    up = torch.einsum("op,oq->opq", a1, a2).flatten(1)
+    down = torch.einsum("pi,qi->pqi", b1, b2).flatten(0, 1)
     return of_product(scale * up, down)
 
 
