@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What each file is."""
-    found = [summary(formats.read(path)) for path in options.files]
+    base = load_base(options.base, "cpu") if options.base else None
+    weights = base.weight if base else None
+    found = [summary(path, options.values, weights) for path in options.files]
     return {"files": found}, "\n\n".join(_card(entry) for entry in found)
 
 
@@ -187,17 +189,31 @@ def _progress(share: float, text: str) -> None:
 
 def _card(entry: dict[str, Any]) -> str:
     """One file in words."""
-    layers = entry["layers"]
+    layers, known = entry["layers"], entry["base_layers"]
+    matched = ", ".join(f"{layers[part]} of {known[part]} {part}" for part in layers)
     lines = [
         f"{entry['name']}: {entry['family']} for {entry['base']}",
-        f"  layers   {layers['text_encoder']} text encoder, {layers['unet']} UNet",
-        f"  ranks    {', '.join(map(str, entry['ranks']))}",
-        f"  alphas   {', '.join(f'{alpha:g}' for alpha in entry['alphas'])}",
+        f"  size     {entry['bytes'] / 2**20:.1f} MiB, {_counted(entry['dtypes'])}",
+        f"  layers   {matched}, {len(entry['unmatched'])} unmatched",
+        f"  ranks    {_counted(entry['rank_counts']) or 'known with the values only'}",
+        f"  alphas   {_counted(entry['alpha_counts']) or 'none'}",
         f"  trigger  {entry['trigger'] or 'none in the file'}",
-        f"  sha256   {entry['sha256']}",
-        *(f"  warning  {warning}" for warning in entry["warnings"]),
+        *(f"  words    {field}: {', '.join(w)}" for field, w in entry["trained_words"].items()),
+        f"  sha256   {entry['sha256'] or 'with --values'}",
+        *(f"  hash     {field} {value}" for field, value in entry["hashes"].items()),
     ]
-    return "\n".join(lines)
+    if entry["needs_base"]:
+        lines.append("  needs    the base model's weights to be read (--base)")
+    norms = entry.get("block_norms", {})
+    lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
+    return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Values and how often each occurs; a single one stands alone."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} × {count}" for value, count in counts.items())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = command("inspect", run_inspect)
     inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    inspect.add_argument("--values", action="store_true", help="read and check the weights too")
+    inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
     _add_render(command("render", run_render))
     command("methods", run_methods)

@@ -22,12 +22,19 @@ SENTENCES = {
     UNKNOWN: "{count} keys left out that {base} does not know, such as {key}.",
 }
 
+ENDING = re.compile(r"\.(lora[._][\w.]+|processor\..*|[\w]+\.weight|\w+)$")
+
 Left = dict[str, list[str]]  # kind -> keys
 
 
 def kind(key: str) -> str:
     """What a key is that belongs to no layer's change."""
     return next((name for name, pattern in KINDS if pattern.search(key)), UNKNOWN)
+
+
+def module(key: str) -> str:
+    """What a key seems to be a tensor of: all before its last known ending, or before its end."""
+    return ENDING.sub("", key)
 
 
 def sentences(left: Left, base: str) -> list[str]:
