@@ -83,8 +83,14 @@ def change(part: Part) -> LoraLayer:
     scale = over(part.alpha, r) / r if r else 1.0
     # the factors of w1 ⊗ w2 are the Kronecker products of the factors of both
     large, small = of_matrix(scale * one.flatten(1)), of_matrix(two.flatten(1))
-    up, down = torch.kron(large.up, small.up), torch.kron(large.down, small.down)
+    up, down = _kron(large.up, small.up), _kron(large.down, small.down)
     return LoraLayer(up, down, alpha=float(down.shape[0]))
+
+
+def _kron(one: Tensor, two: Tensor) -> Tensor:
+    """The Kronecker product; torch's own fails on some slices of one column."""
+    rows, columns = one.shape[0] * two.shape[0], one.shape[1] * two.shape[1]
+    return torch.einsum("ij,kl->ikjl", one, two).reshape(rows, columns)
 
 
 def _value(whole: Tensor | None, first: Tensor | None, second: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
@@ -126,12 +127,24 @@ def _layer(
         alpha=_alpha(layer, keys, tensors, contents),
         weights=contents.weights,
     )
-    change = found.change(part)
-    if "scalar" in tensors:  # old LyCORIS files leave the last factor to the reader
-        change = LoraLayer(change.up * tensors["scalar"].item(), change.down, change.alpha)
-    if changes.is_dora(keys):
-        change = dora.baked(part, change)
-    return LoraLayer(change.up.float(), change.down.float(), change.alpha)
+    try:
+        change = _changed(found, part)
+    except torch.linalg.LinAlgError as error:
+        raise MergeError(
+            f"{contents.file}: layer {layer} has values too large to calculate with; its training "
+            "failed, or the file is damaged."
+        ) from error
+    up, down = change.up.float(), change.down.float()
+    _check_finite(layer, {"up": up, "down": down}, contents.file)
+    return LoraLayer(up, down, change.alpha)
+
+
+def _changed(family: changes.Family, part: Part) -> LoraLayer:
+    """The layer's change in float64, with everything that stands beside its factors."""
+    change = family.change(part)
+    if "scalar" in part.tensors:  # old LyCORIS files leave the last factor to the reader
+        change = LoraLayer(change.up * part.tensors["scalar"].item(), change.down, change.alpha)
+    return dora.baked(part, change) if changes.is_dora(part.tensors) else change
 
 
 def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None:

@@ -221,7 +221,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     **{
         f"LoKr, {form}, {leaf(sample)}": partial(lokr, sample, form)
         for form in ("whole", "small whole", "both")
-        for sample in (TO_K, CONV, PROJ_IN)
+        for sample in (TO_K, CONV, PROJ_IN, FF)
     },
     "LoKr, Tucker": lambda: lokr(CONV, "tucker"),
     "full": lambda: full(TO_K),

@@ -85,6 +85,16 @@ def test_old_lycoris_scalar(tmp_path: Path) -> None:
     assert error(read(file_of(tmp_path / "a.safetensors", scaled)), scaled) < ERROR
 
 
+def test_a_half_of_one_rank(tmp_path: Path) -> None:
+    """torch.kron fails on the factors of such a half."""
+    one, two = noise(8, 1) @ noise(1, 8), noise(8, 16)
+    change = torch.kron(one.double(), two.double())
+    case = Case(TO_K, {"lokr_w1": one, "lokr_w2": two}, change, "LoKr")
+    adapter = read(file_of(tmp_path / "a.safetensors", case))
+    assert error(adapter, case) < ERROR
+    assert adapter.layers[TO_K.name].rank == 8
+
+
 def test_families_may_be_mixed_layer_by_layer(tmp_path: Path) -> None:
     cases = [CASES[name]() for name in ("LoHa, Tucker", "LoKr, both, proj_in", "LoRA")]
     tensors = {
@@ -193,6 +203,11 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "not a number": (
         "LoHa",
         lambda tensors: tensors["hada_w1_a"].fill_(float("nan")),
+        "has values that are not finite",
+    ),
+    "too large for float32": (
+        "LoHa",
+        lambda tensors: [value.fill_(1e30) for value in tensors.values() if value.ndim],
         "has values that are not finite",
     ),
     "whole numbers": (
