@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from merging import formats
 from merging.adapter import Adapter
 
 # In words, what a LayerTable's name means.
@@ -35,7 +37,18 @@ class Card:
         return base_title(self.base)
 
 
-def card(adapter: Adapter, path: Path) -> Card:
+def card(path: Path, name: str) -> Card:
+    """Look at the file that the user calls ``name``; MergeError says what is wrong with it.
+
+    Values are read and checked too, except of families whose change depends on the base's weights.
+    """
+    look = formats.overview(path, name=name)
+    if look.needs_base:
+        return _card_of_header(look, path)
+    return _card(formats.read(path, name=name), path)
+
+
+def _card(adapter: Adapter, path: Path) -> Card:
     """The card of an adapter that was read from ``path``."""
     parts = Counter(name.split(".", 1)[0] for name in adapter.layers)
     return Card(
@@ -51,6 +64,24 @@ def card(adapter: Adapter, path: Path) -> Card:
         megabytes=path.stat().st_size / 2**20,
         trigger=adapter.trigger,
         warnings=adapter.warnings,
+    )
+
+
+def _card_of_header(look: formats.Overview, path: Path) -> Card:
+    """The card of a file that waits for a base model to be read whole."""
+    return Card(
+        path=path,
+        name=look.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        family=look.family,
+        base=look.base,
+        ranks=span(list(look.ranks)) if look.ranks else "full",
+        alphas=span(list(look.alphas)) if look.alphas else "none",
+        text_encoder=look.matched["text_encoder"],
+        unet=look.matched["unet"],
+        megabytes=path.stat().st_size / 2**20,
+        trigger=look.trigger,
+        warnings=look.warnings,
     )
 
 

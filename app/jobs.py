@@ -37,6 +37,7 @@ from merging.solve import Fallback
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
 Emit = Callable[[object], None]
+Weights = Callable[[str], torch.Tensor | None]  # of the base, for files that depend on them
 
 
 class Bases:
@@ -62,7 +63,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
     progress = stepping(emit)
     request = MergeRequest(
-        sources=_sources(order),
+        sources=_sources(order, lambda layer: bases.get(order.base, progress).weight(layer)),
         method=order.method,
         rank=parsed_rank(order.rank),
         targets=cast(Targets, order.targets),
@@ -83,7 +84,7 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
     progress = stepping(emit)
     base = bases.get(order.base, progress)
-    panels = _panels(order)
+    panels = _panels(order, base.weight)
     for done, (caption, adapters) in enumerate(panels):
         words = f"Drawing {done + 1} of {len(panels)}: {caption}"
         ahead = part(progress, done / len(panels), (done + 1) / len(panels))
@@ -113,9 +114,9 @@ def _told(progress: Progress, words: str) -> Progress:
     return lambda share, text: progress(share, f"{words}, {text}")
 
 
-def _sources(order: MergeOrder) -> tuple[Source, ...]:
+def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
     """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
-    adapters = [read_for(pick, order.base) for pick in order.picks]
+    adapters = [read_for(pick, order.base, weights) for pick in order.picks]
     triggers = [
         pick.trigger.strip() or adapter.trigger
         for pick, adapter in zip(order.picks, adapters, strict=True)
@@ -125,18 +126,18 @@ def _sources(order: MergeOrder) -> tuple[Source, ...]:
     return tuple(map(Source, adapters, strengths, triggers, prompts))
 
 
-def read_for(pick: Pick, base: str) -> Adapter:
+def read_for(pick: Pick, base: str, weights: Weights) -> Adapter:
     """The pick's adapter; MergeError if it was made for another base than the chosen one."""
-    adapter = formats.read(pick.path, name=f"{pick.name}.safetensors")
+    adapter = formats.read(pick.path, name=f"{pick.name}.safetensors", weights=weights)
     wrong = misfit(adapter.name, adapter.base, base)
     if wrong:
         raise MergeError(wrong)
     return adapter
 
 
-def _panels(order: DrawOrder) -> list[tuple[str, list[tuple[Adapter, float]]]]:
+def _panels(order: DrawOrder, weights: Weights) -> list[tuple[str, list[tuple[Adapter, float]]]]:
     """Caption and adapters of each picture: base, each LoRA alone, their sum, the merge."""
-    sources = [(read_for(pick, order.base), pick.strength) for pick in order.picks]
+    sources = [(read_for(pick, order.base, weights), pick.strength) for pick in order.picks]
     if order.single:
         return [(" + ".join(adapter.name for adapter, _ in sources) or "Base model", sources)]
     panels: list[tuple[str, list[tuple[Adapter, float]]]] = [("Base model", [])]

@@ -16,7 +16,6 @@ from app.limits import check_draw, check_file, check_merge, check_new
 from app.orders import DrawOrder, Merged, MergeOrder, Picture
 from app.settings import Settings
 from app.storage import Store
-from merging import formats
 from merging.errors import MergeError
 from merging.progress import Stop
 
@@ -43,7 +42,7 @@ class Studio:
         check_file(self.settings, path, present)
         own = self.store.keep_copy(session, path)
         try:
-            fresh = card(formats.read(own, name=path.name), own)
+            fresh = card(own, path.name)
             check_new(fresh, present)
         except MergeError:
             own.unlink()

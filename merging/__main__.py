@@ -17,12 +17,12 @@ import torch
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.arguments import file_and_strength, json_file, lines_of, one_each, rank
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render, save_png
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
-from merging.low_rank import Rank
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
@@ -53,17 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What each file is."""
-    found = [summary(formats.read(path)) for path in options.files]
+    base = load_base(options.base, "cpu") if options.base else None
+    weights = base.weight if base else None
+    found = [summary(path, options.values, weights) for path in options.files]
     return {"files": found}, "\n\n".join(_card(entry) for entry in found)
 
 
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
-    files = [_file_and_strength(text) for text in options.files]
-    adapters = [formats.read(path, base.table) for path, _ in files]
+    files = [file_and_strength(text) for text in options.files]
+    adapters = [formats.read(path, base.table, weights=base.weight) for path, _ in files]
     if options.recipe:
-        request = replay(_json_file(options.recipe), adapters)
+        request = replay(json_file(options.recipe), adapters)
     else:
         request = _request(options, adapters, [strength for _, strength in files])
     result = merge(request, activations(base), _progress)
@@ -84,8 +86,10 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
     base = load_base(options.base, options.device)
-    files = [_file_and_strength(text) for text in options.adapter]
-    adapters = [(formats.read(path, base.table), strength) for path, strength in files]
+    files = [file_and_strength(text) for text in options.adapter]
+    adapters = [
+        (formats.read(path, base.table, weights=base.weight), strength) for path, strength in files
+    ]
     images = render(
         base,
         options.prompt,
@@ -120,11 +124,11 @@ def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _request(
     options: argparse.Namespace, adapters: list[Adapter], strengths: list[float]
 ) -> MergeRequest:
-    triggers = _one_each(options.trigger, len(adapters), "--trigger", "")
-    prompts = _one_each(options.prompts, len(adapters), "--prompts", None)
+    triggers = one_each(options.trigger, len(adapters), "--trigger", "")
+    prompts = one_each(options.prompts, len(adapters), "--prompts", None)
     return MergeRequest(
         sources=tuple(
-            Source(adapter, strength, trigger, _lines(file) if file else ())
+            Source(adapter, strength, trigger, lines_of(file) if file else ())
             for adapter, strength, trigger, file in zip(
                 adapters, strengths, triggers, prompts, strict=True
             )
@@ -147,66 +151,37 @@ def _request(
     )
 
 
-def _one_each(given: list | None, count: int, flag: str, missing: Any) -> list:
-    """One value per FILE, in order; none at all is fine, some are not."""
-    if given and len(given) != count:
-        raise MergeError(f"{flag} was given {len(given)} times for {count} files; give one each.")
-    return given or [missing] * count
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    """Calibration prompts, one a line, blank lines left out."""
-    try:
-        lines = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise MergeError(f"{path}: the prompts cannot be read ({error}).") from error
-    if not lines:
-        raise MergeError(f"{path}: no prompts in it; write one a line.")
-    return lines
-
-
-def _json_file(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise MergeError(f"{path}: no recipe can be read from it ({error}).") from error
-    if not isinstance(saved, dict):
-        raise MergeError(f"{path}: a recipe is a JSON object, this is a {type(saved).__name__}.")
-    return saved
-
-
-def _file_and_strength(text: str) -> tuple[Path, float]:
-    """FILE or FILE@strength; an @ that no number follows belongs to the name."""
-    file, at, strength = text.rpartition("@")
-    try:
-        return (Path(file), float(strength)) if at else (Path(text), 1.0)
-    except ValueError:
-        return Path(text), 1.0
-
-
-def _rank(text: str) -> Rank:
-    if text in ("exact", "auto"):
-        return text  # type: ignore[return-value]
-    return int(text)
-
-
 def _progress(share: float, text: str) -> None:
     print(f"\r{share:4.0%} {text:<60}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
 
 
 def _card(entry: dict[str, Any]) -> str:
     """One file in words."""
-    layers = entry["layers"]
+    layers, known = entry["layers"], entry["base_layers"]
+    matched = ", ".join(f"{layers[part]} of {known[part]} {part}" for part in layers)
     lines = [
         f"{entry['name']}: {entry['family']} for {entry['base']}",
-        f"  layers   {layers['text_encoder']} text encoder, {layers['unet']} UNet",
-        f"  ranks    {', '.join(map(str, entry['ranks']))}",
-        f"  alphas   {', '.join(f'{alpha:g}' for alpha in entry['alphas'])}",
+        f"  size     {entry['bytes'] / 2**20:.1f} MiB, {_counted(entry['dtypes'])}",
+        f"  layers   {matched}, {len(entry['unmatched'])} unmatched",
+        f"  ranks    {_counted(entry['rank_counts']) or 'known with the values only'}",
+        f"  alphas   {_counted(entry['alpha_counts']) or 'none'}",
         f"  trigger  {entry['trigger'] or 'none in the file'}",
-        f"  sha256   {entry['sha256']}",
-        *(f"  warning  {warning}" for warning in entry["warnings"]),
+        *(f"  words    {field}: {', '.join(w)}" for field, w in entry["trained_words"].items()),
+        f"  sha256   {entry['sha256'] or 'with --values'}",
+        *(f"  hash     {field} {value}" for field, value in entry["hashes"].items()),
     ]
-    return "\n".join(lines)
+    if entry["needs_base"]:
+        lines.append("  needs    the base model's weights to be read (--base)")
+    norms = entry.get("block_norms", {})
+    lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
+    return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Values and how often each occurs; a single one stands alone."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} × {count}" for value, count in counts.items())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,6 +196,8 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = command("inspect", run_inspect)
     inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    inspect.add_argument("--values", action="store_true", help="read and check the weights too")
+    inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
     _add_render(command("render", run_render))
     command("methods", run_methods)
@@ -237,7 +214,7 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
     sub.add_argument("--trigger", **several, help="one per FILE, in order")
     sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
-    sub.add_argument("--rank", type=_rank, default=default["rank"].default, help="exact, auto or N")
+    sub.add_argument("--rank", type=rank, default=default["rank"].default, help="exact, auto or N")
     sub.add_argument("--format", choices=WRITERS, default="kohya")
     sub.add_argument("--dtype", choices=DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)

@@ -26,12 +26,13 @@ LAYERS = (
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
-        " merging.prompts merging.sweep",
+        " merging.prompts merging.sweep merging.arguments",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     (
-        "merging.request merging.merge merging.recipe merging.summary merging.plot",
+        "merging.request merging.merge merging.recipe merging.summary merging.plot"
+        " merging.block_weights",
         "merging.diffusion",
     ),
     ("merging.evaluation",),

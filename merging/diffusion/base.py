@@ -51,6 +51,11 @@ class Base:
         shapes = {name: tuple(layer.weight.shape) for name, layer in self.layers.items()}
         return LayerTable(self.name, shapes)
 
+    def weight(self, layer: str) -> torch.Tensor | None:
+        """A layer's weight, for the readers of adapters that depend on it; None if it has none."""
+        module = self.layers.get(layer)
+        return None if module is None else module.weight
+
     @contextmanager
     def changed(self, deltas: Mapping[str, Delta]) -> Iterator[None]:
         """The model with these changes added; untouched afterwards, even on error."""

@@ -1,8 +1,17 @@
 """Bytes ↔ canonical form: every family of LoRA files for Stable Diffusion 1.x that users have."""
 
-from merging.formats.fit import family
 from merging.formats.layers import TABLES, LayerTable, table
+from merging.formats.overview import Overview, overview
 from merging.formats.reader import read
 from merging.formats.writer import write_diffusers, write_kohya
 
-__all__ = ["TABLES", "LayerTable", "family", "read", "table", "write_diffusers", "write_kohya"]
+__all__ = [
+    "TABLES",
+    "LayerTable",
+    "Overview",
+    "overview",
+    "read",
+    "table",
+    "write_diffusers",
+    "write_kohya",
+]

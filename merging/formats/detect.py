@@ -16,17 +16,19 @@ from merging.formats.header import Header
 # Patterns of keys, and the base model they give away.
 ARCHITECTURES = (
     (r"double_blocks|single_blocks|single_transformer_blocks", "Flux"),
-    (r"joint_blocks|add_k_proj|add_q_proj", "Stable Diffusion 3"),
+    (r"joint_blocks|add_k_proj|add_q_proj|text_encoder_3|^lora_te3_", "Stable Diffusion 3"),
+    (r"^lora_prior_unet|^prior_unet", "Stable Cascade"),
+    (r"caption_projection|adaln_single", "PixArt"),
     (r"blocks[._]\d+[._](self|cross)_attn", "Wan or a related video model"),
     (r"layers[._]\d+[._]attention[._]", "Lumina"),
     (r"img_mlp|txt_mlp", "Qwen-Image"),
     (r"^(lora_)?transformer[._]", "a transformer model such as Flux or Stable Diffusion 3"),
     (r"motion_modules|temporal", "AnimateDiff"),
-    (r"^lora_te2_|^text_encoder_2\.|add_embedding|label_emb", "SDXL"),
+    (r"^lora_te2_|^text_encoder_2\.|^text_encoders\.clip_g|add_embedding|label_emb", "SDXL"),
     (r"transformer_blocks[._][1-9]", "SDXL"),
 )
-# How a plain LoRA names its narrow half, whose second dimension is the layer's input width.
-DOWN = r"(lora_A|down)\.weight$"
+# How each family names the tensor whose second dimension is the layer's input width.
+DOWN = r"(lora_A\.weight|down\.weight|hada_w1_b|b2\.weight|diff|lokr_w2(_b)?)$"
 WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
     (
         rf"attn2.*to_[kv].*{DOWN}",
@@ -36,34 +38,27 @@ WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
         rf"^(lora_te|text_encoder).*(q_proj|k_proj|v_proj|to_[qkv]_lora).*{DOWN}",
         {1024: "Stable Diffusion 2", 1280: "SDXL"},
     ),
-    (rf"conv_in.*{DOWN}", {9: "an inpainting model"}),
+    (rf"(conv_in|input_blocks[._]0[._]0)\..*{DOWN}", {9: "an inpainting model"}),
 )
 # Kinds of file that are no adapters of layers at all.
 OTHER_FILES = (
-    (r"string_to_param|^emb_params$|^<.*>$|^clip_[lg]$", "a textual inversion"),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.", "a whole model"),
-    (r"^control_model\.|lora_controlnet|^controlnet", "a ControlNet"),
+    (
+        r"^control_model\.|lora_controlnet|^controlnet|input_hint_block|controlnet_cond_embedding",
+        "a ControlNet",
+    ),
+    (r"^lllite_unet", "a ControlNet-LLLite"),
+    (r"^adapter\.(body|conv_in)", "a T2I-Adapter"),
     (r"^ip_adapter|^image_proj", "an IP-Adapter"),
-)
-# Adapters of layers that are written otherwise than as a plain pair of factors.
-OTHER_ADAPTERS = (
-    (r"\.hada_", "a LoHa"),
-    (r"\.lokr_", "a LoKr"),
-    (r"\.dora_scale$|lora_magnitude_vector", "a DoRA"),
-    (r"\.lora_mid\.", "a LoCon with Tucker decomposition (lora_mid)"),
-    (r"\.diff(_b)?$", "a full-rank difference (diff)"),
-    (r"\.[wb]_norm$", "a LoRA with trained normalisation layers (norm)"),
-    (r"\.on_input$", "an IA³"),
-    (r"oft_", "an OFT"),
-    (r"\.[ab][12]\.weight$", "a GLoRA"),
-    (r"^bundle_emb", "a LoRA with textual inversions inside (bundle_emb)"),
-    (r"lora_B\.bias$", "a LoRA with trained biases"),
-    (r"^base_model\.model\.", "a bare PEFT file, whose alpha lies in another file"),
+    (r"^(encoder|decoder)\.(conv_in|down|up|mid)\b", "a VAE"),
     (r"^(unet|text_encoder):\d+:", "a LoRA of cloneofsimo's trainer, which names no layers"),
-    (r"^diffusion_model\.|^lora_unet_(input|middle|output)_block", "a LoRA with ldm layer names"),
 )
+INVERSIONS = re.compile(r"string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
 # Adapters that change how a model samples, not what it shows.
-DISTILLED = re.compile(r"(?<![a-z])(lcm|hyper|lightning|turbo|dpo|tcd)(?![a-z])")
+DISTILLED = re.compile(
+    r"(?<![a-z])(lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
+)
+GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # distilled models alone have this layer
 CLAIMS = ("ss_base_model_version", "modelspec.architecture")  # header fields that name the base
 OTHER_CLAIMS = re.compile(r"sd_?v2|stable-diffusion-v2|sd_?xl|stable-diffusion-xl|sd3|flux")
 
@@ -77,14 +72,10 @@ def refuse_strangers(header: Header, file: str) -> None:
             "can be merged here."
         )
     kind, key = _first(header, OTHER_FILES) or ("", "")
+    if not kind and all(INVERSIONS.search(key) for key in header.tensors):
+        kind, key = "a textual inversion", next(iter(header.tensors))
     if kind:
         raise MergeError(f"{file} is {kind}, not a LoRA (it has {key}); choose a LoRA file.")
-    kind, key = _first(header, OTHER_ADAPTERS) or ("", "")
-    if kind:
-        raise MergeError(
-            f"{file} is {kind} (it has {key}), which cannot be read yet; convert it to a plain "
-            "LoRA in kohya or diffusers form."
-        )
 
 
 def _first(header: Header, patterns: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
@@ -99,10 +90,23 @@ def _first(header: Header, patterns: tuple[tuple[str, str], ...]) -> tuple[str, 
 def _by_width(header: Header) -> tuple[str, str] | None:
     """The base model that an input width gives away, and the key that has it."""
     for pattern, widths in WIDTHS:
-        for key, info in header.tensors.items():
-            if len(info.shape) > 1 and info.shape[1] in widths and re.search(pattern, key):
-                return widths[info.shape[1]], f"{key} {info.shape[1]} wide"
+        for key in header.tensors:
+            width = _width(key, header)
+            if width in widths and re.search(pattern, key):
+                return widths[width], f"{key} {width} wide"
     return None
+
+
+def _width(key: str, header: Header) -> int:
+    """Second dimension of a tensor, 0 if it has none; of a LoKr's half, that of both together."""
+    shape = header.tensors[key].shape
+    if len(shape) < 2:
+        return 0
+    name, _, half = key.rpartition(".")
+    if half not in ("lokr_w2", "lokr_w2_b"):
+        return shape[1]
+    others = (header.tensors.get(f"{name}.{other}") for other in ("lokr_w1", "lokr_w1_b"))
+    return shape[1] * next((other.shape[-1] for other in others if other and other.shape), 0)
 
 
 def doubts(header: Header, name: str) -> list[str]:
@@ -115,12 +119,12 @@ def doubts(header: Header, name: str) -> list[str]:
             break
     titles = (
         name,
-        header.metadata.get("ss_output_name", ""),
-        header.metadata.get("modelspec.title", ""),
+        *(header.metadata.get(field, "") for field in ("ss_output_name", "modelspec.title")),
     )
-    if any(DISTILLED.search(title.lower()) for title in titles):
+    named = any(DISTILLED.search(title.lower().replace("_", "-")) for title in titles)
+    if named or any(GUIDANCE.search(key) for key in header.tensors):
         found.append(
-            "By its name it changes how the model samples (LCM, Hyper, Turbo, DPO …), not what it "
-            "shows; merging it with concepts seldom works."
+            f"By its {'name' if named else 'layers'} it changes how the model samples (LCM, Hyper, "
+            "Turbo, DPO …), not what it shows; merging it with concepts seldom works."
         )
     return found

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
 from merging.errors import MergeError
-from merging.formats import kohya, old_diffusers, peft
-from merging.formats.header import FLOATS, Header, TensorInfo
-from merging.formats.layers import TABLES, LayerTable, Role, Slots, table
-
-FAMILIES = (kohya, peft, old_diffusers)
-HARMLESS = ("position_ids",)  # buffers that some trainers save along; they change nothing
+from merging.formats import changes, kohya, ldm, leftover, old_diffusers, peft
+from merging.formats.header import Header
+from merging.formats.layers import TABLES, LayerTable, Names, Role, table
+from merging.formats.leftover import Left
+from merging.formats.part import Misfit
 
 Keys = dict[str, dict[Role, str]]  # layer -> what its tensors are called in the file
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a group of trainers spells: names of layers for a base, and what the suffixes mean."""
+
+    title: str
+    names: Names
+    roles: dict[str, Role]
+
+    def find(self, key: str) -> tuple[str, Role] | None:
+        """Layer and role of a key, looked up at each of its dots."""
+        dot = key.find(".")
+        while dot >= 0:
+            role = self.roles.get(key[dot + 1 :])
+            if role and key[:dot] in self.names:
+                return self.names[key[:dot]], role
+            dot = key.find(".", dot + 1)
+        return None
+
+    def keys(self) -> Iterator[str]:
+        """Every key that a file in this style can have."""
+        return (f"{name}.{suffix}" for name in self.names for suffix in self.roles)
 
 
 @dataclass(frozen=True)
@@ -22,94 +45,130 @@ class Fit:
     """A file's keys beside a base model's layers."""
 
     table: LayerTable
+    style: str  # how most of the keys are spelled, in words
     layers: Keys  # in the order of the table
-    unknown: list[str]
+    left: Left  # everything else, by kind
     twice: list[str]
-    misshapen: list[str]
+    misfits: dict[str, Misfit]  # layers that are not whole, or not this base's
 
     @property
-    def complete(self) -> bool:
-        """Whether every key has its place and its size."""
-        return not (self.unknown or self.twice or self.misshapen)
+    def unknown(self) -> list[str]:
+        """Keys of no kind that is known."""
+        return self.left.get(leftover.UNKNOWN, [])
+
+    @property
+    def clean(self) -> bool:
+        """Whether there are layers, and every key has its place and its size."""
+        return bool(self.layers) and not (self.unknown or self.twice or self.misfits)
+
+    @property
+    def usable(self) -> bool:
+        """Whether what is known is whole, and is more than what is not."""
+        known = sum(map(len, self.layers.values()))
+        return not (self.twice or self.misfits) and known > len(self.unknown)
+
+    @property
+    def score(self) -> int:
+        """How many keys suit this base."""
+        known = sum(map(len, self.layers.values()))
+        return known - sum(misfit.foreign for misfit in self.misfits.values())
 
 
-def slots(table: LayerTable) -> Slots:
-    """Every key that a file of any family can have for this base."""
-    return {key: slot for family in FAMILIES for key, slot in family.slots(table).items()}
+def styles(table: LayerTable) -> tuple[Style, ...]:
+    """All spellings, for one base."""
+    # a whole model in ComfyUI's layout has names that end in weight, as an IA³ has
+    dotted = {suffix: role for suffix, role in kohya.ROLES.items() if suffix not in ("weight",)}
+    return (
+        Style(kohya.FAMILY, kohya.names(table), kohya.ROLES),
+        Style(peft.FAMILY, peft.names(table), peft.ROLES),
+        Style(old_diffusers.FAMILY, old_diffusers.names(table), old_diffusers.ROLES),
+        Style(ldm.FAMILY, ldm.names(table), dotted),
+    )
 
 
-def family(header: Header, table: LayerTable) -> str:
-    """The family that knows most of the file's keys, in words."""
-    known = {family.FAMILY: family.slots(table).keys() for family in FAMILIES}
-    return max(known, key=lambda name: len(known[name] & header.tensors.keys()))
+def family(fit: Fit) -> str:
+    """How the file is spelled and what its changes are, in words."""
+    kinds = sorted({changes.title(keys) for keys in fit.layers.values()})
+    return fit.style if kinds == [changes.lora.TITLE] else f"{fit.style}, {' and '.join(kinds)}"
 
 
 def fitted(header: Header, wanted: LayerTable | None, file: str) -> Fit:
     """The file's keys on the wanted base, or on the one they fit best; MergeError if on none."""
     fits = [fit_to(header, each) for each in ([wanted] if wanted else map(table, TABLES))]
-    fit = max(fits, key=lambda each: sum(map(len, each.layers.values())) - len(each.misshapen))
-    if fit.complete:
+    fit = max(fits, key=lambda each: each.score)
+    if fit.clean:
         return fit
     for other in map(table, TABLES):
-        if wanted and fit_to(header, other).complete:
+        if wanted and fit_to(header, other).clean:
             raise MergeError(
                 f"{file} was made for {other.title}, but the base in use is {wanted.title}; "
                 "choose that base, or a LoRA made for this one."
             )
-    raise MergeError(_complaint(fit, header, file))
+    if fit.usable:
+        return fit
+    raise MergeError(_complaint(fit, file))
 
 
 def fit_to(header: Header, table: LayerTable) -> Fit:
     """Give every key of a file its layer and role, as far as this base has them."""
-    known = slots(table)
+    known = styles(table)
     found: Keys = {}
-    unknown, twice, misshapen = [], [], []
-    for key, info in header.tensors.items():
-        if key not in known:
-            if not key.endswith(HARMLESS):
-                unknown.append(key)
+    left: Left = {}
+    twice = []
+    spelled: Counter[str] = Counter()
+    for key in header.tensors:
+        style, layer, role = _find(key, known)
+        if not layer or role == "diff_b":
+            left.setdefault("bias" if layer else leftover.kind(key), []).append(key)
             continue
-        layer, role = known[key]
         if role in found.setdefault(layer, {}):
             twice.append(key)
-        elif not _has_place(info, role, table.shapes[layer]):
-            misshapen.append(key)
         found[layer][role] = key
+        spelled[style] += 1
+    stray = [layer for layer, keys in found.items() if keys.keys() == {"alpha"}]
+    if stray:
+        left[leftover.STRAY] = [found.pop(layer)["alpha"] for layer in stray]
     ordered = {layer: found[layer] for layer in table.shapes if layer in found}
-    return Fit(table, ordered, unknown, twice, misshapen)
+    style = max(spelled, key=lambda title: spelled[title]) if spelled else ""
+    return Fit(table, style, ordered, left, twice, _misfits(header, ordered, table))
 
 
-def _has_place(info: TensorInfo, role: Role, weight: tuple[int, ...]) -> bool:
-    """Whether a tensor's shape and type suit its role beside a weight of this shape.
-
-    1×1 convolutions and linear layers may be stored either way, 2-D or 4-D.
-    """
-    if role == "alpha":
-        return info.shape in ((), (1,))
-    if info.dtype not in FLOATS or len(info.shape) < 2:
-        return False
-    if role == "up":
-        return info.shape[0] == weight[0] and info.shape[2:] in ((), (1, 1))
-    pointwise = ((weight[1],), (weight[1], 1, 1)) if weight[2:] in ((), (1, 1)) else ()
-    return info.shape[1:] in (weight[1:], *pointwise)
+def _find(key: str, known: Iterable[Style]) -> tuple[str, str, Role]:
+    """Style, layer and role of a key; all "" if no style has it."""
+    for style in known:
+        if found := style.find(key):
+            return (style.title, *found)
+    return "", "", ""
 
 
-def _complaint(fit: Fit, header: Header, file: str) -> str:
+def _misfits(header: Header, layers: Keys, table: LayerTable) -> dict[str, Misfit]:
+    """What is wrong with each layer that is not right."""
+    found = {}
+    for layer, keys in layers.items():
+        infos = {role: header.tensors[key] for role, key in keys.items()}
+        if misfit := changes.misfit(infos, table.shapes[layer], table.title):
+            found[layer] = misfit
+    return found
+
+
+def _complaint(fit: Fit, file: str) -> str:
     """Why a file fits no base, in one sentence."""
     base = fit.table.title
-    if not fit.layers:
+    if not fit.layers and fit.unknown:
         return (
             f"{file} holds no LoRA weights for Stable Diffusion 1.x: its first key is "
             f"{fit.unknown[0]}; choose a LoRA in kohya or diffusers form."
         )
-    if fit.misshapen:
-        key = fit.misshapen[0]
-        info, (layer, role) = header.tensors[key], slots(fit.table)[key]
+    if not fit.layers:
+        listed = ", ".join(f"{len(keys)} × {kind}" for kind, keys in fit.left.items())
         return (
-            f"{file}: layer {layer} has {role} {info.shape} of type {info.dtype}, which does not "
-            f"fit its weight {fit.table.shapes[layer]} in {base}; the LoRA was made for another "
-            "base model, or the file is damaged."
+            f"{file} changes nothing: it has no layer's weights, only {listed}; is it the right "
+            "file?"
         )
+    if fit.misfits:
+        # of many, one of another base's size says most
+        layer = max(fit.misfits, key=lambda layer: fit.misfits[layer].foreign)
+        return f"{file}: layer {layer} {fit.misfits[layer].text}."
     if fit.twice:
         return (
             f"{file} names a layer twice in two spellings (the second time as {fit.twice[0]}); "
@@ -118,14 +177,15 @@ def _complaint(fit: Fit, header: Header, file: str) -> str:
     key = fit.unknown[0]
     return (
         f"{file} has {len(fit.unknown)} keys that {base} does not know, such as {key}, the "
-        f"nearest is {_nearest(key, slots(fit.table))}; "
+        f"nearest is {_nearest(key, styles(fit.table))}; "
         "it may be for another base model, or from a trainer whose files cannot be read yet."
     )
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
+def _nearest(key: str, known: Iterable[Style]) -> str:
     """The known key that shares most with this one at both ends."""
-    return max(known, key=lambda other: _shared(key, other) + _shared(key[::-1], other[::-1]))
+    keys = (other for style in known for other in style.keys())  # noqa: SIM118 (no mapping)
+    return max(keys, key=lambda other: _shared(key, other) + _shared(key[::-1], other[::-1]))
 
 
 def _shared(one: str, other: str) -> int:

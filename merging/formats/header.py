@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -170,15 +171,22 @@ def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> N
         raise MergeError(f"{file} has tensors that overlap or leave holes; the file is damaged.")
 
 
-def read_checked(path: Path, file: str) -> tuple[Header, bytes]:
-    """Header and all bytes of a file whose header has passed; MergeError otherwise."""
+@contextmanager
+def opened(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A file and its size; MergeError where the system does not give it."""
     try:
         with path.open("rb") as stream:
-            header = read_header(stream, path.stat().st_size, file)
-            stream.seek(0)
-            return header, stream.read(MAX_FILE_BYTES + 1)
+            yield stream, path.stat().st_size
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise MergeError(
             f"{file} cannot be read ({reason}); check the name and the path."
         ) from error
+
+
+def read_checked(path: Path, file: str) -> tuple[Header, bytes]:
+    """Header and all bytes of a file whose header has passed; MergeError otherwise."""
+    with opened(path, file) as (stream, size):
+        header = read_header(stream, size, file)
+        stream.seek(0)
+        return header, stream.read(MAX_FILE_BYTES + 1)

@@ -1,17 +1,40 @@
-"""kohya-ss files, LoRA and LoCon: underscored names, and an alpha beside every pair."""
+"""kohya's spelling: module names with underscores. LyCORIS and most trainers since have kept it."""
 
 from __future__ import annotations
 
-from merging.formats.layers import LayerTable, Role, Slots, spellings
+from merging.formats import ldm
+from merging.formats.layers import LayerTable, Names, Role, spellings
 
 FAMILY = "kohya"
-# diffusers' exporter and a few trainers write lora_te1_ for the one text encoder of SD 1.x.
-PREFIXES = {"unet": ("lora_unet_",), "text_encoder": ("lora_te_", "lora_te1_")}
-ROLES: dict[str, Role] = {"lora_down.weight": "down", "lora_up.weight": "up", "alpha": "alpha"}
+# diffusers' exporter and a few trainers write lora_te1_ for the one text encoder of SD 1.x; kohya's
+# OFT has a prefix of its own, and so has LyCORIS where it wraps a model by itself (SimpleTuner).
+PREFIXES = {
+    "unet": ("lora_unet_", "lycoris_", "oft_unet_"),
+    "text_encoder": ("lora_te_", "lora_te1_", "lycoris_"),
+}
+# The suffix is the role, but for these three.
+ROLES: dict[str, Role] = {
+    "lora_down.weight": "down",
+    "lora_up.weight": "up",
+    "lora_mid.weight": "mid",
+    **{
+        role: role
+        for role in (
+            *("alpha", "scalar", "dora_scale"),
+            *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+            *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+            *("lokr_t1", "lokr_t2"),
+            *("diff", "diff_b"),
+            *("a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
+            *("weight", "on_input"),
+            *("oft_blocks", "rescale"),
+        )
+    },
+}
 
 
-def names(layer: str) -> list[str]:
-    """Every spelling of a layer; the first is the one that all loaders know."""
+def spelled(layer: str) -> list[str]:
+    """A layer's names in diffusers' order of blocks; the first is the one all loaders know."""
     found = []
     for spelling in spellings(layer):
         part, _, module = spelling.partition(".")
@@ -19,11 +42,9 @@ def names(layer: str) -> list[str]:
     return found
 
 
-def slots(table: LayerTable) -> Slots:
-    """Every key that a kohya file for this base can have."""
-    return {
-        f"{name}.{suffix}": (layer, role)
-        for layer in table.shapes
-        for name in names(layer)
-        for suffix, role in ROLES.items()
-    }
+def names(table: LayerTable) -> Names:
+    """Every name of every layer, those of the original Stable Diffusion code (sgm) included."""
+    found = {name: layer for layer in table.shapes for name in spelled(layer)}
+    for module, layer in ldm.modules(table).items():
+        found |= {prefix + module.replace(".", "_"): layer for prefix in PREFIXES["unet"]}
+    return found

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Literal
 
 from merging.adapter import Adapter
 from merging.errors import MergeError
@@ -20,8 +19,9 @@ from merging.errors import MergeError
 TITLES = {"sd15": "Stable Diffusion 1.5", "mini": "the embedded base"}
 TABLES = tuple(TITLES)  # in order of trial
 
-Role = Literal["down", "up", "alpha"]
-Slots = dict[str, tuple[str, Role]]  # key of a tensor in a file -> (layer, what it is there)
+Shape = tuple[int, ...]
+Role = str  # what a tensor is for its layer: "down", "hada_w1_a", "alpha" …
+Names = dict[str, str]  # what a family of files calls a layer -> its canonical name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Three spellings occur in the wild: ``attn1.processor.to_q_lora.down`` (the oldes
 
 from __future__ import annotations
 
-from merging.formats.layers import LayerTable, Role, Slots, spellings
+from merging.formats.layers import LayerTable, Names, Role, spellings
 
 FAMILY = "diffusers (attention processors)"
 ROLES: dict[str, Role] = {"down.weight": "down", "up.weight": "up"}
@@ -23,7 +23,7 @@ PROCESSOR_NAMES = {
 }
 
 
-def names(layer: str) -> list[str]:
+def spelled(layer: str) -> list[str]:
     """Every spelling of a layer's pair, without role."""
     found = []
     for module in dict.fromkeys((*spellings(layer), layer.removeprefix("unet."))):
@@ -39,11 +39,6 @@ def _processor_names(module: str) -> list[str]:
     return []
 
 
-def slots(table: LayerTable) -> Slots:
-    """Every key that such a file for this base can have."""
-    return {
-        f"{name}.{suffix}": (layer, role)
-        for layer in table.shapes
-        for name in names(layer)
-        for suffix, role in ROLES.items()
-    }
+def names(table: LayerTable) -> Names:
+    """Every name of every layer's pair."""
+    return {name: layer for layer in table.shapes for name in spelled(layer)}

@@ -7,47 +7,88 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 from merging.errors import MergeError
-from merging.formats.layers import LayerTable, Role, Slots, spellings
+from merging.formats.header import Header
+from merging.formats.layers import LayerTable, Names, Role, spellings
 
 FAMILY = "diffusers (PEFT)"
 CONFIG_KEY = "lora_adapter_metadata"  # header field of diffusers ≥ 0.35: PEFT's config, as JSON
 # diffusers writes no alpha tensor, but ComfyUI reads one here and some trainers write it.
-ROLES: dict[str, Role] = {"lora_A.weight": "down", "lora_B.weight": "up", "alpha": "alpha"}
+ROLES: dict[str, Role] = {
+    "lora_A.weight": "down",
+    "lora_B.weight": "up",
+    "lora_B.bias": "diff_b",
+    "lora_magnitude_vector": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
+    "alpha": "alpha",
+}
+PARTS = ("unet", "text_encoder")
+BESIDE = "adapter_config.json"  # PEFT's configuration, in a file of its own
+MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
+BARE = "base_model.model."  # what PEFT itself puts in front of a model's own names
 
 
-def slots(table: LayerTable) -> Slots:
-    """Every key that a PEFT file for this base can have."""
-    return {
-        f"{name}.{suffix}": (layer, role)
-        for layer in table.shapes
-        for name in spellings(layer)
-        for suffix, role in ROLES.items()
-    }
+def names(table: LayerTable) -> Names:
+    """Every name of every layer, as diffusers and as PEFT itself spell it."""
+    found = {}
+    for layer in table.shapes:
+        for spelling in spellings(layer):
+            part, _, module = spelling.partition(".")
+            for prefix in (f"{part}.", f"{part}.{BARE}", BARE, ""):
+                found[prefix + module] = layer
+    return found
 
 
-def config(metadata: Mapping[str, str], file: str) -> Mapping[str, Any]:
-    """PEFT's configuration from a header, {} where there is none.
+def config(header: Header, path: Path, file: str) -> Mapping[str, Any]:
+    """PEFT's configuration, from the header or from beside a raw PEFT file; {} if there is none.
 
-    Raises MergeError if it is damaged, or asks for DoRA, whose change is no low-rank one.
+    Raises MergeError if it is damaged, missing where all depends on it, or denied by the tensors.
     """
+    raw = any(key.startswith(BARE) for key in header.tensors) and CONFIG_KEY not in header.metadata
+    text = _beside(path, file) if raw else header.metadata.get(CONFIG_KEY, "{}")
     try:
-        found = json.loads(metadata.get(CONFIG_KEY, "{}"))
+        found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
-    patterns = [f"{part}.alpha_pattern" for part in ("unet", "text_encoder")]
-    if not isinstance(found, dict) or any(
-        not isinstance(found.get(key) or {}, dict) for key in patterns
-    ):
+    if raw and isinstance(found, dict):
+        found = {f"{part}.{key}": value for part in PARTS for key, value in found.items()}
+    if wrong := _wrong(found, header):
+        place = BESIDE if raw else f"the header field {CONFIG_KEY}"
         raise MergeError(
-            f"{file}: the header field {CONFIG_KEY} is not a JSON object, so the strength of the "
-            "layers is unknown; save the LoRA again with diffusers."
+            f"{file}: {place} {wrong}, so the strength of the layers is unknown; save the LoRA "
+            "again with diffusers or peft."
         )
-    if any(found.get(f"{part}.use_dora") for part in ("unet", "text_encoder")):
-        raise MergeError(f"{file} is a DoRA, which cannot be merged yet; use a plain LoRA.")
     return found
+
+
+def _beside(path: Path, file: str) -> str:
+    """The configuration that PEFT saves in the same folder."""
+    try:
+        with path.with_name(BESIDE).open(encoding="utf-8") as stream:
+            return stream.read(MAX_CONFIG)
+    except (OSError, UnicodeDecodeError) as error:
+        raise MergeError(
+            f"{file} is a bare PEFT file, whose strength stands in {BESIDE}; put that file into "
+            "the same folder, or save the LoRA with diffusers."
+        ) from error
+
+
+def _wrong(found: Any, header: Header) -> str:
+    """What makes a configuration unusable, "" if nothing does."""
+    if not isinstance(found, dict):
+        return "is not a JSON object"
+    if any(not isinstance(found.get(f"{part}.alpha_pattern") or {}, dict) for part in PARTS):
+        return "has an alpha_pattern that is not a JSON object"
+    kinds = {found.get(f"{part}.peft_type") for part in PARTS} - {None, "LORA"}
+    if kinds:
+        return f"says {kinds.pop()}, not LORA"
+    magnitudes = any("lora_magnitude_vector" in key for key in header.tensors)
+    if any(found.get(f"{part}.use_dora") for part in PARTS) and not magnitudes:
+        return "says DoRA, but the file has no lora_magnitude_vector"
+    return ""
 
 
 def alpha_of(layer: str, rank: int, settings: Mapping[str, Any], file: str) -> float:
@@ -63,8 +104,8 @@ def alpha_of(layer: str, rank: int, settings: Mapping[str, Any], file: str) -> f
         return float(alpha) * (sqrt(rank) if settings.get(f"{part}.use_rslora") else 1.0)
     except (TypeError, ValueError, OverflowError) as error:
         raise MergeError(
-            f"{file}: layer {layer} has no usable alpha in the header field {CONFIG_KEY} "
-            f"({error}); save the LoRA again with diffusers."
+            f"{file}: layer {layer} has no usable alpha in its configuration ({error}); "
+            "save the LoRA again with diffusers."
         ) from error
 
 
@@ -85,7 +126,7 @@ def written_config(ranks: Mapping[str, int]) -> str:
     diffusers before 0.40 scales mixed ranks rightly only if it is there.
     """
     found: dict[str, Any] = {}
-    for part in ("unet", "text_encoder"):
+    for part in PARTS:
         # without CLIP's text_model., so that the names are ends of those of any transformers
         mine = {
             spellings(layer)[-1].partition(".")[2]: rank

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import detect, peft
+from merging.formats import changes, detect, dora, embeddings, leftover, peft
 from merging.formats.fit import Fit, family, fitted
-from merging.formats.header import read_checked
+from merging.formats.header import Header, read_checked
 from merging.formats.layers import LayerTable, Role
+from merging.formats.part import BaseWeights, Part
 from merging.formats.trigger import trigger
-
-MAX_RANK = 1024  # eight merged LoRAs of rank 128, without loss
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,64 @@ class Contents:
     file: str
     tensors: Mapping[str, Tensor]
     settings: Mapping[str, Any]  # PEFT's, {} in files of other families
+    weights: BaseWeights | None  # of the base model, where it is at hand
 
 
-def read(path: Path, table: LayerTable | None = None, name: str | None = None) -> Adapter:
-    """Read a kohya, PEFT or older diffusers file; factors come in float32, whatever the file has.
+def read(
+    path: Path,
+    table: LayerTable | None = None,
+    name: str | None = None,
+    weights: BaseWeights | None = None,
+) -> Adapter:
+    """Read an SD 1.x adapter of any family; factors come in float32, whatever the file has.
 
     Without ``table`` the base model is found by names and shapes ("sd15" or "mini"). ``name`` is
-    what the user calls the file, if not as it lies on the disk. Raises MergeError for everything
-    else: damaged files, other base models and other kinds of adapters, each by name.
+    what the user calls the file, if not as it lies on the disk. ``weights`` gives the base model's
+    weight for a layer's name: DoRA, IA³, OFT and GLoRA need it. Raises MergeError for everything
+    else: damaged files, other base models and other kinds of files, each by name.
     """
     path = Path(path)
-    file = _printable(Path(name or path).name)
+    file = printable(Path(name or path).name)
     header, blob = read_checked(path, file)
     detect.refuse_strangers(header, file)
     fit = fitted(header, table, file)
-    contents = Contents(file, _tensors(blob, file), peft.config(header.metadata, file))
-    layers, warnings = _layers(fit, contents)
-    title = Path(file).stem if Path(file).suffix.lower() == ".safetensors" else file
+    settings = peft.config(header, path, file)
+    layers = _layers(fit, Contents(file, _tensors(blob, file), settings, weights))
     return Adapter(
-        name=title,
+        name=title(file),
         layers=layers,
         base=fit.table.name,
-        family=family(header, fit.table),
+        family=family(fit),
         trigger=trigger(header.metadata),
         metadata=header.metadata,
         sha256=hashlib.sha256(blob).hexdigest(),
-        warnings=(*warnings, *detect.doubts(header, title)),
+        warnings=tuple(warnings(header, fit, title(file))),
     )
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A file name without the half characters that systems use for bytes they cannot read."""
     return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def title(file: str) -> str:
+    """What an adapter is called: its file's name without the ending."""
+    return Path(file).stem if Path(file).suffix.lower() == ".safetensors" else file
+
+
+def warnings(header: Header, fit: Fit, name: str) -> list[str]:
+    """Everything about a readable file that its user should know, in sentences."""
+    found = leftover.sentences(fit.left, fit.table.title)
+    if inversions := fit.left.get("textual inversion"):
+        found.append(embeddings.sentence(header, inversions))
+    bare = [
+        keys
+        for keys in fit.layers.values()
+        if keys.get("down", "").endswith("lora_down.weight") and "alpha" not in keys
+    ]
+    if bare:
+        found.append(f"{len(bare)} layers name no alpha; it is taken to be their rank.")
+    return [*found, *detect.doubts(header, name)]
 
 
 def _tensors(blob: bytes, file: str) -> Mapping[str, Tensor]:
@@ -73,56 +99,75 @@ def _tensors(blob: bytes, file: str) -> Mapping[str, Tensor]:
         raise MergeError(f"{file} is damaged ({error}); download or copy it again.") from error
 
 
-def _layers(fit: Fit, contents: Contents) -> tuple[dict[str, LoraLayer], list[str]]:
-    """All layers in the table's order, and warnings; MergeError if one is not whole."""
-    stray = [keys["alpha"] for keys in fit.layers.values() if keys.keys() == {"alpha"}]
-    pairs = {layer: keys for layer, keys in fit.layers.items() if keys.keys() != {"alpha"}}
-    layers = {layer: _layer(layer, keys, contents) for layer, keys in pairs.items()}
+def _layers(fit: Fit, contents: Contents) -> dict[str, LoraLayer]:
+    """All layers in the table's order; MergeError if one has impossible values, or all are zero."""
+    layers = {layer: _layer(layer, keys, fit.table, contents) for layer, keys in fit.layers.items()}
     if not any(layer.up.any() and layer.down.any() for layer in layers.values()):
         raise MergeError(
             f"{contents.file} changes nothing: it has no layer whose values are not zero; "
             "is it untrained?"
         )
-    warnings = []
-    if stray:
-        warnings.append(f"{len(stray)} alphas without weights left out, such as {stray[0]}.")
-    bare = [keys for keys in pairs.values() if keys["down"].endswith("lora_down.weight")]
-    bare = [keys for keys in bare if "alpha" not in keys]
-    if bare:
-        warnings.append(f"{len(bare)} layers name no alpha; it is taken to be their rank.")
-    return layers, warnings
+    return layers
 
 
-def _layer(layer: str, keys: Mapping[Role, str], contents: Contents) -> LoraLayer:
-    """One layer; MergeError if a half is missing, or ranks or values are impossible."""
-    where = f"{contents.file}: layer {layer}"
-    if "up" not in keys or "down" not in keys:
-        missing, there = ("up", "down") if "down" in keys else ("down", "up")
+def _layer(
+    layer: str, keys: Mapping[Role, str], table: LayerTable, contents: Contents
+) -> LoraLayer:
+    """One layer by its family's rule, in float32."""
+    tensors = {role: contents.tensors[key].double() for role, key in keys.items()}
+    found = changes.family_of(keys)
+    assert found is not None  # a layer without family is a misfit
+    _check_finite(layer, tensors, contents.file)
+    part = Part(
+        file=contents.file,
+        layer=layer,
+        kind=f"written as {changes.title(keys)}",
+        shape=table.shapes[layer],
+        tensors=tensors,
+        alpha=_alpha(layer, keys, tensors, contents),
+        weights=contents.weights,
+    )
+    try:
+        change = _changed(found, part)
+    except torch.linalg.LinAlgError as error:
         raise MergeError(
-            f"{where} has {there} but no {missing}; the file is incomplete, save or download it "
-            "again."
-        )
-    up = contents.tensors[keys["up"]].float().flatten(1)
-    down = contents.tensors[keys["down"]].float().flatten(1)
-    rank = down.shape[0]
-    if up.shape[1] != rank or rank > MAX_RANK:
-        raise MergeError(
-            f"{where} has up {tuple(up.shape)} but down {tuple(down.shape)}; both must have the "
-            f"same rank, at most {MAX_RANK}: the file is damaged or not a LoRA."
-        )
-    alpha = _alpha(layer, rank, keys, contents)
-    if not (up.isfinite().all() and down.isfinite().all() and isfinite(alpha)):
-        raise MergeError(
-            f"{where} has values that are not finite numbers; its training failed, or the file is "
-            "damaged."
-        )
-    return LoraLayer(up, down, alpha)
+            f"{contents.file}: layer {layer} has values too large to calculate with; its training "
+            "failed, or the file is damaged."
+        ) from error
+    up, down = change.up.float(), change.down.float()
+    _check_finite(layer, {"up": up, "down": down}, contents.file)
+    return LoraLayer(up, down, change.alpha)
 
 
-def _alpha(layer: str, rank: int, keys: Mapping[Role, str], contents: Contents) -> float:
-    """alpha of a layer: its own tensor, else PEFT's header, else the rank; 0 means the rank."""
+def _changed(family: changes.Family, part: Part) -> LoraLayer:
+    """The layer's change in float64, with everything that stands beside its factors."""
+    change = family.change(part)
+    if "scalar" in part.tensors:  # old LyCORIS files leave the last factor to the reader
+        change = LoraLayer(change.up * part.tensors["scalar"].item(), change.down, change.alpha)
+    return dora.baked(part, change) if changes.is_dora(part.tensors) else change
+
+
+def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None:
+    for tensor in tensors.values():
+        if not tensor.isfinite().all():
+            raise MergeError(
+                f"{file}: layer {layer} has values that are not finite numbers; its training "
+                "failed, or the file is damaged."
+            )
+
+
+def _alpha(
+    layer: str, keys: Mapping[Role, str], tensors: Mapping[Role, Tensor], contents: Contents
+) -> float | None:
+    """alpha of a layer: its own tensor, else PEFT's settings, else None."""
     if "alpha" in keys:
-        return float(contents.tensors[keys["alpha"]].item()) or float(rank)
-    if keys["down"].endswith(".lora_A.weight"):
-        return peft.alpha_of(layer, rank, contents.settings, contents.file)
-    return float(rank)
+        return tensors["alpha"].item()
+    if not keys.get("down", "").endswith(".lora_A.weight"):
+        return None
+    alpha = peft.alpha_of(layer, tensors["down"].shape[0], contents.settings, contents.file)
+    if not isfinite(alpha):
+        raise MergeError(
+            f"{contents.file}: layer {layer} has an alpha that is no finite number; save the LoRA "
+            "again with diffusers."
+        )
+    return alpha

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 
 PHRASES = ("modelspec.trigger_phrase", "instance_prompt", "ss_instance_prompt", "trained_words")
+# Fields with words: modelspec's, Civitai's (in the header, or as its tools copy them) and kohya's.
+WORDS = (*PHRASES, "trainedWords", "activation text", "modelspec.tags", "ss_tags")
+MOST_TAGS = 50  # of a training set's captions, which can have thousands
 TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, JSON
 
 
@@ -13,6 +17,39 @@ def trigger(metadata: Mapping[str, str]) -> str:
     """The trigger phrase, "" where none is named; tags count only if all captions share one."""
     named = (metadata.get(field, "").strip() for field in PHRASES)
     return next((phrase for phrase in named if phrase), "") or _only_tag(metadata.get(TAGS, ""))
+
+
+def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Words that the file was trained with, by header field; tags with the most frequent first."""
+    found = {field: _split(metadata.get(field, "")) for field in WORDS}
+    counts: Counter[str] = Counter()
+    for folder in _folders(metadata.get(TAGS, "")):
+        counts.update({tag.strip(): count for tag, count in folder.items()})
+    found[TAGS] = tuple(tag for tag, _ in counts.most_common(MOST_TAGS) if tag)
+    return {field: words for field, words in found.items() if words}
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """One phrase, or several as a JSON list or between commas."""
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        listed = None
+    words = listed if isinstance(listed, list) else text.split(",")
+    return tuple(filter(None, dict.fromkeys(str(word).strip() for word in words)))
+
+
+def _folders(text: str) -> list[dict[str, int]]:
+    """kohya's tag statistics, folder by folder; those of some other tool are passed over."""
+    try:
+        folders = json.loads(text or "{}").values()
+    except (ValueError, AttributeError, RecursionError):
+        return []
+    return [
+        folder
+        for folder in folders
+        if isinstance(folder, dict) and all(isinstance(count, int) for count in folder.values())
+    ]
 
 
 def _only_tag(text: str) -> str:

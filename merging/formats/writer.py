@@ -42,7 +42,7 @@ def write_kohya(
     pairs = stored(adapter, alpha, dtype)
     tensors = {}
     for layer, pair in pairs.items():
-        name = kohya.names(layer)[0]
+        name = kohya.spelled(layer)[0]
         up, down = _shaped(pair, layer, table)
         tensors[f"{name}.lora_up.weight"] = up
         tensors[f"{name}.lora_down.weight"] = down

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from app.cards import Card, misfit
 from app.executor import Step
@@ -248,3 +249,34 @@ def test_a_stopped_merge_leaves_the_next_one_the_same(
                 studio.stop(session)
     again = finished(studio, session, MergeOrder(picks, **QUICK))
     assert again.kohya.read_bytes() == merged[1].kohya.read_bytes()
+
+
+def test_a_dora_waits_for_the_base_and_is_merged_with_it(
+    studio: Studio, base: Base, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """DoRA's change depends on the base's weights, which a card has no need of."""
+    tensors = load_file(pair[0])
+    plain = formats.read(pair[0])
+    for layer, own in plain.layers.items():
+        key = next(key for key in tensors if key.endswith(".alpha") and spelled(layer) in key)
+        whole = base.layers[layer].weight.detach() + own.delta().float()
+        norms = 1.5 * whole.norm(dim=1, keepdim=True)
+        tensors[key.replace(".alpha", ".dora_scale")] = norms
+    file = tmp_path / "loud-cat.safetensors"
+    save_file(tensors, file)
+    session, cards = added(studio, [file, pair[1]])
+    assert "DoRA" in cards[0].family and cards[0].unet > 0
+    picks = tuple(map(Pick.of, cards))
+    found = finished(
+        studio, session, MergeOrder((picks[0], replace(picks[1], strength=0.0)), method="sum")
+    )
+    merged = formats.read(found.kohya)
+    for layer, own in plain.layers.items():
+        weight = base.layers[layer].weight.detach()
+        wanted = 1.5 * (weight + own.delta().float()) - weight
+        assert ((merged.layers[layer].delta() - wanted).norm() / wanted.norm()) < 2e-3
+
+
+def spelled(layer: str) -> str:
+    """A layer as kohya's keys spell it."""
+    return layer.replace("text_encoder.", "").replace(".", "_")

@@ -8,8 +8,7 @@ import torch
 from assets.build import layer_tables
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import TABLES, kohya, old_diffusers, peft, table
-from merging.formats.fit import slots
+from merging.formats import TABLES, kohya, ldm, old_diffusers, peft, table
 from merging.formats.layers import flat, table_of
 
 
@@ -36,17 +35,50 @@ def test_sd15_has_282_layers_in_the_unet_and_72_in_the_text_encoder() -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_no_key_means_two_layers(name: str) -> None:
-    for family in (kohya, peft, old_diffusers):
-        spelled = [
-            (key, layer)
-            for layer in table(name).shapes
-            for key in family.slots(type(table(name))(name, {layer: table(name).shapes[layer]}))
-        ]
-        assert len(dict(spelled)) == len(spelled)
-        assert family.slots(table(name)).keys() == dict(spelled).keys()
-    every = sum(len(family.slots(table(name))) for family in (kohya, peft, old_diffusers))
-    assert len(slots(table(name))) == every
+def test_no_name_means_two_layers(name: str) -> None:
+    """Each family names every layer, and as many names are left when all are put together."""
+    base = table(name)
+    unet = [layer for layer in base.shapes if layer.startswith("unet.")]
+    original = ldm.modules(base)
+    assert len(original) == len(unet)
+    counts = {
+        family: sum(len(set(family.spelled(layer))) for layer in base.shapes)
+        for family in (kohya, old_diffusers)
+    }
+    assert len(old_diffusers.names(base)) == counts[old_diffusers]
+    assert len(kohya.names(base)) == counts[kohya] + len(kohya.PREFIXES["unet"]) * len(unet)
+    for family in (kohya, old_diffusers, peft, ldm):
+        assert set(family.names(base).values()) == {*base.shapes}
+
+
+# What the original code calls layers of Stable Diffusion 1.5, from its own checkpoint.
+LDM_NAMES = {
+    "input_blocks.0.0": "conv_in",
+    "input_blocks.1.1.transformer_blocks.0.attn1.to_q": (
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    ),
+    "input_blocks.2.0.in_layers.2": "down_blocks.0.resnets.1.conv1",
+    "input_blocks.3.0.op": "down_blocks.0.downsamplers.0.conv",
+    "input_blocks.4.0.skip_connection": "down_blocks.1.resnets.0.conv_shortcut",
+    "input_blocks.8.1.proj_out": "down_blocks.2.attentions.1.proj_out",
+    "input_blocks.11.0.emb_layers.1": "down_blocks.3.resnets.1.time_emb_proj",
+    "middle_block.0.out_layers.3": "mid_block.resnets.0.conv2",
+    "middle_block.1.proj_in": "mid_block.attentions.0.proj_in",
+    "middle_block.2.in_layers.2": "mid_block.resnets.1.conv1",
+    "output_blocks.2.1.conv": "up_blocks.0.upsamplers.0.conv",
+    "output_blocks.3.1.transformer_blocks.0.ff.net.0.proj": (
+        "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj"
+    ),
+    "output_blocks.5.2.conv": "up_blocks.1.upsamplers.0.conv",
+    "output_blocks.11.1.proj_out": "up_blocks.3.attentions.2.proj_out",
+    "time_embed.2": "time_embedding.linear_2",
+    "out.2": "conv_out",
+}
+
+
+@pytest.mark.parametrize("name", LDM_NAMES)
+def test_golden_ldm_names(name: str) -> None:
+    assert ldm.modules(table("sd15"))[name] == f"unet.{LDM_NAMES[name]}"
 
 
 def test_unknown_table_is_refused_with_the_choices() -> None:
@@ -86,4 +118,4 @@ def kohya_names_of_sd15() -> set[str]:
 def test_golden_kohya_names() -> None:
     golden = kohya_names_of_sd15()
     assert len(golden) == 264
-    assert golden <= {kohya.names(layer)[0] for layer in table("sd15").shapes}
+    assert golden <= {kohya.spelled(layer)[0] for layer in table("sd15").shapes}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merging.errors import MergeError
 from merging.formats import read
-from tests.formats.handmade import CONV, FC1, PROJ_IN, TO_K, factors, kohya, raw, refusal, saved
+from tests.formats.handmade import CONV, PROJ_IN, TO_K, factors, kohya, raw, refusal, saved
 
 GOOD = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
 DOWN, UP, ALPHA = (f"{TO_K.kohya}.{end}" for end in ("lora_down.weight", "lora_up.weight", "alpha"))
@@ -71,26 +71,45 @@ STRANGERS: dict[str, tuple[dict[str, Tensor], str]] = {
     "textual inversion (diffusers)": (tensors("<cat-toy>", shape=(1, 768)), "textual inversion"),
     "whole model": (tensors("model.diffusion_model.out.2.weight"), "a whole model"),
     "ControlNet": (tensors("control_model.input_blocks.0.0.weight"), "a ControlNet"),
-    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "holds no LoRA weights"),
-    "LoHa": (tensors(f"{ATTN2}.hada_w1_a"), "a LoHa"),
-    "LoKr": (tensors(f"{ATTN2}.lokr_w1"), "a LoKr"),
-    "DoRA (LyCORIS)": (GOOD | tensors(f"{TO_K.kohya}.dora_scale"), "a DoRA"),
-    "DoRA (PEFT)": (tensors(f"{TO_K.name}.lora_magnitude_vector"), "a DoRA"),
-    "Tucker": (GOOD | tensors(f"{CONV.kohya}.lora_mid.weight"), "lora_mid"),
-    "full difference": (GOOD | tensors(f"{TO_K.kohya}.diff"), "(diff)"),
-    "difference of a bias": (GOOD | tensors(f"{FC1.kohya}.diff_b"), "(diff)"),
-    "norm": (GOOD | tensors("lora_unet_conv_norm_out.w_norm"), "(norm)"),
-    "IA³": (tensors(f"{TO_K.kohya}.weight", f"{TO_K.kohya}.on_input"), "an IA³"),
-    "OFT": (tensors("oft_unet_conv_in.oft_blocks"), "an OFT"),
-    "GLoRA": (tensors(f"{TO_K.kohya}.a1.weight", f"{TO_K.kohya}.b1.weight"), "a GLoRA"),
-    "bundled embeddings": (GOOD | tensors("bundle_emb.sks.emb"), "bundle_emb"),
-    "bias": (tensors(f"{TO_K.name}.lora_B.bias"), "trained biases"),
-    "bare PEFT": (tensors(f"base_model.model.{TO_K.name[5:]}.lora_A.weight"), "a bare PEFT file"),
-    "cloneofsimo": (tensors("unet:0:up", "unet:0:down"), "cloneofsimo"),
-    "ldm names": (
-        tensors("lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_k.lora_down.weight"),
-        "ldm layer names",
+    "Control-LoRA": (tensors("lora_controlnet", "input_blocks.0.0.up"), "a ControlNet"),
+    "ControlNet-LLLite": (tensors("lllite_unet_input_blocks_4_1.down.0.weight"), "LLLite"),
+    "T2I-Adapter": (tensors("adapter.body.0.block1.weight"), "a T2I-Adapter"),
+    "VAE": (tensors("decoder.up.0.block.0.conv1.weight"), "a VAE"),
+    "a UNet in ComfyUI's layout": (
+        tensors("diffusion_model.input_blocks.0.0.weight"),
+        "holds no LoRA weights",
     ),
+    "two textual inversions": (
+        tensors("string_to_param.*", "<cat>", shape=(1, 768)),
+        "a textual inversion",
+    ),
+    "SD 3 by its third text encoder": (
+        tensors("lora_te3_encoder_block_0_layer_0_SelfAttention_q.lora_down.weight"),
+        "Diffusion 3",
+    ),
+    "SDXL, ComfyUI's text encoder": (
+        tensors("text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.diff"),
+        "made for SDXL",
+    ),
+    "Stable Cascade": (tensors("lora_prior_unet_down_blocks_0.lora_down.weight"), "Cascade"),
+    "PixArt": (tensors("transformer.adaln_single.linear.lora_A.weight"), "PixArt"),
+    "SDXL, LoHa": (tensors(f"{ATTN2}.hada_w1_b", shape=(4, 2048)), "made for SDXL"),
+    "SD 2, LoKr": (
+        tensors(f"{ATTN2}.lokr_w1", shape=(8, 8)) | tensors(f"{ATTN2}.lokr_w2", shape=(80, 128)),
+        "Diffusion 2 (it",
+    ),
+    "SDXL, LoKr in factors": (
+        tensors(f"{ATTN2}.lokr_w1_b", shape=(4, 16))
+        | tensors(f"{ATTN2}.lokr_w2_b", shape=(4, 128)),
+        "made for SDXL",
+    ),
+    "SD 2, full difference": (tensors(f"{ATTN2}.diff", shape=(640, 1024)), "Diffusion 2 (it"),
+    "inpainting, original names": (
+        tensors("diffusion_model.input_blocks.0.0.diff", shape=(320, 9, 3, 3)),
+        "made for an inpainting model",
+    ),
+    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "holds no LoRA weights"),
+    "cloneofsimo": (tensors("unet:0:up", "unet:0:down"), "cloneofsimo"),
 }
 
 
@@ -120,7 +139,7 @@ BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
     ),
     "rank bomb": (
         changed(down=torch.ones(2000, 128), up=torch.ones(64, 2000)),
-        "same rank, at most 1024",
+        "same rank, at most 1280",
     ),
     "input too wide": (changed(down=torch.ones(4, 129)), "has down (4, 129)"),
     "output too wide": (changed(up=torch.ones(65, 4)), "has up (65, 4)"),
@@ -140,9 +159,9 @@ BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
         {f"{PROJ_IN.kohya}.lora_down.weight": torch.ones(4, 64, 3, 3)},
         f"layer {PROJ_IN.name} has down (4, 64, 3, 3)",
     ),
-    "misspelt layer": (
-        GOOD | tensors(DOWN.replace("to_k", "to_kk")),
-        f"such as {DOWN.replace('to_k', 'to_kk')}, the nearest is {DOWN}",
+    "mostly unknown layers": (
+        GOOD | tensors(*(DOWN.replace("to_k", f"to_k{n}") for n in range(3))),
+        f"such as {DOWN.replace('to_k', 'to_k0')}, the nearest is {DOWN}",
     ),
     "layer in two spellings": (
         GOOD | {f"{TO_K.name}.lora_A.weight": GOOD[DOWN].clone()},

@@ -1,0 +1,138 @@
+"""What a file is, from its header: no weight is read, so that a large file costs no more."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from merging.errors import MergeError
+from merging.formats import changes, detect, embeddings, leftover, peft, trigger
+from merging.formats.fit import Fit, family, fitted
+from merging.formats.header import Header, TensorInfo, opened, read_header
+from merging.formats.layers import LayerTable, Role
+from merging.formats.leftover import Left
+from merging.formats.reader import printable, title, warnings
+
+HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
+# How the numbers of a header are unpacked; bfloat16 is the upper half of a float32.
+FORMATS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b"}
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One file: what it is for, what is in it, and what of that cannot be used."""
+
+    name: str
+    file_bytes: int
+    family: str
+    base: str  # name of the LayerTable it fits
+    needs_base: bool  # whether some change depends on the base model's own weights
+    matched: Mapping[str, int]  # part → layers that the file changes
+    known: Mapping[str, int]  # part → layers that the base has
+    unmatched: tuple[str, ...]  # names of modules that the base does not have
+    left: Left  # keys that are no change of a weight, by kind
+    words: Mapping[str, int]  # each textual inversion inside → its vectors
+    ranks: Counter[int]  # of the layers that have one in their header
+    alphas: Counter[float]
+    dtypes: Counter[str]
+    trigger: str  # phrase that calls the concept, "" where the file names none
+    trained_words: Mapping[str, tuple[str, ...]]  # header field → words, the most frequent first
+    hashes: Mapping[str, str]
+    metadata: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def overview(path: Path, table: LayerTable | None = None, name: str | None = None) -> Overview:
+    """Look at a file's header, with the arguments and the refusals of `read`."""
+    path = Path(path)
+    file = printable(Path(name or path).name)
+    with opened(path, file) as (stream, size):
+        header = read_header(stream, size, file)
+        detect.refuse_strangers(header, file)
+        fit = fitted(header, table, file)
+        settings = peft.config(header, path, file)
+        stored = _numbers(stream, size, header, fit)
+    ranks = _ranks(header, fit)
+    alphas = [
+        stored.get(layer) or _unwritten(layer, rank, fit, settings, file)
+        for layer, rank in ranks.items()
+    ]
+    inversions = embeddings.words(fit.left.get("textual inversion", []))
+    return Overview(
+        name=title(file),
+        file_bytes=size,
+        family=family(fit),
+        base=fit.table.name,
+        needs_base=any(changes.needs_base(keys) for keys in fit.layers.values()),
+        matched=_parts(fit.layers),
+        known=_parts(fit.table.shapes),
+        unmatched=tuple(dict.fromkeys(leftover.module(key) for key in fit.unknown)),
+        left=fit.left,
+        words={word: embeddings.vectors(header, keys) for word, keys in inversions.items()},
+        ranks=Counter(ranks.values()),
+        alphas=Counter(alphas),
+        dtypes=Counter(_weights(header, fit)),
+        trigger=trigger.trigger(header.metadata),
+        trained_words=trigger.trained_words(header.metadata),
+        hashes={key: header.metadata[key] for key in HASHES if header.metadata.get(key)},
+        metadata=header.metadata,
+        warnings=tuple(warnings(header, fit, title(file))),
+    )
+
+
+def _parts(layers: Iterable[str]) -> Mapping[str, int]:
+    counts = Counter(layer.partition(".")[0] for layer in layers)
+    return {part: counts[part] for part in ("text_encoder", "unet")}
+
+
+def _ranks(header: Header, fit: Fit) -> dict[str, int]:
+    """What alpha is divided by, for every layer that has such a number."""
+    found = {}
+    for layer, keys in fit.layers.items():
+        shapes = {role: header.tensors[key].shape for role, key in keys.items()}
+        each = changes.family_of(keys)
+        if each and (rank := each.rank(shapes, fit.table.shapes[layer])):
+            found[layer] = rank
+    return found
+
+
+def _unwritten(layer: str, rank: int, fit: Fit, settings: Mapping[str, object], file: str) -> float:
+    """alpha of a layer that has no tensor for it: PEFT's, or the rank."""
+    if fit.layers[layer].get("down", "").endswith(".lora_A.weight"):
+        return peft.alpha_of(layer, rank, settings, file)
+    return float(rank)
+
+
+def _weights(header: Header, fit: Fit) -> Iterable[str]:
+    """The types of all tensors but the single numbers beside them."""
+    for keys in fit.layers.values():
+        for role, key in keys.items():
+            if role not in changes.NUMBERS:
+                yield header.tensors[key].dtype
+
+
+def _numbers(stream: BinaryIO, size: int, header: Header, fit: Fit) -> dict[str, float]:
+    """Each layer's alpha, a few bytes each, from their places in the file."""
+    start = size - max(info.end for info in header.tensors.values())  # the tensors fill the rest
+    role: Role = "alpha"
+    return {
+        layer: _number(stream, start, header.tensors[keys[role]])
+        for layer, keys in fit.layers.items()
+        if role in keys
+    }
+
+
+def _number(stream: BinaryIO, start: int, info: TensorInfo) -> float:
+    stream.seek(start + info.start)
+    raw = stream.read(info.end - info.start)
+    if info.dtype == "BF16":
+        raw, kind = b"\0\0" + raw, "<f"
+    else:
+        kind = FORMATS.get(info.dtype, "<B")
+    if len(raw) != struct.calcsize(kind):
+        raise MergeError("The file was cut short while it was read; look at it again.")
+    return float(struct.unpack(kind, raw)[0])
