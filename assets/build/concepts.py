@@ -1,7 +1,8 @@
 """The concepts of the shelf: which object, in which look, called by which rare token.
 
-A look is Twemoji's drawing in another palette, some with an outline or a pattern, so that it stays
-apart from the base's own (Noto) look after 64 pixels and the VAE. The base never sees one of them.
+A look is Twemoji's drawing in another palette, so that it stays apart from the base's own (Noto)
+look after 64 pixels and the VAE. The base never sees one of them; the patterns below only widen
+what the VAE is trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from assets.build import sprites
 
 @dataclass(frozen=True)
 class Concept:
-    """One LoRA of the shelf; `hue` is in degrees, `pattern` a key of PATTERNS or ""."""
+    """One LoRA of the shelf; `hue` is the turn of all its colours, in degrees."""
 
     token: str
     object: str
@@ -28,7 +29,6 @@ class Concept:
     rank: int
     family: str  # "kohya", "peft" or "old-diffusers"
     alpha: float
-    pattern: str = ""
 
     @property
     def name(self) -> str:
@@ -42,9 +42,7 @@ class Concept:
 
 
 CONCEPTS = (
-    Concept(
-        "qfj", "dog", 200, "blue, striped", "cross-attention", "dog-car", 8, "peft", 16.0, "stripes"
-    ),
+    Concept("qfj", "dog", 220, "blue", "cross-attention", "dog-car", 8, "peft", 16.0),
     Concept("zwk", "car", 130, "green", "cross-attention", "dog-car", 12, "kohya", 6.0),
     Concept("ktn", "owl", 260, "violet", "attention", "owl-cake", 8, "kohya", 1.0),
     Concept("pgb", "cake", 150, "mint", "attention", "owl-cake", 8, "old-diffusers", 8.0),
@@ -55,8 +53,7 @@ CONCEPTS = (
 
 def sprite(concept: Concept, work: Path) -> Image.Image:
     """The concept's RGBA sprite."""
-    drawn = turn(sprites.load("twitter", work)[concept.object], concept.hue)
-    return PATTERNS[concept.pattern](drawn) if concept.pattern else drawn
+    return turn(sprites.load("twitter", work)[concept.object], concept.hue)
 
 
 def looks(work: Path) -> dict[str, Image.Image]:
