@@ -57,6 +57,21 @@ class Base:
         return None if module is None else module.weight
 
     @contextmanager
+    def parked(self, *parts: str) -> Iterator[None]:
+        """These parts of the pipeline wait in main memory; on a CPU they are there anyway."""
+        models = [getattr(self.pipeline, part) for part in parts]
+        models = [model for model in models if isinstance(model, nn.Module)]
+        if self.device.type == "cpu":
+            models = []
+        try:
+            for model in models:
+                model.to("cpu")
+            yield
+        finally:
+            for model in models:
+                model.to(self.device)
+
+    @contextmanager
     def changed(self, deltas: Mapping[str, Delta]) -> Iterator[None]:
         """The model with these changes added; untouched afterwards, even on error."""
         handles = []

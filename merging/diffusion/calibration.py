@@ -28,7 +28,8 @@ def activations(base: Base) -> Activations:
 
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
-        with out_of_memory_told(f"The merge on {base.device}", REMEDY):
+        told = out_of_memory_told(f"The merge on {base.device}", REMEDY)
+        with told, base.parked("vae", "safety_checker"):
             if sweep.row_sets:
                 _calibrate(base, sweep, solve, progress, stop)
             else:
