@@ -71,11 +71,14 @@ def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
     base = random_sd15(options.side, device=options.device)
     marks = {"cross-attention": [".attn2."], "attention": [".attn"], "all": [".attentions."]}
     pair = [random_adapter(base, marks[options.targets], 16, seed) for seed in (1, 2)]
-    return {"sd15": _bench(base, pair, options)}
+    return {"sd15": _bench(base, pair, options, trajectories=False)}
 
 
-def _bench(base: Base, pair: Sequence[Adapter], options: argparse.Namespace) -> dict[str, Any]:
-    return bench(base, pair, options.samples, options.repeats, options.targets, options.rounds)
+def _bench(
+    base: Base, pair: Sequence[Adapter], options: argparse.Namespace, trajectories: bool = True
+) -> dict[str, Any]:
+    given = (options.samples, options.repeats, options.targets, options.rounds, trajectories)
+    return bench(base, pair, *given)
 
 
 def _bench_growth(options: argparse.Namespace) -> dict[str, Any]:

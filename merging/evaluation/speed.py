@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from merging.adapter import Adapter
 from merging.deltas import Delta
-from merging.diffusion.base import Base
+from merging.diffusion.base import Base, latent_side
 from merging.diffusion.calibration import solve_on
 from merging.diffusion.lockstep import run_model
 from merging.diffusion.names import needs_latents
@@ -34,17 +35,20 @@ def bench(
     repeats: int,
     targets: Targets = "attention",
     rounds: int = ROUNDS,
+    trajectories: bool = True,
 ) -> dict[str, Any]:
     """Seconds of the bare pass (the limit), of one lockstep pass, and of the paper's rounds.
 
-    Best of ``repeats``; drawing the samples is the same for all three, and timed apart.
+    Best of ``repeats``; drawing the samples is the same for all three, and timed apart. Without
+    ``trajectories`` the latents are plain noise, which a model of random weights tells no better.
     """
     found: dict[str, Any] = {}
 
     def timed(sweep: Sweep, solve: SolveLayer, _progress: Progress, stop: Stop) -> None:
         drawn: list[Sample] = []
+        draw = draw_samples if trajectories else _noise
         latents = needs_latents(sweep.targets)
-        drawing = _best(1, lambda: drawn.extend(draw_samples(base, sweep, latents, silent, stop)))
+        drawing = _best(1, lambda: drawn.extend(draw(base, sweep, latents, silent, stop)))
         ours: dict[str, Delta] = {}
         theirs: dict[str, Delta] = {}
 
@@ -95,6 +99,19 @@ def speed_table(result: dict[str, Any]) -> str:
     if result["apart"] is not None:
         lines.append(f"\nThe two answers are at most {result['apart']:.0e} apart.")
     return "\n".join(lines)
+
+
+def _noise(base: Base, sweep: Sweep, latents: bool, progress: Progress, stop: Stop) -> list[Sample]:
+    """The prompts of the row sets, each at a noise level of its own with noise for a latent."""
+    blank = draw_samples(base, sweep, False, progress, stop)
+    if not latents:
+        return blank
+    side, generator = latent_side(base), torch.Generator().manual_seed(sweep.seed)
+    shape = (len(blank), base.pipeline.unet.config.in_channels, side, side)
+    noise = torch.randn(shape, generator=generator).to(base.device, base.dtype)
+    times = torch.linspace(1, 999, len(blank)).int().tolist()
+    rows = zip(blank, noise, times, strict=True)
+    return [replace(sample, latent=latent, timestep=time) for sample, latent, time in rows]
 
 
 def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
