@@ -7,7 +7,7 @@ the service's iterator is closed with it, which stops the work and waits for its
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from merging.errors import Cancelled, MergeError
 
 log = logging.getLogger(__name__)
 
+JobUpdates = Generator[Updates, None, None]
 OUR_FAULT = "Something broke on our side, not on yours; please report what you did just before."
 STOPPED = "Stopped. Everything is as it was before; press Merge to start again."
 
@@ -108,7 +109,7 @@ class Handlers:
             **self.form.filled(cards, tuple(picks), values),
         }
 
-    def _merge(self, values: Values) -> Iterator[Updates]:
+    def _merge(self, values: Values) -> JobUpdates:
         order = self.form.merge_order(values)
         merged: Merged | None = None
         with closing(self.studio.merge(values[self.form.session], order)) as items:
@@ -124,11 +125,11 @@ class Handlers:
             self.form.merged: merged,
             **self.form.prompted(values, prompt),
             **self.results.files(merged),
-            **self.results.pictures([]),
+            **self.results.no_pictures(),
         }
         yield from self._draw(values, merged, prompt)
 
-    def _draw(self, values: Values, merged: Merged | None, prompt: str) -> Iterator[Updates]:
+    def _draw(self, values: Values, merged: Merged | None, prompt: str) -> JobUpdates:
         order = self.form.draw_order(values, merged, prompt)
         drawn: list[Picture] = []
         with closing(self.studio.draw(values[self.form.session], order)) as items:
@@ -139,20 +140,29 @@ class Handlers:
                     drawn = [*drawn, item]
                     yield self.results.pictures(drawn)
 
-    def _shown(self, updates: Iterator[Updates], start: str) -> Iterator[Updates]:
-        """A job on the page: buttons off, its updates, and the last word whatever happens."""
+    def _shown(self, updates: JobUpdates, start: str) -> Iterator[Updates]:
+        """A job on the page: buttons off, its updates, and the last word whatever happens.
+
+        The last word brings all results once more: of updates that come in one burst, as on a
+        busy machine, Gradio's page may let one without pictures undo one with pictures.
+        """
         yield self.dock.busy(markup.running(Step(0.0, start)))
+        results: Updates = {}
         try:
-            yield from updates
+            with closing(updates):
+                for update in updates:
+                    results |= {each: update[each] for each in update.keys() & self.results.outputs}
+                    yield update
         except Cancelled:
-            yield self.dock.idle(markup.told("stopped", STOPPED))
+            last = markup.told("stopped", STOPPED)
         except MergeError as error:
-            yield self.dock.idle(markup.told("failed", str(error)))
+            last = markup.told("failed", str(error))
         except Exception:
             log.exception("a job failed")
-            yield self.dock.idle(markup.told("failed", OUR_FAULT))
+            last = markup.told("failed", OUR_FAULT)
         else:
-            yield self.dock.idle(markup.told("done", "Done.", link=True))
+            last = markup.told("done", "Done.", link=True)
+        yield results | self.dock.idle(last)
 
 
 def told(refused: list[str]) -> gr.HTML:

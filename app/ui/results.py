@@ -63,13 +63,18 @@ class Results:
     diffusers: gr.DownloadButton
     recipe: gr.Code
 
+    def no_pictures(self) -> Updates:
+        """Take the last comparison away.
+
+        The gallery stays where it is: hidden and shown again within a moment, as when few steps
+        draw fast, the page would leave it hidden.
+        """
+        return {self.gallery: gr.Gallery([])}
+
     def pictures(self, drawn: list[Picture]) -> Updates:
         """The comparison so far."""
         shown = [(str(picture.path), picture.caption) for picture in drawn]
-        return {
-            self.gallery: gr.Gallery(shown, visible=bool(shown)),
-            self.blank: gr.HTML(visible=not shown),
-        }
+        return {self.gallery: gr.Gallery(shown, visible=True), self.blank: gr.HTML(visible=False)}
 
     def files(self, merged: Merged) -> Updates:
         """The adapter, ready to be taken home."""

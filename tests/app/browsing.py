@@ -72,6 +72,12 @@ class Visitor:
                 return
         raise AssertionError(f"{label}: {value} was typed {TRIES} times and not taken")
 
+    def method(self, title: str) -> None:
+        """Choose a method, and see its sentence."""
+        self.page.get_by_label("Method", exact=True).click()
+        self.page.get_by_role("option", name=title, exact=True).click()
+        expect(self.page.locator("#about-method")).to_contain_text("Strength")
+
     @property
     def triggers(self) -> Locator:
         """The trigger field of every card."""

@@ -76,6 +76,19 @@ def test_two_files_become_one_adapter_and_pictures(
     assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
 
 
+def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    """One step a picture and no calibration: faster than the page can show them one by one."""
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.number("Steps", 1)
+    for title in ("Weighted sum", "Weighted average", "Weighted sum"):
+        visitor.method(title)
+        visitor.merge()
+        expect(visitor.page.locator("#summary")).to_contain_text(title)
+        expect(visitor.pictures).to_have_count(5)
+
+
 def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
     """The example runs with everything at its default; a phone has no sideways scroll."""
     visitor = arrive(PHONE)
@@ -97,7 +110,7 @@ def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, P
     visitor.page.get_by_role("button", name="Stop").click()
     visitor.hear("stopped", "Stopped")
     expect(visitor.merge_button).to_be_enabled()
-    visitor.page.get_by_label("Weighted sum").check()
+    visitor.method("Weighted sum")
     visitor.number("Steps", 2)
     visitor.merge()
     expect(visitor.pictures).to_have_count(5)
