@@ -50,11 +50,14 @@ class Visitor:
 
     def quick(self) -> None:
         """Small numbers: few prompts, few layers, few steps."""
-        self.page.get_by_role("button", name="Advanced").click()
-        self.number("Calibration prompts per LoRA", 4)
+        self.prompts(4)
         self.page.get_by_label("text encoder + cross-attention (fast)").check()
-        self.page.get_by_role("button", name="Advanced").click()
         self.number("Steps", 3)
+
+    def prompts(self, count: int) -> None:
+        """So many calibration prompts per LoRA."""
+        self.page.get_by_role("button", name="Advanced").click()
+        self.number("Calibration prompts per LoRA", count)
 
     def number(self, label: str, value: float) -> None:
         """Type into the number beside the first slider of this name, and see it taken.

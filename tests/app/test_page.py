@@ -126,6 +126,7 @@ def test_visitors_wait_for_each_other_and_share_nothing(
     expect(second.triggers).to_have_count(0)
     second.add(*reversed(pair))
     expect(second.triggers.first).to_have_value("vxz pizza")
+    first.prompts(200)  # work enough to be still at it when the second one asks
     first.merge_button.click()
     expect(first.running).to_contain_text("Sampling")
     second.merge_button.click()
