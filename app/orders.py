@@ -38,7 +38,7 @@ class MergeOrder:
     rank: str = "exact"  # exact, auto, or a number
     targets: str = "attention"
     samples: int = 50
-    fallback: str = "mean"
+    fallback: str = "sum"
     teacher: str = "single"
     seed: int = 0
     prompts: str = ""  # calibration prompts of the visitor's own, one a line

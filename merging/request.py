@@ -62,7 +62,8 @@ class MergeRequest:
     rank: Rank = "exact"
     targets: Targets = "attention"
     samples: int = 50  # calibration prompts per LoRA
-    fallback: Fallback = "mean"  # where the calibration is silent
+    # Fallback and ridge are the pair that showed both concepts most often (`evaluate grid`).
+    fallback: Fallback = "sum"  # where the calibration is silent
     ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
     cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for
     mode: Mode = "delta"  # what is imitated, as merging/solve.py explains

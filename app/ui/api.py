@@ -45,7 +45,7 @@ def _merge_endpoint(studio: Studio) -> None:
         rank: str = "exact",
         targets: str = "attention",
         samples: int = 50,
-        fallback: str = "mean",
+        fallback: str = "sum",
         teacher: str = "single",
         seed: int = 0,
         prompts: str = "",

@@ -1,29 +1,35 @@
-"""Do two concepts meet in one picture? Every bundled pair, every way to combine it.
+"""Do two concepts meet in one picture, and what does it cost? Every pair, every way to combine it.
 
-A picture counts when the detector finds both concepts in their own look: both looks among the four
-strongest classes, and each stronger than the base's own look of the same object.
+Three shares of pictures, by the detector:
+both: the prompt names both concepts, and both are found in their own look (among the four strongest
+classes, each stronger than the base's own look of the same object).
+alone: the prompt names one of them, and its look is the strongest class of all.
+prior: the prompt names another object of the base, and it is the strongest class of all.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
+import torch
+from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render
-from merging.evaluation.base import two
-from merging.evaluation.detector import Detector
+from merging.evaluation.base import one, two
+from merging.evaluation.detector import Detector, is_look
 from merging.evaluation.shelf import Entry, shelf_pairs
 from merging.merge import merge
 from merging.progress import Progress, part, silent
 from merging.request import MergeRequest, Source
 
-SEEDS = 20
+SEEDS = 20  # for both concepts; half of them for either alone
+OTHERS = 20  # objects that no concept is about, one picture each
 
 
 @dataclass(frozen=True)
@@ -71,41 +77,69 @@ def evaluate_grid(base: Base, detector: Detector, progress: Progress = silent) -
 def evaluate_ways(
     base: Base, detector: Detector, ways: Mapping[str, Way], progress: Progress
 ) -> dict[str, Any]:
-    """Share of pictures with both concepts, by way and pair; JSON-able."""
+    """The three shares by way and pair; JSON-able."""
     pairs = shelf_pairs()
     cells = [(key, name) for key in ways for name in pairs]
-    both: dict[str, dict[str, float]] = {key: {} for key in ways}
+    shares: dict[str, dict[str, dict[str, float]]] = {key: {} for key in ways}
     for place, (key, name) in enumerate(cells):
-        share = part(progress, place / len(cells), (place + 1) / len(cells))
-        images = _draw(base, ways[key], pairs[name], share)
-        found = detector.found(detector.scores(images), [each.trigger for each in pairs[name]])
-        both[key][name] = found.float().mean().item()
+        ahead = part(progress, place / len(cells), (place + 1) / len(cells))
+        shares[key][name] = evaluate_pair(base, detector, ways[key], pairs[name], ahead)
     return {
-        "pictures": SEEDS,
-        "both": both,
+        "pictures": {"both": SEEDS, "alone": SEEDS, "prior": OTHERS},
+        "shares": shares,
         "ways": {key: way.title for key, way in ways.items()},
         "layers": {name: pair[0].setting for name, pair in pairs.items()},
     }
 
 
-def _prompts(pair: Sequence[Entry]) -> Iterator[str]:
-    """The plain prompt for both, each named first in turn."""
-    phrases = [entry.trigger for entry in pair]
-    for seed in range(SEEDS):
-        yield two(*(phrases if seed % 2 == 0 else reversed(phrases)))
-
-
-def _draw(base: Base, way: Way, pair: Sequence[Entry], progress: Progress) -> list[Image.Image]:
-    """The pictures of one pair in one way."""
+def evaluate_pair(
+    base: Base, detector: Detector, way: Way, pair: Sequence[Entry], progress: Progress = silent
+) -> dict[str, float]:
+    """One pair in one way: share of pictures with both, with either alone, of other things."""
     progress(0.0, f"{' and '.join(entry.trigger for entry in pair)}, {way.title}")
-    return render(
+    adapters = _combined(base, way, pair, part(progress, 0.0, 0.4))
+    triggers, others = [entry.trigger for entry in pair], _others(detector, pair)
+    prompts = [*_both(triggers), *_either(triggers), *(one(name) for name in others)]
+    seeds = [*range(SEEDS), *range(SEEDS), *range(OTHERS)]
+    images = render(
         base,
-        list(_prompts(pair)),
-        range(SEEDS),
-        adapters=_combined(base, way, pair, part(progress, 0.0, 0.5)),
+        prompts,
+        seeds,
+        adapters=adapters,
         compose=way.compose,
-        progress=part(progress, 0.5, 1.0),
+        progress=part(progress, 0.4, 1.0),
     )
+    both, alone, prior = detector.scores(images).split([SEEDS, SEEDS, OTHERS])
+    return {
+        "both": detector.found(both, triggers).float().mean().item(),
+        "alone": _strongest(detector, alone, triggers * (SEEDS // len(triggers))),
+        "prior": _strongest(detector, prior, others),
+    }
+
+
+def _both(triggers: Sequence[str]) -> Iterator[str]:
+    """The plain prompt for both, each named first in turn."""
+    for seed in range(SEEDS):
+        yield two(*(triggers if seed % 2 == 0 else reversed(triggers)))
+
+
+def _either(triggers: Sequence[str]) -> Iterator[str]:
+    """The plain prompt for one, each in turn."""
+    for seed in range(SEEDS):
+        yield one(triggers[seed % len(triggers)])
+
+
+def _others(detector: Detector, pair: Sequence[Entry]) -> list[str]:
+    """Objects of the base that the pair is not about, a seeded choice."""
+    about = {entry.object for entry in pair}
+    names = [name for name in detector.classes if not is_look(name) and name not in about]
+    return random.Random(0).sample(names, OTHERS)
+
+
+def _strongest(detector: Detector, scores: Tensor, names: Sequence[str]) -> float:
+    """Share of pictures whose strongest class is the one that was asked for."""
+    wanted = torch.tensor([detector.place(name) for name in names])
+    return (scores.argmax(dim=1) == wanted).float().mean().item()
 
 
 def _combined(
@@ -120,13 +154,18 @@ def _combined(
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, one line per way."""
+    """The figures as Markdown, one line per way; every cell is both · alone · prior."""
     pairs = figures["layers"]
     heads = [f"{name} ({layers})" for name, layers in pairs.items()]
-    lines = [f"| both of two concepts found | {' | '.join(heads)} | all |"]
+    lines = [f"| both · alone · prior | {' | '.join(heads)} | all |"]
     lines.append("| --- " * (len(pairs) + 2) + "|")
-    for key, row in figures["both"].items():
-        cells = " | ".join(f"{row[name]:.2f}" for name in pairs)
-        mean = sum(row.values()) / len(row)
-        lines.append(f"| {figures['ways'][key]} | {cells} | {mean:.2f} |")
+    for key, row in figures["shares"].items():
+        cells = [row[name] for name in pairs]
+        mean = {kind: sum(cell[kind] for cell in cells) / len(cells) for kind in cells[0]}
+        told = " | ".join(map(_cell, [*cells, mean]))
+        lines.append(f"| {figures['ways'][key]} | {told} |")
     return "\n".join(lines)
+
+
+def _cell(shares: Mapping[str, float]) -> str:
+    return " · ".join(f"{shares[kind]:.2f}" for kind in ("both", "alone", "prior"))
