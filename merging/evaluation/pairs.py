@@ -10,7 +10,7 @@ prior: the prompt names another object of the base, and it is the strongest clas
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from merging.request import MergeRequest, Source
 
 SEEDS = 20  # for both concepts; half of them for either alone
 OTHERS = 20  # objects that no concept is about, one picture each
+KINDS = ("both", "alone", "prior")
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,26 @@ def evaluate_pairs(base: Base, detector: Detector, progress: Progress = silent) 
 
 
 def evaluate_grid(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """Every pair merged by IterIS, over teachers, fallbacks and ridges."""
-    return evaluate_ways(base, detector, GRID, progress)
+    """Every pair merged by IterIS, over teachers, fallbacks and ridges; counts both concepts."""
+    return evaluate_ways(base, detector, GRID, progress, kinds=("both",))
 
 
 def evaluate_ways(
-    base: Base, detector: Detector, ways: Mapping[str, Way], progress: Progress
+    base: Base,
+    detector: Detector,
+    ways: Mapping[str, Way],
+    progress: Progress,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Any]:
-    """The three shares by way and pair; JSON-able."""
+    """The shares by way and pair; JSON-able."""
     pairs = shelf_pairs()
     cells = [(key, name) for key in ways for name in pairs]
     shares: dict[str, dict[str, dict[str, float]]] = {key: {} for key in ways}
     for place, (key, name) in enumerate(cells):
         ahead = part(progress, place / len(cells), (place + 1) / len(cells))
-        shares[key][name] = evaluate_pair(base, detector, ways[key], pairs[name], ahead)
+        shares[key][name] = evaluate_pair(base, detector, ways[key], pairs[name], ahead, kinds)
     return {
-        "pictures": {"both": SEEDS, "alone": SEEDS, "prior": OTHERS},
+        "pictures": {kind: OTHERS if kind == "prior" else SEEDS for kind in kinds},
         "shares": shares,
         "ways": {key: way.title for key, way in ways.items()},
         "layers": {name: pair[0].setting for name, pair in pairs.items()},
@@ -93,28 +98,38 @@ def evaluate_ways(
 
 
 def evaluate_pair(
-    base: Base, detector: Detector, way: Way, pair: Sequence[Entry], progress: Progress = silent
+    base: Base,
+    detector: Detector,
+    way: Way,
+    pair: Sequence[Entry],
+    progress: Progress = silent,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, float]:
     """One pair in one way: share of pictures with both, with either alone, of other things."""
-    progress(0.0, f"{' and '.join(entry.trigger for entry in pair)}, {way.title}")
-    adapters = _combined(base, way, pair, part(progress, 0.0, 0.4))
     triggers, others = [entry.trigger for entry in pair], _others(detector, pair)
-    prompts = [*_both(triggers), *_either(triggers), *(one(name) for name in others)]
-    seeds = [*range(SEEDS), *range(SEEDS), *range(OTHERS)]
+    progress(0.0, f"{' and '.join(triggers)}, {way.title}")
+    adapters = _combined(base, way, pair, part(progress, 0.0, 0.4))
+    prompts = {
+        "both": list(_both(triggers)),
+        "alone": list(_either(triggers)),
+        "prior": [one(name) for name in others],
+    }
+    counts = [len(prompts[kind]) for kind in kinds]
     images = render(
         base,
-        prompts,
-        seeds,
+        [prompt for kind in kinds for prompt in prompts[kind]],
+        [seed for count in counts for seed in range(count)],
         adapters=adapters,
         compose=way.compose,
         progress=part(progress, 0.4, 1.0),
     )
-    both, alone, prior = detector.scores(images).split([SEEDS, SEEDS, OTHERS])
-    return {
-        "both": detector.found(both, triggers).float().mean().item(),
-        "alone": _strongest(detector, alone, triggers * (SEEDS // len(triggers))),
-        "prior": _strongest(detector, prior, others),
+    scores = dict(zip(kinds, detector.scores(images).split(counts), strict=True))
+    count: dict[str, Callable[[Tensor], float]] = {
+        "both": lambda rows: detector.found(rows, triggers).float().mean().item(),
+        "alone": lambda rows: _strongest(detector, rows, triggers * (SEEDS // len(triggers))),
+        "prior": lambda rows: _strongest(detector, rows, others),
     }
+    return {kind: count[kind](scores[kind]) for kind in kinds}
 
 
 def _both(triggers: Sequence[str]) -> Iterator[str]:
@@ -154,10 +169,10 @@ def _combined(
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, one line per way; every cell is both · alone · prior."""
+    """The figures as Markdown, one line per way, the shares of a cell side by side."""
     pairs = figures["layers"]
     heads = [f"{name} ({layers})" for name, layers in pairs.items()]
-    lines = [f"| both · alone · prior | {' | '.join(heads)} | all |"]
+    lines = [f"| {' · '.join(figures['pictures'])} | {' | '.join(heads)} | all |"]
     lines.append("| --- " * (len(pairs) + 2) + "|")
     for key, row in figures["shares"].items():
         cells = [row[name] for name in pairs]
@@ -168,4 +183,4 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _cell(shares: Mapping[str, float]) -> str:
-    return " · ".join(f"{shares[kind]:.2f}" for kind in ("both", "alone", "prior"))
+    return " · ".join(f"{share:.2f}" for share in shares.values())
