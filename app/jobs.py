@@ -156,8 +156,11 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
     stem = file_stem(order.method, labels)
     kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
     metadata = header(request, result)
-    formats.write_kohya(result.adapter, kohya, DTYPES[order.dtype], metadata)
-    formats.write_diffusers(result.adapter, peft, DTYPES[order.dtype], metadata)
+    dtype = DTYPES[order.dtype]
+    written = {
+        "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
+        "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
+    }
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
@@ -170,6 +173,7 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
         notes=tuple(result.report.notes),
+        checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
         recipe=recipe(request),
         report=report,
     )

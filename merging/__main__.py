@@ -69,17 +69,22 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     else:
         request = _request(options, adapters, [strength for _, strength in files])
     result = merge(request, activations(base), _progress)
-    digest = WRITERS[options.format](
+    written = WRITERS[options.format](
         result.adapter, options.out, DTYPES[options.dtype], header(request, result)
     )
     if options.plot:
         report_plot(result.report).save(options.plot)
-    answer = {"out": str(options.out), "sha256": digest, "report": result.report.as_dict()}
+    answer = {
+        "out": str(options.out),
+        "sha256": written.sha256,
+        "verified": written.as_dict(),
+        "report": result.report.as_dict(),
+    }
     ranks = [layer.rank for layer in result.adapter.layers.values()]
     notes = "".join(f"\nnote: {note}" for note in result.report.notes)
     return answer, (
         f"{options.out}: {len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}, "
-        f"{result.report.method}, {result.report.seconds:.1f} s{notes}"
+        f"{result.report.method}, {result.report.seconds:.1f} s\n{written.sentence}{notes}"
     )
 
 

@@ -46,6 +46,9 @@ def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, di
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     (entry,) = answer("inspect", out)["files"]
     assert entry["sha256"] == said["sha256"]
+    assert said["verified"]["modules"] == len(formats.read(out).layers)
+    assert said["verified"]["error"] < 1e-3
+    assert said["verified"]["sentence"].startswith("read back: ")
     assert entry["trigger"] == "sks cat, vxz pizza"
     assert [source["strength"] for source in entry["recipe"]["sources"]] == [1.0, 0.8]
     sizes = {name: formats.read(path).layers for name, path in (("a", CAT), ("b", PIZZA))}

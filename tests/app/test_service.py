@@ -18,6 +18,7 @@ from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
 from app.service import Studio
 from app.settings import Settings
 from app.shelf import examples
+from app.ui import markup
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
@@ -92,6 +93,10 @@ def test_the_result_explains_itself(merged: tuple[str, Merged]) -> None:
     assert found.layers == len(formats.read(found.kohya).layers)
     assert found.recipe == json.loads(formats.read(found.kohya).metadata[RECIPE_KEY])
     assert len(found.report["layers"]) == found.layers  # type: ignore[arg-type]
+    for check, programs in zip(found.checks, ("A1111, Forge", "diffusers"), strict=True):
+        assert f"read back: {found.layers} modules, largest error " in check
+        assert f"; keys fit {programs}" in check
+        assert check in markup.summary(found)
 
 
 def test_the_comparison_is_drawn_from_one_noise(
