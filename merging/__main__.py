@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from merging import formats
 from merging.adapter import Adapter
 from merging.arguments import file_and_strength, json_file, lines_of, one_each, rank
@@ -28,13 +26,11 @@ from merging.methods import METHODS
 from merging.plot import report_plot
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.rewriting import add_rewriting, merged
 from merging.solve import Fallback, Mode
 from merging.summary import summary
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
-
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-WRITERS = {"kohya": formats.write_kohya, "diffusers": formats.write_diffusers}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,23 +65,12 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     else:
         request = _request(options, adapters, [strength for _, strength in files])
     result = merge(request, activations(base), _progress)
-    written = WRITERS[options.format](
-        result.adapter, options.out, DTYPES[options.dtype], header(request, result)
-    )
+    fields = header(request, result, base=options.base)
+    dtype = formats.DTYPES[options.dtype]
+    written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
     if options.plot:
         report_plot(result.report).save(options.plot)
-    answer = {
-        "out": str(options.out),
-        "sha256": written.sha256,
-        "verified": written.as_dict(),
-        "report": result.report.as_dict(),
-    }
-    ranks = [layer.rank for layer in result.adapter.layers.values()]
-    notes = "".join(f"\nnote: {note}" for note in result.report.notes)
-    return answer, (
-        f"{options.out}: {len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}, "
-        f"{result.report.method}, {result.report.seconds:.1f} s\n{written.sentence}{notes}"
-    )
+    return merged(options.out, written, result)
 
 
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -204,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--values", action="store_true", help="read and check the weights too")
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
+    add_rewriting(command, _progress)
     _add_render(command("render", run_render))
     command("methods", run_methods)
     add_evaluation(command, _progress)
@@ -220,8 +206,8 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--trigger", **several, help="one per FILE, in order")
     sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
     sub.add_argument("--rank", type=rank, default=default["rank"].default, help="exact, auto or N")
-    sub.add_argument("--format", choices=WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=DTYPES, default="fp16")
+    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
+    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
     sub.add_argument("--samples", type=int, default=default["samples"].default)
     sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)

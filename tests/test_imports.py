@@ -35,7 +35,7 @@ LAYERS = (
         " merging.block_weights",
         "merging.diffusion",
     ),
-    ("merging.evaluation",),
+    ("merging.evaluation", "merging.rewriting"),
     ("merging.__main__",),
     ("app",),
     ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),

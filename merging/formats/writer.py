@@ -23,7 +23,8 @@ from merging.formats.layers import LayerTable, table_of
 from merging.formats.modelspec import diffusers_header, kohya_header, model_hashes
 from merging.formats.verified import Written, verified
 
-DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
 EVERYWHERE = ("A1111", "Forge", "ComfyUI", "InvokeAI", "diffusers")
 
@@ -78,6 +79,9 @@ def write_diffusers(
     return save(content, path, lambda it: verified(it, path.name, adapter, table, ("diffusers",)))
 
 
+WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers}
+
+
 def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
     """up and down as they are stored: 4-D for convolutions, the kernel in the lower half."""
     kernel = table.shapes[layer][2:]
@@ -95,7 +99,7 @@ def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> by
         tensor = tensors[key]
         end = offset + tensor.nbytes
         rows[key] = {
-            "dtype": DTYPES[tensor.dtype],
+            "dtype": CODES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, end],
         }

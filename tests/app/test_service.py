@@ -78,7 +78,7 @@ def test_the_file_is_the_librarys_own(
     )
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    metadata = header(request, result)
+    metadata = header(request, result, base="mini")
     formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
     formats.write_diffusers(result.adapter, tmp_path / "diffusers", torch.float16, metadata)
     _, found = merged
