@@ -15,22 +15,25 @@ from typing import Any, get_args
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.arguments import file_and_strength, json_file, lines_of, one_each, rank
+from merging.arguments import json_file, lines_of, one_each, rank
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render, save_png
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
+from merging.inputs import Input, parsed
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
 from merging.recipe import header, replay
-from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.request import MergeRequest, Targets, Teacher
 from merging.rewriting import add_rewriting, merged
 from merging.solve import Fallback, Mode
 from merging.summary import summary
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
+
+STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,12 +61,12 @@ def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
-    files = [file_and_strength(text) for text in options.files]
-    adapters = [formats.read(path, base.table, weights=base.weight) for path, _ in files]
+    files = [parsed(text) for text in options.files]
+    adapters = [formats.read(file.path, base.table, weights=base.weight) for file in files]
     if options.recipe:
         request = replay(json_file(options.recipe), adapters)
     else:
-        request = _request(options, adapters, [strength for _, strength in files])
+        request = _request(options, adapters, files)
     result = merge(request, activations(base), _progress)
     fields = header(request, result, base=options.base)
     dtype = formats.DTYPES[options.dtype]
@@ -76,10 +79,11 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
     base = load_base(options.base, options.device)
-    files = [file_and_strength(text) for text in options.adapter]
-    adapters = [
-        (formats.read(path, base.table, weights=base.weight), strength) for path, strength in files
+    files = [parsed(text) for text in options.adapter]
+    sources = [
+        file.source(formats.read(file.path, base.table, weights=base.weight)) for file in files
     ]
+    adapters = [(source.weighted, source.strength) for source in sources]
     images = render(
         base,
         options.prompt,
@@ -112,16 +116,14 @@ def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _request(
-    options: argparse.Namespace, adapters: list[Adapter], strengths: list[float]
+    options: argparse.Namespace, adapters: list[Adapter], files: list[Input]
 ) -> MergeRequest:
     triggers = one_each(options.trigger, len(adapters), "--trigger", "")
     prompts = one_each(options.prompts, len(adapters), "--prompts", None)
     return MergeRequest(
         sources=tuple(
-            Source(adapter, strength, trigger, lines_of(file) if file else ())
-            for adapter, strength, trigger, file in zip(
-                adapters, strengths, triggers, prompts, strict=True
-            )
+            file.source(adapter, trigger, lines_of(own) if own else ())
+            for file, adapter, trigger, own in zip(files, adapters, triggers, prompts, strict=True)
         ),
         method=options.method,
         rank=options.rank,
@@ -198,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_merge(sub: argparse.ArgumentParser) -> None:
     default = MergeRequest.__dataclass_fields__
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]")
+    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
     _add_base(sub)
     sub.add_argument("--method", choices=METHODS, default=default["method"].default)
@@ -234,7 +236,7 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
 def _add_render(sub: argparse.ArgumentParser) -> None:
     _add_base(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]")
+    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--prompt", **several, required=True, metavar="TEXT")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--steps", type=int, default=25)

@@ -32,6 +32,7 @@ _OPTIONS = (
     "rounds",
     "seed",
 )
+_PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
 def recipe(request: MergeRequest, base: str = "") -> dict[str, Any]:
@@ -64,12 +65,15 @@ def header(request: MergeRequest, result: MergeResult, base: str = "") -> dict[s
 
 
 def _source(source: Source) -> dict[str, Any]:
+    parts = {part: getattr(source, part) for part in _PARTS if getattr(source, part) != 1}
     return {
         "name": source.adapter.name,
         "sha256": source.adapter.sha256,
         "strength": source.strength,
         "trigger": source.phrase,
         "prompts": list(source.prompts),
+        **parts,
+        **({} if source.blocks is None else {"blocks": dict(source.blocks)}),
     }
 
 
@@ -92,7 +96,7 @@ def replay(saved: dict[str, Any], adapters: list[Adapter]) -> MergeRequest:
         sources = tuple(_replayed(entry, by_hash) for entry in saved["sources"])
         options = {key: saved[key] for key in _OPTIONS if key in saved}
         return MergeRequest(sources=sources, **options)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise MergeError(
             f"The recipe is damaged ({error}); take it from inspect --json."
         ) from error
@@ -106,4 +110,5 @@ def _replayed(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
         )
     # under the name that it had, which the merge's own is made of
     adapter = dataclasses.replace(by_hash[entry["sha256"]], name=entry["name"])
-    return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]))
+    own = {key: entry[key] for key in (*_PARTS, "blocks") if key in entry}
+    return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **own)

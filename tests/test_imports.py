@@ -32,7 +32,7 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights",
+        " merging.block_weights merging.inputs",
         "merging.diffusion",
     ),
     ("merging.evaluation", "merging.rewriting"),
