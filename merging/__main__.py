@@ -10,23 +10,23 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from merging import formats
-from merging.adapter import Adapter
+from merging import formats, hub
 from merging.arguments import json_file, lines_of, one_each, rank
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render, save_png
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
-from merging.inputs import Input, parsed
+from merging.inputs import parsed
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
 from merging.recipe import header, replay
-from merging.request import MergeRequest, Targets, Teacher
+from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.rewriting import add_rewriting, merged
 from merging.solve import Fallback, Mode
 from merging.summary import summary
@@ -54,19 +54,18 @@ def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What each file is."""
     base = load_base(options.base, "cpu") if options.base else None
     weights = base.weight if base else None
-    found = [summary(path, options.values, weights) for path in options.files]
+    found = [summary(hub.found(path).path, options.values, weights) for path in options.files]
     return {"files": found}, "\n\n".join(_card(entry) for entry in found)
 
 
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
-    files = [parsed(text) for text in options.files]
-    adapters = [formats.read(file.path, base.table, weights=base.weight) for file in files]
+    sources = [parsed(text).source(base) for text in options.files]
     if options.recipe:
-        request = replay(json_file(options.recipe), adapters)
+        request = replay(json_file(options.recipe), [source.adapter for source in sources])
     else:
-        request = _request(options, adapters, files)
+        request = _request(options, sources)
     result = merge(request, activations(base), _progress)
     fields = header(request, result, base=options.base)
     dtype = formats.DTYPES[options.dtype]
@@ -79,10 +78,7 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
     base = load_base(options.base, options.device)
-    files = [parsed(text) for text in options.adapter]
-    sources = [
-        file.source(formats.read(file.path, base.table, weights=base.weight)) for file in files
-    ]
+    sources = [parsed(text).source(base) for text in options.adapter]
     adapters = [(source.weighted, source.strength) for source in sources]
     images = render(
         base,
@@ -115,15 +111,13 @@ def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {"methods": rows}, "\n".join(lines)
 
 
-def _request(
-    options: argparse.Namespace, adapters: list[Adapter], files: list[Input]
-) -> MergeRequest:
-    triggers = one_each(options.trigger, len(adapters), "--trigger", "")
-    prompts = one_each(options.prompts, len(adapters), "--prompts", None)
+def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest:
+    triggers = one_each(options.trigger, len(sources), "--trigger", "")
+    prompts = one_each(options.prompts, len(sources), "--prompts", None)
     return MergeRequest(
         sources=tuple(
-            file.source(adapter, trigger, lines_of(own) if own else ())
-            for file, adapter, trigger, own in zip(files, adapters, triggers, prompts, strict=True)
+            replace(source, trigger=trigger, prompts=lines_of(own) if own else ())
+            for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
         method=options.method,
         rank=options.rank,

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from merging.adapter import Adapter
 from merging.block_weights import block_weights
+from merging.diffusion.base import Base
 from merging.errors import MergeError
+from merging.formats import read
+from merging.hub import found
 from merging.request import Source
 
 NAMED = ("te", "unet", "lbw")
@@ -23,7 +25,7 @@ SETTINGS = re.compile(r"(?:[-+.\d]|\w+=)[^/\\]*")
 
 @dataclass(frozen=True)
 class Input:
-    """One FILE, as written."""
+    """One FILE, as written: on the disk, or a place on the Hub."""
 
     path: Path
     strength: float = 1.0
@@ -31,10 +33,17 @@ class Input:
     unet: float = 1.0  # times the strength
     blocks: Mapping[str, float] | None = None  # times all of these
 
-    def source(self, adapter: Adapter, trigger: str = "", prompts: tuple[str, ...] = ()) -> Source:
-        """The file's adapter with these strengths."""
+    def source(self, base: Base) -> Source:
+        """The adapter, read for a base and fetched where it is on the Hub, with these strengths."""
+        file = found(self.path)
+        adapter = read(file.path, base.table, file.name, base.weight)
         return Source(
-            adapter, self.strength, trigger, prompts, self.text_encoder, self.unet, self.blocks
+            adapter,
+            self.strength,
+            text_encoder=self.text_encoder,
+            unet=self.unet,
+            blocks=self.blocks,
+            origin=file.origin,
         )
 
 
@@ -57,17 +66,17 @@ def parsed(text: str) -> Input:
 
 
 def _named(text: str, words: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in NAMED or key in found:
-            reason = "is given twice" if key in found else "is not known"
+        if not equals or key not in NAMED or key in named:
+            reason = "is given twice" if key in named else "is not known"
             raise MergeError(
                 f"{text}: “{word}” {reason}; after @ come a strength and te=, unet= and lbw=, "
                 "such as FILE@0.8:te=0.5:lbw=MIDD."
             )
-        found[key] = value
-    return found
+        named[key] = value
+    return named
 
 
 def _number(text: str, word: str) -> float:

@@ -74,6 +74,7 @@ def _source(source: Source) -> dict[str, Any]:
         "prompts": list(source.prompts),
         **parts,
         **({} if source.blocks is None else {"blocks": dict(source.blocks)}),
+        **({"origin": source.origin} if source.origin else {}),
     }
 
 
@@ -104,11 +105,12 @@ def replay(saved: dict[str, Any], adapters: list[Adapter]) -> MergeRequest:
 
 def _replayed(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
     if entry["sha256"] not in by_hash:
+        place = f"; it came from {entry['origin']}" if "origin" in entry else ""
         raise MergeError(
             f"The recipe needs {entry['name']} (SHA-256 {entry['sha256'][:12]}…), which is not "
-            "among the files given."
+            f"among the files given{place}."
         )
     # under the name that it had, which the merge's own is made of
     adapter = dataclasses.replace(by_hash[entry["sha256"]], name=entry["name"])
-    own = {key: entry[key] for key in (*_PARTS, "blocks") if key in entry}
+    own = {key: entry[key] for key in (*_PARTS, "blocks", "origin") if key in entry}
     return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **own)

@@ -45,6 +45,7 @@ class Source:
     text_encoder: float = 1.0  # times the strength
     unet: float = 1.0  # times the strength
     blocks: Mapping[str, float] | None = None  # as merging/block_weights.py has it; times all
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
 
     @property
     def weighted(self) -> Adapter:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from merging import formats
+from merging import formats, hub
 from merging.adapter import Adapter
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
@@ -60,10 +60,10 @@ def add_rewriting(command: Command, progress: Progress) -> None:
 def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
     base = load_base(options.base, "cpu") if options.base else None
-    found = formats.overview(options.file, base.table if base else None)
-    adapter = formats.read(
-        options.file, base.table if base else None, weights=base.weight if base else None
-    )
+    table, weights = (base.table, base.weight) if base else (None, None)
+    path = hub.found(options.file).path
+    found = formats.overview(path, table)
+    adapter = formats.read(path, table, weights=weights)
     dtype = options.dtype or precision(found.dtypes)
     written = formats.WRITERS[options.format](
         replace(adapter, name=options.out.stem),
@@ -89,7 +89,8 @@ def precision(dtypes: Counter[str]) -> str:
 
 def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Redo a merge; the same bytes where inputs, base, versions and processor are the same."""
-    found = formats.overview(options.merged)
+    path = hub.found(options.merged).path
+    found = formats.overview(path)
     saved = read_recipe(found.metadata)
     if saved is None:
         raise MergeError(
@@ -103,7 +104,7 @@ def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str,
     dtype = formats.DTYPES[precision(found.dtypes)]
     fields = header(request, result, base=str(saved.get("base", "")))
     written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
-    same = written.sha256 == file_sha256(options.merged)
+    same = written.sha256 == file_sha256(path)
     answer, text = merged(options.out, written, result)
     told_so = "the same bytes as" if same else "NOT the same bytes as"
     return answer | {"same": same}, f"{text}\n{told_so} {options.merged}"
@@ -116,7 +117,7 @@ def _inputs(files: list[Path], saved: Mapping[str, Any], base: Base) -> list[Ada
     wanted = [entry.get("sha256") for entry in entries if isinstance(entry, dict)]
     return [
         formats.read(path, base.table, weights=base.weight)
-        for path in files
+        for path in (hub.found(file).path for file in files)
         if file_sha256(path) in wanted
     ]
 
