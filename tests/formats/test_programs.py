@@ -171,3 +171,14 @@ def test_a_file_that_fails_is_not_left_behind(
     with pytest.raises(MergeError, match=rf"a\.safetensors was not kept: .*layer {TO_K.name} is"):
         write_kohya(wanted, path, torch.float16)
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"] * there
+
+
+def test_factors_that_nearly_cancel_are_no_failure(tmp_path: Path) -> None:
+    """Rounding them costs much of what is left; that is told, and the file is what it can be."""
+    own = adapter("mini").layers[TO_K.name]
+    up, down = torch.cat([own.up, -0.999 * own.up], dim=1), torch.cat([own.down, own.down])
+    wanted = Adapter("a", {TO_K.name: LoraLayer(up, down, 2.0)}, "mini")
+    written = write_kohya(wanted, tmp_path / "a.safetensors", torch.float16)
+    assert 0.05 < written.error < 0.5
+    exact = write_kohya(wanted, tmp_path / "a.safetensors", torch.float32)
+    assert exact.error < 1e-4
