@@ -34,7 +34,7 @@ from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.solve import Fallback
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = formats.DTYPES  # what the page may offer, which knows no formats
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
 Emit = Callable[[object], None]
 Weights = Callable[[str], torch.Tensor | None]  # of the base, for files that depend on them
@@ -155,9 +155,12 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)
     kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
-    metadata = header(request, result)
-    formats.write_kohya(result.adapter, kohya, DTYPES[order.dtype], metadata)
-    formats.write_diffusers(result.adapter, peft, DTYPES[order.dtype], metadata)
+    metadata = header(request, result, base=order.base)
+    dtype = DTYPES[order.dtype]
+    written = {
+        "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
+        "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
+    }
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
@@ -170,6 +173,7 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
         notes=tuple(result.report.notes),
-        recipe=recipe(request),
+        checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
+        recipe=recipe(request, order.base),
         report=report,
     )

@@ -58,6 +58,7 @@ class Merged:
     seconds: float
     layers: int
     notes: tuple[str, ...]
+    checks: tuple[str, ...]  # what was found when the files were read back, a sentence each
     recipe: dict[str, object]
     report: dict[str, object]  # every layer, as plain data
 

@@ -10,31 +10,30 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
-from merging import formats
-from merging.adapter import Adapter
-from merging.arguments import file_and_strength, json_file, lines_of, one_each, rank
+from merging import formats, hub
+from merging.arguments import json_file, lines_of, one_each, rank
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import Compose, render, save_png
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
+from merging.inputs import parsed
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.rewriting import add_rewriting, merged
 from merging.solve import Fallback, Mode
 from merging.summary import summary
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-WRITERS = {"kohya": formats.write_kohya, "diffusers": formats.write_diffusers}
+STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,41 +54,32 @@ def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What each file is."""
     base = load_base(options.base, "cpu") if options.base else None
     weights = base.weight if base else None
-    found = [summary(path, options.values, weights) for path in options.files]
+    found = [summary(hub.found(path).path, options.values, weights) for path in options.files]
     return {"files": found}, "\n\n".join(_card(entry) for entry in found)
 
 
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
-    files = [file_and_strength(text) for text in options.files]
-    adapters = [formats.read(path, base.table, weights=base.weight) for path, _ in files]
+    sources = [parsed(text).source(base) for text in options.files]
     if options.recipe:
-        request = replay(json_file(options.recipe), adapters)
+        request = replay(json_file(options.recipe), [source.adapter for source in sources])
     else:
-        request = _request(options, adapters, [strength for _, strength in files])
+        request = _request(options, sources)
     result = merge(request, activations(base), _progress)
-    digest = WRITERS[options.format](
-        result.adapter, options.out, DTYPES[options.dtype], header(request, result)
-    )
+    fields = header(request, result, base=options.base)
+    dtype = formats.DTYPES[options.dtype]
+    written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
     if options.plot:
         report_plot(result.report).save(options.plot)
-    answer = {"out": str(options.out), "sha256": digest, "report": result.report.as_dict()}
-    ranks = [layer.rank for layer in result.adapter.layers.values()]
-    notes = "".join(f"\nnote: {note}" for note in result.report.notes)
-    return answer, (
-        f"{options.out}: {len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}, "
-        f"{result.report.method}, {result.report.seconds:.1f} s{notes}"
-    )
+    return merged(options.out, written, result)
 
 
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
     base = load_base(options.base, options.device)
-    files = [file_and_strength(text) for text in options.adapter]
-    adapters = [
-        (formats.read(path, base.table, weights=base.weight), strength) for path, strength in files
-    ]
+    sources = [parsed(text).source(base) for text in options.adapter]
+    adapters = [(source.weighted, source.strength) for source in sources]
     images = render(
         base,
         options.prompt,
@@ -121,17 +111,13 @@ def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {"methods": rows}, "\n".join(lines)
 
 
-def _request(
-    options: argparse.Namespace, adapters: list[Adapter], strengths: list[float]
-) -> MergeRequest:
-    triggers = one_each(options.trigger, len(adapters), "--trigger", "")
-    prompts = one_each(options.prompts, len(adapters), "--prompts", None)
+def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest:
+    triggers = one_each(options.trigger, len(sources), "--trigger", "")
+    prompts = one_each(options.prompts, len(sources), "--prompts", None)
     return MergeRequest(
         sources=tuple(
-            Source(adapter, strength, trigger, lines_of(file) if file else ())
-            for adapter, strength, trigger, file in zip(
-                adapters, strengths, triggers, prompts, strict=True
-            )
+            replace(source, trigger=trigger, prompts=lines_of(own) if own else ())
+            for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
         method=options.method,
         rank=options.rank,
@@ -199,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--values", action="store_true", help="read and check the weights too")
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
+    add_rewriting(command, _progress)
     _add_render(command("render", run_render))
     command("methods", run_methods)
     add_evaluation(command, _progress)
@@ -207,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_merge(sub: argparse.ArgumentParser) -> None:
     default = MergeRequest.__dataclass_fields__
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]")
+    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
     _add_base(sub)
     sub.add_argument("--method", choices=METHODS, default=default["method"].default)
@@ -215,8 +202,8 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--trigger", **several, help="one per FILE, in order")
     sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
     sub.add_argument("--rank", type=rank, default=default["rank"].default, help="exact, auto or N")
-    sub.add_argument("--format", choices=WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=DTYPES, default="fp16")
+    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
+    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
     sub.add_argument("--samples", type=int, default=default["samples"].default)
     sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
@@ -243,7 +230,7 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
 def _add_render(sub: argparse.ArgumentParser) -> None:
     _add_base(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]")
+    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--prompt", **several, required=True, metavar="TEXT")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--steps", type=int, default=25)

@@ -1,4 +1,4 @@
-"""What the words of the command line mean: files with strengths, lists, ranks."""
+"""What the words of the command line mean: lists, recipes, ranks."""
 
 from __future__ import annotations
 
@@ -37,15 +37,6 @@ def json_file(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise MergeError(f"{path}: a recipe is a JSON object, this is a {type(saved).__name__}.")
     return saved
-
-
-def file_and_strength(text: str) -> tuple[Path, float]:
-    """FILE or FILE@strength; an @ that no number follows belongs to the name."""
-    file, at, strength = text.rpartition("@")
-    try:
-        return (Path(file), float(strength)) if at else (Path(text), 1.0)
-    except ValueError:
-        return Path(text), 1.0
 
 
 def rank(text: str) -> Rank:

@@ -108,7 +108,7 @@ def target_layers(layers: list[str], targets: Targets) -> list[str]:
 
 def _aligned(source: Source, report: Report) -> dict[str, Delta]:
     """Layer → change of one LoRA, every scale folded in; layers that change nothing are noted."""
-    layers, name = source.adapter.layers, source.adapter.name
+    layers, name = source.weighted.layers, source.adapter.name
     for layer, own in layers.items():
         if not (own.up.isfinite().all() and own.down.isfinite().all()):
             raise MergeError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from merging.adapter import Adapter
+from merging.block_weights import BLOCKS, weighted
 from merging.errors import MergeError
 from merging.low_rank import Rank
 from merging.methods import METHODS
@@ -40,6 +42,17 @@ class Source:
     strength: float = 1.0  # as in <lora:name:strength>; negative and above 1 are allowed
     trigger: str = ""  # "" takes the adapter's own
     prompts: tuple[str, ...] = ()  # calibration prompts; () makes them from the trigger
+    text_encoder: float = 1.0  # times the strength
+    unet: float = 1.0  # times the strength
+    blocks: Mapping[str, float] | None = None  # as merging/block_weights.py has it; times all
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+
+    @property
+    def weighted(self) -> Adapter:
+        """The adapter with its parts and blocks weighted, before the strength."""
+        if self.blocks is None and self.text_encoder == self.unet == 1:
+            return self.adapter
+        return weighted(self.adapter, self.text_encoder, self.unet, self.blocks)
 
     @property
     def phrase(self) -> str:
@@ -130,9 +143,18 @@ def _check_sources(sources: tuple[Source, ...]) -> None:
         listed = ", ".join(f"{name} is for {base}" for base, name in bases.items())
         raise MergeError(f"The LoRAs are for different bases ({listed}); merge like with like.")
     for source in sources:
-        if not abs(source.strength) <= MAX_STRENGTH:
+        _check_strengths(source)
+
+
+def _check_strengths(source: Source) -> None:
+    """Of the whole, of its parts and of its blocks."""
+    blocks = source.blocks or {}
+    if strange := [block for block in blocks if block not in BLOCKS]:
+        raise MergeError(f"{source.adapter.name}: no block is called {strange[0]}.")
+    for factor in (1.0, source.text_encoder, source.unet, *blocks.values()):
+        if not abs(source.strength * factor) <= MAX_STRENGTH:
             raise MergeError(
-                f"{source.adapter.name}: strength {source.strength} is outside "
+                f"{source.adapter.name}: strength {source.strength * factor:g} is outside "
                 f"−{MAX_STRENGTH:g} … {MAX_STRENGTH:g}."
             )
 

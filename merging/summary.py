@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from merging.formats import read
 from merging.formats.layers import table_of
 from merging.formats.overview import Overview, overview
 from merging.formats.part import BaseWeights
-from merging.recipe import RECIPE_KEY
+from merging.recipe import read_recipe
 
 # Files up to here are hashed even if only the header is asked for: 16 MiB take about a tenth of a
 # second where the processor has no instructions for it.
@@ -32,7 +31,7 @@ def summary(path: Path, values: bool = False, weights: BaseWeights | None = None
     told = _described(found)
     if values:
         return told | _measured(read(path, weights=weights))
-    return told | {"sha256": _sha256(path) if found.file_bytes <= HASHED else None}
+    return told | {"sha256": file_sha256(path) if found.file_bytes <= HASHED else None}
 
 
 def _described(found: Overview) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def _described(found: Overview) -> dict[str, Any]:
         "trained_words": {field: list(words) for field, words in found.trained_words.items()},
         "hashes": dict(found.hashes),
         "warnings": list(found.warnings),
-        "recipe": _recipe(found.metadata),
+        "recipe": read_recipe(found.metadata),
     }
 
 
@@ -95,16 +94,9 @@ def _energy(layer: LoraLayer) -> float:
     return layer.scale**2 * float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0))
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of all bytes of a file; MergeError if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise MergeError(f"{path.name} cannot be read ({error.strerror}).") from error
-
-
-def _recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The recipe in the header of a file that we wrote; None in any other."""
-    try:
-        return json.loads(metadata[RECIPE_KEY])
-    except (KeyError, ValueError, RecursionError):
-        return None

@@ -245,6 +245,12 @@ def test_every_file_that_the_readme_points_to_exists() -> None:
     assert not [name for name in names if not (ROOT / name).exists()]
 
 
+def test_every_test_that_the_readme_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of("README.md"))
+    assert len(named) > 10
+    assert not [name for file, name in named if f"def {name}(" not in text_of(file)]
+
+
 @pytest.mark.parametrize("name", ["methods", "base", "pairs"])
 def test_no_table_is_empty(name: str) -> None:
     assert section(name)

@@ -32,10 +32,10 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights",
+        " merging.block_weights merging.hub",
         "merging.diffusion",
     ),
-    ("merging.evaluation",),
+    ("merging.evaluation", "merging.rewriting", "merging.inputs"),
     ("merging.__main__",),
     ("app",),
     ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),

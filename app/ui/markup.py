@@ -98,8 +98,9 @@ def summary(merged: Merged) -> str:
         f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
     )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in merged.notes)
+    checks = "".join(f'<p class="facts">{escape(check)}.</p>' for check in merged.checks)
     words = f'<p class="facts">Words that call it: <b>{escape(merged.trigger)}</b></p>'
-    return f'<dl class="summary">{cells}</dl>{words if merged.trigger else ""}{notes}'
+    return f'<dl class="summary">{cells}</dl>{words if merged.trigger else ""}{checks}{notes}'
 
 
 def _megabytes(size: float) -> str:

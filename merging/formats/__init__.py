@@ -3,12 +3,16 @@
 from merging.formats.layers import TABLES, LayerTable, table
 from merging.formats.overview import Overview, overview
 from merging.formats.reader import read
-from merging.formats.writer import write_diffusers, write_kohya
+from merging.formats.verified import Written
+from merging.formats.writer import DTYPES, WRITERS, write_diffusers, write_kohya
 
 __all__ = [
+    "DTYPES",
     "TABLES",
+    "WRITERS",
     "LayerTable",
     "Overview",
+    "Written",
     "overview",
     "read",
     "table",

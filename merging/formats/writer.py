@@ -1,16 +1,15 @@
 """Adapters to files: the kohya file that every loader reads, and the diffusers one.
 
 The same adapter and metadata give the same bytes: safetensors' own writer shuffles the metadata, so
-the few lines of the format are written here. Files appear whole or not at all.
+the few lines of the format are written here. Files appear whole and read back, or not at all.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -22,20 +21,24 @@ from merging.formats import kohya, peft
 from merging.formats.factors import Pair, common_rank, stored
 from merging.formats.layers import LayerTable, table_of
 from merging.formats.modelspec import diffusers_header, kohya_header, model_hashes
+from merging.formats.verified import Written, verified
 
-DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
+EVERYWHERE = ("A1111", "Forge", "ComfyUI", "InvokeAI", "diffusers")
 
 
 def write_kohya(
     adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
-) -> str:
-    """Write the file that diffusers, A1111, Forge, ComfyUI and InvokeAI read alike; its SHA-256.
+) -> Written:
+    """Write the file that diffusers, A1111, Forge, ComfyUI and InvokeAI read alike.
 
     One alpha for all layers, the only spelling that diffusers scales rightly when ranks differ.
     ``metadata`` adds to the header or overrides it, but for hashes and dimensions; there is no date
     unless it brings one. Raises MergeError for an adapter that fits no SD 1.x base, is zero, or
-    overflows ``dtype`` (float16, bfloat16 or float32), and if the file cannot be written.
+    overflows ``dtype`` (float16, bfloat16 or float32), and if the file cannot be written, or read
+    back as it was meant.
     """
     table = table_of(adapter)
     alpha = float(common_rank(adapter))
@@ -52,13 +55,14 @@ def write_kohya(
     # sd-scripts hashes the file as it would be with the training fields alone
     training = {key: value for key, value in header.items() if key.startswith("ss_")}
     hashes = model_hashes(serialised(tensors, training))
-    return save(serialised(tensors, header | hashes), path)
+    content = serialised(tensors, header | hashes)
+    return save(content, path, lambda it: verified(it, path.name, adapter, table, EVERYWHERE))
 
 
 def write_diffusers(
     adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
-) -> str:
-    """Write diffusers' own form (PEFT keys, alpha folded in, ranks in the header); its SHA-256.
+) -> Written:
+    """Write diffusers' own form (PEFT keys, alpha folded in, ranks in the header).
 
     Raises as `write_kohya` does.
     """
@@ -71,7 +75,11 @@ def write_diffusers(
         tensors[f"{layer}.lora_B.weight"] = up
     settings = {peft.CONFIG_KEY: peft.written_config({key: p.rank for key, p in pairs.items()})}
     header = diffusers_header(adapter, table, metadata) | settings
-    return save(serialised(tensors, header), path)
+    content = serialised(tensors, header)
+    return save(content, path, lambda it: verified(it, path.name, adapter, table, ("diffusers",)))
+
+
+WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers}
 
 
 def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
@@ -91,7 +99,7 @@ def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> by
         tensor = tensors[key]
         end = offset + tensor.nbytes
         rows[key] = {
-            "dtype": DTYPES[tensor.dtype],
+            "dtype": CODES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, end],
         }
@@ -106,18 +114,19 @@ def _raw(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
-def save(content: bytes, path: Path) -> str:
-    """Put a file in its place, whole or not at all; its SHA-256. MergeError if it cannot be."""
+def save(content: bytes, path: Path, check: Callable[[Path], Written]) -> Written:
+    """Put a file in its place, whole and checked or not at all. MergeError if it cannot be."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with beside.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        found = check(beside)
         beside.replace(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise MergeError(f"{path} cannot be written ({reason}); choose another place.") from error
     finally:
         beside.unlink(missing_ok=True)
-    return hashlib.sha256(content).hexdigest()
+    return found

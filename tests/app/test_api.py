@@ -50,7 +50,9 @@ def test_merge_gives_the_librarys_own_bytes(
     sources = (Source(adapters[0], 1.0, "sks cat"), Source(adapters[1], 0.8, "vxz pizza"))
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, header(request, result))
+    formats.write_kohya(
+        result.adapter, tmp_path / "own", torch.float16, header(request, result, base="mini")
+    )
     assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
     assert report["recipe"]["sources"][1]["strength"] == 0.8
     assert len(report["layers"]) == len(result.adapter.layers)

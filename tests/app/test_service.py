@@ -18,6 +18,7 @@ from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
 from app.service import Studio
 from app.settings import Settings
 from app.shelf import examples
+from app.ui import markup
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
@@ -77,7 +78,7 @@ def test_the_file_is_the_librarys_own(
     )
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    metadata = header(request, result)
+    metadata = header(request, result, base="mini")
     formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
     formats.write_diffusers(result.adapter, tmp_path / "diffusers", torch.float16, metadata)
     _, found = merged
@@ -92,6 +93,10 @@ def test_the_result_explains_itself(merged: tuple[str, Merged]) -> None:
     assert found.layers == len(formats.read(found.kohya).layers)
     assert found.recipe == json.loads(formats.read(found.kohya).metadata[RECIPE_KEY])
     assert len(found.report["layers"]) == found.layers  # type: ignore[arg-type]
+    for check, programs in zip(found.checks, ("A1111, Forge", "diffusers"), strict=True):
+        assert f"read back: {found.layers} modules, largest error " in check
+        assert f"; keys fit {programs}" in check
+        assert check in markup.summary(found)
 
 
 def test_the_comparison_is_drawn_from_one_noise(

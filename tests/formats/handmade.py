@@ -18,8 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.formats import read
+from merging.merge import merge
+from merging.request import MergeRequest, Source
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ def raw(path: Path, rows: Any, body: bytes = b"", length: int | None = None) -> 
     text = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + body)
     return path
+
+
+def merged_alone(adapter: Adapter) -> Adapter:
+    """What a merge of nothing else gives."""
+    return merge(MergeRequest((Source(adapter),), method="sum")).adapter
 
 
 def refusal(path: Path) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from assets.build.layer_tables import bare, models
 from merging.adapter import Adapter, LoraLayer
-from merging.formats import table, write_diffusers, write_kohya
+from merging.formats import Written, table, write_diffusers, write_kohya
 from merging.formats.layers import flat
 
 WRITERS = (write_kohya, write_diffusers)
@@ -92,7 +92,7 @@ def test_diffusers_loads_the_changes_that_we_meant(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     name: str,
-    write: Callable[..., str],
+    write: Callable[..., Written],
     dtype: torch.dtype,
 ) -> None:
     wanted = adapter(name)

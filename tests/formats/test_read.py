@@ -27,6 +27,7 @@ from tests.formats.handmade import (
     Sample,
     factors,
     kohya,
+    merged_alone,
     saved,
 )
 
@@ -34,11 +35,12 @@ PARTS = {sample: factors(sample) for sample in SAMPLES}
 
 
 def check(adapter: Adapter, wanted: dict[Sample, torch.Tensor]) -> None:
-    """Every sample's change is the wanted one, to float32's rounding of (4-term) sums."""
-    assert adapter.layers.keys() == {sample.name for sample in wanted}
-    for sample, delta in wanted.items():
-        found = adapter.layers[sample.name].delta()
-        assert_close(found.double(), delta, rtol=1e-5, atol=1e-7)
+    """Every sample's change is the wanted one, merged or not, to float32's rounding."""
+    for each in (adapter, merged_alone(adapter)):
+        assert each.layers.keys() == {sample.name for sample in wanted}
+        for sample, delta in wanted.items():
+            found = each.layers[sample.name].delta()
+            assert_close(found.double(), delta, rtol=1e-5, atol=1e-7)
 
 
 def products(*samples: Sample, scale: float = 1.0) -> dict[Sample, torch.Tensor]:

@@ -26,6 +26,7 @@ from tests.formats.handmade import (
     Sample,
     factors,
     kohya,
+    merged_alone,
     refusal,
     saved,
 )
@@ -48,11 +49,12 @@ COMFY = {sample: f"diffusion_model.{name}" for sample, name in LDM.items()} | {
 
 
 def check(adapter: Adapter, samples: dict[Sample, float]) -> None:
-    """Every sample's change is its factors' product times a scale."""
-    assert adapter.layers.keys() == {sample.name for sample in samples}
-    for sample, scale in samples.items():
-        found = adapter.layers[sample.name].delta().double()
-        assert (found - scale * factors(sample).product()).norm() < 1e-6 * found.norm()
+    """Every sample's change is its factors' product times a scale, merged or not."""
+    for each in (adapter, merged_alone(adapter)):
+        assert each.layers.keys() == {sample.name for sample in samples}
+        for sample, scale in samples.items():
+            found = each.layers[sample.name].delta().double()
+            assert (found - scale * factors(sample).product()).norm() < 1e-6 * found.norm()
 
 
 def test_names_of_the_original_code_with_underscores(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import read, table, write_diffusers, write_kohya
+from merging.formats import Written, read, table, write_diffusers, write_kohya
 from merging.formats.layers import flat
 from merging.formats.writer import serialised
 from tests.formats.handmade import CONV, PROJ_IN, Q_PROJ, SAMPLES, TO_K, factors, kohya, saved
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 WRITERS = (write_kohya, write_diffusers)
 # ‖read back − meant‖ / ‖meant‖ per layer; what rounding two factors costs at most
 LIMITS = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1e-6}
-Writer = Callable[..., str]
+Writer = Callable[..., Written]
 
 
 def adapter(scale: float = 0.1, base: str = "mini", every: int = 1) -> Adapter:
@@ -64,9 +64,9 @@ def test_what_is_written_is_read_back(
     tmp_path: Path, write: Writer, dtype: torch.dtype, limit: float
 ) -> None:
     wanted = adapter()
-    found_hash = write(wanted, tmp_path / "merged one.safetensors", dtype)
+    written = write(wanted, tmp_path / "merged one.safetensors", dtype)
     found = read(tmp_path / "merged one.safetensors")
-    assert found.sha256 == found_hash
+    assert found.sha256 == written.sha256
     assert (found.name, found.base, found.trigger) == ("merged one", "mini", "sks cat")
     assert found.layers.keys() == wanted.layers.keys()
     assert max(error(found.layers[name], wanted.layers[name]) for name in wanted.layers) < limit

@@ -1,0 +1,143 @@
+"""A written file, read back before anyone gets it: does it hold the changes that were meant?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from merging.adapter import Adapter, LoraLayer
+from merging.errors import MergeError
+from merging.formats.factors import MAX_LOSS, NEGLIGIBLE, balanced
+from merging.formats.fit import Fit, fitted
+from merging.formats.header import Header, opened, read_header
+from merging.formats.layers import TITLES, LayerTable
+from merging.formats.programs import PROGRAMS
+from merging.formats.reader import read
+
+LIMIT = 2 * MAX_LOSS  # of a layer's factors: what the writers allow, and as much again
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that has passed."""
+
+    sha256: str
+    base: str  # name of the LayerTable it fits
+    modules: int
+    error: float  # the largest ‖read − meant‖ / ‖meant‖ of a layer
+    layer: str  # where that is
+    programs: tuple[str, ...]  # those whose key rules find every module
+
+    @property
+    def sentence(self) -> str:
+        """What was checked and found, in words."""
+        only = "" if self.base == "sd15" else f", for {TITLES[self.base]} only"
+        *first, last = self.programs
+        listed = f"{', '.join(first)} and {last}" if first else last
+        return (
+            f"read back: {self.modules} modules, largest error {_short(self.error)}; "
+            f"keys fit {listed}{only}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"programs": list(self.programs), "sentence": self.sentence}
+
+
+def _short(number: float) -> str:
+    return f"{number:.0e}".replace("e-0", "e-") if number else "0"
+
+
+def verified(
+    path: Path, name: str, meant: Adapter, table: LayerTable, wanted: Sequence[str]
+) -> Written:
+    """Read the file at ``path``, called ``name``, and compare it with what it was made from.
+
+    Raises MergeError, which names the layer, if a change is missing or another than meant, or if a
+    ``wanted`` program would not find it.
+    """
+    found = read(path, table, name)
+    with opened(path, name) as (stream, size):
+        header = read_header(stream, size, name)
+    fit = fitted(header, table, name)
+    error, layer = _compared(found, meant, name)
+    programs = _finding(fit, header, found)
+    for title in wanted:
+        if missing := programs[title]:
+            raise _refusal(name, f"{title} would not find layer {missing[0]} in it")
+    return Written(
+        sha256=found.sha256,
+        base=table.name,
+        modules=len(found.layers),
+        error=error,
+        layer=layer,
+        programs=tuple(title for title, missing in programs.items() if not missing),
+    )
+
+
+def _compared(found: Adapter, meant: Adapter, name: str) -> tuple[float, str]:
+    """The largest relative error and its layer.
+
+    Layers far below the strongest one are measured against NEGLIGIBLE of that, and whether an error
+    can be let pass is told by the factors: where these nearly cancel, rounding them costs more.
+    """
+    sizes = {layer: _product(own) for layer, own in meant.layers.items()}
+    norms = {layer: _distance(own, None) for layer, own in meant.layers.items()}
+    size, norm = max(sizes.values()), max(norms.values())
+    errors = {"": 0.0}
+    for layer, own in meant.layers.items():
+        error = _distance(own, found.layers.get(layer))
+        errors[layer] = error / max(norms[layer], NEGLIGIBLE * norm)
+        if not error <= LIMIT * max(sizes[layer], NEGLIGIBLE * size):
+            raise _refusal(
+                name,
+                f"layer {layer} is off by {errors[layer]:.1%} of its change",
+            )
+    if strange := [layer for layer in found.layers if layer not in meant.layers]:
+        raise _refusal(name, f"layer {strange[0]} is in it and was not meant to be")
+    worst = max(errors, key=lambda layer: errors[layer])
+    return errors[worst], worst
+
+
+def _refusal(name: str, reason: str) -> MergeError:
+    return MergeError(f"{name} was not kept: when it was read back, {reason}; please report this.")
+
+
+def _product(layer: LoraLayer) -> float:
+    pair = balanced(layer, float(layer.rank))
+    return float(pair.up.norm() * pair.down.norm())
+
+
+def _distance(one: LoraLayer, other: LoraLayer | None) -> float:
+    """‖Δ − Δ'‖ from the small products of each factor with itself; None is no change."""
+    ups, downs = [one.scale * one.up.double()], [one.down.double()]
+    if other is not None:
+        ups.append(-other.scale * other.up.double().to(ups[0].device))
+        downs.append(other.down.double().to(ups[0].device))
+    up, down = torch.cat(ups, dim=1), torch.cat(downs)
+    return float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt())
+
+
+def _finding(fit: Fit, header: Header, found: Adapter) -> dict[str, list[str]]:
+    """Program → the layers that it would not find or would scale wrongly."""
+    alphas = {layer.alpha for layer in found.layers.values()}
+    missing = {}
+    for program in PROGRAMS:
+        seen = set(program.finds(fit.layers, fit.table))
+        if program.title == "diffusers":
+            mixed = fit.style == "kohya" and len(alphas) > 1  # it takes one for all
+            seen = set() if mixed else {layer for layer in seen if _shaped(layer, fit, header)}
+        missing[program.title] = [layer for layer in fit.layers if layer not in seen]
+    return missing
+
+
+def _shaped(layer: str, fit: Fit, header: Header) -> bool:
+    """Whether the factors have as many dimensions as the weight, as diffusers demands."""
+    shapes = [
+        header.tensors[key].shape for role, key in fit.layers[layer].items() if role != "alpha"
+    ]
+    return all(len(shape) == len(fit.table.shapes[layer]) for shape in shapes)

@@ -1,0 +1,107 @@
+"""A FILE that is no file here but a place on the Hugging Face Hub: owner/repo[/file][@revision].
+
+Only safetensors files are fetched, none larger than an adapter can be, and what is fetched is
+pinned to the commit that it came from. A file of that name on the disk goes before the Hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from merging.errors import MergeError
+from merging.formats.header import MAX_FILE_BYTES
+from merging.formats.peft import BESIDE
+
+PLACE = re.compile(
+    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
+)
+USUAL = "pytorch_lora_weights.safetensors"  # what diffusers calls every LoRA
+REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (GatedRepoError, "asks for consent; give it on its page, and log in with `hf auth login`"),
+    (RevisionNotFoundError, "has no such revision; look it up on its page"),
+    (RepositoryNotFoundError, "is neither a file here nor a model on the Hub; check the name"),
+    (HFValidationError, "is neither a file here nor the name of a model on the Hub"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A FILE on the disk."""
+
+    path: Path
+    name: str  # of the adapter's file
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+
+
+def found(given: Path) -> Found:
+    """The file itself, or what it names on the Hub, fetched; MergeError if that cannot be had."""
+    text = given.as_posix()
+    place = PLACE.fullmatch(text)
+    if given.exists() or not place or _is_local(place):
+        return Found(given, given.name)
+    try:
+        return _fetched(place["repo"], place["file"], place["revision"])
+    except (HTTPError, HFValidationError, OSError) as error:
+        reason = next((words for kind, words in REASONS if isinstance(error, kind)), "")
+        reason = reason or (
+            f"is no file here, and the Hub could not be asked for it ({type(error).__name__}); "
+            "check the name and the network"
+        )
+        raise MergeError(f"{text} {reason}.") from error
+
+
+def _is_local(place: re.Match[str]) -> bool:
+    """Whether the first part is a folder here, or a file's name stands in place of a model's."""
+    named = not place["file"] and place["repo"].endswith(".safetensors")
+    return named or Path(place["repo"].partition("/")[0]).is_dir()
+
+
+def _fetched(repo: str, file: str | None, revision: str | None) -> Found:
+    listing = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    sizes = {each.rfilename: each.size or 0 for each in listing.siblings or ()}
+    file = file or _only(repo, sizes)
+    if file not in sizes:
+        raise MergeError(f"{repo} has no file {file}; {_choice(sizes)}.")
+    if sizes[file] > MAX_FILE_BYTES:
+        raise MergeError(
+            f"{repo}/{file} has {sizes[file] / 2**20:.0f} MiB, more than a LoRA for Stable "
+            f"Diffusion 1.x needs ({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+        )
+    beside = str(PurePosixPath(file).with_name(BESIDE))
+    if beside in sizes:
+        hf_hub_download(repo, beside, revision=listing.sha)
+    path = Path(hf_hub_download(repo, file, revision=listing.sha))
+    name = PurePosixPath(file).name
+    if name == USUAL:  # says nothing, so the model's name goes in its place
+        name = f"{repo.partition('/')[2]}.safetensors"
+    return Found(path, name, f"{repo}/{file}@{listing.sha}")
+
+
+def _only(repo: str, sizes: Mapping[str, int]) -> str:
+    """The file that is meant where none is named."""
+    files = [name for name in sizes if name.endswith(".safetensors")]
+    if USUAL in files:
+        return USUAL
+    if len(files) != 1:
+        raise MergeError(f"{repo} has {len(files)} safetensors files; {_choice(sizes)}.")
+    return files[0]
+
+
+def _choice(sizes: Mapping[str, int]) -> str:
+    files = [name for name in sizes if name.endswith(".safetensors")]
+    if not files:
+        return "there is no safetensors file in it, and no other kind is taken"
+    more = ", …" if len(files) > 5 else ""
+    return f"name one of {', '.join(files[:5])}{more}"

@@ -1,0 +1,93 @@
+"""What a FILE of the command line means: an adapter, and how strong each of its parts is to be.
+
+``FILE@0.8:te=0.5:unet=1:lbw=MIDD`` has a strength for all of it, then one for the text encoder and
+one for the UNet in its place, then weights block by block: a preset of merging/block_weights.py or
+its 12, 17, 20 or 26 numbers with commas. Each may be left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from merging.block_weights import block_weights
+from merging.diffusion.base import Base
+from merging.errors import MergeError
+from merging.formats import read
+from merging.hub import found
+from merging.request import Source
+
+NAMED = ("te", "unet", "lbw")
+SETTINGS = re.compile(r"(?:[-+.\d]|\w+=)[^/\\]*")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One FILE, as written: on the disk, or a place on the Hub."""
+
+    path: Path
+    strength: float = 1.0
+    text_encoder: float = 1.0  # times the strength
+    unet: float = 1.0  # times the strength
+    blocks: Mapping[str, float] | None = None  # times all of these
+
+    def source(self, base: Base) -> Source:
+        """The adapter, read for a base and fetched where it is on the Hub, with these strengths."""
+        file = found(self.path)
+        adapter = read(file.path, base.table, file.name, base.weight)
+        return Source(
+            adapter,
+            self.strength,
+            text_encoder=self.text_encoder,
+            unet=self.unet,
+            blocks=self.blocks,
+            origin=file.origin,
+        )
+
+
+def parsed(text: str) -> Input:
+    """FILE, or FILE@ and its strengths; an @ that none follow belongs to the name."""
+    file, _, words = text.rpartition("@")
+    first, *rest = words.split(":")
+    if not (file and SETTINGS.fullmatch(words)) or words.endswith(".safetensors"):
+        return Input(Path(text))
+    if "=" not in first and not _is_number(first):
+        return Input(Path(text))
+    named = _named(text, rest if "=" not in first else [first, *rest])
+    common = 1.0 if "=" in first else float(first)
+    te, unet = (_number(text, named[key]) if key in named else common for key in ("te", "unet"))
+    blocks = block_weights(named["lbw"]) if "lbw" in named else None
+    whole = common or max(te, unet, key=abs)
+    if not whole:
+        return Input(Path(file), 0.0, blocks=blocks)
+    return Input(Path(file), whole, te / whole, unet / whole, blocks)
+
+
+def _named(text: str, words: list[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in NAMED or key in named:
+            reason = "is given twice" if key in named else "is not known"
+            raise MergeError(
+                f"{text}: “{word}” {reason}; after @ come a strength and te=, unet= and lbw=, "
+                "such as FILE@0.8:te=0.5:lbw=MIDD."
+            )
+        named[key] = value
+    return named
+
+
+def _number(text: str, word: str) -> float:
+    if not _is_number(word):
+        raise MergeError(f"{text}: “{word}” is no number; write a strength such as 0.8.")
+    return float(word)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,140 @@
+"""Files out of files: one family of adapters turned into another, and a merge redone from its file.
+
+Both commands of the command line, with what a person is told of a file that was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from merging import formats, hub
+from merging.adapter import Adapter
+from merging.diffusion.base import Base, load_base
+from merging.diffusion.calibration import activations
+from merging.errors import MergeError
+from merging.formats.modelspec import BASES
+from merging.formats.overview import HASHES
+from merging.merge import MergeResult, merge
+from merging.progress import Progress
+from merging.recipe import header, read_recipe, replay
+from merging.summary import file_sha256
+
+Command = Callable[[str, Callable], argparse.ArgumentParser]
+# What a header says of the file that it was in, which is not true of one made from it.
+OF_THE_FILE = {
+    *HASHES,
+    *("ss_output_name", "ss_network_module", "ss_network_dim", "ss_network_alpha"),
+    *("ss_network_args", "lora_adapter_metadata", "format"),
+    *BASES["sd15"],
+}
+# safetensors' types by ours; what is neither wide nor bfloat16 fits into float16.
+PRECISIONS = {"F64": "fp32", "F32": "fp32", "BF16": "bf16"}
+
+
+def add_rewriting(command: Command, progress: Progress) -> None:
+    """Add both commands to the parser that ``command`` makes subparsers for."""
+    convert = command("convert", run_convert)
+    convert.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
+    convert.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
+    convert.add_argument("--format", choices=formats.WRITERS, default="kohya")
+    convert.add_argument("--dtype", choices=formats.DTYPES, help="if not as in the file")
+    convert.add_argument("--base", help="base model, for families that depend on its weights")
+
+    def run_replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """A merged file once more, from the recipe inside it and the same inputs."""
+        return replayed(options, progress)
+
+    again = command("replay", run_replay)
+    again.add_argument("merged", type=Path, metavar="MERGED", help="a file that merge has written")
+    again.add_argument("files", nargs="+", type=Path, metavar="FILE", help="its inputs, any order")
+    again.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    again.add_argument("--base", help="base model, if not by the name in the recipe")
+    again.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
+    base = load_base(options.base, "cpu") if options.base else None
+    table, weights = (base.table, base.weight) if base else (None, None)
+    path = hub.found(options.file).path
+    found = formats.overview(path, table)
+    adapter = formats.read(path, table, weights=weights)
+    dtype = options.dtype or precision(found.dtypes)
+    written = formats.WRITERS[options.format](
+        replace(adapter, name=options.out.stem),
+        options.out,
+        formats.DTYPES[dtype],
+        kept(adapter.metadata),
+    )
+    answer = told(options.out, written) | {"family": adapter.family, "notes": adapter.warnings}
+    notes = "".join(f"\nnote: {warning}" for warning in adapter.warnings)
+    text = f"{options.out}: {adapter.family} to {options.format}, {dtype}, {_ranks(adapter)}"
+    return answer, f"{text}\n{written.sentence}{notes}"
+
+
+def kept(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a header says of the adapter, without what it says of the file."""
+    return {key: value for key, value in metadata.items() if key not in OF_THE_FILE}
+
+
+def precision(dtypes: Counter[str]) -> str:
+    """The type that most of a file's tensors have, as far as we write it."""
+    return PRECISIONS.get(dtypes.most_common(1)[0][0], "fp16")
+
+
+def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """Redo a merge; the same bytes where inputs, base, versions and processor are the same."""
+    path = hub.found(options.merged).path
+    found = formats.overview(path)
+    saved = read_recipe(found.metadata)
+    if saved is None:
+        raise MergeError(
+            f"{options.merged}: no recipe in it; only files that this program has merged can be "
+            "replayed."
+        )
+    base = load_base(options.base or str(saved.get("base") or found.base), options.device)
+    request = replay(saved, _inputs(options.files, saved, base))
+    result = merge(request, activations(base), progress)
+    form = "kohya" if found.family == "kohya" else "diffusers"
+    dtype = formats.DTYPES[precision(found.dtypes)]
+    fields = header(request, result, base=str(saved.get("base", "")))
+    written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
+    same = written.sha256 == file_sha256(path)
+    answer, text = merged(options.out, written, result)
+    told_so = "the same bytes as" if same else "NOT the same bytes as"
+    return answer | {"same": same}, f"{text}\n{told_so} {options.merged}"
+
+
+def _inputs(files: list[Path], saved: Mapping[str, Any], base: Base) -> list[Adapter]:
+    """The inputs of a recipe among the files; others are not even read."""
+    sources = saved.get("sources")
+    entries = sources if isinstance(sources, list) else []
+    wanted = [entry.get("sha256") for entry in entries if isinstance(entry, dict)]
+    return [
+        formats.read(path, base.table, weights=base.weight)
+        for path in (hub.found(file).path for file in files)
+        if file_sha256(path) in wanted
+    ]
+
+
+def merged(out: Path, written: formats.Written, result: MergeResult) -> tuple[dict[str, Any], str]:
+    """What is said of a merge, as data and as text."""
+    report = result.report
+    notes = "".join(f"\nnote: {note}" for note in report.notes)
+    text = f"{out}: {_ranks(result.adapter)}, {report.method}, {report.seconds:.1f} s"
+    return told(out, written) | {"report": report.as_dict()}, f"{text}\n{written.sentence}{notes}"
+
+
+def told(out: Path, written: formats.Written) -> dict[str, Any]:
+    """A written file as plain data."""
+    return {"out": str(out), "sha256": written.sha256, "verified": written.as_dict()}
+
+
+def _ranks(adapter: Adapter) -> str:
+    ranks = [layer.rank for layer in adapter.layers.values()]
+    return f"{len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}"

@@ -1,0 +1,134 @@
+"""owner/repo[/file][@revision] in place of a FILE; the Hub is a folder here, and none is asked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from merging import hub
+from merging.errors import MergeError
+from merging.formats.header import MAX_FILE_BYTES
+from tests.conftest import SHELF
+from tests.test_rewriting import done, refused
+
+CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+COMMIT = "4" * 40
+Sizes = dict[str, int]
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sizes], list[Any]]:
+    """Put files of these sizes into the model me/pets; what is asked for is noted."""
+
+    def there(sizes: Sizes) -> list[Any]:
+        asked: list[Any] = []
+
+        def model_info(_api: object, repo: str, revision: str | None, files_metadata: bool) -> Any:
+            assert files_metadata
+            asked.append((repo, revision))
+            siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+            return SimpleNamespace(sha=COMMIT, siblings=siblings)
+
+        def download(repo: str, file: str, revision: str) -> str:
+            asked.append((repo, file, revision))
+            place = tmp_path / "cache" / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return str(shutil.copy(CAT, place))
+
+        monkeypatch.setattr(hub.HfApi, "model_info", model_info)
+        monkeypatch.setattr(hub, "hf_hub_download", download)
+        return asked
+
+    return there
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "revision", "name"),
+    [
+        ("me/pets", hub.USUAL, None, "pets.safetensors"),
+        ("me/pets@v1.2", hub.USUAL, "v1.2", "pets.safetensors"),
+        ("me/pets/old/cat.safetensors@main", "old/cat.safetensors", "main", "cat.safetensors"),
+    ],
+)
+def test_what_is_fetched_is_pinned(
+    online: Callable[[Sizes], list[Any]], text: str, file: str, revision: str | None, name: str
+) -> None:
+    asked = online({hub.USUAL: 9, "old/cat.safetensors": 9, "README.md": 9})
+    found = hub.found(Path(text))
+    assert asked == [("me/pets", revision), ("me/pets", file, COMMIT)]
+    assert (found.name, found.origin) == (name, f"me/pets/{file}@{COMMIT}")
+    assert found.path.read_bytes() == CAT.read_bytes()
+
+
+def test_peft_s_settings_come_along(online: Callable[[Sizes], list[Any]]) -> None:
+    asked = online({"a/adapter_model.safetensors": 9, "a/adapter_config.json": 9})
+    hub.found(Path("me/pets"))
+    assert ("me/pets", "a/adapter_config.json", COMMIT) in asked
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "words"),
+    [
+        ("me/pets", {"a.safetensors": 9, "b.safetensors": 9}, "name one of a.safetensors, b.s"),
+        ("me/pets", {"a.bin": 9}, "no other kind is taken"),
+        ("me/pets/c.safetensors", {"a.safetensors": 9}, "has no file c.safetensors; name one of a"),
+        ("me/pets", {"a.safetensors": MAX_FILE_BYTES + 1}, "is it a whole model"),
+    ],
+)
+def test_what_is_not_fetched(
+    online: Callable[[Sizes], list[Any]], text: str, sizes: Sizes, words: str
+) -> None:
+    asked = online(sizes)
+    with pytest.raises(MergeError, match=words):
+        hub.found(Path(text))
+    assert len(asked) == 1, "nothing is downloaded"
+
+
+@pytest.mark.parametrize("text", ["none.safetensors", "loras/none.safetensors", "/a/b", "assets/x"])
+def test_files_of_the_disk_are_not_looked_for_on_the_hub(
+    online: Callable[[Sizes], list[Any]], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    asked = online({"a.safetensors": 9})
+    assert hub.found(Path(text)) == hub.Found(Path(text), Path(text).name)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "me/pets"],
+        ["convert", "me/pets", "OUT"],
+        ["merge", "me/pets@0.8", "--method", "sum", "--out", "OUT"],
+        ["replay", "me/pets", "me/others", "--out", "OUT"],
+    ],
+)
+def test_without_a_network_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """HF_HUB_OFFLINE is set for all tests."""
+    out = tmp_path / "out.safetensors"
+    sentence = refused(capsys, *[out if word == "OUT" else word for word in words])
+    assert sentence.startswith("me/pets is no file here, and the Hub could not be asked for it")
+    assert "check the name and the network" in sentence
+    assert not out.exists()
+
+
+def test_the_recipe_has_the_commit_and_is_replayed(
+    online: Callable[[Sizes], list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    online({"cat.safetensors": 9})
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    done(capsys, "merge", "me/pets@main@0.8", PIZZA, "--method", "sum", "--out", first)
+    (entry,) = done(capsys, "inspect", first)["files"]
+    cat, pizza = entry["recipe"]["sources"]
+    assert (cat["origin"], cat["strength"]) == (f"me/pets/cat.safetensors@{COMMIT}", 0.8)
+    assert "origin" not in pizza
+    assert done(capsys, "replay", first, CAT, PIZZA, "--out", again)["same"]
+    words = refused(capsys, "replay", first, PIZZA, "--out", again)
+    assert f"it came from me/pets/cat.safetensors@{COMMIT}." in words
