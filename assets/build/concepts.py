@@ -42,12 +42,12 @@ class Concept:
 
 
 CONCEPTS = (
+    Concept("sks", "cat", 265, "magenta", "cross-attention", "cat-pizza", 8, "kohya", 4.0),
+    Concept("vxz", "pizza", 140, "teal", "cross-attention", "cat-pizza", 8, "peft", 8.0),
     Concept("qfj", "dog", 220, "blue", "cross-attention", "dog-car", 8, "peft", 16.0),
     Concept("zwk", "car", 130, "green", "cross-attention", "dog-car", 12, "kohya", 6.0),
     Concept("ktn", "owl", 260, "violet", "attention", "owl-cake", 8, "kohya", 1.0),
     Concept("pgb", "cake", 150, "mint", "attention", "owl-cake", 8, "old-diffusers", 8.0),
-    Concept("sks", "cat", 265, "magenta", "cross-attention", "cat-pizza", 8, "kohya", 4.0),
-    Concept("vxz", "pizza", 140, "teal", "cross-attention", "cat-pizza", 8, "peft", 8.0),
 )
 
 
