@@ -75,7 +75,8 @@ class MergeRequest:
     rank: Rank = "exact"
     targets: Targets = "attention"
     samples: int = 50  # calibration prompts per LoRA
-    # Fallback and ridge are the pair that showed both concepts most often (`evaluate grid`).
+    # Under the composed teacher this fallback and ridge showed both concepts most often
+    # (`evaluate grid`); under the single one no pair stood out.
     fallback: Fallback = "sum"  # where the calibration is silent
     ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
     cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for

@@ -46,13 +46,19 @@ def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...]
     return given, pairs
 
 
-def oracle(given: LayerProblem, pairs: list, weights: list[float]) -> torch.Tensor:
-    """argmin_Δ Σ_i λ_i ‖X_i Δ_iᵀ − X̃_i Δᵀ‖², by stacking rows."""
+def oracle(
+    given: LayerProblem, pairs: list, weights: list[float], base: torch.Tensor | None = None
+) -> torch.Tensor:
+    """argmin_Δ Σ_i λ_i ‖X_i Δ_iᵀ − X̃_i Δᵀ‖², by stacking rows.
+
+    With ``base``, W0 (out, in): Σ_i λ_i ‖X_i (W0 + Δ_i)ᵀ − X̃_i (W0 + Δ)ᵀ‖².
+    """
+    base = torch.zeros(OUT, IN, dtype=torch.float64) if base is None else base
     inputs = torch.cat([w**0.5 * merged for w, (_, merged) in zip(weights, pairs, strict=True)])
     targets = torch.cat(
         [
-            w**0.5 * x @ delta.dense().T
-            for w, (x, _), delta in zip(weights, pairs, given.deltas, strict=True)
+            w**0.5 * (x @ delta.dense().T + (x - merged) @ base.T)
+            for w, (x, merged), delta in zip(weights, pairs, given.deltas, strict=True)
         ]
     )
     return torch.linalg.lstsq(inputs, targets).solution.T
@@ -78,18 +84,9 @@ def test_ridge_formula_as_the_paper_writes_it() -> None:
 
 
 def test_residual_mode_also_imitates_the_base_weight() -> None:
-    """argmin_Δ Σ λ ‖X (W0 + Δ_i)ᵀ − X̃ (W0 + Δ)ᵀ‖², by stacking rows."""
     given, pairs = drifted()
-    weights = given.weights
-    inputs = torch.cat([w**0.5 * moved for w, (_, moved) in zip(weights, pairs, strict=True)])
-    targets = torch.cat(
-        [
-            w**0.5 * (x @ delta.dense().T + (x - moved) @ given.weight.T)
-            for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
-        ]
-    )
     answer = solve_rows(replace(given, mode="delta+residual")).dense()
-    assert_close(answer, torch.linalg.lstsq(inputs, targets).solution.T)
+    assert_close(answer, oracle(given, pairs, given.weights, base=given.weight))
     assert (answer - solve_rows(given).dense()).norm() > 0.1 * answer.norm()
 
 

@@ -1,0 +1,54 @@
+"""What a job's last update brings, whatever came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import cast
+
+import gradio as gr
+import pytest
+
+from app.service import Studio
+from app.ui.forms import Form, Updates
+from app.ui.handlers import Handlers
+from app.ui.results import Dock, Results
+from merging.errors import Cancelled, MergeError
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """Handlers over widgets of their own; a job's updates need neither service nor form."""
+    with gr.Blocks():
+        dock = Dock(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
+        results = Results(
+            gr.Gallery(),
+            gr.HTML(),
+            gr.HTML(),
+            gr.Column(),
+            gr.HTML(),
+            gr.DownloadButton(),
+            gr.DownloadButton(),
+            gr.Code(),
+        )
+        nobody, form = cast(Studio, None), cast(Form, None)
+        return Handlers(nobody, form, results, dock, gr.File(), gr.HTML())
+
+
+@pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])
+def test_the_last_update_brings_the_newest_results(
+    handlers: Handlers, ending: Exception | None
+) -> None:
+    """A page that lost an update in a burst, as on a busy machine, has all of them in the end."""
+    results, dock = handlers.results, handlers.dock
+
+    def job() -> Generator[Updates, None, None]:
+        yield {results.gallery: "one picture", results.summary: "merged"}
+        yield {dock.status: "drawing"}
+        yield {results.gallery: "two pictures"}
+        if ending is not None:
+            raise ending
+
+    *_, last = handlers._shown(job(), "Starting")
+    assert last[results.gallery] == "two pictures"
+    assert last[results.summary] == "merged"
+    assert last[dock.status] != "drawing"
