@@ -7,7 +7,6 @@ scaling differs from file to file.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from merging.diffusion.tokens import text_ids
 from merging.errors import MergeError
 from merging.memory import out_of_memory_told
 from merging.progress import Progress, Stop, check, never, part, silent
+from merging.whole import write_whole
 
 Compose = Literal["sum", "gated"]
 
@@ -115,15 +115,7 @@ def save_png(image: Image.Image, path: Path) -> None:
     info.add_text("parameters", image.info.get("parameters", ""))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
+from merging.evaluation.cases import article
 from merging.evaluation.detector import Detector, is_look
 from merging.evaluation.shelf import Entry, shelf
 from merging.progress import Progress, part, silent
@@ -29,16 +30,12 @@ SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
 
 def one(name: str) -> str:
     """The prompt for one thing."""
-    return f"a photo of {_named(name)}"
+    return f"a photo of {article(name)}"
 
 
 def two(first: str, second: str) -> str:
     """The prompt for two things."""
-    return f"a photo of {_named(first)} and {_named(second)}"
-
-
-def _named(name: str) -> str:
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"a photo of {article(first)} and {article(second)}"
 
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
