@@ -118,7 +118,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     if request.teacher == "composed" and count > 1:
         phrases = tuple(source.phrase for source in request.sources)
         seed = seed_for(request.seed, "composed")
-        prompts = composed_prompts(sorted(phrases), request.samples, seed)
+        prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
         sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases, gated=True))
     if request.preserved > 0:
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError

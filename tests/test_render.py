@@ -13,7 +13,14 @@ from PIL import Image
 
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, load_base
-from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
+from merging.diffusion.gate import (
+    RegionFinder,
+    concept_tokens,
+    constant_gate,
+    gated,
+    silenced,
+    word_gate,
+)
 from merging.diffusion.render import render, save_png, summed
 from merging.diffusion.tokens import text_ids
 from merging.errors import Cancelled, MergeError
@@ -144,6 +151,18 @@ def test_regions_part_the_picture_and_styles_act_everywhere(base: Base) -> None:
     regions = gate.regions[0]
     assert torch.equal(regions[0] + regions[1], torch.ones(16, 16))
     assert 0 < regions[0].sum() < 256 and torch.equal(regions[2], torch.ones(16, 16))
+
+
+def test_a_teacher_silences_what_its_prompt_does_not_name(base: Base) -> None:
+    words = word_gate(base, ["a cat and a pizza"], ["cat", "pizza", "car"])
+    gate = silenced(words, torch.ones(1, 3, 16, 16))
+    assert not gate.words[..., 2].any() and not gate.regions[:, 2].any()
+    assert torch.equal(gate.words[..., :2], words[..., :2])
+    finder = RegionFinder(base, gate, concept_tokens(gate.words))
+    finder.evidence = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    finder.settle()
+    assert torch.equal(gate.regions.sum(dim=1), torch.ones(1, 16, 16))
+    assert not gate.regions[:, 2].any()
 
 
 def test_gated_pictures_need_phrases_and_differ_from_the_sum(

@@ -78,10 +78,20 @@ def test_prompts_name_their_concept_and_differ_by_seed() -> None:
     assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
 
 
-def test_composed_prompts_name_all_concepts_in_every_order() -> None:
-    prompts = composed_prompts(["sks cat", "vxz pizza", "zwk car"], 300, seed=0)
-    orders = {tuple(sorted(("sks", "vxz", "zwk"), key=prompt.index)) for prompt in prompts}
-    assert len(orders) == 6
+def test_composed_prompts_name_two_concepts_in_every_order() -> None:
+    names = ("sks cat", "vxz pizza", "zwk car")
+    prompts = composed_prompts(names, 300, seed=0)
+    said = [[name for name in names if name in prompt] for prompt in prompts]
+    orders = {
+        tuple(sorted(row, key=prompt.index)) for row, prompt in zip(said, prompts, strict=True)
+    }
+    assert len(orders) == 6 and all(len(order) == 2 for order in orders)
+
+
+def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) -> None:
+    third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
+    sets = row_sets(MergeRequest((*pair, third), samples=10, teacher="composed"))
+    assert [len(each.prompts) for each in sets if each.gated] == [15]
 
 
 def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:

@@ -68,6 +68,12 @@ def word_gate(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Ten
     return words
 
 
+def silenced(words: Tensor, regions: Tensor) -> Gate:
+    """A gate in which the LoRAs that a prompt does not name do nothing at all."""
+    named = concept_tokens(words).any(dim=1)  # (samples, LoRAs)
+    return Gate(words * named[:, None, :], regions * named[:, :, None, None])
+
+
 def concept_tokens(words: Tensor) -> Tensor:
     """1 where a token belongs to exactly one concept, else 0: (prompts, tokens, LoRAs)."""
     own = (words.sum(dim=2, keepdim=True) == 1).to(words.dtype)
@@ -117,6 +123,7 @@ class RegionFinder:
     def __init__(self, base: Base, gate: Gate, concepts: Tensor) -> None:
         """``concepts`` (samples, tokens, LoRAs) marks each concept's words in the last samples."""
         self.base, self.gate, self.concepts = base, gate, concepts.to(base.device)
+        self.unparted = gate.regions[-len(concepts) :].to(base.device)
         self.evidence = torch.zeros(
             len(concepts), concepts.shape[2], *gate.regions.shape[2:], device=base.device
         )
@@ -139,7 +146,7 @@ class RegionFinder:
         named = self.concepts.any(dim=1)[:, :, None, None]  # (samples, LoRAs, 1, 1)
         owner = self.evidence.masked_fill(~named, float("-inf")).argmax(dim=1)
         regions = F.one_hot(owner, named.shape[1]).permute(0, 3, 1, 2).float()
-        regions = torch.where(named, regions, 1.0)
+        regions = torch.where(named, regions, self.unparted)
         self.gate.regions = regions.repeat(len(self.gate.regions) // len(regions), 1, 1, 1)
 
     def _query(self, _layer: Layer, _inputs: tuple, output: Tensor) -> None:
