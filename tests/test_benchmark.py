@@ -24,6 +24,7 @@ from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers, scored
 from merging.evaluation.sheets import MARGIN, TILE, sheet, strip
 from merging.evaluation.shelf import LORAS, shelf
+from merging.evaluation.shelf_cases import shelf_cases
 from merging.progress import silent
 
 CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
@@ -114,6 +115,16 @@ def test_peft_draws_by_a_seed_and_leaves_the_global_generator_alone(base: Base) 
     assert not torch.equal(first.layers[name].delta(), other.layers[name].delta())
 
 
+def test_the_shelf_is_cases_by_split_and_every_set_size_it_has() -> None:
+    cases = shelf_cases("all", 2, load_detector().things)
+    assert {case.split for case in cases} <= {"tuning", "test"}
+    assert len({case.name for case in cases}) == len(cases)
+    assert {"cat-pizza", "tuning-6"} <= {case.name for case in cases}
+    for case in cases:
+        about = {trigger.rsplit(" ", 1)[-1] for trigger in case.triggers}
+        assert not about & {ask.named[0] for ask in case.asks if ask.kind == "prior"}
+
+
 def test_the_lists_of_contestants_name_contestants() -> None:
     assert set(QUICK) | set(WEIGHT_SPACE) <= set(CONTESTANTS)
 
@@ -121,7 +132,7 @@ def test_the_lists_of_contestants_name_contestants() -> None:
 def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     base: Base, scorers: Scorers
 ) -> None:
-    cat = [(shelf_adapter(base, "sks cat"), 1.0)]
+    cat = [(shelf()[0].adapter(base.table), 1.0)]
     own, plain = render(base, [one("sks cat")], [0], adapters=cat), render(base, [one("dog")], [0])
     wanted = case(CAT, PIZZA)
     images = [*own, *plain, *own, *plain, *plain, *own]
@@ -131,10 +142,6 @@ def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     assert rows[3]["alone"] == 0.0
     assert rows[5]["leak"] == 1.0, "a cat in its look where another thing was asked for"
     assert rows[4]["leak"] == 0.0
-
-
-def shelf_adapter(base: Base, trigger: str):
-    return next(entry for entry in shelf() if entry.trigger == trigger).adapter(base.table)
 
 
 def test_a_cell_is_computed_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +168,7 @@ def test_a_cell_is_another_for_other_pictures(arena: Arena) -> None:
 
 
 def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
-    dog, car = (
-        Concept(LORAS / entry.file, entry.trigger) for entry in shelf() if entry.pair == "dog-car"
-    )
+    dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
     cases = [
         case(CAT, PIZZA),
         Case("other", "ranks", "test", (dog, car), asked((dog, car), ["cat"], 2)),

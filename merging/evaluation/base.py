@@ -22,7 +22,7 @@ from torch import Tensor
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.evaluation.cases import article
-from merging.evaluation.detector import Detector, is_look
+from merging.evaluation.detector import Detector
 from merging.evaluation.shelf import Entry, shelf_pairs
 from merging.progress import Progress, part, silent
 
@@ -43,7 +43,7 @@ def two(first: str, second: str) -> str:
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
     """All three figures, looks of the tuning pairs; JSON-able. About 900 pictures."""
     known = [entry for pair in shelf_pairs().values() for entry in pair]
-    names = [name for name in detector.classes if not is_look(name)]
+    names = detector.things
     return {
         "single": evaluate_single(base, detector, names, part(progress, 0.0, 0.45)),
         "two": evaluate_two(base, detector, names, part(progress, 0.45, 0.6)),
@@ -117,7 +117,7 @@ def _asked(entry: Entry, detector: Detector) -> tuple[list[str], list[str]]:
     """The prompts for a LoRA alone, and what each names: itself, or a thing in its style."""
     if entry.kind != "style":
         return [one(entry.trigger)] * LOOK_PICTURES, [entry.trigger] * LOOK_PICTURES
-    own = [name for name in detector.classes if not is_look(name)]
+    own = detector.things
     names = [own[place % len(own)] for place in range(LOOK_PICTURES)]
     return [f"{one(name)} in {entry.trigger}" for name in names], names
 

@@ -15,15 +15,16 @@ from merging.evaluation import base as base_figures
 from merging.evaluation import pairs as pair_figures
 from merging.evaluation.benchmark import run
 from merging.evaluation.benchmark import table as contest_table
-from merging.evaluation.cases import chosen
+from merging.evaluation.cases import Case, chosen
 from merging.evaluation.cells import Arena
 from merging.evaluation.clip import VIT_B32, load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
-from merging.evaluation.detector import load_detector
+from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.growth import bench_growth, growth_table
 from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers
 from merging.evaluation.shelf import shelf_pairs
+from merging.evaluation.shelf_cases import shelf_cases
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
@@ -34,6 +35,8 @@ WHAT = {
     "pairs": (pair_figures.evaluate_pairs, pair_figures.table),
     "grid": (pair_figures.evaluate_grid, pair_figures.table),
 }
+
+QUICK_PICTURES = 8
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
 
@@ -79,24 +82,28 @@ def add_evaluation(command: Command, progress: Progress) -> None:
 
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The contest, on the shelf's cases or on the user's own."""
-    quick = options.quick
     base = load_base(options.base, options.device)
     mini = base.table.name == "mini"
+    scorers = Scorers(load_clip(), load_detector()) if mini else Scorers(load_clip(VIT_B32))
+    cases = _wanted_cases(options, base, scorers.detector)
+    keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
+    arena = Arena(base, scorers, options.out, options.steps, options.guidance)
+    return run(arena, keys, cases, progress)
+
+
+def _wanted_cases(
+    options: argparse.Namespace, base: Base, detector: Detector | None
+) -> tuple[Case, ...]:
     if options.protocol is not None:
         cases = protocol_cases(options.protocol)
-    elif mini:
-        cases = shelf_cases("tuning" if quick else options.split, 8 if quick else options.pictures)
-    else:
+    elif detector is None:
         raise MergeError(f"The shelf's LoRAs do not fit {base.name}; name your own by --protocol.")
-    if quick:
+    elif options.quick:
+        cases = shelf_cases("tuning", QUICK_PICTURES, detector.things)
         cases = tuple(case for case in cases if case.kind == "objects")
-    if options.case is not None:
-        cases = chosen(cases, options.case)
-    scorers = Scorers(load_clip(), load_detector()) if mini else Scorers(load_clip(VIT_B32))
-    arena = Arena(base, scorers, options.out, options.steps, options.guidance)
-    return run(
-        arena, options.contestant or (QUICK if quick else list(CONTESTANTS)), cases, progress
-    )
+    else:
+        cases = shelf_cases(options.split, options.pictures, detector.things)
+    return cases if options.case is None else chosen(cases, options.case)
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -48,6 +48,11 @@ class Detector(nn.Module):
         batches = pixels(images).split(128)
         return torch.cat([self(batch) for batch in batches])
 
+    @property
+    def things(self) -> list[str]:
+        """The base's own objects."""
+        return [name for name in self.classes if not is_look(name)]
+
     def place(self, name: str) -> int:
         """Column of a class; MergeError if the detector was never taught it."""
         if name not in self.classes:

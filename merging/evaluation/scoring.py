@@ -1,9 +1,9 @@
 """What one picture of the benchmark is worth, by the detector and by CLIP.
 
 present  together: every concept named is found in its own look (detector.found)
-alone    alone: the concept's look is the strongest class of all
+alone    alone: the concept's look is the strongest class of all (a style: it is found)
 prior    prior: the other thing is the strongest class of all
-leak     alone and prior: a concept that was not named shows its look all the same
+leak     alone and prior: a concept that was not named is found, above its threshold
 text     2.5 · max(cosine of picture and prompt, 0), as CustomConcept101's evaluator has it
 image    cosine of the picture and a concept's reference pictures, mean of all pairs; where several
          concepts are named, the mean over them
@@ -74,14 +74,14 @@ def _by_detector(detector: Detector, case: Case, ask: Ask, logit: Tensor) -> Sco
     """Of one picture, from its logits (1, classes)."""
     if ask.kind == "together":
         return {"present": float(detector.found(logit, ask.named))}
-    right = float(logit.argmax() == detector.place(ask.named[0]))
-    return {ask.kind: right, "leak": float(_leaks(detector, case, ask, logit))}
+    right = detector.found(logit, ask.named, strongest=1)
+    return {ask.kind: float(right), "leak": float(_leaks(detector, case, ask, logit))}
 
 
 def _leaks(detector: Detector, case: Case, ask: Ask, logit: Tensor) -> bool:
     passing = detector.present(logit)[0]
-    unasked = [name for name in case.triggers if name not in ask.named]
     return any(
-        bool(passing[detector.place(name)]) and bool(detector.beats_own_look(logit, name))
-        for name in unasked
+        bool(passing[detector.place(name)] & detector.found(logit, [name]))
+        for name in case.triggers
+        if name not in ask.named
     )
