@@ -158,6 +158,8 @@ def _card(entry: dict[str, Any]) -> str:
     ]
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
+    lines += [f"  embeds   {word}, {count} vectors" for word, count in entry["embeddings"].items()]
+    lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})
     lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
     return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
