@@ -35,6 +35,7 @@ LAYERS = (
         " merging.block_weights merging.hub",
         "merging.diffusion",
     ),
+    ("merging.companions",),
     ("merging.evaluation", "merging.rewriting", "merging.inputs"),
     ("merging.__main__",),
     ("app",),
