@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from app.orders import (
 )
 from merging import formats
 from merging.adapter import Adapter
+from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render, save_png
@@ -145,7 +147,8 @@ def _panels(order: DrawOrder, weights: Weights) -> list[tuple[str, list[tuple[Ad
     if len(sources) > 1:
         panels.append(("Plain sum", sources))
     if order.merged is not None:
-        merged = formats.read(order.merged, name=order.merged.stem)
+        words = tuple(each for adapter, _ in sources for each in adapter.embeddings)
+        merged = replace(formats.read(order.merged, name=order.merged.stem), embeddings=words)
         panels.append((f"Merged ({order.method})", [(merged, 1.0)]))
     return panels
 
@@ -161,6 +164,7 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
         "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
     }
+    words = write_words(result.adapter, kohya)
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
@@ -168,11 +172,12 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         method=title,
         kohya=kohya,
         diffusers=peft,
+        words=tuple(Path(each["path"]) for each in words),
         trigger=result.adapter.trigger,
         layers=len(result.adapter.layers),
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
-        notes=tuple(result.report.notes),
+        notes=(*result.report.notes, *sentences(words)),
         checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
         recipe=recipe(request, order.base),
         report=report,

@@ -47,12 +47,13 @@ class MergeOrder:
 
 @dataclass(frozen=True)
 class Merged:
-    """A finished merge, with its two files on disk."""
+    """A finished merge, with its files on disk."""
 
     order: MergeOrder
     method: str  # its title
     kohya: Path
     diffusers: Path
+    words: tuple[Path, ...]  # files of the textual inversions that it needs
     trigger: str
     ranks: str
     seconds: float

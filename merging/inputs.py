@@ -8,14 +8,15 @@ its 12, 17, 20 or 26 numbers with commas. Each may be left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from merging.block_weights import block_weights
 from merging.diffusion.base import Base
+from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import read
+from merging.formats import read, read_embeddings
 from merging.hub import found
 from merging.request import Source
 
@@ -63,6 +64,16 @@ def parsed(text: str) -> Input:
     if not whole:
         return Input(Path(file), 0.0, blocks=blocks)
     return Input(Path(file), whole, te / whole, unet / whole, blocks)
+
+
+def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
+    """FILE or FILE=WORD each: textual inversions, under their own words or another."""
+    found_words: list[Embedding] = []
+    for text in texts:
+        file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
+        place = found(Path(file if equals else text))
+        found_words += read_embeddings(place.path, base.table, place.name, word.strip())
+    return tuple(found_words)
 
 
 def _named(text: str, words: list[str]) -> dict[str, str]:

@@ -58,6 +58,11 @@ def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[st
     return _drawn(_sentences(listings), count, seed)
 
 
+def one_picture(triggers: Sequence[str]) -> str:
+    """A sentence that names all concepts, in their order."""
+    return _LEADS[0].format(_listed(triggers, _JOINTS[0]))
+
+
 def plain_prompts(count: int, seed: int) -> tuple[str, ...]:
     """``count`` sentences about ordinary things, none of them a concept: rows to preserve."""
     scenes = [scene.format(thing) for scene in _SCENES for thing in _THINGS]

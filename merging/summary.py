@@ -46,6 +46,7 @@ def _described(found: Overview) -> dict[str, Any]:
         "base_layers": dict(found.known),
         "unmatched": list(found.unmatched),
         "dropped": {kind: len(keys) for kind, keys in found.left.items()},
+        "left_out": {kind: list(keys) for kind, keys in found.left.items()},
         "embeddings": dict(found.words),
         "ranks": sorted(found.ranks),
         "alphas": sorted(found.alphas),

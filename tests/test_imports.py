@@ -22,7 +22,7 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.adapter merging.gram merging.report merging.whole",
+        " merging.embedding merging.adapter merging.gram merging.report merging.whole",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
@@ -35,6 +35,7 @@ LAYERS = (
         " merging.block_weights merging.hub",
         "merging.diffusion",
     ),
+    ("merging.companions",),
     ("merging.evaluation", "merging.rewriting", "merging.inputs"),
     ("merging.__main__",),
     ("app",),
