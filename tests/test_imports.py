@@ -32,7 +32,7 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights merging.hub",
+        " merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
     ("merging.evaluation", "merging.rewriting", "merging.inputs"),
