@@ -12,14 +12,16 @@ What inputs really come only prompts can tell; these numbers say where to look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from merging.adapter import Adapter
 from merging.block_weights import BLOCKS, blocks
 from merging.deltas import Delta, inner, scaled
 from merging.formats.layers import table_of
@@ -29,6 +31,19 @@ REST = "rest"  # layers that lie in no block
 LOST = 1e-10  # eigenvalues of D Dᵀ below this share of the largest are rounding
 # From where on a person is told: of our choosing, no measured limits of what can be merged.
 LOUD, SHARED, AGAINST, ALIKE = 2.0, 0.1, -0.1, 0.5
+
+
+class Weights(Protocol):
+    """A LoRA's strengths: a Source's, or those of whatever else has them."""
+
+    @property
+    def strength(self) -> float: ...
+    @property
+    def text_encoder(self) -> float: ...
+    @property
+    def unet(self) -> float: ...
+    @property
+    def blocks(self) -> Mapping[str, float] | None: ...
 
 
 @dataclass(frozen=True)
@@ -70,13 +85,24 @@ class Pair:
 
 
 @dataclass
-class _Sums:
+class Sums:
     """Energies of a block, summed over its layers."""
 
     energy: list[float] = field(default_factory=lambda: [0.0, 0.0])
     seen: list[float] = field(default_factory=lambda: [0.0, 0.0])  # ‖Δ_i P_j‖², ‖Δ_j P_i‖²
     expected: list[float] = field(default_factory=lambda: [0.0, 0.0])  # the same by chance
     common: float = 0.0  # ⟨Δ_i, Δ_j⟩
+
+    def at(self, one: float, other: float) -> Sums:
+        """The same with every Δ_i multiplied; a LoRA at 0 has no inputs to meet at."""
+        scales = (one**2, other**2)
+        energy, seen, expected = (
+            [scale * size for scale, size in zip(scales, sizes, strict=True)]
+            for sizes in (self.energy, self.seen, self.expected)
+        )
+        if not (one and other):
+            seen = expected = [0.0, 0.0]
+        return Sums(energy, seen, expected, one * other * self.common)
 
     def meeting(self, block: str) -> Meeting:
         """The sums as the numbers that people read; where a LoRA is silent, nothing is common."""
@@ -90,19 +116,51 @@ class _Sums:
         return Meeting(block, self.common / size, overlap, chance, (one / other) ** 0.5)
 
 
+Measured = Mapping[str, Sums]  # by block, at strength 1
+
+
 def conflicts(sources: Sequence[Source]) -> tuple[Pair, ...]:
-    """Every two of the sources, at their strengths; MergeError where a strength leaves nothing."""
-    deltas = [_deltas(source) for source in sources]
-    if not deltas:
-        return ()
-    places = blocks(table_of(sources[0].adapter))
-    found = []
-    for i, j in combinations(range(len(sources)), 2):
-        one, other = sources[i], sources[j]
-        whole, met = _met(deltas[i], deltas[j], places)
-        names = (one.adapter.name, other.adapter.name)
-        found.append(Pair(names, (one.strength, other.strength), whole, met))
-    return tuple(found)
+    """Every two of the sources, at their strengths."""
+    return tuple(
+        weighed_pair(
+            (one.adapter.name, other.adapter.name),
+            one,
+            other,
+            measured(one.adapter, other.adapter),
+        )
+        for one, other in combinations(sources, 2)
+    )
+
+
+def measured(one: Adapter, other: Adapter) -> Measured:
+    """Two LoRAs of one base at strength 1, block by block: all that takes time."""
+    places = blocks(table_of(one))
+    sums: dict[str, Sums] = {}
+    for layer in dict.fromkeys([*one.layers, *other.layers]):
+        block = sums.setdefault(places.get(layer, REST), Sums())
+        _count(block, *(_delta(own, layer) for own in (one, other)))
+    return {block: sums[block] for block in (*BLOCKS, REST) if block in sums}
+
+
+def weighed_pair(names: tuple[str, str], one: Weights, other: Weights, found: Measured) -> Pair:
+    """What was measured, at the strengths of two sources."""
+    sums = {
+        block: own.at(_strength(one, block), _strength(other, block))
+        for block, own in found.items()
+    }
+    met = tuple(own.meeting(block) for block, own in sums.items() if any(own.energy))
+    return Pair(names, (one.strength, other.strength), _total(sums).meeting("all"), met)
+
+
+def _delta(adapter: Adapter, layer: str) -> Delta | None:
+    return scaled(adapter.layers[layer], 1.0) if layer in adapter.layers else None
+
+
+def _strength(source: Weights, block: str) -> float:
+    """What every layer of a block is multiplied by."""
+    part = source.text_encoder if block == "BASE" else source.unet
+    own = 1.0 if source.blocks is None or block == REST else source.blocks.get(block, 0.0)
+    return source.strength * part * own
 
 
 def advice(pair: Pair) -> list[str]:
@@ -165,19 +223,7 @@ def _deltas(source: Source) -> dict[str, Delta]:
     return {name: scaled(layer, source.strength) for name, layer in layers.items()}
 
 
-def _met(
-    one: Mapping[str, Delta], other: Mapping[str, Delta], places: Mapping[str, str]
-) -> tuple[Meeting, tuple[Meeting, ...]]:
-    """Everywhere, and block by block."""
-    sums: dict[str, _Sums] = {}
-    for layer in dict.fromkeys([*one, *other]):
-        block = sums.setdefault(places.get(layer, REST), _Sums())
-        _count(block, one.get(layer), other.get(layer))
-    found = tuple(sums[block].meeting(block) for block in (*BLOCKS, REST) if block in sums)
-    return _total(sums.values()).meeting("all"), found
-
-
-def _count(sums: _Sums, one: Delta | None, other: Delta | None) -> None:
+def _count(sums: Sums, one: Delta | None, other: Delta | None) -> None:
     """Add one layer."""
     energies = [inner(own, None, own) if own else 0.0 for own in (one, other)]
     sums.energy = [a + b for a, b in zip(sums.energy, energies, strict=True)]
@@ -200,9 +246,9 @@ def _pseudo_inverse(gram: Tensor) -> tuple[Tensor, int]:
     return (vectors * inverse) @ vectors.T, int(kept.sum())
 
 
-def _total(parts: Iterable[_Sums]) -> _Sums:
-    total = _Sums()
-    for part in parts:
+def _total(parts: Mapping[str, Sums]) -> Sums:
+    total = Sums()
+    for part in parts.values():
         for name in ("energy", "seen", "expected"):
             both = zip(getattr(total, name), getattr(part, name), strict=True)
             setattr(total, name, [a + b for a, b in both])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 import torch
 
 from merging.adapter import Adapter
-from merging.block_weights import blocks
+from merging.block_weights import block_weights, blocks
 from merging.conflicts import advice, conflicts
 from merging.formats.layers import table_of
 from merging.request import Source
@@ -60,6 +60,26 @@ def test_numbers_are_those_of_the_whole_matrices(two: tuple[Adapter, Adapter]) -
         wanted = [layer for layer in every if met.block in ("all", places.get(layer))]
         found = (met.cosine, met.overlap, met.ratio)
         assert found == pytest.approx(dense(*two, wanted), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"strength": 0.7, "text_encoder": 0.5, "unet": -2.0},
+        {"blocks": block_weights("MIDD")},
+        {"strength": 2.0, "unet": 0.5, "blocks": block_weights("0.2,0,1,1,1,1,2,1,1,1,1,1")},
+    ],
+)
+def test_strengths_of_parts_and_blocks_count(two: tuple[Adapter, Adapter], own: dict) -> None:
+    """As they stand in the merge: the same as measuring the weighted adapter."""
+    source = Source(two[0], **own)
+    whole = replace(source.weighted, name=two[0].name)
+    (wanted,) = conflicts([Source(whole, source.strength), Source(two[1])])
+    (found,) = conflicts([source, Source(two[1])])
+    both = [(pair.whole, *pair.blocks) for pair in (found, wanted)]
+    for one, other in zip(*both, strict=True):
+        assert one.block == other.block
+        assert astuple(one)[1:] == pytest.approx(astuple(other)[1:])
 
 
 def test_unrelated_changes_overlap_by_chance(two: tuple[Adapter, Adapter]) -> None:

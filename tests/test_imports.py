@@ -38,7 +38,10 @@ LAYERS = (
     ("merging.evaluation", "merging.rewriting", "merging.inputs"),
     ("merging.__main__",),
     ("app",),
-    ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),
+    (
+        "app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor"
+        " app.pasting app.meetings app.library",
+    ),
     ("app.service",),
     ("app.ui",),
     ("app.__main__",),

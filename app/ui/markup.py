@@ -37,6 +37,12 @@ def problems(sentences: Iterable[str]) -> str:
     return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
 
 
+def sentences(said: Iterable[str]) -> str:
+    """What was done, a line each."""
+    lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
+    return f'<div class="said" role="status">{lines}</div>'
+
+
 def running(step: Step) -> str:
     """Text and bar of the work under way."""
     percent = round(100 * min(max(step.share, 0.0), 1.0))
