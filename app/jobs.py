@@ -34,7 +34,9 @@ from merging.methods import METHODS
 from merging.progress import Progress, Stop, check, part
 from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher
-from merging.solve import Fallback
+from merging.solve import Fallback, Mode
+from merging.sweep import Padding, Tokens
+from merging.weighting import Weighting
 
 DTYPES = formats.DTYPES  # what the page may offer, which knows no formats
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
@@ -71,7 +73,15 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         targets=cast(Targets, order.targets),
         samples=order.samples,
         fallback=cast(Fallback, order.fallback),
+        ridge=order.ridge,
+        cross_ridge=order.cross_ridge,
+        mode=cast(Mode, order.mode),
+        weighting=cast(Weighting, order.weighting),
+        padding=cast(Padding, order.padding),
+        tokens=cast(Tokens, order.tokens),
         teacher=cast(Teacher, order.teacher),
+        preserve=order.preserve,
+        rounds=order.rounds,
         seed=order.seed,
     )
     ask = None
@@ -118,28 +128,28 @@ def _told(progress: Progress, words: str) -> Progress:
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
     """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
-    adapters = [read_for(pick, order.base, weights) for pick in order.picks]
-    triggers = [
-        pick.trigger.strip() or adapter.trigger
-        for pick, adapter in zip(order.picks, adapters, strict=True)
-    ]
-    strengths = [pick.strength for pick in order.picks]
-    prompts = own_prompts(triggers, order.prompts)
-    return tuple(map(Source, adapters, strengths, triggers, prompts))
+    sources = [source_of(pick, order.base, weights) for pick in order.picks]
+    typed = own_prompts([source.phrase for source in sources], order.prompts)
+    return tuple(
+        replace(source, trigger=source.phrase, prompts=pick.prompts or lines)
+        for pick, source, lines in zip(order.picks, sources, typed, strict=True)
+    )
 
 
-def read_for(pick: Pick, base: str, weights: Weights) -> Adapter:
-    """The pick's adapter; MergeError if it was made for another base than the chosen one."""
-    adapter = formats.read(pick.path, name=f"{pick.name}.safetensors", weights=weights)
+def source_of(pick: Pick, base: str, weights: Weights) -> Source:
+    """The pick, read and weighed; MergeError if it was made for another base than the chosen."""
+    own = pick.weighed
+    adapter = formats.read(own.path, name=f"{pick.name}.safetensors", weights=weights)
     wrong = misfit(adapter.name, adapter.base, base)
     if wrong:
         raise MergeError(wrong)
-    return adapter
+    return replace(own.of(adapter), trigger=pick.trigger)
 
 
 def _panels(order: DrawOrder, weights: Weights) -> list[tuple[str, list[tuple[Adapter, float]]]]:
     """Caption and adapters of each picture: base, each LoRA alone, their sum, the merge."""
-    sources = [(read_for(pick, order.base, weights), pick.strength) for pick in order.picks]
+    found = [source_of(pick, order.base, weights) for pick in order.picks]
+    sources = [(source.weighted, source.strength) for source in found]
     if order.single:
         return [(" + ".join(adapter.name for adapter, _ in sources) or "Base model", sources)]
     panels: list[tuple[str, list[tuple[Adapter, float]]]] = [("Base model", [])]

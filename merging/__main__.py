@@ -164,6 +164,7 @@ def _card(entry: dict[str, Any]) -> str:
         f"  ranks    {_counted(entry['rank_counts']) or 'known with the values only'}",
         f"  alphas   {_counted(entry['alpha_counts']) or 'none'}",
         f"  trigger  {entry['trigger'] or 'none in the file'}",
+        *([f"  class    {entry['class_word']}"] if entry["class_word"] else []),
         *(f"  words    {field}: {', '.join(w)}" for field, w in entry["trained_words"].items()),
         f"  sha256   {entry['sha256'] or 'with --values'}",
         *(f"  hash     {field} {value}" for field, value in entry["hashes"].items()),

@@ -46,6 +46,19 @@ def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
     return _drawn(sentences, count, seed)
 
 
+def tag_prompts(trigger: str, tags: Sequence[str]) -> tuple[str, ...]:
+    """Sentences from the words of a file's own captions, as they were written for its training.
+
+    A caption that names the trigger is taken as it is; any other word follows the trigger.
+    """
+    phrase = trigger.strip()
+    named = [tag.strip() for tag in tags if tag.strip()]
+    sentences = [
+        tag if phrase.lower() in tag.lower() else f"a photo of a {phrase}, {tag}" for tag in named
+    ]
+    return tuple(dict.fromkeys(sentences)) if phrase else ()
+
+
 def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
     """``count`` sentences that name two of the concepts each, in either order.
 

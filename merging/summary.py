@@ -54,6 +54,7 @@ def _described(found: Overview) -> dict[str, Any]:
         "alpha_counts": _histogram(found.alphas),
         "dtypes": dict(found.dtypes),
         "trigger": found.trigger,
+        "class_word": found.class_word,
         "trained_words": {field: list(words) for field, words in found.trained_words.items()},
         "hashes": dict(found.hashes),
         "warnings": list(found.warnings),

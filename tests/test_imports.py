@@ -32,14 +32,17 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights merging.hub",
+        " merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
     ("merging.companions",),
     ("merging.evaluation", "merging.rewriting", "merging.inputs"),
     ("merging.__main__",),
     ("app",),
-    ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),
+    (
+        "app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor"
+        " app.pasting app.meetings app.library",
+    ),
     ("app.service",),
     ("app.ui",),
     ("app.__main__",),

@@ -11,7 +11,7 @@ import pytest
 from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.merge import merge
-from merging.prompts import composed_prompts, concept_prompts, plain_prompts
+from merging.prompts import composed_prompts, concept_prompts, plain_prompts, tag_prompts
 from merging.recipe import RECIPE_KEY, header, recipe, replay
 from merging.request import MergeRequest, Source, row_sets
 
@@ -125,3 +125,13 @@ def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
     assert fields["modelspec.trigger_phrase"] == "rn1 cat, rn2 cat"
     assert fields["modelspec.merged_from"] == "random-1, random-2"
     assert all(isinstance(value, str) for value in fields.values())
+
+
+def test_captions_become_prompts_that_name_the_concept() -> None:
+    tags = ["sks cat", "grass", "a SKS CAT on a sofa", " ", "grass"]
+    assert tag_prompts("sks cat", tags) == (
+        "sks cat",
+        "a photo of a sks cat, grass",
+        "a SKS CAT on a sofa",
+    )
+    assert tag_prompts(" ", tags) == ()

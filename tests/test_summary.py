@@ -48,6 +48,7 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     assert found["alpha_counts"] == {"2": 1, "4": 1, "8": 1}  # TO_OUT has none: its rank
     assert found["dtypes"] == {"F16": 6}
     assert found["trigger"] == "sks cat"
+    assert found["class_word"] == "cat"
     assert found["trained_words"] == {
         "modelspec.trigger_phrase": ["sks cat"],
         "trained_words": ["sks cat", "sitting"],

@@ -17,8 +17,7 @@ from app.executor import Step
 from app.jobs import DTYPES
 from app.orders import DrawOrder, MergeOrder, Pick
 from app.service import Studio
-from app.ui.forms import DEFAULTS
-from app.ui.handlers import OUR_FAULT
+from app.ui.basics import DEFAULTS, OUR_FAULT
 from merging.errors import Cancelled, MergeError
 from merging.methods import METHODS
 from merging.request import Targets, Teacher

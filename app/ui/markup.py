@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from app.cards import Card, misfit
 from app.executor import Step
 from app.orders import Merged
 from merging.methods import Method
@@ -32,37 +31,16 @@ def heading(number: int, title: str, hint: str) -> str:
     )
 
 
-def card(found: Card, base: str) -> str:
-    """What a file is, in one glance."""
-    layers = [
-        f"{count} {part} layers"
-        for count, part in ((found.text_encoder, "text-encoder"), (found.unet, "UNet"))
-        if count
-    ]
-    facts = [
-        f"rank {found.ranks}",
-        f"alpha {found.alphas}",
-        *layers,
-        _megabytes(found.megabytes),
-    ]
-    chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
-    wrong = misfit(found.name, found.base, base)
-    notes = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
-    notes += [f'<p class="note">{escape(warning)}</p>' for warning in found.warnings]
-    if not found.trigger:
-        notes.append(
-            '<p class="note">The file names no trigger: type the words that call its concept.</p>'
-        )
-    return (
-        f'<div class="lora"><h3>{escape(found.name)}</h3><div class="chips">{chips}</div>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p>{"".join(notes)}</div>'
-    )
-
-
 def problems(sentences: Iterable[str]) -> str:
     """Files that were not taken, and why."""
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
+
+
+def sentences(said: Iterable[str]) -> str:
+    """What was done, a line each."""
+    lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
+    return f'<div class="said" role="status">{lines}</div>'
 
 
 def running(step: Step) -> str:
@@ -91,7 +69,7 @@ def summary(merged: Merged) -> str:
         "method": merged.method,
         "layers": str(merged.layers),
         "rank": merged.ranks,
-        "size": _megabytes(size),
+        "size": megabytes(size),
         "time": f"{merged.seconds:.1f} s",
     }
     cells = "".join(
@@ -103,7 +81,8 @@ def summary(merged: Merged) -> str:
     return f'<dl class="summary">{cells}</dl>{words if merged.trigger else ""}{checks}{notes}'
 
 
-def _megabytes(size: float) -> str:
+def megabytes(size: float) -> str:
+    """A size for a person; ``size`` is in MB."""
     return f"{size:.1f} MB" if size >= 1 else f"{size * 1024:.0f} KB"
 
 

@@ -7,15 +7,17 @@ from typing import Any
 import gradio as gr
 
 from app.service import Studio
-from app.settings import Settings
 from app.shelf import Example, examples
 from app.ui import markup
+from app.ui.adding import add_section, example_buttons
 from app.ui.api import add_endpoints
-from app.ui.forms import AT_ONCE, BaseChoice, Form, Options, Scene, Slot, base_choice, options, slot
+from app.ui.basics import AT_ONCE, QUIET
+from app.ui.forms import Form, Scene
 from app.ui.handlers import Handlers
+from app.ui.listing import LOOK, Listing, wire_files
+from app.ui.options import Options, options
 from app.ui.results import Dock, Results
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
 
@@ -27,8 +29,8 @@ def build(studio: Studio) -> gr.Blocks:
         shelf = examples()
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=5, min_width=320):
-                tries = _examples(shelf)
-                upload, problems, slots, base = _add_section(studio.settings)
+                tries = example_buttons(shelf)
+                adding = add_section(studio.settings)
                 chosen, merge = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, *pictures = _compare_section()
@@ -36,39 +38,13 @@ def build(studio: Studio) -> gr.Blocks:
         dock = _dock((merge, draw, *tries))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
-        form = Form(*states, base, slots, chosen, scene)
-        handlers = Handlers(studio, form, results, dock, upload, problems)
-        _wire_files(handlers, upload, problems)
-        _wire_jobs(handlers, merge, draw, tuple(zip(tries, shelf, strict=True)))
+        form = Form(*states, adding.base, adding.slots, chosen, scene)
+        listing = Listing(studio, form, adding)
+        handlers = Handlers(studio, form, results, dock)
+        wire_files(listing)
+        _wire_jobs(handlers, merge, draw)
+        _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
     return demo
-
-
-def _examples(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
-    if not shelf:
-        return ()
-    with gr.Column(elem_id="examples", elem_classes="sheet"):
-        gr.HTML(markup.TRY)
-        with gr.Row():
-            return tuple(
-                gr.Button(f"Try it: {shown.title}", size="sm", min_width=130) for shown in shelf
-            )
-
-
-def _add_section(settings: Settings) -> tuple[gr.File, gr.HTML, tuple[Slot, ...], BaseChoice]:
-    with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, made for the same base model."))
-        upload = gr.File(
-            file_count="multiple",
-            file_types=[".safetensors"],
-            label="LoRA files (.safetensors)",
-            show_label=False,
-            height=148,
-            elem_id="upload",
-        )
-        problems = gr.HTML(visible=False)
-        slots = tuple(slot() for _ in range(settings.max_files))
-        base = base_choice(settings)
-    return upload, problems, slots, base
 
 
 def _merge_section() -> tuple[Options, gr.Button]:
@@ -133,30 +109,21 @@ def _dock(starters: tuple[gr.Button, ...]) -> Dock:
     return Dock(bar, status, stop, starters)
 
 
-def _wire_files(handlers: Handlers, upload: gr.File, problems: gr.HTML) -> None:
-    """Files come, go, and are looked at anew when the base changes."""
-    form = handlers.form
-    changed = {*form.outputs, problems}
-    upload.upload(handlers.add_files, {*form.inputs, upload}, {*changed, upload}, **QUIET)
-    for place, taken in enumerate(form.slots):
-        taken.remove.click(handlers.remove(place), form.inputs, changed, **AT_ONCE)
-    form.base.radio.input(handlers.rebase, form.inputs, form.outputs, **AT_ONCE)
-
-
-def _wire_jobs(
-    handlers: Handlers,
-    merge: gr.Button,
-    draw: gr.Button,
-    tries: tuple[tuple[gr.Button, Example], ...],
-) -> None:
-    """Merge, draw, the one-click examples, and Stop."""
-    form, dock = handlers.form, handlers.dock
-    shown = {*dock.outputs, *handlers.results.outputs, form.merged, form.suggested}
-    shown.add(form.scene.prompt)
+def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> None:
+    """Merge, draw and Stop."""
+    form, dock, shown = handlers.form, handlers.dock, handlers.outputs
     merge.click(handlers.merge, form.inputs, shown, **JOB)
     draw.click(handlers.draw, form.inputs, shown, **JOB)
     dock.stop.click(handlers.stop, form.inputs, dock.stop, **AT_ONCE)
-    filled = {*form.outputs, handlers.problems, form.base.radio}
+
+
+def _wire_examples(
+    listing: Listing, handlers: Handlers, tries: tuple[tuple[gr.Button, Example], ...]
+) -> None:
+    """One click: load a bundled pair, merge it, draw the comparison."""
+    form = handlers.form
+    filled = {*form.outputs, listing.adding.problems, form.base.radio}
     for button, example in tries:
-        loaded = button.click(handlers.example(example), form.inputs, filled, **QUIET)
-        loaded.success(handlers.merge, form.inputs, shown, **JOB)
+        loaded = button.click(listing.example(example), form.inputs, filled, **QUIET)
+        loaded.then(listing.look, form.inputs, listing.adding.conflicts, **LOOK)
+        loaded.success(handlers.merge, form.inputs, handlers.outputs, **JOB)

@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.orders import Merged, Picture
 from app.ui import markup
-from app.ui.forms import Updates
+from app.ui.basics import Updates
 
 
 @dataclass(frozen=True)

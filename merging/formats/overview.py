@@ -36,6 +36,7 @@ class Overview:
     alphas: Counter[float]
     dtypes: Counter[str]
     trigger: str  # phrase that calls the concept, "" where the file names none
+    class_word: str  # what the concept is a kind of, "" where the file does not say it
     trained_words: Mapping[str, tuple[str, ...]]  # header field → words, the most frequent first
     hashes: Mapping[str, str]
     metadata: Mapping[str, str]
@@ -77,6 +78,7 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         dtypes=Counter(_weights(header, fit)),
         trigger=trigger.trigger(header.metadata)
         or " ".join(word or title(file) for word in inversions),
+        class_word=trigger.class_word(header.metadata),
         trained_words=trigger.trained_words(header.metadata),
         hashes={key: header.metadata[key] for key in HASHES if header.metadata.get(key)},
         metadata=header.metadata,

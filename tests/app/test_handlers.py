@@ -9,7 +9,8 @@ import gradio as gr
 import pytest
 
 from app.service import Studio
-from app.ui.forms import Form, Updates
+from app.ui.basics import Updates
+from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.results import Dock, Results
 from merging.errors import Cancelled, MergeError
@@ -31,7 +32,7 @@ def handlers() -> Handlers:
             gr.Code(),
         )
         nobody, form = cast(Studio, None), cast(Form, None)
-        return Handlers(nobody, form, results, dock, gr.File(), gr.HTML())
+        return Handlers(nobody, form, results, dock)
 
 
 @pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])

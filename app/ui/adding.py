@@ -1,0 +1,72 @@
+"""The page's first step: examples, files, a pasted prompt, cards and the base model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app.settings import Settings
+from app.shelf import Example
+from app.ui import markup
+from app.ui.bases import BaseChoice, base_choice
+from app.ui.concepts import Slot, slot
+
+
+@dataclass(frozen=True)
+class Adding:
+    """What is on it."""
+
+    upload: gr.File
+    problems: gr.HTML
+    slots: tuple[Slot, ...]
+    conflicts: gr.HTML
+    base: BaseChoice
+    prompt: gr.Textbox  # as pasted
+    paste: gr.Button
+    pasted: gr.HTML
+
+
+def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
+    """One button for every bundled pair."""
+    if not shelf:
+        return ()
+    with gr.Column(elem_id="examples", elem_classes="sheet"):
+        gr.HTML(markup.TRY)
+        with gr.Row():
+            return tuple(
+                gr.Button(f"Try it: {shown.title}", size="sm", min_width=130) for shown in shelf
+            )
+
+
+def add_section(settings: Settings) -> Adding:
+    """Where files arrive, and the place of each."""
+    with gr.Column(elem_classes="sheet"):
+        gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, made for the same base model."))
+        upload = gr.File(
+            file_count="multiple",
+            file_types=[".safetensors"],
+            label="LoRA files (.safetensors)",
+            show_label=False,
+            height=148,
+            elem_id="upload",
+        )
+        problems = gr.HTML(visible=False)
+        slots = tuple(slot() for _ in range(settings.max_files))
+        pasting = _pasting()
+        conflicts = gr.HTML(visible=False, elem_id="conflicts")
+        base = base_choice(settings)
+    return Adding(upload, problems, slots, conflicts, base, *pasting)
+
+
+def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:
+    with gr.Accordion("Paste an A1111 prompt", open=False, elem_id="paste"):
+        prompt = gr.Textbox(
+            "",
+            label="Prompt with <lora:name:strength>",
+            placeholder="a cat and a pizza <lora:sks-cat:0.8:lbw=MIDD> <lora:vxz-pizza:0.6>",
+            lines=2,
+        )
+        paste = gr.Button("Fill in strengths", size="sm")
+        said = gr.HTML(visible=False)
+    return prompt, paste, said

@@ -1,0 +1,54 @@
+"""The base model's place on the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app.cards import BASE_TITLES
+from app.settings import Settings
+from app.ui.basics import AT_ONCE, Values
+
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """Which model to draw with."""
+
+    radio: gr.Radio
+    other: gr.Textbox
+
+    def name(self, values: Values) -> str:
+        """The chosen base as the service knows it."""
+        chosen = values[self.radio]
+        return values[self.other].strip() if chosen == OTHER else chosen
+
+
+def base_choice(settings: Settings) -> BaseChoice:
+    """Embedded, the real one, the operator's own, and at home any other."""
+    choices = [
+        ("Embedded mini model · 64×64, nothing to download", "mini"),
+        ("Stable Diffusion 1.5 · 512×512, downloaded once, several GB", "sd15"),
+    ]
+    if settings.base not in BASE_TITLES:
+        choices.append((settings.base, settings.base))
+    if settings.free_base:
+        choices.append(("Another folder or Hub id", OTHER))
+    titles = {name: f"Base model: {title.split(' · ')[0]}" for title, name in choices}
+    with gr.Accordion(titles[settings.base], open=False) as section:
+        radio = gr.Radio(choices, value=settings.base, label="Base model", show_label=False)
+        other = gr.Textbox(
+            "",
+            label="Folder in diffusers layout, or Hub id",
+            placeholder="/models/my-sd15 or owner/name",
+            visible=False,
+        )
+    radio.change(
+        lambda name: (gr.Accordion(titles[name]), gr.Textbox(visible=name == OTHER)),
+        radio,
+        [section, other],
+        **AT_ONCE,
+    )
+    return BaseChoice(radio, other)
