@@ -26,7 +26,7 @@ LAYERS = (
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
-        " merging.prompts merging.sweep merging.arguments",
+        " merging.prompts merging.sweep merging.arguments merging.picture",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
@@ -35,7 +35,7 @@ LAYERS = (
         " merging.block_weights merging.hub",
         "merging.diffusion",
     ),
-    ("merging.evaluation", "merging.rewriting", "merging.inputs"),
+    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
     ("merging.__main__",),
     ("app",),
     ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),
