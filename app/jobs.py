@@ -27,10 +27,11 @@ from merging.adapter import Adapter
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import render, save_png
+from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
+from merging.picture import save_png
 from merging.progress import Progress, Stop, check, part
 from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher

@@ -19,7 +19,7 @@ from merging.arguments import json_file, lines_of, one_each, rank
 from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import Compose, render, save_png
+from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
 from merging.inputs import parsed, words
@@ -87,27 +87,7 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Prompts in, PNG files out."""
-    base = load_base(options.base, options.device)
-    sources = [parsed(text).source(base) for text in options.adapter]
-    adapters = [(source.weighted, source.strength) for source in sources]
-    images = render(
-        base,
-        options.prompt,
-        [options.seed] * len(options.prompt),
-        adapters=adapters,
-        embeddings=words(options.embedding, base),
-        steps=options.steps,
-        guidance=options.guidance,
-        compose=options.compose,
-        progress=_progress,
-    )
-    options.out.mkdir(parents=True, exist_ok=True)
-    paths = [options.out / f"{i:03d}_seed{options.seed}.png" for i in range(len(images))]
-    for image, path in zip(images, paths, strict=True):
-        save_png(image, path)
-    pairs = zip(options.prompt, paths, strict=True)
-    pictures = [{"prompt": text, "seed": options.seed, "path": str(path)} for text, path in pairs]
-    return {"pictures": pictures}, "\n".join(str(path) for path in paths)
+    return drawn(options, _progress)
 
 
 def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -201,7 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
     add_rewriting(command, _progress)
-    _add_render(command("render", run_render))
+    picture = command("render", run_render)
+    _add_base(picture)
+    add_render(picture, STRENGTHS)
+    _add_words(picture)
     command("methods", run_methods)
     add_evaluation(command, _progress)
     return parser
@@ -245,19 +228,6 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
     sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
-
-
-def _add_render(sub: argparse.ArgumentParser) -> None:
-    _add_base(sub)
-    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=STRENGTHS)
-    _add_words(sub)
-    sub.add_argument("--prompt", **several, required=True, metavar="TEXT")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--steps", type=int, default=25)
-    sub.add_argument("--guidance", type=float, default=5.0)
-    sub.add_argument("--compose", choices=get_args(Compose), default="sum")
-    sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
 
 
 def _add_words(sub: argparse.ArgumentParser) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.render import render, save_png
+from merging.diffusion.render import render
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.layers import table_of, title
 from merging.merge import MergeRequest
 from merging.methods import METHODS
+from merging.picture import save_png
 from merging.progress import Progress
 from merging.prompts import one_picture
 

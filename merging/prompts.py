@@ -73,7 +73,8 @@ def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[st
 
 def one_picture(triggers: Sequence[str]) -> str:
     """A sentence that names all concepts, in their order."""
-    return _LEADS[0].format(_listed(triggers, _JOINTS[0]))
+    *first, last = (f"a {trigger}" for trigger in triggers)
+    return _LEADS[0].format(f"{', '.join(first)} and {last}" if first else last)
 
 
 def plain_prompts(count: int, seed: int) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ LAYERS = (
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
-        " merging.prompts merging.sweep merging.arguments",
+        " merging.prompts merging.sweep merging.arguments merging.picture",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
@@ -36,7 +36,7 @@ LAYERS = (
         "merging.diffusion",
     ),
     ("merging.companions",),
-    ("merging.evaluation", "merging.rewriting", "merging.inputs"),
+    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
     ("merging.__main__",),
     ("app",),
     (

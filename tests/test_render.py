@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from merging.adapter import Adapter, LoraLayer
+from merging.diffusion.attention import attention
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.gate import (
     RegionFinder,
@@ -21,9 +24,12 @@ from merging.diffusion.gate import (
     silenced,
     word_gate,
 )
-from merging.diffusion.render import render, save_png, summed
+from merging.diffusion.maps import heat_map
+from merging.diffusion.render import render, summed
+from merging.diffusion.samplers import Sampler
 from merging.diffusion.tokens import text_ids
 from merging.errors import Cancelled, MergeError
+from merging.picture import Origin, Used, parsed, read_origin, save_png
 
 PROMPT = "a photo of a cat on a green background"
 
@@ -76,6 +82,122 @@ def test_png_carries_its_parameters(
         "Steps: 2, Sampler: DDIM, CFG scale: 3, Seed: 7, Size: 64x64, Model: mini"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_a_picture_can_be_drawn_again_from_its_png(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    """All that it was drawn from but the weights, whatever was chosen."""
+    adapter = replace(random_adapter(1), sha256="ab" * 32)
+    settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a"}
+    (first,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], **settings)
+    save_png(first, tmp_path / "picture.png")
+    origin, recipe = read_origin(tmp_path / "picture.png")
+    assert recipe is None
+    assert {key: getattr(origin, key) for key in settings} == settings
+    assert origin.adapters == (Used("random-1", 0.5, "rn1 cat", "ab" * 32),)
+    (again,) = render(
+        base,
+        [origin.prompt],
+        [origin.seed],
+        adapters=[(adapter, origin.adapters[0].strength)],
+        **{key: getattr(origin, key) for key in settings},
+    )
+    assert again.tobytes() == first.tobytes()
+
+
+def test_pictures_of_other_programs_are_understood_as_far_as_they_go() -> None:
+    found = parsed(
+        "a cat, <lora:mine:0.8>\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, "
+        "CFG scale: 7.5, Seed: 123, Size: 512x512, Model hash: abc, Model: sd15"
+    )
+    assert found == Origin(
+        "a cat,", "dog", 123, 20, 7.5, "Euler a", base="sd15", adapters=(Used("mine", 0.8),)
+    )
+
+
+@pytest.mark.parametrize("content", [b"no picture", b""])
+def test_what_is_no_png_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(MergeError, match=r"x\.png is no PNG picture"):
+        read_origin(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {},
+        {"parameters": "a cat"},
+        {"iteris": "[]"},
+        {"iteris": '{"prompt": "a", "adapters": [1]}'},
+        {"iteris": "[" * 60_000},
+        {"iteris": '{"prompt": "' + "a" * 70_000 + '", "adapters": []}'},
+    ],
+)
+def test_a_png_that_does_not_tell_is_said(tmp_path: Path, texts: dict[str, str]) -> None:
+    image = Image.new("RGB", (8, 8))
+    image.info.update(texts)
+    save_png(image, tmp_path / "mute.png")
+    with pytest.raises(MergeError, match=r"mute\.png does not say how it was drawn"):
+        read_origin(tmp_path / "mute.png")
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(MergeError, match=r"x\.png cannot be written \(No space left"):
+        save_png(Image.new("RGB", (8, 8)), tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sampler", [name for name in get_args(Sampler) if name != "DDIM"])
+def test_every_sampler_draws_and_leaves_the_base_as_it_was(
+    base: Base, plain: list[Image.Image], sampler: Sampler
+) -> None:
+    usual = base.pipeline.scheduler
+    (other,) = render(base, [PROMPT], [0], steps=4, sampler=sampler)
+    assert np.isfinite(pixels(other)).all() and pixels(other).std() > 5
+    assert other.tobytes() != plain[0].tobytes()
+    assert base.pipeline.scheduler is usual
+
+
+def test_an_unknown_sampler_is_a_sentence(base: Base) -> None:
+    with pytest.raises(MergeError, match=r"sampler must be DDIM, .* not 'magic'"):
+        render(base, [PROMPT], [0], sampler="magic")  # type: ignore[arg-type]
+
+
+def test_a_negative_prompt_counts(base: Base, plain: list[Image.Image]) -> None:
+    (other,) = render(base, [PROMPT], [0], steps=4, negative="a photo of a dog")
+    assert other.tobytes() != plain[0].tobytes()
+
+
+def test_maps_show_where_a_concept_is(base: Base) -> None:
+    """Looking changes no picture; of two objects side by side, each map favours its own half."""
+    prompt, phrases = "a photo of a cat and a pizza on a green background", ["cat", "pizza", "owl"]
+    (image,) = render(base, [prompt], [1], steps=6, phrases=phrases)
+    assert image.tobytes() == render(base, [prompt], [1], steps=6)[0].tobytes()
+    cat, pizza, owl = (image.info["maps"][phrase] for phrase in phrases)
+    torch.testing.assert_close(cat.mean(), torch.tensor(1.0))
+    assert not owl.any(), "the prompt does not say it"
+    assert torch.corrcoef(torch.stack([cat.flatten(), pizza.flatten()]))[0, 1] < 0.5
+    assert heat_map(image, cat).tobytes() != heat_map(image, pizza).tobytes()
+    assert pixels(heat_map(image, owl)).mean() < pixels(heat_map(image, cat)).mean()
+    assert not any(layer._forward_hooks for layer in base.layers.values())
+
+
+def test_a_map_is_the_attention_of_the_models_own_processor(base: Base) -> None:
+    """One layer beside diffusers' own ``get_attention_scores``, which no picture is made with."""
+    block = base.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 16, block.to_q.in_features, generator=generator)
+    words = torch.randn(1, 77, block.to_k.in_features, generator=generator)
+    with torch.no_grad():
+        q, k = block.to_q(x), block.to_k(words)
+        heads = [block.head_to_batch_dim(each) for each in (q, k)]
+        theirs = block.get_attention_scores(*heads).mean(dim=0, keepdim=True)
+        torch.testing.assert_close(attention(q, k, block.heads), theirs)
 
 
 def test_stop_between_steps(base: Base) -> None:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from merging.deltas import Delta
+from merging.diffusion.attention import AttentionWatch
 from merging.diffusion.base import Base
 from merging.diffusion.modules import Layer, change, spread
 from merging.diffusion.names import reads_text
@@ -117,29 +118,14 @@ def gated_output(
     return output
 
 
-class RegionFinder:
+class RegionFinder(AttentionWatch):
     """Watches cross-attention and keeps the gate's regions up to date, step by step."""
 
     def __init__(self, base: Base, gate: Gate, concepts: Tensor) -> None:
         """``concepts`` (samples, tokens, LoRAs) marks each concept's words in the last samples."""
-        self.base, self.gate, self.concepts = base, gate, concepts.to(base.device)
+        super().__init__(base, concepts)
+        self.gate = gate
         self.unparted = gate.regions[-len(concepts) :].to(base.device)
-        self.evidence = torch.zeros(
-            len(concepts), concepts.shape[2], *gate.regions.shape[2:], device=base.device
-        )
-        self._queries: Tensor | None = None
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Collect maps from every cross-attention layer; leaves no hook behind."""
-        with ExitStack() as undo:
-            for name, layer in self.base.layers.items():
-                if name.endswith("attn2.to_q"):
-                    undo.callback(layer.register_forward_hook(self._query).remove)
-                if name.endswith("attn2.to_k"):
-                    heads = self._heads(name)
-                    undo.callback(layer.register_forward_hook(self._key(heads)).remove)
-            yield
 
     def settle(self) -> None:
         """After a step: give every position to the concept that it looks at most."""
@@ -148,34 +134,3 @@ class RegionFinder:
         regions = F.one_hot(owner, named.shape[1]).permute(0, 3, 1, 2).float()
         regions = torch.where(named, regions, self.unparted)
         self.gate.regions = regions.repeat(len(self.gate.regions) // len(regions), 1, 1, 1)
-
-    def _query(self, _layer: Layer, _inputs: tuple, output: Tensor) -> None:
-        self._queries = output
-
-    def _key(self, heads: int) -> Callable:
-        def hook(_layer: Layer, _inputs: tuple, keys: Tensor) -> None:
-            assert self._queries is not None  # to_q is always called before to_k
-            count = len(self.concepts)
-            self._add(attention(self._queries[-count:], keys[-count:], heads))
-
-        return hook
-
-    def _add(self, looks: Tensor) -> None:
-        """Count one layer's attention (samples, positions, tokens)."""
-        maps = (looks.float() @ self.concepts.to(looks.device)).transpose(1, 2)
-        maps = maps / maps.mean(dim=2, keepdim=True).clamp_min(1e-12)
-        height, width = self.evidence.shape[2:]
-        shrink = (height * width / maps.shape[2]) ** 0.5
-        maps = maps.unflatten(2, (round(height / shrink), round(width / shrink)))
-        self.evidence += F.interpolate(maps, size=(height, width), mode="bilinear")
-
-    def _heads(self, name: str) -> int:
-        block = name.removeprefix("unet.").rpartition(".")[0]
-        return self.base.pipeline.unet.get_submodule(block).heads
-
-
-def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """softmax(q kᵀ / √d), averaged over heads: (samples, positions, tokens)."""
-    q = queries.unflatten(2, (heads, -1)).transpose(1, 2)
-    k = keys.unflatten(2, (heads, -1)).transpose(1, 2)
-    return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)

@@ -6,29 +6,29 @@ scaling differs from file to file.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.deltas import Delta, scaled, stacked
+from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
+from merging.diffusion.samplers import Sampler, scheduled
 from merging.diffusion.sampling import POSITIONS_PER_BATCH
 from merging.diffusion.tokens import text_ids
 from merging.diffusion.words import taught
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.memory import out_of_memory_told
+from merging.picture import Origin, Used
 from merging.progress import Progress, Stop, check, never, part, silent
-from merging.whole import write_whole
 
 Compose = Literal["sum", "gated"]
 
@@ -46,10 +46,16 @@ def render(
     steps: int = 25,
     guidance: float = 5.0,
     compose: Compose = "sum",
+    negative: str = "",
+    sampler: Sampler = "DDIM",
+    phrases: Sequence[str] = (),
     progress: Progress = silent,
     stop: Stop = never,
 ) -> list[Image.Image]:
-    """One picture per (prompt, seed) pair, its parameters in ``image.info["parameters"]``.
+    """One picture per (prompt, seed) pair; ``image.info`` has the texts that its PNG will bear.
+
+    ``phrases`` asks for ``image.info["maps"]`` too: where the picture was made by looking at each
+    phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
     (merging/diffusion/gate.py), by the trigger phrases of the adapters. Prompts may say the words
@@ -65,20 +71,31 @@ def render(
         )
     pairs = list(zip(prompts, seeds, strict=True))
     side = latent_side(base)
+    common = Origin(
+        prompt="",
+        negative=negative,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        compose=compose,
+        base=base.name,
+        side=side * base.pipeline.vae_scale_factor,
+        adapters=tuple(Used(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
+    )
     size = max(1, POSITIONS_PER_BATCH // (2 * side * side))
     images: list[Image.Image] = []
     draw = _draw_gated if compose == "gated" else _draw_summed
     told = out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it")
     brought = [each for adapter, _ in adapters for each in adapter.embeddings]
-    with told, taught(base, [*brought, *embeddings]):
-        text_ids(base, prompts)
+    with told, taught(base, [*brought, *embeddings]), scheduled(base, sampler):
+        text_ids(base, [*prompts, negative])
         for start in range(0, len(pairs), size):
             check(stop)
             own = pairs[start : start + size]
             ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
-            images += draw(_Batch(base, own, steps, guidance, ahead, stop), adapters)
+            images += draw(_Batch(base, own, common, phrases, ahead, stop), adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
-        image.info["parameters"] = parameters(base, prompt, seed, steps, guidance, adapters)
+        image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
 
 
@@ -97,47 +114,21 @@ def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, D
     return merged
 
 
-def parameters(
-    base: Base,
-    prompt: str,
-    seed: int,
-    steps: int,
-    guidance: float,
-    adapters: Sequence[tuple[Adapter, float]],
-) -> str:
-    """The picture's origin in the spelling that A1111 and its relatives read."""
-    loras = "".join(f" <lora:{adapter.name}:{strength:g}>" for adapter, strength in adapters)
-    side = latent_side(base) * base.pipeline.vae_scale_factor
-    return (
-        f"{prompt}{loras}\nSteps: {steps}, Sampler: DDIM, CFG scale: {guidance:g}, Seed: {seed}, "
-        f"Size: {side}x{side}, Model: {base.name}"
-    )
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write the picture with its parameters, whole or not at all."""
-    info = PngInfo()
-    info.add_text("parameters", image.info.get("parameters", ""))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=info)
-    write_whole(path, buffer.getvalue())
-
-
 @dataclass(frozen=True)
 class _Batch:
     """Pictures that go through the pipeline together."""
 
     base: Base
     pairs: Sequence[tuple[str, int]]  # (prompt, seed)
-    steps: int
-    guidance: float
+    common: Origin  # what is the same for all of them
+    phrases: Sequence[str]  # whose maps are wanted
     progress: Progress
     stop: Stop
 
     @property
     def texts(self) -> tuple[list[str], list[str]]:
-        """The prompts, and as many empty ones for the unconditional half."""
-        return [prompt for prompt, _ in self.pairs], [""] * len(self.pairs)
+        """The prompts, and the negative one as often, for the other half."""
+        return [prompt for prompt, _ in self.pairs], [self.common.negative] * len(self.pairs)
 
     def states(self, texts: Sequence[str]) -> Tensor:
         """What the text encoder makes of the texts: (texts, tokens, width)."""
@@ -147,23 +138,29 @@ class _Batch:
         self, cond: Tensor, uncond: Tensor, after_step: Callable[[], None] | None = None
     ) -> list[Image.Image]:
         """Denoise and decode; a stop between steps skips the rest of them."""
+        steps = self.common.steps
 
         def on_step(pipeline: Any, step: int, _timestep: int, values: dict) -> dict:
             pipeline._interrupt = self.stop()
-            self.progress((step + 1) / self.steps, f"step {step + 1} of {self.steps}")
+            self.progress((step + 1) / steps, f"step {step + 1} of {steps}")
             if after_step:
                 after_step()
             return values
 
-        images = self.base.pipeline(
-            prompt_embeds=cond,
-            negative_prompt_embeds=uncond,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            generator=[torch.Generator().manual_seed(seed) for _, seed in self.pairs],
-            callback_on_step_end=on_step,
-        ).images
+        watch = AttentionWatch(self.base, marked(self.base, self.texts[0], self.phrases))
+        with watch.watching() if self.phrases else nullcontext():
+            images = self.base.pipeline(
+                prompt_embeds=cond,
+                negative_prompt_embeds=uncond,
+                num_inference_steps=steps,
+                guidance_scale=self.common.guidance,
+                generator=[torch.Generator().manual_seed(seed) for _, seed in self.pairs],
+                callback_on_step_end=on_step,
+            ).images
         check(self.stop)
+        if self.phrases:
+            for image, maps in zip(images, watch.maps(), strict=True):
+                image.info["maps"] = dict(zip(self.phrases, maps, strict=True))
         return images
 
 
@@ -182,7 +179,8 @@ def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> lis
         raise MergeError("Composing by regions needs adapters with a trigger phrase each.")
     deltas = [summed(base, [pair]) for pair in adapters]
     named, blank = (word_gate(base, texts, phrases) for texts in batch.texts)
-    streams = 2 if batch.guidance > 1 else 1  # the pipeline stacks [unconditional, conditional]
+    guided = batch.common.guidance > 1  # then the pipeline stacks [unconditional, conditional]
+    streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
     gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
     finder = RegionFinder(base, gate, concept_tokens(named))

@@ -10,7 +10,6 @@ from typing import Any
 
 from PIL import Image
 
-from merging.diffusion.render import save_png
 from merging.errors import MergeError
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, Cell, cell, cell_name
@@ -18,6 +17,7 @@ from merging.evaluation.contestants import CONTESTANTS
 from merging.evaluation.intervals import Interval, interval
 from merging.evaluation.scoring import METRICS
 from merging.evaluation.sheets import sheet
+from merging.picture import save_png
 from merging.progress import Progress, part
 from merging.whole import write_whole
 

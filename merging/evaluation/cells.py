@@ -20,12 +20,13 @@ from torch import Tensor
 from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.render import Compose, render, save_png
+from merging.diffusion.render import Compose, render
 from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Ask, Case, Concept, article
 from merging.evaluation.contestants import CONTESTANTS
 from merging.evaluation.scoring import Scorers, Scores, scored
 from merging.evaluation.sheets import SHEET_COLUMNS, strip
+from merging.picture import save_png
 from merging.progress import Progress, part, silent
 from merging.summary import file_sha256
 from merging.whole import write_whole

@@ -1,0 +1,112 @@
+"""The command ``render``: prompts in, pictures and heat maps out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from PIL import Image
+
+from merging.adapter import Adapter
+from merging.diffusion.base import load_base
+from merging.diffusion.maps import heat_map
+from merging.diffusion.render import Compose, render
+from merging.diffusion.samplers import Sampler
+from merging.errors import MergeError
+from merging.inputs import parsed, words
+from merging.picture import Origin, read_origin, save_png
+from merging.progress import Progress
+
+MAX_COUNT = 64
+TAKEN = ("negative", "seed", "steps", "guidance", "sampler", "compose")  # options of an Origin
+
+
+def add_render(sub: argparse.ArgumentParser, strengths: str) -> None:
+    """The options; those that a picture may bring have no default of their own."""
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
+    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=strengths)
+    sub.add_argument("--prompt", **several, metavar="TEXT")
+    sub.add_argument("--negative", metavar="TEXT", help="what should not be in the pictures")
+    sub.add_argument("--seed", type=int, help="of the first picture; 0 if nothing is said")
+    sub.add_argument("--count", type=int, default=1, help="pictures per prompt, seed by seed")
+    sub.add_argument("--steps", type=int)
+    sub.add_argument("--guidance", type=float)
+    sub.add_argument("--sampler", choices=get_args(Sampler))
+    sub.add_argument("--compose", choices=get_args(Compose))
+    sub.add_argument(
+        "--like", type=Path, metavar="PNG", help="settings of this picture, where none are given"
+    )
+    sub.add_argument(
+        "--maps",
+        nargs="*",
+        metavar="PHRASE",
+        help="also where each phrase was looked at; without any, the adapters' triggers",
+    )
+    sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+
+
+def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """Draw, write, and tell what was written."""
+    asked = _asked(options)
+    prompts = options.prompt or [asked.prompt]
+    base = load_base(options.base, options.device)
+    sources = [parsed(text).source(base) for text in options.adapter]
+    adapters = [(source.weighted, source.strength) for source in sources]
+    pairs = [(text, asked.seed + i) for text in prompts for i in range(options.count)]
+    images = render(
+        base,
+        [prompt for prompt, _ in pairs],
+        [seed for _, seed in pairs],
+        adapters=adapters,
+        embeddings=words(options.embedding, base),
+        steps=asked.steps,
+        guidance=asked.guidance,
+        compose=asked.compose,  # type: ignore[arg-type] # checked by the parser, or below
+        negative=asked.negative,
+        sampler=asked.sampler,  # type: ignore[arg-type] # render refuses others
+        phrases=_phrases(options.maps, (adapter for adapter, _ in adapters)),
+        progress=progress,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    pictures = [_written(image, i, pairs[i], options) for i, image in enumerate(images)]
+    paths = [path for each in pictures for path in (each["path"], *each["maps"].values())]
+    return {"pictures": pictures}, "\n".join(paths)
+
+
+def _asked(options: argparse.Namespace) -> Origin:
+    """What is to be drawn: as given, else as the picture says, else as usual."""
+    if options.count < 1 or options.count > MAX_COUNT:
+        raise MergeError(f"--count must be 1 to {MAX_COUNT}, not {options.count}.")
+    if not (options.prompt or options.like):
+        raise MergeError("Say what to draw: --prompt TEXT, or --like PNG for that picture's.")
+    usual = read_origin(options.like)[0] if options.like else Origin("")
+    given = {key: getattr(options, key) for key in TAKEN if getattr(options, key) is not None}
+    return replace(usual, **given)
+
+
+def _phrases(wanted: Sequence[str] | None, adapters: Iterable[Adapter]) -> list[str]:
+    """Whose maps are drawn; a merged adapter has several triggers, with commas between them."""
+    if wanted is None:
+        return []
+    found = wanted or [one for adapter in adapters for one in adapter.trigger.split(", ") if one]
+    if not found:
+        raise MergeError("--maps: no adapter names a trigger; write the words after it.")
+    return list(dict.fromkeys(found))
+
+
+def _written(
+    image: Image.Image, place: int, pair: tuple[str, int], options: argparse.Namespace
+) -> dict[str, Any]:
+    """One picture, and its maps beside it, on the disk."""
+    prompt, seed = pair
+    path = options.out / f"{place:03d}_seed{seed}.png"
+    save_png(image, path)
+    maps = {}
+    for phrase, looks in image.info.get("maps", {}).items():
+        beside = path.with_name(f"{path.stem}_{phrase.replace(' ', '-')}.png")
+        save_png(heat_map(image, looks), beside)
+        maps[phrase] = str(beside)
+    return {"prompt": prompt, "seed": seed, "path": str(path), "maps": maps}
