@@ -29,7 +29,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
         ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
         ({"teacher": "none"}, "teacher must be one of single, composed"),
-        ({"rank": 0}, "rank must be exact, auto or at least 1"),
+        ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
         ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
         ({"ridge": 0.0}, "ridge must be above 0"),
         ({"cross_ridge": -1.0}, "cross ridge and the weight"),
