@@ -20,6 +20,7 @@ _OPTIONS = (
     "rank",
     "targets",
     "samples",
+    "rows",
     "fallback",
     "ridge",
     "cross_ridge",
