@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from merging import formats, hub
-from merging.arguments import json_file, lines_of, one_each, rank
+from merging.arguments import json_file, lines_of, one_each, rank, rows
 from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
@@ -34,6 +34,7 @@ from merging.summary import summary
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
 
+ROWS = "most positions of one picture that count; all: every one"
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
@@ -115,6 +116,7 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
         rank=options.rank or ("full" if options.format == "full" else "exact"),
         targets=options.targets,
         samples=options.samples,
+        rows=options.rows,
         fallback=options.fallback,
         ridge=options.ridge,
         cross_ridge=options.cross_ridge,
@@ -204,6 +206,9 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
     sub.add_argument("--samples", type=int, default=default["samples"].default)
+    sub.add_argument(
+        "--rows", type=rows, metavar="N|all", default=default["rows"].default, help=ROWS
+    )
     sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
     sub.add_argument("--ridge", type=float, default=default["ridge"].default, help="α₂")
     sub.add_argument("--cross-ridge", type=float, metavar="W", help="α₁, in place of --fallback")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.deltas import Delta, as_lora, scaled
-from merging.diagnosis import condition, fallback_share, objectives
+from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
 from merging.low_rank import Rank, compressed
@@ -163,6 +163,7 @@ def _merge_with_model(
         residual=work.request.mode != "delta",
         padding=work.request.padding,
         tokens=work.request.tokens,
+        rows=work.request.rows,
         rounds=work.request.rounds,
         seed=work.request.seed,
         embeddings=work.request.words,
@@ -214,7 +215,7 @@ def _solved(request: MergeRequest, problem: LayerProblem, method: Method) -> tup
     Truncation measures errors on the inputs where they are known.
     """
     rank = _wanted_rank(request, problem)
-    metric = problem.factor if problem.rows and rank not in ("exact", "full") else None
+    metric = problem.system.factor if problem.rows and rank not in ("exact", "full") else None
     return compressed(method.solve(problem), rank, metric)
 
 
@@ -242,7 +243,7 @@ def _layer_report(
         plain,
         objective=objectives(problem, delta),
         drift={rows.name: rows.drift() for rows in problem.rows},
-        condition=condition(problem),
+        condition=problem.system.condition(),
         fallback_share=fallback_share(problem, delta),
     )
 

@@ -76,6 +76,9 @@ class MergeRequest:
     rank: Rank = "exact"
     targets: Targets = "attention"
     samples: int = 50  # calibration prompts per LoRA
+    # Most positions of one picture that count; None: all. Products cost as much as they have rows,
+    # and neighbours tell the same: every position of the embedded base's 16 × 16 still counts.
+    rows: int | None = 256
     # Under the composed teacher this fallback and ridge showed both concepts most often
     # (`evaluate grid`); under the single one no pair stood out.
     fallback: Fallback = "sum"  # where the calibration is silent
@@ -181,6 +184,8 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError(f"The rank must be exact, auto, full or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
+    if request.rows is not None and request.rows < 1:
+        raise MergeError(f"Rows per picture must be all or at least 1, not {request.rows}.")
     if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or request.preserved < 0:
         raise MergeError(
             "The ridge must be above 0, the cross ridge and the weight of preserved rows not below."

@@ -25,8 +25,8 @@ LAYERS = (
         " merging.embedding merging.adapter merging.gram merging.report merging.whole",
     ),
     (
-        "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
-        " merging.prompts merging.sweep merging.arguments merging.picture",
+        "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
+        " merging.diagnosis merging.prompts merging.sweep merging.arguments merging.picture",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),

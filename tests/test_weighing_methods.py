@@ -186,8 +186,8 @@ def test_damped_regmean_equals_its_dense_formula() -> None:
     given = problem([1.0, 0.5])
     pulls, grams = [], []
     for delta, rows in zip(given.present, given.rows, strict=True):
-        gram = rows.gram * OFF_DIAGONAL
-        gram[range(IN), range(IN)] = rows.gram.diagonal()
+        gram = rows.grams().gram * OFF_DIAGONAL
+        gram[range(IN), range(IN)] = rows.grams().gram.diagonal()
         pulls.append(delta.dense() @ gram)
         grams.append(gram)
     left, right = sum(pulls), sum(grams)
