@@ -23,6 +23,7 @@ from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
 from merging.inputs import parsed, words
+from merging.low_rank import Rank
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
@@ -112,8 +113,7 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
             for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
         method=options.method,
-        # whole differences have room for an answer of any rank
-        rank=options.rank or ("full" if options.format == "full" else "exact"),
+        rank=_default_rank(options) if options.rank is None else options.rank,
         targets=options.targets,
         samples=options.samples,
         rows=options.rows,
@@ -129,6 +129,11 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
         rounds=options.rounds,
         seed=options.seed,
     )
+
+
+def _default_rank(options: argparse.Namespace) -> Rank:
+    """Exact; whole differences have room for an answer of any rank."""
+    return "full" if options.format == "full" else "exact"
 
 
 def _progress(share: float, text: str) -> None:
