@@ -255,12 +255,12 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def _wide(rows: Tensor) -> Tensor:
-    """Half-precision rows as float32, where their squares do not overflow."""
+    """Half-precision rows as float32, where differences and squares do not overflow."""
     return rows.float() if rows.dtype in HALVES else rows
 
 
 def _energy(rows: Tensor) -> float:
-    return _wide(rows).square().sum(dtype=torch.float64).item()
+    return torch.linalg.vector_norm(_wide(rows), dtype=torch.float64).item() ** 2
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -19,12 +20,12 @@ from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report
 from merging.request import MergeRequest, Source, Targets, row_sets
 from merging.solve import LayerProblem
-from merging.sweep import Activations, Sweep
+from merging.sweep import Activations, RowSet, Sweep
 
 __all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
 
-# The widest input whose Gram matrix is kept: 6144² float64 is 0.3 GB, and a few are held at once.
-MAX_GRAM_WIDTH = 6144
+# What the (in, in) matrices of one layer may take, all row sets together; wider layers fall back.
+GRAM_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,20 @@ def _merge_with_model(
     if activations is None:
         raise MergeError(f"{work.method.title} needs a base model; choose one.")
     layers = _layer_order(work.deltas)
-    targets = _calibrated_layers(work, layers) if work.method.calibrated else layers
-    _merge_fallback(work, [layer for layer in layers if layer not in set(targets)])
+    sets = row_sets(work.request) if work.method.calibrated else ()
+    wanted = target_layers(layers, work.request.targets) if sets else layers
+    targets = [layer for layer in wanted if _gram_bytes(work.problem(layer), sets) <= GRAM_BYTES]
+    outside = [layer for layer in layers if layer not in set(wanted)]
+    _merge_fallback(work, outside, f"outside the targets ({work.request.targets})")
+    wide = [layer for layer in wanted if layer not in set(targets)]
+    _merge_fallback(work, wide, f"too wide for {GRAM_BYTES / 2**30:g} GiB of Gram matrices")
     if not targets:
         return
     sweep = Sweep(
         deltas=work.deltas,
         targets=tuple(targets),
         fixed=dict(work.merged),
-        row_sets=row_sets(work.request) if work.method.calibrated else (),
+        row_sets=sets,
         merged_inputs=work.method.needs == "merged inputs",
         residual=work.request.mode != "delta",
         padding=work.request.padding,
@@ -177,14 +183,15 @@ def _merge_with_model(
     activations(sweep, solve, part(progress, 0.02, 0.98), stop)
 
 
-def _calibrated_layers(work: _Work, layers: list[str]) -> list[str]:
-    """The target layers whose Gram matrix can be held."""
-    sizes = {layer: work.problem(layer).present[0].down.shape[1] for layer in layers}
-    targets = target_layers(layers, work.request.targets)
-    return [layer for layer in targets if sizes[layer] <= MAX_GRAM_WIDTH]
+def _gram_bytes(problem: LayerProblem, sets: Sequence[RowSet]) -> int:
+    """Most memory that the layer's (in, in) matrices take: every set's, and the solver's own."""
+    count, width = len(problem.deltas), problem.present[0].down.shape[1]
+    gated = 2 + count + count * (count + 1) // 2  # products for each LoRA, and each pair of them
+    matrices = sum(gated if each.gated else 3 for each in sets) + 3 * bool(sets)
+    return 8 * width**2 * matrices
 
 
-def _merge_fallback(work: _Work, layers: list[str]) -> None:
+def _merge_fallback(work: _Work, layers: list[str], why: str) -> None:
     """Layers that no activations reach: the plain sum, or the mean, and a note that says so."""
     if not layers:
         return
@@ -192,8 +199,8 @@ def _merge_fallback(work: _Work, layers: list[str]) -> None:
     for layer in layers:
         _settle(work, work.problem(layer), METHODS[name])
     work.report.notes.append(
-        f"{len(layers)} layers outside the targets ({work.request.targets}) were merged by "
-        f"{METHODS[name].title.lower()}, first {layers[0]}."
+        f"{len(layers)} layers {why} were merged by {METHODS[name].title.lower()}, "
+        f"first {layers[0]}."
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from merging.errors import MergeError
 from merging.gram import FewRows, Grams
 
-POWER_STEPS = 6
+POWER_STEPS = 4
 
 
 class System(ABC):

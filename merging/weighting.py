@@ -55,7 +55,7 @@ def _merged_weight(
     """λ_c of W0 + Δ_c."""
     if weight is None:
         raise ValueError("the weighting 'merged' needs the base weight")
-    size, energy = weight.square().sum().item(), _base_energy(weight, rows, moments)
+    size, energy = weight.norm().item() ** 2, _base_energy(weight, rows, moments)
     change = _own_change(deltas, rows)
     if change is not None:
         given = change.up.T @ weight  # (rank, in)

@@ -73,7 +73,8 @@ class Lockstep:
         crews = [greenlet(self._forward) for _ in batches]
         # no_grad is entered once, outside: entered inside interleaved passes it would
         # restore another pass's state.
-        with torch.no_grad(), _hooked(self.base, touched, self._reached):
+        hooked = _hooked(self.base, touched, self._reached)
+        with torch.no_grad(), hooked, _stopping(self.base, self.stop):
             places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
             while not all(crew.dead for crew in crews):
                 self._settle(places)
@@ -225,4 +226,13 @@ def _hooked(
     with ExitStack() as undo:
         for name in names:
             undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+        yield
+
+
+@contextmanager
+def _stopping(base: Base, stop: Stop) -> Iterator[None]:
+    """Hear a stop at every layer of the model, whoever is to be solved next."""
+    with ExitStack() as undo:
+        for layer in base.layers.values():
+            undo.callback(layer.register_forward_pre_hook(lambda *_: check(stop)).remove)
         yield

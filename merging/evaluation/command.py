@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from merging.adapter import Adapter
+from merging.arguments import rows
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.errors import MergeError
@@ -28,7 +29,7 @@ from merging.evaluation.shelf_cases import shelf_cases
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
-from merging.request import Targets
+from merging.request import MergeRequest, Targets
 
 WHAT = {
     "base": (base_figures.evaluate_base, base_figures.table),
@@ -76,6 +77,7 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
     measured.add_argument("--targets", choices=get_args(Targets), default="attention")
+    measured.add_argument("--rows", type=rows, metavar="N|all", default=MergeRequest.rows)
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
@@ -133,7 +135,7 @@ def _bench(
     base: Base, pair: Sequence[Adapter], options: argparse.Namespace, trajectories: bool = True
 ) -> dict[str, Any]:
     given = (options.samples, options.repeats, options.targets, options.rounds, trajectories)
-    return bench(base, pair, *given)
+    return bench(base, pair, *given, rows=options.rows)
 
 
 def _bench_growth(options: argparse.Namespace) -> dict[str, Any]:
