@@ -88,7 +88,7 @@ def solve_rows(problem: LayerProblem) -> Delta:
     """Δ* of the notation above; float64; rank Σ r_i in delta mode, up to min(out, in) else."""
     ridges = cross_ridges(problem)
     downs = [
-        ridges[i] * delta.down + _pulled(problem, i, delta.down)
+        ridges[i] * delta.down + pulled(problem, i, delta.down)
         for i, delta in enumerate(problem.deltas)
         if delta is not None
     ]
@@ -125,6 +125,15 @@ def cross_alpha(problem: LayerProblem) -> float:
     return problem.alpha * shares[problem.fallback]
 
 
+def pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
+    """A_i Σ_c ω_c λ_c C_ci."""
+    total = torch.zeros_like(down)
+    for weight, rows in zip(problem.weights, problem.rows, strict=True):
+        if i in rows.cross:
+            total = total + weight * (down @ rows.cross[i])
+    return total
+
+
 def cholesky(system: Tensor, layer: str) -> Tensor:
     """Lower factor of a damped Gram matrix; a sentence instead of a stack trace if it has none."""
     factor, info = torch.linalg.cholesky_ex(system)
@@ -154,15 +163,6 @@ def nothing(problem: LayerProblem) -> Delta:
     """Δ = 0 of the layer's shape: what the base model alone would do."""
     like = problem.present[0]
     return Delta(like.up[:, :0], like.down[:0])
-
-
-def _pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
-    """A_i Σ_c ω_c λ_c C_ci."""
-    total = torch.zeros_like(down)
-    for weight, rows in zip(problem.weights, problem.rows, strict=True):
-        if i in rows.cross:
-            total = total + weight * (down @ rows.cross[i])
-    return total
 
 
 def _combined(problem: LayerProblem, downs: Sequence[Tensor]) -> Delta:
