@@ -22,7 +22,7 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.adapter merging.gram merging.report",
+        " merging.workers merging.adapter merging.gram merging.report",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
