@@ -92,7 +92,7 @@ class LayerProblem:
     def pull(self) -> Delta:
         """Σ_c ω_c λ_c Σ_i Δ_i C_ci: what the rows ask for, before S⁻¹."""
         downs = [
-            _pulled(self, i, delta.down) for i, delta in enumerate(self.deltas) if delta is not None
+            pulled(self, i, delta.down) for i, delta in enumerate(self.deltas) if delta is not None
         ]
         return Delta(torch.cat([delta.up for delta in self.present], dim=1), torch.cat(downs))
 
@@ -164,7 +164,7 @@ def nothing(problem: LayerProblem) -> Delta:
     return Delta(like.up[:, :0], like.down[:0])
 
 
-def _pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
+def pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
     """A_i Σ_c ω_c λ_c C_ci."""
     total = torch.zeros_like(down)
     for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):

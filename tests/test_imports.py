@@ -22,7 +22,8 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.embedding merging.adapter merging.gram merging.report merging.whole",
+        " merging.embedding merging.adapter merging.gram merging.report merging.whole"
+        " merging.workers",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
@@ -31,8 +32,8 @@ LAYERS = (
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     (
-        "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights merging.hub merging.conflicts",
+        "merging.request merging.targets merging.merge merging.recipe merging.summary"
+        " merging.plot merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
     ("merging.companions",),
