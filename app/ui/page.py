@@ -17,6 +17,7 @@ from app.ui.handlers import Handlers
 from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
+from app.ui.shelving import Shelving, wire_library
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
@@ -42,6 +43,7 @@ def build(studio: Studio) -> gr.Blocks:
         listing = Listing(studio, form, adding)
         handlers = Handlers(studio, form, results, dock, chart)
         wire_files(listing)
+        wire_library(Shelving(listing))
         _wire_jobs(handlers, merge, draw)
         _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
     return demo
