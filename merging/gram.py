@@ -36,6 +36,10 @@ class FewRows:
     kernel: Tensor  # X̃_c X̃_cᵀ (rows, rows)
     teacher_kernel: Tensor  # X_c X_cᵀ
 
+    def add_gram(self, total: Tensor, weight: float) -> None:
+        """total += weight · G_c."""
+        total.addmm_(self.merged.T, self.merged, alpha=weight)
+
     def gram_norm(self) -> float:
         """‖G_c‖_F."""
         return self.kernel.norm().item()
@@ -80,6 +84,10 @@ class Grams:
     def _norms(self) -> dict[str | int, float]:
         """What has been measured; only asked for when all rows are in."""
         return {}
+
+    def add_gram(self, total: Tensor, weight: float) -> None:
+        """total += weight · G_c."""
+        total.add_(self.gram, alpha=weight)
 
     def gram_norm(self) -> float:
         """‖G_c‖_F."""
@@ -126,8 +134,8 @@ class RowStatistics:
     """One row set of one layer input, while its rows come in and afterwards.
 
     ``constant`` are the weights of all rows, where they are all the same; ``still`` sets have
-    X̃ = X. Either saves products. Rows wait until there are as many as channels; a layer whose
-    rows are fewer is solved without any (in, in) matrix.
+    X̃ = X. Either saves products. Rows are kept until there are as many as channels; sets with
+    fewer never need an (in, in) matrix of their own.
     """
 
     name: str = ""  # of the row set, for the report

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from merging.deltas import Delta, from_dense, inner, stacked
-from merging.gram import FewRows, Grams, Moments, RowStatistics
+from merging.gram import FewRows, Moments, RowStatistics
 from merging.system import DenseSystem, RowSystem, System
 from merging.weighting import Weighting, energy_weights
 
@@ -62,11 +62,11 @@ class LayerProblem:
 
     @cached_property
     def moments(self) -> list[Moments]:
-        """The row sets for the solver: by their rows where all of these are few, else products."""
-        few = all(each.few for each in self.rows) and self.mode == "delta"
-        if few and sum(each.rows for each in self.rows) <= self.rows[0].width:
-            return [each.few_rows() for each in self.rows]
-        return [each.grams() for each in self.rows]
+        """Every row set for the solver: by its rows where these are few, else by their products."""
+        return [
+            each.few_rows() if each.few and self.mode == "delta" else each.grams()
+            for each in self.rows
+        ]
 
     @cached_property
     def weights(self) -> list[float]:
@@ -83,10 +83,11 @@ class LayerProblem:
     @cached_property
     def system(self) -> System:
         """S of the notation above; MergeError where it has no Cholesky factor."""
-        given = (self.weights, self.ridge, self.name)
-        rows = [each for each in self.moments if isinstance(each, FewRows)]
-        grams = [each for each in self.moments if isinstance(each, Grams)]
-        return RowSystem(rows, *given) if rows else DenseSystem(grams, *given)
+        width = self.rows[0].width
+        few = [each for each in self.moments if isinstance(each, FewRows)]
+        if len(few) == len(self.rows) and sum(each.rows for each in self.rows) <= width:
+            return RowSystem(few, self.weights, self.ridge, self.name)
+        return DenseSystem(self.moments, self.weights, self.ridge, width, self.name)
 
     @cached_property
     def pull(self) -> Delta:

@@ -2,8 +2,8 @@
 
     S = Σ_c w_c G_c + μ I,   G_c = X̃_cᵀ X̃_c,   μ > 0
 
-With many rows S is formed and factored once. With fewer rows than channels (in, in) matrices are
-waste: with M = [√w_c X̃_c], S = Mᵀ M + μ I, and by Woodbury's identity
+With many rows S is formed and factored once. With fewer rows than channels, in all sets together,
+(in, in) matrices are waste: with M = [√w_c X̃_c], S = Mᵀ M + μ I, and by Woodbury's identity
 
     S⁻¹ = (I − Mᵀ (M Mᵀ + μ I)⁻¹ M) / μ
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from merging.errors import MergeError
-from merging.gram import FewRows, Grams
+from merging.gram import FewRows, Moments
 
 POWER_STEPS = 4
 
@@ -62,14 +62,19 @@ class DenseSystem(System):
     """S by its Cholesky factor; the matrix itself is not kept."""
 
     def __init__(
-        self, grams: Sequence[Grams], weights: Sequence[float], ridge: float, layer: str
+        self,
+        sets: Sequence[Moments],
+        weights: Sequence[float],
+        ridge: float,
+        width: int,
+        layer: str,
     ) -> None:
         """Raises MergeError, naming the layer, if S is not positive definite."""
-        total = torch.zeros_like(grams[0].gram)
-        for weight, each in zip(weights, grams, strict=True):
-            total.add_(each.gram, alpha=weight)
+        total = torch.zeros(width, width, dtype=torch.float64)
+        for weight, each in zip(weights, sets, strict=True):
+            each.add_gram(total, weight)
         total.diagonal().add_(ridge)
-        self.width = len(total)
+        self.width = width
         self._factor = cholesky(total, layer)
 
     @property

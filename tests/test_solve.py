@@ -13,7 +13,7 @@ from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
 from merging.solve import LayerProblem, nothing, objective, solve_rows
-from merging.system import cholesky
+from merging.system import DenseSystem, RowSystem, cholesky
 from tests.test_methods import IN, OUT, ROWS, change, problem, random
 
 
@@ -203,17 +203,17 @@ def test_row_weights_may_differ_within_a_set() -> None:
     assert objective(both, answer) == pytest.approx(objective(given, answer))
 
 
-def few(weighted: bool, many: bool) -> LayerProblem:
-    """Two sets of three rows each, fewer than channels; with ``many``, already multiplied out."""
+def few(weighted: bool, rows: int, many: bool) -> LayerProblem:
+    """Two sets of fewer rows than channels each; with ``many``, already multiplied out."""
     sets = []
     for i in range(2):
-        x = random(3, IN, seed=70 + i)
-        weights = torch.full((3, 2), 0.5) if weighted else None
+        x = random(rows, IN, seed=70 + i)
+        weights = torch.full((rows, 2), 0.5) if weighted else None
         if weighted:
             weights[0, i] = 1
         constant = None if weighted else (1.0 - i, float(i))
         collected = RowStatistics(f"set {i}", constant=constant)
-        collected.add(x, x + 0.3 * random(3, IN, seed=80 + i), weights)
+        collected.add(x, x + 0.3 * random(rows, IN, seed=80 + i), weights)
         if many:
             collected.grams()
         sets.append(collected)
@@ -221,9 +221,11 @@ def few(weighted: bool, many: bool) -> LayerProblem:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_few_rows_are_solved_by_themselves_to_the_same_answer(weighted: bool) -> None:
-    """No (in, in) matrix is formed; every number of the report is the same too."""
-    by_rows, by_grams = few(weighted, many=False), few(weighted, many=True)
+@pytest.mark.parametrize("rows", [3, 6])
+def test_few_rows_are_solved_by_themselves_to_the_same_answer(weighted: bool, rows: int) -> None:
+    """In eight channels: 2 · 3 rows need no (in, in) matrix, 2 · 6 the one of all sets together."""
+    by_rows, by_grams = few(weighted, rows, many=False), few(weighted, rows, many=True)
+    assert isinstance(by_rows.system, RowSystem if rows == 3 else DenseSystem)
     answer = solve_rows(by_rows)
     assert_close(answer.dense(), solve_rows(by_grams).dense())
     assert by_rows.weights == pytest.approx(by_grams.weights)
