@@ -17,6 +17,7 @@ from app.ui.handlers import Handlers
 from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
+from app.ui.shelving import Shelving, wire_library
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
@@ -31,7 +32,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 tries = example_buttons(shelf)
                 adding = add_section(studio.settings)
-                chosen, merge = _merge_section()
+                chosen, merge, chart = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, *pictures = _compare_section()
                 results = _download_section(*pictures)
@@ -40,19 +41,21 @@ def build(studio: Studio) -> gr.Blocks:
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
         form = Form(*states, adding.base, adding.slots, chosen, scene)
         listing = Listing(studio, form, adding)
-        handlers = Handlers(studio, form, results, dock)
+        handlers = Handlers(studio, form, results, dock, chart)
         wire_files(listing)
+        wire_library(Shelving(listing))
         _wire_jobs(handlers, merge, draw)
         _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
     return demo
 
 
-def _merge_section() -> tuple[Options, gr.Button]:
+def _merge_section() -> tuple[Options, gr.Button, gr.HTML]:
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(2, "Merge", "One adapter out of all of them; nothing is trained."))
         chosen = options()
         merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
-    return chosen, merge
+        chart = gr.HTML(visible=False, elem_id="chart")
+    return chosen, merge, chart
 
 
 def _compare_section() -> tuple[Scene, gr.Button, gr.Gallery, gr.HTML]:

@@ -32,7 +32,7 @@ def handlers() -> Handlers:
             gr.Code(),
         )
         nobody, form = cast(Studio, None), cast(Form, None)
-        return Handlers(nobody, form, results, dock)
+        return Handlers(nobody, form, results, dock, gr.HTML())
 
 
 @pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])
