@@ -71,7 +71,7 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     expect(page.locator(".slot h3").first).to_have_text("vxz-pizza")
     assert names(page) == ["vxz-pizza", "sks-cat"]
     page.get_by_role("button", name="More: parts").nth(1).press("Enter")
-    prompts = page.get_by_label("Calibration prompts").nth(1)
+    prompts = page.get_by_label("Calibration prompts").first
     page.get_by_role("button", name="Write the templates out").press("Enter")
     expect(prompts).to_have_value(lines_with("sks cat"))
     prompts.fill("a sks cat on a mat\n\na small sks cat")
