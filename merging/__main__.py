@@ -24,6 +24,7 @@ from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
 from merging.inputs import parsed, words
 from merging.low_rank import Rank
+from merging.meeting import add_meeting
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
@@ -187,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--values", action="store_true", help="read and check the weights too")
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
+    add_meeting(command, STRENGTHS)
     add_rewriting(command, _progress)
     picture = command("render", run_render)
     _add_base(picture)

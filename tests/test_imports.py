@@ -37,7 +37,7 @@ LAYERS = (
         "merging.diffusion",
     ),
     ("merging.companions",),
-    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
+    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing merging.meeting"),
     ("merging.__main__",),
     ("app",),
     (

@@ -85,7 +85,7 @@ def _library(settings: Settings) -> Library:
         found = gr.CheckboxGroup([], label="Found", elem_id="found")
         with gr.Row():
             add = gr.Button("Add", size="sm", min_width=80)
-            forget = gr.Button("Delete", size="sm", variant="stop", min_width=80)
+            forget = gr.Button("Delete", size="sm", min_width=80)
     return Library(section, search, found, add, forget)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from merging import formats
+from merging.recipe import read_recipe
 from tests.app.browsing import PHONE, Arrive
 
 pytestmark = pytest.mark.browser
@@ -19,10 +21,13 @@ def names(page: Page) -> list[str]:
     return page.locator(".slot h3:visible").all_inner_texts()
 
 
-def recipe(page: Page) -> dict:
-    """The recipe that the page shows of the last merge."""
-    page.get_by_role("button", name="Recipe").click()
-    return json.loads(page.locator("#download .cm-content").inner_text())
+def recipe(page: Page) -> dict[str, Any]:
+    """The recipe in the file that the page offers after a merge."""
+    with page.expect_download() as download:
+        page.get_by_text("A1111 · Forge").click()
+    found = read_recipe(formats.read(Path(download.value.path()), name="merged").metadata)
+    assert found
+    return found
 
 
 def test_a_pasted_prompt_reaches_the_recipe(arrive: Arrive, pair: tuple[Path, Path]) -> None:
@@ -66,7 +71,7 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     expect(page.locator(".slot h3").first).to_have_text("vxz-pizza")
     assert names(page) == ["vxz-pizza", "sks-cat"]
     page.get_by_role("button", name="More: parts").nth(1).press("Enter")
-    prompts = page.get_by_label("Calibration prompts").nth(1)
+    prompts = page.get_by_label("Calibration prompts").first
     page.get_by_role("button", name="Write the templates out").press("Enter")
     expect(prompts).to_have_value(lines_with("sks cat"))
     prompts.fill("a sks cat on a mat\n\na small sks cat")
