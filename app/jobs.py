@@ -1,4 +1,4 @@
-"""What runs in the worker thread: one merge, one set of pictures, and the bases they share."""
+"""What runs in the worker thread: a merge, and the base models that all jobs share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import torch
 from app.cards import base_title, misfit, span
 from app.executor import Step
 from app.orders import (
-    DrawOrder,
     Merged,
     MergeOrder,
     Pick,
-    Picture,
     file_stem,
     own_prompts,
     parsed_rank,
@@ -25,12 +23,10 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
-from merging.picture import save_png
-from merging.progress import Progress, Stop, check, part
+from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.solve import Fallback
@@ -81,38 +77,9 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     emit(_written(order, request, result, folder))
 
 
-def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
-    progress = stepping(emit)
-    base = bases.get(order.base, progress)
-    panels = _panels(order, base.weight)
-    for done, (caption, adapters) in enumerate(panels):
-        words = f"Drawing {done + 1} of {len(panels)}: {caption}"
-        ahead = part(progress, done / len(panels), (done + 1) / len(panels))
-        ahead(0.0, words)
-        images = render(
-            base,
-            [order.prompt.strip()],
-            [order.seed],
-            adapters=adapters,
-            steps=order.steps,
-            guidance=order.guidance,
-            progress=_told(ahead, words),
-            stop=stop,
-        )
-        path = folder / f"{file_stem('iteris', [caption, f'seed {order.seed}'])}.png"
-        save_png(images[0], path)
-        emit(Picture(path, caption))
-
-
 def stepping(emit: Emit) -> Progress:
     """The library's progress as Steps for the executor; its text becomes a sentence's start."""
     return lambda share, text: emit(Step(share, text[:1].upper() + text[1:]))
-
-
-def _told(progress: Progress, words: str) -> Progress:
-    """The same progress, its text after the words that say which part it is of."""
-    return lambda share, text: progress(share, f"{words}, {text}")
 
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
@@ -134,21 +101,6 @@ def read_for(pick: Pick, base: str, weights: Weights) -> Adapter:
     if wrong:
         raise MergeError(wrong)
     return adapter
-
-
-def _panels(order: DrawOrder, weights: Weights) -> list[tuple[str, list[tuple[Adapter, float]]]]:
-    """Caption and adapters of each picture: base, each LoRA alone, their sum, the merge."""
-    sources = [(read_for(pick, order.base, weights), pick.strength) for pick in order.picks]
-    if order.single:
-        return [(" + ".join(adapter.name for adapter, _ in sources) or "Base model", sources)]
-    panels: list[tuple[str, list[tuple[Adapter, float]]]] = [("Base model", [])]
-    panels += [(f"{adapter.name} alone", [(adapter, weight)]) for adapter, weight in sources]
-    if len(sources) > 1:
-        panels.append(("Plain sum", sources))
-    if order.merged is not None:
-        merged = formats.read(order.merged, name=order.merged.stem)
-        panels.append((f"Merged ({order.method})", [(merged, 1.0)]))
-    return panels
 
 
 def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path) -> Merged:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import cast
 
 from app.cards import Card, card
+from app.drawing import draw_job
 from app.executor import LocalExecutor, Step
-from app.jobs import Bases, draw_job, merge_job
+from app.jobs import Bases, merge_job
 from app.limits import check_draw, check_file, check_merge, check_new
-from app.orders import DrawOrder, Merged, MergeOrder, Picture
+from app.orders import Merged, MergeOrder
+from app.scenes import DrawOrder, Picture
 from app.settings import Settings
 from app.storage import Store
 from merging.errors import MergeError

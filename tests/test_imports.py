@@ -38,7 +38,10 @@ LAYERS = (
     ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
     ("merging.__main__",),
     ("app",),
-    ("app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor",),
+    (
+        "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
+        " app.drawing app.executor",
+    ),
     ("app.service",),
     ("app.ui",),
     ("app.__main__",),

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.executor import Step
-from app.orders import Merged, Picture
+from app.orders import Merged
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
 from app.ui.basics import OUR_FAULT, Updates, Values
@@ -74,20 +75,22 @@ class Handlers:
             self.form.merged: merged,
             **self.form.prompted(values, prompt),
             **self.results.files(merged),
-            **self.results.no_pictures(),
+            **self.results.views.cleared(),
         }
         yield from self._draw(values, merged, prompt)
 
     def _draw(self, values: Values, merged: Merged | None, prompt: str) -> JobUpdates:
         order = self.form.draw_order(values, merged, prompt)
         drawn: list[Picture] = []
+        views = self.results.views
         with closing(self.studio.draw(values[self.form.session], order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.running(item)}
                 else:
                     drawn = [*drawn, item]
-                    yield self.results.pictures(drawn)
+                    yield views.pictures(drawn, across(order))
+        yield views.compared(drawn)
 
     def _shown(self, updates: JobUpdates, start: str) -> Iterator[Updates]:
         """A job on the page: buttons off, its updates, and the last word whatever happens.
@@ -112,3 +115,8 @@ class Handlers:
         else:
             last = markup.told("done", "Done.", link=True)
         yield results | self.dock.idle(last)
+
+
+def across(order: DrawOrder) -> int:
+    """Pictures in a row: the seeds of a column side by side, as far as they go."""
+    return {1: 3, 3: 3, 6: 3}.get(order.count, 4)

@@ -20,6 +20,10 @@ NO_PICTURES = (
     '<p class="nothing pictures">The pictures appear here: what the base model draws, each LoRA '
     "alone, their plain sum, and the merge.</p>"
 )
+MAPS = (
+    '<p class="about">Bright is where the model looked at the trigger words while it drew; an even '
+    "haze is nowhere in particular, and two concepts in one place share it.</p>"
+)
 NOTHING_YET = '<p class="nothing">The merged adapter appears here.</p>'
 
 
@@ -35,6 +39,11 @@ def problems(sentences: Iterable[str]) -> str:
     """Files that were not taken, and why."""
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
+
+
+def note(sentence: str) -> str:
+    """A word on what was done."""
+    return f'<p class="note" role="status">{escape(sentence)}</p>'
 
 
 def running(step: Step) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.orders import Merged, Picture
+from app.orders import Merged
 from app.ui import markup
 from app.ui.basics import Updates
+from app.ui.views import Views
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,13 @@ class Dock:
 class Results:
     """Pictures and files."""
 
-    gallery: gr.Gallery
-    blank: gr.HTML  # in the gallery's place until there is a picture
+    views: Views
     empty: gr.HTML  # in the files' place
     ready: gr.Column
     summary: gr.HTML
     kohya: gr.DownloadButton
     diffusers: gr.DownloadButton
     recipe: gr.Code
-
-    def no_pictures(self) -> Updates:
-        """Take the last comparison away.
-
-        The gallery stays where it is: hidden and shown again within a moment, as when few steps
-        draw fast, the page would leave it hidden.
-        """
-        return {self.gallery: gr.Gallery([])}
-
-    def pictures(self, drawn: list[Picture]) -> Updates:
-        """The comparison so far."""
-        shown = [(str(picture.path), picture.caption) for picture in drawn]
-        return {self.gallery: gr.Gallery(shown, visible=True), self.blank: gr.HTML(visible=False)}
 
     def files(self, merged: Merged) -> Updates:
         """The adapter, ready to be taken home."""
@@ -89,7 +76,8 @@ class Results:
 
     @property
     def outputs(self) -> set[Any]:
-        return set(vars(self).values())
+        own = {widget for name, widget in vars(self).items() if name != "views"}
+        return own | self.views.outputs
 
 
 def _download(path: Path) -> gr.DownloadButton:

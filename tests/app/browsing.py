@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,6 +132,9 @@ class Visitor:
     def _see(self, address: str) -> None:
         if not address.startswith(("http://127.0.0.1:", "data:", "blob:")):
             self.complaints.append(f"left the machine: {address}")
+
+
+Arrive = Callable[..., Visitor]  # (viewport, query) -> a new visitor on the page
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser, ViewportSize
 
 from app.service import Studio
 from app.settings import Settings
 from app.shelf import SHELF, examples
 from merging import formats
 from merging.adapter import Adapter, LoraLayer
+from tests.app.browsing import DESKTOP, Arrive, Visitor, chromium
 
 CAT, PIZZA = SHELF / "sks-cat.safetensors", SHELF / "vxz-pizza.safetensors"
 
@@ -45,6 +47,28 @@ def url(studio: Studio) -> Iterator[str]:
     page = build(studio)
     yield launch(page, studio.settings, prevent_thread_lock=True)
     page.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def arrive(browser: Browser, url: str) -> Iterator[Arrive]:
+    """Open the page as a new visitor; in the end nobody may have had anything to complain of."""
+    visitors: list[Visitor] = []
+
+    def come(viewport: ViewportSize = DESKTOP, query: str = "") -> Visitor:
+        page = browser.new_context(viewport=viewport).new_page()
+        visitors.append(Visitor(page))
+        return visitors[-1].open(url + query)
+
+    yield come
+    for visitor in visitors:
+        visitor.page.context.close()
+        assert visitor.complaints == []
 
 
 @pytest.fixture(scope="session")

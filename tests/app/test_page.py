@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, ViewportSize, expect
+from playwright.sync_api import expect
 
 from merging import formats
 from merging.diffusion.base import Base
@@ -16,32 +15,9 @@ from merging.diffusion.calibration import activations
 from merging.merge import merge
 from merging.recipe import header
 from merging.request import MergeRequest, Source
-from tests.app.browsing import DESKTOP, PHONE, Visitor, chromium
+from tests.app.browsing import PHONE, Arrive
 
 pytestmark = pytest.mark.browser
-Arrive = Callable[..., Visitor]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def arrive(browser: Browser, url: str) -> Iterator[Arrive]:
-    """Open the page as a new visitor; in the end nobody may have had anything to complain of."""
-    visitors: list[Visitor] = []
-
-    def come(viewport: ViewportSize = DESKTOP, query: str = "") -> Visitor:
-        page = browser.new_context(viewport=viewport).new_page()
-        visitors.append(Visitor(page))
-        return visitors[-1].open(url + query)
-
-    yield come
-    for visitor in visitors:
-        visitor.page.context.close()
-        assert visitor.complaints == []
 
 
 def test_two_files_become_one_adapter_and_pictures(

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from app.cards import Card, misfit
 from app.executor import Step
-from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
+from app.orders import Merged, MergeOrder, Pick
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.settings import Settings
 from app.shelf import examples
@@ -112,7 +113,7 @@ def test_the_comparison_is_drawn_from_one_noise(
         "Base model",
         "sks-cat alone",
         "vxz-pizza alone",
-        "Plain sum",
+        "All together (sum)",
         "Merged (IterIS)",
     ]
     adapters = [(formats.read(found.kohya), 1.0)]
@@ -227,7 +228,7 @@ def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
     with pytest.raises(MergeError, match="network") as refused:
         list(studio.draw(session, DrawOrder((), "a cat", base="sd15", steps=1)))
     assert "\n" not in str(refused.value)
-    order = DrawOrder((), "a cat", steps=1)
+    order = DrawOrder((), "a cat", steps=1, columns=("base",))
     drawn = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
     assert len(drawn) == 1, "and the app goes on working"
 
