@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from merging import formats
-from merging.adapter import Adapter
+from merging.summary import file_sha256
 
 # In words, what a LayerTable's name means.
 BASE_TITLES = {"mini": "the embedded mini model", "sd15": "Stable Diffusion 1.5"}
+TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
+MOST_WORDS, LONGEST_WORD = 12, 60  # trigger words that are offered
 
 
 @dataclass(frozen=True)
 class Card:
-    """One uploaded LoRA, as its card shows it."""
+    """One uploaded LoRA, as its card shows it: all from the file's header."""
 
     path: Path  # the visit's own copy
     name: str  # the user's file name without its ending
     sha256: str
     family: str
     base: str  # name of the LayerTable it fits
-    ranks: str  # "8", or "4–16"
-    alphas: str
-    text_encoder: int  # layers it changes there
-    unet: int
+    needs_base: bool  # whether its changes depend on the base model's own weights
+    ranks: Mapping[int, int]  # rank → layers that have it
+    alphas: Mapping[float, int]
+    dtypes: Mapping[str, int]
+    layers: Mapping[str, int]  # part → layers that the file changes
+    known: Mapping[str, int]  # part → layers that the base has
+    unmatched: tuple[str, ...]  # modules that the base does not have
+    embeddings: Mapping[str, int]  # textual inversions inside → vectors
     megabytes: float
     trigger: str
+    class_word: str
+    words: tuple[str, ...]  # trigger words to offer, the likeliest first
+    captions: tuple[str, ...]  # of its training set, the most frequent first
     warnings: tuple[str, ...]
 
     @property
@@ -38,51 +46,43 @@ class Card:
 
 
 def card(path: Path, name: str) -> Card:
-    """Look at the file that the user calls ``name``; MergeError says what is wrong with it.
+    """Look at the header of the file that the user calls ``name``.
 
-    Values are read and checked too, except of families whose change depends on the base's weights.
+    MergeError says what is wrong with it. Values are read when they are needed, and checked then.
     """
     look = formats.overview(path, name=name)
-    if look.needs_base:
-        return _card_of_header(look, path)
-    return _card(formats.read(path, name=name), path)
-
-
-def _card(adapter: Adapter, path: Path) -> Card:
-    """The card of an adapter that was read from ``path``."""
-    parts = Counter(name.split(".", 1)[0] for name in adapter.layers)
-    return Card(
-        path=path,
-        name=adapter.name,
-        sha256=adapter.sha256,
-        family=adapter.family,
-        base=adapter.base,
-        ranks=span([layer.rank for layer in adapter.layers.values()]),
-        alphas=span([layer.alpha for layer in adapter.layers.values()]),
-        text_encoder=parts["text_encoder"],
-        unet=parts["unet"],
-        megabytes=path.stat().st_size / 2**20,
-        trigger=adapter.trigger,
-        warnings=adapter.warnings,
-    )
-
-
-def _card_of_header(look: formats.Overview, path: Path) -> Card:
-    """The card of a file that waits for a base model to be read whole."""
     return Card(
         path=path,
         name=look.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=file_sha256(path),
         family=look.family,
         base=look.base,
-        ranks=span(list(look.ranks)) if look.ranks else "full",
-        alphas=span(list(look.alphas)) if look.alphas else "none",
-        text_encoder=look.matched["text_encoder"],
-        unet=look.matched["unet"],
-        megabytes=path.stat().st_size / 2**20,
+        needs_base=look.needs_base,
+        ranks=dict(look.ranks),
+        alphas=dict(look.alphas),
+        dtypes=dict(look.dtypes),
+        layers=dict(look.matched),
+        known=dict(look.known),
+        unmatched=look.unmatched,
+        embeddings=dict(look.words),
+        megabytes=look.file_bytes / 2**20,
         trigger=look.trigger,
+        class_word=look.class_word,
+        words=_offered(look),
+        captions=look.trained_words.get(TAGS, ()),
         warnings=look.warnings,
     )
+
+
+def _offered(look: formats.Overview) -> tuple[str, ...]:
+    """Words that may call the concept: what the file calls its trigger, then its other words."""
+    fields = sorted(look.trained_words, key=lambda field: field == TAGS)
+    words = [word for field in fields for word in look.trained_words[field]]
+    with_class = f"{look.trigger} {look.class_word}"
+    named = look.trigger and look.class_word and look.class_word not in look.trigger
+    every = filter(None, [look.trigger, with_class if named else "", *words])
+    short = (word for word in dict.fromkeys(every) if len(word) <= LONGEST_WORD)
+    return tuple(short)[:MOST_WORDS]
 
 
 def base_title(name: str) -> str:
@@ -100,7 +100,10 @@ def misfit(name: str, made_for: str, base: str) -> str:
     )
 
 
-def span(values: list[int] | list[float]) -> str:
-    """ "8" where all are equal, else "4–16"."""
-    lowest, highest = min(values), max(values)
+def span(values: Iterable[float]) -> str:
+    """ "8" where all are equal, else "4–16"; "" where there are none."""
+    listed = list(values)
+    if not listed:
+        return ""
+    lowest, highest = min(listed), max(listed)
     return f"{lowest:g}" if lowest == highest else f"{lowest:g}–{highest:g}"

@@ -9,8 +9,8 @@ from typing import cast
 
 from PIL import Image
 
-from app.jobs import Bases, Emit, Weights, read_for, stepping
-from app.orders import Pick, file_stem
+from app.jobs import Bases, Emit, Weights, source_of, stepping
+from app.orders import file_stem
 from app.scenes import DrawOrder, Picture
 from merging import formats
 from merging.adapter import Adapter
@@ -20,6 +20,7 @@ from merging.diffusion.samplers import Sampler
 from merging.picture import save_png
 from merging.progress import Progress, Stop, part
 from merging.recipe import RECIPE_KEY
+from merging.request import Source
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def _told(progress: Progress, words: str) -> Progress:
 
 def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:
     """The columns that were asked for, in their usual order."""
-    sources = [(_called(pick, order.base, weights), pick.strength) for pick in order.picks]
+    found = [source_of(pick, order.base, weights) for pick in order.picks]
+    sources = [(_called(source), source.strength) for source in found]
     if "base" in order.columns:
         yield Panel("Base model", [])
     if "each" in order.columns:
@@ -77,15 +79,15 @@ def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:
     if "gated" in order.columns:
         yield Panel("Gated, no merge", sources, "gated")
     if "merged" in order.columns and order.merged is not None:
-        merged = formats.read(order.merged, name=order.merged.stem)
+        words = tuple(each for adapter, _ in sources for each in adapter.embeddings)
+        merged = replace(formats.read(order.merged, name=order.merged.stem), embeddings=words)
         recipe = merged.metadata.get(RECIPE_KEY, "")
         yield Panel(f"Merged ({order.method})", [(merged, 1.0)], recipe=recipe)
 
 
-def _called(pick: Pick, base: str, weights: Weights) -> Adapter:
-    """The pick's adapter, called by the words that the visitor typed."""
-    adapter = read_for(pick, base, weights)
-    return replace(adapter, trigger=pick.trigger.strip() or adapter.trigger)
+def _called(source: Source) -> Adapter:
+    """The weighed adapter, called by the words that the visitor typed."""
+    return replace(source.weighted, trigger=source.phrase)
 
 
 def _saved(image: Image.Image, panel: Panel, order: DrawOrder, place: int, folder: Path) -> Picture:

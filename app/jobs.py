@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from app.orders import (
     parsed_rank,
 )
 from merging import formats
-from merging.adapter import Adapter
+from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.errors import MergeError
@@ -29,7 +30,9 @@ from merging.methods import METHODS
 from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
 from merging.request import MergeRequest, Source, Targets, Teacher
-from merging.solve import Fallback
+from merging.solve import Fallback, Mode
+from merging.sweep import Padding, Tokens
+from merging.weighting import Weighting
 
 DTYPES = formats.DTYPES  # what the page may offer, which knows no formats
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
@@ -66,7 +69,15 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         targets=cast(Targets, order.targets),
         samples=order.samples,
         fallback=cast(Fallback, order.fallback),
+        ridge=order.ridge,
+        cross_ridge=order.cross_ridge,
+        mode=cast(Mode, order.mode),
+        weighting=cast(Weighting, order.weighting),
+        padding=cast(Padding, order.padding),
+        tokens=cast(Tokens, order.tokens),
         teacher=cast(Teacher, order.teacher),
+        preserve=order.preserve,
+        rounds=order.rounds,
         seed=order.seed,
     )
     ask = None
@@ -84,23 +95,22 @@ def stepping(emit: Emit) -> Progress:
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
     """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
-    adapters = [read_for(pick, order.base, weights) for pick in order.picks]
-    triggers = [
-        pick.trigger.strip() or adapter.trigger
-        for pick, adapter in zip(order.picks, adapters, strict=True)
-    ]
-    strengths = [pick.strength for pick in order.picks]
-    prompts = own_prompts(triggers, order.prompts)
-    return tuple(map(Source, adapters, strengths, triggers, prompts))
+    sources = [source_of(pick, order.base, weights) for pick in order.picks]
+    typed = own_prompts([source.phrase for source in sources], order.prompts)
+    return tuple(
+        replace(source, trigger=source.phrase, prompts=pick.prompts or lines)
+        for pick, source, lines in zip(order.picks, sources, typed, strict=True)
+    )
 
 
-def read_for(pick: Pick, base: str, weights: Weights) -> Adapter:
-    """The pick's adapter; MergeError if it was made for another base than the chosen one."""
-    adapter = formats.read(pick.path, name=f"{pick.name}.safetensors", weights=weights)
+def source_of(pick: Pick, base: str, weights: Weights) -> Source:
+    """The pick, read and weighed; MergeError if it was made for another base than the chosen."""
+    own = pick.weighed
+    adapter = formats.read(own.path, name=f"{pick.name}.safetensors", weights=weights)
     wrong = misfit(adapter.name, adapter.base, base)
     if wrong:
         raise MergeError(wrong)
-    return adapter
+    return replace(own.of(adapter), trigger=pick.trigger)
 
 
 def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path) -> Merged:
@@ -114,6 +124,7 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
         "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
     }
+    words = write_words(result.adapter, kohya)
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
@@ -121,11 +132,12 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         method=title,
         kohya=kohya,
         diffusers=peft,
+        words=tuple(Path(each["path"]) for each in words),
         trigger=result.adapter.trigger,
         layers=len(result.adapter.layers),
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
-        notes=tuple(result.report.notes),
+        notes=(*result.report.notes, *sentences(words)),
         checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
         recipe=recipe(request, order.base),
         report=report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.cards import BASE_TITLES, Card
@@ -45,14 +46,19 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
         raise MergeError(f"A merge takes at most {settings.max_files} LoRAs here, not {count}.")
     if order.dtype not in DTYPES:
         raise MergeError(f"The precision must be {', '.join(DTYPES)}, not {order.dtype!r}.")
-    lines = order.prompts.splitlines()
+    for lines in (order.prompts.splitlines(), *(pick.prompts for pick in order.picks)):
+        check_lines(settings, lines)
+    check_base(settings, order.base)
+
+
+def check_lines(settings: Settings, lines: Sequence[str]) -> None:
+    """MergeError for more, or longer, calibration prompts than are taken here."""
     longest = max(map(len, lines), default=0)
     if len(lines) > settings.max_lines or longest > settings.max_line:
         raise MergeError(
             f"At most {settings.max_lines} calibration prompts of {settings.max_line} characters "
             f"are taken, not {len(lines)} of up to {longest}."
         )
-    check_base(settings, order.base)
 
 
 def check_draw(settings: Settings, order: DrawOrder) -> None:

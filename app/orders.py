@@ -10,7 +10,10 @@ from pathlib import Path
 
 from app.cards import Card
 from merging.errors import MergeError
+from merging.inputs import Input, weighed
 from merging.low_rank import Rank
+from merging.prompts import concept_prompts
+from merging.seeds import seed_for
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,18 @@ class Pick:
     name: str
     strength: float = 1.0
     trigger: str = ""
+    text_encoder: float | None = None  # strength of this part, in the whole's place
+    unet: float | None = None
+    blocks: str = ""  # preset or list of block weights, "" for none
+    prompts: tuple[str, ...] = ()  # calibration prompts of the visitor's own
+    on: bool = True  # off: on the list, but in no merge
+
+    @property
+    def weighed(self) -> Input:
+        """The file and its strengths, exactly as FILE@… of the command line means them."""
+        return weighed(
+            self.path, self.strength, self.text_encoder, self.unet, self.blocks.strip() or None
+        )
 
     @classmethod
     def of(cls, found: Card) -> Pick:
@@ -39,20 +54,29 @@ class MergeOrder:
     targets: str = "attention"
     samples: int = 50
     fallback: str = "sum"
+    ridge: float = 1e-3
+    cross_ridge: float | None = None
+    mode: str = "delta"
+    weighting: str = "merged"
+    padding: str = "keep"
+    tokens: str = "all"
     teacher: str = "single"
+    preserve: float | None = None
+    rounds: int | None = None
     seed: int = 0
-    prompts: str = ""  # calibration prompts of the visitor's own, one a line
+    prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
     dtype: str = "fp16"
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A finished merge, with its two files on disk."""
+    """A finished merge, with its files on disk."""
 
     order: MergeOrder
     method: str  # its title
     kohya: Path
     diffusers: Path
+    words: tuple[Path, ...]  # files of the textual inversions that it needs
     trigger: str
     ranks: str
     seconds: float
@@ -73,6 +97,12 @@ def parsed_rank(text: str) -> Rank:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise MergeError(f"The rank must be exact, auto or a number from 1, not {text!r}.")
+
+
+def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
+    """The sentences that a merge makes from a trigger, as its seed draws them."""
+    phrase = trigger.strip()
+    return concept_prompts(phrase, count, seed_for(seed, phrase))
 
 
 def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:

@@ -14,7 +14,8 @@ from app.drawing import draw_job
 from app.executor import LocalExecutor, Step
 from app.jobs import Bases, merge_job
 from app.limits import check_draw, check_file, check_merge, check_new
-from app.orders import Merged, MergeOrder
+from app.meetings import Meetings, Met
+from app.orders import Merged, MergeOrder, Pick
 from app.scenes import DrawOrder, Picture
 from app.settings import Settings
 from app.storage import Store
@@ -34,6 +35,7 @@ class Studio:
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self._executor = executor or LocalExecutor(settings.max_waiting, settings.max_minutes)
         self._bases = Bases(settings.device)
+        self._meetings = Meetings()
 
     def open_session(self) -> str:
         """A new visit: its token, to be kept in the visitor's state."""
@@ -50,6 +52,10 @@ class Studio:
             own.unlink()
             raise
         return fresh
+
+    def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:
+        """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
+        return self._meetings.of(cards, picks)
 
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
         """Merge: Steps, and among the last of them the result. Closing it stops the work."""

@@ -18,17 +18,24 @@ class Example:
 
 
 def examples(folder: Path = SHELF) -> tuple[Example, ...]:
-    """Every pair on the shelf, in its order; none where no shelf was shipped."""
+    """The shelf's tuning pairs of objects, in its order; none where no shelf was shipped.
+
+    The test pairs are kept for the benchmark's last run: nobody should get to know them by hand.
+    """
     listing = folder / "shelf.json"
     if not listing.is_file():
         return ()
-    pairs: dict[str, list[dict[str, str]]] = {}
-    for item in json.loads(listing.read_text(encoding="utf-8")):
-        pairs.setdefault(str(item["pair"]), []).append(item)
+    listed = json.loads(listing.read_text(encoding="utf-8"))
+    loras = {item["trigger"]: item for item in listed["loras"]}
+    pairs = [
+        [loras[trigger] for trigger in pair["triggers"]]
+        for pair in listed["pairs"]
+        if (pair["kind"], pair["split"]) == ("object", "tuning")
+    ]
     return tuple(
         Example(
             title=" + ".join(item["object"] for item in items),
             files=tuple(folder / item["file"] for item in items),
         )
-        for items in pairs.values()
+        for items in pairs
     )

@@ -16,12 +16,13 @@ from typing import Any, get_args
 
 from merging import formats, hub
 from merging.arguments import json_file, lines_of, one_each, rank
+from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
 from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
-from merging.inputs import parsed
+from merging.inputs import parsed, words
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
@@ -62,17 +63,26 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
     sources = [parsed(text).source(base) for text in options.files]
+    beside = words(options.embedding, base)
     if options.recipe:
-        request = replay(json_file(options.recipe), [source.adapter for source in sources])
+        adapters = [source.adapter for source in sources]
+        request = replay(json_file(options.recipe), adapters, beside)
     else:
-        request = _request(options, sources)
+        request = replace(_request(options, sources), embeddings=beside)
+    prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, activations(base), _progress)
-    fields = header(request, result, base=options.base)
+    fields = header(request, result, options.base, base.fingerprint)
     dtype = formats.DTYPES[options.dtype]
     written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
+    answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
+    if options.sidecar:
+        answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
+    if prompt is not None:
+        picture = write_preview(base, result.adapter, prompt, request.seed, options.out, _progress)
+        answer["preview"] = str(picture)
     if options.plot:
         report_plot(result.report).save(options.plot)
-    return merged(options.out, written, result)
+    return answer, text
 
 
 def run_render(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -101,7 +111,8 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
             for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
         method=options.method,
-        rank=options.rank,
+        # whole differences have room for an answer of any rank
+        rank=options.rank or ("full" if options.format == "full" else "exact"),
         targets=options.targets,
         samples=options.samples,
         fallback=options.fallback,
@@ -133,12 +144,15 @@ def _card(entry: dict[str, Any]) -> str:
         f"  ranks    {_counted(entry['rank_counts']) or 'known with the values only'}",
         f"  alphas   {_counted(entry['alpha_counts']) or 'none'}",
         f"  trigger  {entry['trigger'] or 'none in the file'}",
+        *([f"  class    {entry['class_word']}"] if entry["class_word"] else []),
         *(f"  words    {field}: {', '.join(w)}" for field, w in entry["trained_words"].items()),
         f"  sha256   {entry['sha256'] or 'with --values'}",
         *(f"  hash     {field} {value}" for field, value in entry["hashes"].items()),
     ]
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
+    lines += [f"  embeds   {word}, {count} vectors" for word, count in entry["embeddings"].items()]
+    lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})
     lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
     return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
@@ -170,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     picture = command("render", run_render)
     _add_base(picture)
     add_render(picture, STRENGTHS)
+    _add_words(picture)
     command("methods", run_methods)
     add_evaluation(command, _progress)
     return parser
@@ -184,7 +199,7 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
     sub.add_argument("--trigger", **several, help="one per FILE, in order")
     sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
-    sub.add_argument("--rank", type=rank, default=default["rank"].default, help="exact, auto or N")
+    sub.add_argument("--rank", type=rank, help="exact, auto, full or N; full with --format full")
     sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
     sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
@@ -206,8 +221,24 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
     sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
     sub.add_argument("--seed", type=int, default=0)
+    _add_words(sub)
+    sub.add_argument("--sidecar", action="store_true", help="write OUT.json for A1111 and others")
+    sub.add_argument(
+        "--preview", nargs="?", const="", metavar="PROMPT", help="draw OUT.preview.png with it"
+    )
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
     sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
+
+
+def _add_words(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--embedding",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FILE[=WORD]",
+        help="textual inversions beside the LoRAs",
+    )
 
 
 def _add_base(sub: argparse.ArgumentParser) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from merging.embedding import Embedding
+
 
 @dataclass(frozen=True)
 class LoraLayer:
@@ -51,3 +53,4 @@ class Adapter:
     metadata: Mapping[str, str] = field(default_factory=dict)  # the file's header, verbatim
     sha256: str = ""  # of the whole file it was read from
     warnings: tuple[str, ...] = ()  # what the reader noticed, in sentences
+    embeddings: tuple[Embedding, ...] = ()  # words that it brings vectors for

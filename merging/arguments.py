@@ -40,7 +40,7 @@ def json_file(path: Path) -> dict[str, Any]:
 
 
 def rank(text: str) -> Rank:
-    """ "exact", "auto" or a number."""
-    if text in ("exact", "auto"):
+    """ "exact", "auto", "full" or a number."""
+    if text in ("exact", "auto", "full"):
         return text  # type: ignore[return-value]
     return int(text)

@@ -78,6 +78,14 @@ def block_weights(text: str) -> dict[str, float]:
     return dict(zip(LISTS[len(words)], numbers, strict=True))
 
 
+def spelled(weights: Mapping[str, float]) -> str:
+    """What `block_weights` reads as these weights: a preset's name where there is one."""
+    for name, preset in PRESETS.items():
+        if weights == dict(zip(LISTS[17], preset, strict=True)):
+            return name
+    return ",".join(f"{weight:g}" for weight in weights.values())
+
+
 def blocks(table: LayerTable) -> dict[str, str]:
     """layer → the block that it lies in; layers in none are left out."""
     found = {layer: "BASE" for layer in table.shapes if layer.startswith("text_encoder.")}

@@ -16,7 +16,7 @@ from merging.diffusion.maps import heat_map
 from merging.diffusion.render import Compose, render
 from merging.diffusion.samplers import Sampler
 from merging.errors import MergeError
-from merging.inputs import parsed
+from merging.inputs import parsed, words
 from merging.picture import Origin, read_origin, save_png
 from merging.progress import Progress
 
@@ -61,6 +61,7 @@ def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, An
         [prompt for prompt, _ in pairs],
         [seed for _, seed in pairs],
         adapters=adapters,
+        embeddings=words(options.embedding, base),
         steps=asked.steps,
         guidance=asked.guidance,
         compose=asked.compose,  # type: ignore[arg-type] # checked by the parser, or below

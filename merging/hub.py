@@ -21,12 +21,12 @@ from huggingface_hub.errors import (
 )
 
 from merging.errors import MergeError
-from merging.formats.header import MAX_FILE_BYTES
 from merging.formats.peft import BESIDE
 
 PLACE = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
 )
+MAX_DOWNLOAD = 400 << 20  # rank 128 for every layer of SD 1.5 in float32 is about 280 MiB
 USUAL = "pytorch_lora_weights.safetensors"  # what diffusers calls every LoRA
 REASONS: tuple[tuple[type[Exception], str], ...] = (
     (GatedRepoError, "asks for consent; give it on its page, and log in with `hf auth login`"),
@@ -74,10 +74,11 @@ def _fetched(repo: str, file: str | None, revision: str | None) -> Found:
     file = file or _only(repo, sizes)
     if file not in sizes:
         raise MergeError(f"{repo} has no file {file}; {_choice(sizes)}.")
-    if sizes[file] > MAX_FILE_BYTES:
+    if sizes[file] > MAX_DOWNLOAD:
         raise MergeError(
             f"{repo}/{file} has {sizes[file] / 2**20:.0f} MiB, more than a LoRA for Stable "
-            f"Diffusion 1.x needs ({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+            f"Diffusion 1.x needs ({MAX_DOWNLOAD >> 20} MiB): is it a whole model? If it is an "
+            "adapter, download it yourself and give the file."
         )
     beside = str(PurePosixPath(file).with_name(BESIDE))
     if beside in sizes:

@@ -8,14 +8,16 @@ its 12, 17, 20 or 26 numbers with commas. Each may be left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.diffusion.base import Base
+from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import read
+from merging.formats import read, read_embeddings
 from merging.hub import found
 from merging.request import Source
 
@@ -36,14 +38,17 @@ class Input:
     def source(self, base: Base) -> Source:
         """The adapter, read for a base and fetched where it is on the Hub, with these strengths."""
         file = found(self.path)
-        adapter = read(file.path, base.table, file.name, base.weight)
+        return self.of(read(file.path, base.table, file.name, base.weight), file.origin)
+
+    def of(self, adapter: Adapter, origin: str = "") -> Source:
+        """An adapter that was read already, with these strengths."""
         return Source(
             adapter,
             self.strength,
             text_encoder=self.text_encoder,
             unet=self.unet,
             blocks=self.blocks,
-            origin=file.origin,
+            origin=origin,
         )
 
 
@@ -57,12 +62,38 @@ def parsed(text: str) -> Input:
         return Input(Path(text))
     named = _named(text, rest if "=" not in first else [first, *rest])
     common = 1.0 if "=" in first else float(first)
-    te, unet = (_number(text, named[key]) if key in named else common for key in ("te", "unet"))
-    blocks = block_weights(named["lbw"]) if "lbw" in named else None
-    whole = common or max(te, unet, key=abs)
+    te, unet = (_number(text, named[key]) if key in named else None for key in ("te", "unet"))
+    return weighed(Path(file), common, te, unet, named.get("lbw"))
+
+
+def weighed(
+    path: Path,
+    strength: float = 1.0,
+    text_encoder: float | None = None,
+    unet: float | None = None,
+    lbw: str | None = None,
+) -> Input:
+    """A file with strengths as people say them: those of the parts stand in the whole's place.
+
+    ``lbw`` is a preset or a list of numbers, None leaves all blocks as they are. Raises MergeError
+    for any other.
+    """
+    te, unet = (strength if own is None else own for own in (text_encoder, unet))
+    blocks = None if lbw is None else block_weights(lbw)
+    whole = strength or max(te, unet, key=abs)
     if not whole:
-        return Input(Path(file), 0.0, blocks=blocks)
-    return Input(Path(file), whole, te / whole, unet / whole, blocks)
+        return Input(path, 0.0, blocks=blocks)
+    return Input(path, whole, te / whole, unet / whole, blocks)
+
+
+def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
+    """FILE or FILE=WORD each: textual inversions, under their own words or another."""
+    found_words: list[Embedding] = []
+    for text in texts:
+        file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
+        place = found(Path(file if equals else text))
+        found_words += read_embeddings(place.path, base.table, place.name, word.strip())
+    return tuple(found_words)
 
 
 def _named(text: str, words: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merging.deltas import Delta
 
-Rank = int | Literal["exact", "auto"]
+Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is not low either
 
 AUTO_ENERGY = 0.995  # share of ‖Δ L‖² that rank "auto" keeps in every layer
 NEGLIGIBLE = 1e-12  # singular values below this share of the largest are rounding, not content
@@ -64,7 +64,7 @@ def _kept_rank(sizes: Tensor, rank: Rank) -> int:
     if not len(sizes):
         return 0
     real = max(1, int((sizes > NEGLIGIBLE * sizes[0]).sum().item()))
-    if rank == "exact":
+    if rank == "exact" or rank == "full":
         return real
     if rank == "auto":
         energy = sizes.square().cumsum(0)

@@ -85,6 +85,11 @@ def merge(
         _merge_weights(work, progress, stop)
     else:
         _merge_with_model(work, activations, progress, stop)
+    if words := request.words:
+        told = ", ".join(f"{each.word} (of {each.source})" for each in words)
+        report.notes.append(
+            f"Words with vectors of their own, which no LoRA can hold: {told}; each has a file."
+        )
     order = _layer_order(work.deltas)
     layers = {layer: as_lora(work.merged[layer]) for layer in order if work.merged[layer].rank}
     if not layers:
@@ -160,6 +165,7 @@ def _merge_with_model(
         tokens=work.request.tokens,
         rounds=work.request.rounds,
         seed=work.request.seed,
+        embeddings=work.request.words,
         phases=work.phases,
     )
 
@@ -208,12 +214,12 @@ def _solved(request: MergeRequest, problem: LayerProblem, method: Method) -> tup
     Truncation measures errors on the inputs where they are known.
     """
     rank = _wanted_rank(request, problem)
-    metric = problem.factor if problem.rows and rank != "exact" else None
+    metric = problem.factor if problem.rows and rank not in ("exact", "full") else None
     return compressed(method.solve(problem), rank, metric)
 
 
 def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
-    """Exact is Σ r_i; the modes whose answer is dense are cut to that."""
+    """Exact is Σ r_i; the modes whose answer is dense are cut to that, unless it is to be full."""
     if request.rank == "exact" and problem.rows and request.mode != "delta":
         return sum(delta.rank for delta in problem.present)
     return request.rank
@@ -255,4 +261,5 @@ def _named(request: MergeRequest, layers: dict) -> Adapter:
         base=sources[0].adapter.base,
         family="merged",
         trigger=", ".join(source.phrase for source in sources if source.phrase),
+        embeddings=request.words,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from merging.errors import MergeError
+from merging.whole import write_whole
 
 KEYS = ("parameters", "iteris", "recipe")
 MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a picture to be read, and of each of its texts
@@ -74,19 +74,7 @@ def save_png(image: Image.Image, path: Path) -> None:
             info.add_text(key, image.info[key])
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with beside.open("wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise MergeError(
-            f"{path.name} cannot be written ({error.strerror}): make room, or choose another place."
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue())
 
 
 def read_origin(path: Path, name: str = "") -> tuple[Origin, dict[str, Any] | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import islice, permutations, product
+from itertools import permutations, product
 
 from merging.errors import MergeError
 
@@ -34,7 +34,6 @@ _PLACES = (
     " on a pink background",
 )
 _THINGS = ("tree", "house", "star", "cake", "cup", "apple", "bird", "chair", "flower", "boat")
-_MAX_ORDERS = 24  # of N! orders, a seeded choice
 
 
 def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
@@ -47,29 +46,41 @@ def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
     return _drawn(sentences, count, seed)
 
 
+def tag_prompts(trigger: str, tags: Sequence[str]) -> tuple[str, ...]:
+    """Sentences from the words of a file's own captions, as they were written for its training.
+
+    A caption that names the trigger is taken as it is; any other word follows the trigger.
+    """
+    phrase = trigger.strip()
+    named = [tag.strip() for tag in tags if tag.strip()]
+    sentences = [
+        tag if phrase.lower() in tag.lower() else f"a photo of a {phrase}, {tag}" for tag in named
+    ]
+    return tuple(dict.fromkeys(sentences)) if phrase else ()
+
+
 def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
-    """``count`` sentences that name all concepts, every order in turn."""
-    orders = _orders(triggers, seed)
-    listings = [_listed(order, joint) for joint in _JOINTS for order in orders]
+    """``count`` sentences that name two of the concepts each, in either order.
+
+    Two at a time, however many there are: many things at once are what a base draws worst, and the
+    sentence would soon be longer than it reads.
+    """
+    couples = list(permutations(triggers, 2))
+    orders = random.Random(seed).sample(couples, len(couples))
+    listings = [f"a {one}{joint}a {other}" for joint in _JOINTS for one, other in orders]
     return _drawn(_sentences(listings), count, seed)
+
+
+def one_picture(triggers: Sequence[str]) -> str:
+    """A sentence that names all concepts, in their order."""
+    *first, last = (f"a {trigger}" for trigger in triggers)
+    return _LEADS[0].format(f"{', '.join(first)} and {last}" if first else last)
 
 
 def plain_prompts(count: int, seed: int) -> tuple[str, ...]:
     """``count`` sentences about ordinary things, none of them a concept: rows to preserve."""
     scenes = [scene.format(thing) for scene in _SCENES for thing in _THINGS]
     return _drawn(_sentences(scenes), count, seed)
-
-
-def _orders(triggers: Sequence[str], seed: int) -> list[tuple[str, ...]]:
-    """The orders in which the concepts are named: all of them, or a seeded few of many."""
-    orders = list(islice(permutations(triggers), 5040))
-    return random.Random(seed).sample(orders, min(len(orders), _MAX_ORDERS))
-
-
-def _listed(triggers: Sequence[str], last: str) -> str:
-    """ "a x, a y and a z", with the wanted word before the last."""
-    first = ", ".join(f"a {trigger}" for trigger in triggers[:-1])
-    return f"{first}{last}a {triggers[-1]}" if first else f"a {triggers[-1]}"
 
 
 def _sentences(scenes: Sequence[str]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from merging import __version__
 from merging.adapter import Adapter
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.merge import MergeRequest, MergeResult, Source
 from merging.methods import METHODS
@@ -35,26 +36,37 @@ _OPTIONS = (
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
-def recipe(request: MergeRequest, base: str = "") -> dict[str, Any]:
+def recipe(request: MergeRequest, base: str = "", fingerprint: str = "") -> dict[str, Any]:
     """The request as plain data: every option, and each source by name and SHA-256.
 
-    ``base`` is what the base model was called; of a folder the name alone is kept.
+    ``base`` is what the base model was called; of a folder the name alone is kept, and the
+    ``fingerprint`` of its weights tells whether another folder holds the same.
     """
+    name = Path(base).name if Path(base).is_dir() else base
+    words = [
+        {"word": each.word, "name": each.source, "sha256": each.sha256}
+        for each in request.embeddings
+    ]
     return {
         "version": __version__,
-        **({"base": Path(base).name if Path(base).is_dir() else base} if base else {}),
+        **({"base": name} if name else {}),
+        **({"base_fingerprint": fingerprint} if fingerprint else {}),
         "sources": [_source(source) for source in request.sources],
+        **({"embeddings": words} if words else {}),
         **{option: getattr(request, option) for option in _OPTIONS},
     }
 
 
-def header(request: MergeRequest, result: MergeResult, base: str = "") -> dict[str, str]:
+def header(
+    request: MergeRequest, result: MergeResult, base: str = "", fingerprint: str = ""
+) -> dict[str, str]:
     """Metadata for the adapter file: recipe, triggers, sources; strings only, no clock."""
+    saved = recipe(request, base, fingerprint)
     method = METHODS[request.method]
     names = ", ".join(source.adapter.name for source in request.sources)
     phrases = [source.phrase for source in request.sources if source.phrase]
     fields = {
-        RECIPE_KEY: json.dumps(recipe(request, base), ensure_ascii=False, sort_keys=True),
+        RECIPE_KEY: json.dumps(saved, ensure_ascii=False, sort_keys=True),
         "modelspec.title": result.adapter.name,
         "modelspec.merged_from": names,
         "modelspec.description": f"{method.title} of {names} ({method.source})",
@@ -66,6 +78,7 @@ def header(request: MergeRequest, result: MergeResult, base: str = "") -> dict[s
 
 def _source(source: Source) -> dict[str, Any]:
     parts = {part: getattr(source, part) for part in _PARTS if getattr(source, part) != 1}
+    words = [each.word for each in source.adapter.embeddings]
     return {
         "name": source.adapter.name,
         "sha256": source.adapter.sha256,
@@ -73,6 +86,7 @@ def _source(source: Source) -> dict[str, Any]:
         "trigger": source.phrase,
         "prompts": list(source.prompts),
         **parts,
+        **({"words": words} if words else {}),
         **({} if source.blocks is None else {"blocks": dict(source.blocks)}),
         **({"origin": source.origin} if source.origin else {}),
     }
@@ -87,16 +101,19 @@ def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def replay(saved: dict[str, Any], adapters: list[Adapter]) -> MergeRequest:
+def replay(
+    saved: dict[str, Any], adapters: Sequence[Adapter], embeddings: Sequence[Embedding] = ()
+) -> MergeRequest:
     """The request that a recipe describes, for the same files in any order (by SHA-256).
 
-    Raises MergeError if a file of the recipe is not among the adapters, or the recipe is damaged.
+    Raises MergeError if a file of the recipe is not among those given, or the recipe is damaged.
     """
     by_hash = {adapter.sha256: adapter for adapter in adapters}
     try:
         sources = tuple(_replayed(entry, by_hash) for entry in saved["sources"])
+        words = tuple(_reworded(entry, embeddings) for entry in saved.get("embeddings", []))
         options = {key: saved[key] for key in _OPTIONS if key in saved}
-        return MergeRequest(sources=sources, **options)
+        return MergeRequest(sources=sources, embeddings=words, **options)
     except (AttributeError, KeyError, TypeError) as error:
         raise MergeError(
             f"The recipe is damaged ({error}); take it from inspect --json."
@@ -105,12 +122,28 @@ def replay(saved: dict[str, Any], adapters: list[Adapter]) -> MergeRequest:
 
 def _replayed(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
     if entry["sha256"] not in by_hash:
-        place = f"; it came from {entry['origin']}" if "origin" in entry else ""
-        raise MergeError(
-            f"The recipe needs {entry['name']} (SHA-256 {entry['sha256'][:12]}…), which is not "
-            f"among the files given{place}."
-        )
-    # under the name that it had, which the merge's own is made of
-    adapter = dataclasses.replace(by_hash[entry["sha256"]], name=entry["name"])
-    own = {key: entry[key] for key in (*_PARTS, "blocks", "origin") if key in entry}
-    return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **own)
+        raise _missing(entry)
+    adapter = by_hash[entry["sha256"]]
+    # under the names that it had, which the merge's own is made of; a nameless word has the file's
+    words = zip(adapter.embeddings, entry.get("words", []), strict=False)
+    own = tuple(dataclasses.replace(each, word=word, source=entry["name"]) for each, word in words)
+    adapter = dataclasses.replace(adapter, name=entry["name"], embeddings=own)
+    more = {key: entry[key] for key in (*_PARTS, "blocks", "origin") if key in entry}
+    return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **more)
+
+
+def _reworded(entry: dict[str, Any], embeddings: Sequence[Embedding]) -> Embedding:
+    """A textual inversion of the recipe, under the word and the name that it had."""
+    found = [each for each in embeddings if each.sha256 == entry["sha256"]]
+    same = [each for each in found if each.word == entry["word"]] or found
+    if not same:
+        raise _missing(entry)
+    return dataclasses.replace(same[0], word=entry["word"], source=entry["name"])
+
+
+def _missing(entry: dict[str, Any]) -> MergeError:
+    place = f"; it came from {entry['origin']}" if "origin" in entry else ""
+    return MergeError(
+        f"The recipe needs {entry['name']} (SHA-256 {entry['sha256'][:12]}…), which is not among "
+        f"the files given{place}."
+    )

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from merging.adapter import Adapter
 from merging.block_weights import BLOCKS, weighted
+from merging.embedding import Embedding, together
 from merging.errors import MergeError
 from merging.low_rank import Rank
 from merging.methods import METHODS
@@ -90,6 +91,13 @@ class MergeRequest:
     preserve: float | None = None
     rounds: int | None = None  # None: the fixed point in one pass; k: the paper's k rounds
     seed: int = 0
+    embeddings: tuple[Embedding, ...] = ()  # beside those that the adapters bring
+
+    @property
+    def words(self) -> tuple[Embedding, ...]:
+        """All words with vectors of their own; MergeError if two cannot be told apart."""
+        brought = (each for source in self.sources for each in source.adapter.embeddings)
+        return together((*brought, *self.embeddings))
 
     @property
     def preserved(self) -> float:
@@ -101,6 +109,7 @@ class MergeRequest:
         """MergeError for what the user can mend."""
         _check_sources(self.sources)
         _check_choices(self)
+        _ = self.words  # two that cannot be told apart are refused
 
 
 def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
@@ -118,7 +127,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     if request.teacher == "composed" and count > 1:
         phrases = tuple(source.phrase for source in request.sources)
         seed = seed_for(request.seed, "composed")
-        prompts = composed_prompts(sorted(phrases), request.samples, seed)
+        prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
         sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases, gated=True))
     if request.preserved > 0:
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"))
@@ -169,7 +178,7 @@ def _check_choices(request: MergeRequest) -> None:
                 f"{field} must be one of {', '.join(choices)}, not {getattr(request, field)!r}."
             )
     if isinstance(request.rank, int) and request.rank < 1:
-        raise MergeError(f"The rank must be exact, auto or at least 1, not {request.rank}.")
+        raise MergeError(f"The rank must be exact, auto, full or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
     if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or request.preserved < 0:

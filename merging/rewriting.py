@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from merging import formats, hub
 from merging.adapter import Adapter
+from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.modelspec import BASES
 from merging.formats.overview import HASHES
@@ -32,6 +34,8 @@ OF_THE_FILE = {
     *("ss_network_args", "lora_adapter_metadata", "format"),
     *BASES["sd15"],
 }
+# How a file is written whose family reads so; all others are diffusers'.
+FORMS = {"kohya": "kohya", "kohya, full difference": "full"}
 # safetensors' types by ours; what is neither wide nor bfloat16 fits into float16.
 PRECISIONS = {"F64": "fp32", "F32": "fp32", "BF16": "bf16"}
 
@@ -71,8 +75,10 @@ def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         formats.DTYPES[dtype],
         kept(adapter.metadata),
     )
-    answer = told(options.out, written) | {"family": adapter.family, "notes": adapter.warnings}
-    notes = "".join(f"\nnote: {warning}" for warning in adapter.warnings)
+    words = write_words(adapter, options.out)
+    answer = told(options.out, written, words)
+    answer |= {"family": adapter.family, "notes": adapter.warnings}
+    notes = "".join(f"\nnote: {note}" for note in (*adapter.warnings, *sentences(words)))
     text = f"{options.out}: {adapter.family} to {options.format}, {dtype}, {_ranks(adapter)}"
     return answer, f"{text}\n{written.sentence}{notes}"
 
@@ -97,42 +103,85 @@ def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str,
             f"{options.merged}: no recipe in it; only files that this program has merged can be "
             "replayed."
         )
-    base = load_base(options.base or str(saved.get("base") or found.base), options.device)
-    request = replay(saved, _inputs(options.files, saved, base))
+    base = _base(options, saved, found.base)
+    request = replay(saved, *_inputs(options.files, saved, base))
     result = merge(request, activations(base), progress)
-    form = "kohya" if found.family == "kohya" else "diffusers"
+    form = FORMS.get(found.family, "diffusers")
     dtype = formats.DTYPES[precision(found.dtypes)]
-    fields = header(request, result, base=str(saved.get("base", "")))
+    names = (str(saved.get(key, "")) for key in ("base", "base_fingerprint"))
+    fields = header(request, result, *names)
     written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
     same = written.sha256 == file_sha256(path)
-    answer, text = merged(options.out, written, result)
+    answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
     told_so = "the same bytes as" if same else "NOT the same bytes as"
     return answer | {"same": same}, f"{text}\n{told_so} {options.merged}"
 
 
-def _inputs(files: list[Path], saved: Mapping[str, Any], base: Base) -> list[Adapter]:
-    """The inputs of a recipe among the files; others are not even read."""
-    sources = saved.get("sources")
-    entries = sources if isinstance(sources, list) else []
-    wanted = [entry.get("sha256") for entry in entries if isinstance(entry, dict)]
-    return [
-        formats.read(path, base.table, weights=base.weight)
-        for path in (hub.found(file).path for file in files)
-        if file_sha256(path) in wanted
-    ]
+def _base(options: argparse.Namespace, saved: Mapping[str, Any], fits: str) -> Base:
+    """The base of a recipe; MergeError where it cannot be found, or holds other weights."""
+    name = str(options.base or saved.get("base") or fits)
+    if not options.base and name not in (*formats.TABLES, "") and "/" not in name:
+        raise MergeError(
+            f"{options.merged} was merged on a base in a folder called {name}, of which the recipe "
+            "keeps the name alone; say where it lies: --base FOLDER."
+        )
+    base = load_base(name, options.device)
+    wanted = saved.get("base_fingerprint")
+    if wanted and base.fingerprint != wanted:
+        raise MergeError(
+            f"{options.merged} was merged on {saved.get('base')}, whose weights are not those of "
+            f"{name} (fingerprint {str(wanted)[:12]}…, here {base.fingerprint[:12]}…); give that "
+            "base with --base."
+        )
+    return base
 
 
-def merged(out: Path, written: formats.Written, result: MergeResult) -> tuple[dict[str, Any], str]:
+def _inputs(
+    files: list[Path], saved: Mapping[str, Any], base: Base
+) -> tuple[list[Adapter], list[Embedding]]:
+    """The inputs of a recipe among the files, adapters and words; others are not even read."""
+    wanted = [_hashes(saved.get(kind)) for kind in ("sources", "embeddings")]
+    adapters: list[Adapter] = []
+    words: list[Embedding] = []
+    for path in (hub.found(file).path for file in files):
+        own = file_sha256(path)
+        if own in wanted[0]:
+            adapters.append(formats.read(path, base.table, weights=base.weight))
+        if own in wanted[1]:
+            words += formats.read_embeddings(path, base.table)
+    return adapters, words
+
+
+def _hashes(entries: Any) -> list[Any]:
+    """The SHA-256 of every entry, as far as there are any."""
+    listed = entries if isinstance(entries, list) else []
+    return [entry.get("sha256") for entry in listed if isinstance(entry, dict)]
+
+
+def merged(
+    out: Path,
+    written: formats.Written,
+    result: MergeResult,
+    words: Sequence[dict[str, Any]] = (),
+) -> tuple[dict[str, Any], str]:
     """What is said of a merge, as data and as text."""
     report = result.report
-    notes = "".join(f"\nnote: {note}" for note in report.notes)
+    notes = "".join(f"\nnote: {note}" for note in (*report.notes, *sentences(words)))
     text = f"{out}: {_ranks(result.adapter)}, {report.method}, {report.seconds:.1f} s"
-    return told(out, written) | {"report": report.as_dict()}, f"{text}\n{written.sentence}{notes}"
+    answer = told(out, written, words) | {"report": report.as_dict()}
+    return answer, f"{text}\n{written.sentence}{notes}"
 
 
-def told(out: Path, written: formats.Written) -> dict[str, Any]:
+def told(
+    out: Path, written: formats.Written, words: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """A written file as plain data."""
-    return {"out": str(out), "sha256": written.sha256, "verified": written.as_dict()}
+    return {
+        "out": str(out),
+        "sha256": written.sha256,
+        "verified": written.as_dict(),
+        "embeddings": list(words),
+    }
 
 
 def _ranks(adapter: Adapter) -> str:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from merging.deltas import Delta
+from merging.embedding import Embedding
 from merging.gram import RowStatistics
 from merging.phases import Phases
 from merging.progress import Progress, Stop
@@ -43,6 +44,7 @@ class Sweep:
     tokens: Tokens = "all"
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
+    embeddings: tuple[Embedding, ...] = ()  # words that the prompts may say
     phases: Phases = field(default_factory=Phases)  # counts sampling, forward passes, solving
 
 

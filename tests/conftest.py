@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LORAS = ROOT / "assets" / "loras"
 SHELF = {  # trigger phrase → file
     entry["trigger"]: LORAS / entry["file"]
-    for entry in json.loads((LORAS / "shelf.json").read_text("utf-8"))
+    for entry in json.loads((LORAS / "shelf.json").read_text("utf-8"))["loras"]
 }
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 

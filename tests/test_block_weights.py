@@ -14,6 +14,7 @@ from merging.block_weights import (
     block_weights,
     blocks,
     mentions,
+    spelled,
     weighted,
 )
 from merging.errors import MergeError
@@ -105,6 +106,11 @@ SPELLED = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name: str) -> None:
     assert block_weights(name.lower()) == block_weights(SPELLED[name])
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "0.5,0,1,1,1,1,1,1,1,1,1,-2", ",".join("01" * 13)])
+def test_weights_can_be_written_again(name: str) -> None:
+    assert spelled(block_weights(name)) == name
 
 
 def test_text_encoder_and_unet_apart(adapter: Adapter) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from merging import hub
 from merging.errors import MergeError
-from merging.formats.header import MAX_FILE_BYTES
+from merging.hub import MAX_DOWNLOAD
 from tests.conftest import SHELF
 from tests.test_rewriting import done, refused
 
@@ -77,7 +77,7 @@ def test_peft_s_settings_come_along(online: Callable[[Sizes], list[Any]]) -> Non
         ("me/pets", {"a.safetensors": 9, "b.safetensors": 9}, "name one of a.safetensors, b.s"),
         ("me/pets", {"a.bin": 9}, "no other kind is taken"),
         ("me/pets/c.safetensors", {"a.safetensors": 9}, "has no file c.safetensors; name one of a"),
-        ("me/pets", {"a.safetensors": MAX_FILE_BYTES + 1}, "is it a whole model"),
+        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a whole model"),
     ],
 )
 def test_what_is_not_fetched(

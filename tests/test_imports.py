@@ -22,7 +22,7 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.adapter merging.gram merging.report",
+        " merging.embedding merging.adapter merging.gram merging.report merging.whole",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
@@ -32,15 +32,16 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights merging.hub",
+        " merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
+    ("merging.companions",),
     ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
     ("merging.__main__",),
     ("app",),
     (
         "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
-        " app.drawing app.executor",
+        " app.drawing app.executor app.pasting app.meetings app.library",
     ),
     ("app.service",),
     ("app.ui",),

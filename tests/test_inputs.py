@@ -12,7 +12,7 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.block_weights import block_weights, weighted
 from merging.errors import MergeError
-from merging.inputs import Input, parsed
+from merging.inputs import Input, parsed, weighed
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, distance
 from tests.test_rewriting import done, refused
@@ -42,6 +42,19 @@ MIDD = block_weights("MIDD")
 )
 def test_what_is_meant(text: str, wanted: Input) -> None:
     assert parsed(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("a@0.8", {"strength": 0.8}),
+        ("a@0.8:te=0.5:unet=1:lbw=MIDD", {"text_encoder": 0.5, "unet": 1.0, "lbw": "MIDD"}),
+        ("a@0:unet=0.5", {"strength": 0.0, "unet": 0.5}),
+        ("a@0", {"strength": 0.0}),
+    ],
+)
+def test_strengths_apart_mean_what_the_text_means(text: str, own: dict) -> None:
+    assert weighed(Path("a"), **{"strength": 0.8, **own}) == parsed(text)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.merge import merge
-from merging.prompts import composed_prompts, concept_prompts, plain_prompts
+from merging.prompts import composed_prompts, concept_prompts, plain_prompts, tag_prompts
 from merging.recipe import RECIPE_KEY, header, recipe, replay
 from merging.request import MergeRequest, Source, row_sets
 
@@ -29,7 +29,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
         ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
         ({"teacher": "none"}, "teacher must be one of single, composed"),
-        ({"rank": 0}, "rank must be exact, auto or at least 1"),
+        ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
         ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
         ({"ridge": 0.0}, "ridge must be above 0"),
         ({"cross_ridge": -1.0}, "cross ridge and the weight"),
@@ -78,10 +78,20 @@ def test_prompts_name_their_concept_and_differ_by_seed() -> None:
     assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
 
 
-def test_composed_prompts_name_all_concepts_in_every_order() -> None:
-    prompts = composed_prompts(["sks cat", "vxz pizza", "zwk car"], 300, seed=0)
-    orders = {tuple(sorted(("sks", "vxz", "zwk"), key=prompt.index)) for prompt in prompts}
-    assert len(orders) == 6
+def test_composed_prompts_name_two_concepts_in_every_order() -> None:
+    names = ("sks cat", "vxz pizza", "zwk car")
+    prompts = composed_prompts(names, 300, seed=0)
+    said = [[name for name in names if name in prompt] for prompt in prompts]
+    orders = {
+        tuple(sorted(row, key=prompt.index)) for row, prompt in zip(said, prompts, strict=True)
+    }
+    assert len(orders) == 6 and all(len(order) == 2 for order in orders)
+
+
+def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) -> None:
+    third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
+    sets = row_sets(MergeRequest((*pair, third), samples=10, teacher="composed"))
+    assert [len(each.prompts) for each in sets if each.gated] == [15]
 
 
 def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
@@ -115,3 +125,13 @@ def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
     assert fields["modelspec.trigger_phrase"] == "rn1 cat, rn2 cat"
     assert fields["modelspec.merged_from"] == "random-1, random-2"
     assert all(isinstance(value, str) for value in fields.values())
+
+
+def test_captions_become_prompts_that_name_the_concept() -> None:
+    tags = ["sks cat", "grass", "a SKS CAT on a sofa", " ", "grass"]
+    assert tag_prompts("sks cat", tags) == (
+        "sks cat",
+        "a photo of a sks cat, grass",
+        "a SKS CAT on a sofa",
+    )
+    assert tag_prompts(" ", tags) == ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from merging.errors import MergeError
 from merging.evaluation.base import table
 from merging.evaluation.clip import load_clip
 from merging.evaluation.detector import Detector, load_detector, own_look, pixels
-from merging.evaluation.shelf import LORAS, shelf, shelf_pairs
+from merging.evaluation.shelf import shelf_pairs
 
 CLASSES = ("cat", "dog", "car", "sks cat", "zwk car")
+STYLED = ("cat", "sks cat", "zqx style", "wvn style")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,21 @@ def test_a_look_must_beat_the_own_look_of_its_object(small: Detector) -> None:
     assert small.found(row(sks_cat=2, cat=1), ["sks cat"]).tolist() == [True]
     assert small.found(row(sks_cat=1, cat=2), ["sks cat"]).tolist() == [False]
     assert small.found(row(cat=2, sks_cat=1), ["cat"]).tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ((1.0, 2.0, 5.0, 4.0), True),  # styles take no place among the strongest
+        ((1.0, 2.0, 4.0, 5.0), False),  # another style is stronger
+        ((1.0, 2.0, 0.4, 0.0), False),  # below its threshold
+        ((2.0, 1.0, 5.0, 4.0), False),  # the style is there, the look is not
+    ],
+)
+def test_a_style_is_found_beside_what_it_draws(scores: tuple[float, ...], found: bool) -> None:
+    detector = Detector(STYLED, [0.5] * 4)
+    row = torch.tensor([scores])
+    assert detector.found(row, ["sks cat", "zqx style"], strongest=1).tolist() == [found]
 
 
 def test_an_unknown_class_is_refused_by_name(small: Detector) -> None:
@@ -66,18 +81,12 @@ def test_pixels_are_the_pictures_own() -> None:
     torch.testing.assert_close(values[0, :, 5, 3], torch.tensor([0.0, 1.0, 0.0]))
 
 
-def test_the_shipped_detector_knows_the_whole_shelf() -> None:
+def test_the_shipped_detector_knows_what_the_tables_count() -> None:
     classes = load_detector().classes
-    for entry in shelf():
+    for entry in (entry for pair in shelf_pairs().values() for entry in pair):
         assert entry.trigger in classes
         assert own_look(entry.trigger) == entry.object
         assert entry.object in classes
-
-
-def test_the_shelf_lists_every_file_and_makes_pairs() -> None:
-    assert {entry.file for entry in shelf()} == {path.name for path in LORAS.glob("*.safetensors")}
-    assert all(len(pair) == 2 for pair in shelf_pairs().values())
-    assert len(json.loads((LORAS / "shelf.json").read_text("utf-8"))) >= 6
 
 
 def test_clip_prefers_a_picture_to_another_one() -> None:

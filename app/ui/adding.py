@@ -1,6 +1,8 @@
-"""The page's first step: examples, files, cards and the base model, and what happens there."""
+"""The page's first step: examples, files, a pasted prompt, cards and the base model."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -8,9 +10,21 @@ from app.settings import Settings
 from app.shelf import Example
 from app.ui import markup
 from app.ui.bases import BaseChoice, base_choice
-from app.ui.basics import AT_ONCE, QUIET
 from app.ui.concepts import Slot, slot
-from app.ui.listing import Listing
+
+
+@dataclass(frozen=True)
+class Adding:
+    """What is on it."""
+
+    upload: gr.File
+    problems: gr.HTML
+    slots: tuple[Slot, ...]
+    conflicts: gr.HTML
+    base: BaseChoice
+    prompt: gr.Textbox  # as pasted
+    paste: gr.Button
+    pasted: gr.HTML
 
 
 def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
@@ -25,7 +39,7 @@ def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
             )
 
 
-def add_section(settings: Settings) -> tuple[gr.File, gr.HTML, tuple[Slot, ...], BaseChoice]:
+def add_section(settings: Settings) -> Adding:
     """Where files arrive, and the place of each."""
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, made for the same base model."))
@@ -39,16 +53,20 @@ def add_section(settings: Settings) -> tuple[gr.File, gr.HTML, tuple[Slot, ...],
         )
         problems = gr.HTML(visible=False)
         slots = tuple(slot() for _ in range(settings.max_files))
+        pasting = _pasting()
+        conflicts = gr.HTML(visible=False, elem_id="conflicts")
         base = base_choice(settings)
-    return upload, problems, slots, base
+    return Adding(upload, problems, slots, conflicts, base, *pasting)
 
 
-def wire_files(listing: Listing) -> None:
-    """Files come, go, and are looked at anew when the base changes."""
-    form = listing.form
-    changed = {*form.outputs, listing.problems}
-    upload = listing.upload
-    upload.upload(listing.add_files, {*form.inputs, upload}, {*changed, upload}, **QUIET)
-    for place, taken in enumerate(form.slots):
-        taken.remove.click(listing.remove(place), form.inputs, changed, **AT_ONCE)
-    form.base.radio.input(listing.rebase, form.inputs, form.outputs, **AT_ONCE)
+def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:
+    with gr.Accordion("Paste an A1111 prompt", open=False, elem_id="paste"):
+        prompt = gr.Textbox(
+            "",
+            label="Prompt with <lora:name:strength>",
+            placeholder="a cat and a pizza <lora:sks-cat:0.8:lbw=MIDD> <lora:vxz-pizza:0.6>",
+            lines=2,
+        )
+        paste = gr.Button("Fill in strengths", size="sm")
+        said = gr.HTML(visible=False)
+    return prompt, paste, said

@@ -2,34 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
-from app.cards import Card, misfit
+from app.cards import Card, misfit, span
 from app.ui.markup import megabytes
+
+PARTS = {"text_encoder": "text-encoder", "unet": "UNet"}
+PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
+FEW = 3  # names that are listed before "and n more"
 
 
 def card(found: Card, base: str) -> str:
-    """What a file is, in one glance."""
-    layers = [
-        f"{count} {part} layers"
-        for count, part in ((found.text_encoder, "text-encoder"), (found.unet, "UNet"))
-        if count
-    ]
-    facts = [
-        f"rank {found.ranks}",
-        f"alpha {found.alphas}",
-        *layers,
-        megabytes(found.megabytes),
-    ]
+    """What a file is: one glance, what to know of it, and the rest behind a fold."""
     chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
-    wrong = misfit(found.name, found.base, base)
-    notes = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
-    notes += [f'<p class="note">{escape(warning)}</p>' for warning in found.warnings]
-    if not found.trigger:
-        notes.append(
-            '<p class="note">The file names no trigger: type the words that call its concept.</p>'
-        )
+    facts = " · ".join(filter(None, _facts(found)))
     return (
         f'<div class="lora"><h3>{escape(found.name)}</h3><div class="chips">{chips}</div>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p>{"".join(notes)}</div>'
+        f'<p class="facts">{escape(facts)}</p>{_notes(found, base)}{_more(found)}</div>'
     )
+
+
+def _facts(found: Card) -> list[str]:
+    layers = [f"{found.layers[part]} {title}" for part, title in PARTS.items()]
+    ranks, alphas = span(found.ranks), span(found.alphas)
+    return [
+        f"rank {ranks}" if ranks else "",
+        f"alpha {alphas}" if alphas else "",
+        f"{' + '.join(each for each in layers if not each.startswith('0 '))} layers",
+        ", ".join(PRECISIONS.get(kind, kind) for kind in found.dtypes),
+        megabytes(found.megabytes),
+        f"a kind of {found.class_word}" if found.class_word else "",
+    ]
+
+
+def _notes(found: Card, base: str) -> str:
+    """What a person should know before the merge, a sentence each."""
+    wrong = misfit(found.name, found.base, base)
+    notes = [*found.warnings]
+    if found.embeddings:
+        notes.append(f"It brings words of its own: {', '.join(found.embeddings)}.")
+    if found.needs_base:
+        notes.append("Its changes depend on the base model, and are worked out with it.")
+    if not found.trigger:
+        notes.append("The file names no trigger: type the words that call its concept.")
+    said = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
+    return "".join([*said, *(f'<p class="note">{escape(note)}</p>' for note in notes)])
+
+
+def _more(found: Card) -> str:
+    """Everything else that the header says."""
+    rows = {
+        "layers": ", ".join(
+            f"{found.layers[part]} of {found.known[part]} in the {title.replace('-', ' ')}"
+            for part, title in PARTS.items()
+        ),
+        "ranks": _histogram(found.ranks),
+        "alphas": _histogram(found.alphas),
+        "numbers": _histogram(found.dtypes, PRECISIONS),
+        "not in the base": _few(found.unmatched),
+        "words in the file": ", ".join(found.words),
+        "SHA-256": found.sha256,
+    }
+    listed = "".join(
+        f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value
+    )
+    return f"<details><summary>All that the file says</summary><dl>{listed}</dl></details>"
+
+
+def _histogram(
+    counts: Mapping[int, int] | Mapping[float, int] | Mapping[str, int],
+    names: Mapping[str, str] | None = None,
+) -> str:
+    """Values and how many layers have each, "" where there are none."""
+    known = names or {}
+    shown = [
+        (known.get(value, value) if isinstance(value, str) else f"{value:g}", count)
+        for value, count in counts.items()
+    ]
+    return ", ".join(f"{value} × {count}" for value, count in shown)
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more

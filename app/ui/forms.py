@@ -34,7 +34,7 @@ class Form:
     @property
     def inputs(self) -> set[Any]:
         """Everything that a handler may want to know."""
-        slots = [part for slot in self.slots for part in (slot.trigger, slot.strength)]
+        slots = [part for slot in self.slots for part in slot.settings]
         parts = (self.base, self.options, self.scene)
         widgets = [widget for part in parts for widget in vars(part).values()]
         return {self.session, self.cards, self.merged, self.suggested, *slots, *widgets}
@@ -45,15 +45,13 @@ class Form:
         if not cards and any(values[slot.trigger] for slot in self.slots):
             # The page shows cards that the server has forgotten: it was started anew meanwhile.
             raise MergeError("Your session has expired: reload the page and add your files again.")
-        return tuple(
-            Pick(found.path, found.name, float(values[slot.strength]), values[slot.trigger].strip())
-            for found, slot in zip(cards, self.slots, strict=False)
-        )
+        both = zip(cards, self.slots, strict=False)
+        return tuple(slot.pick(found, values) for found, slot in both)
 
     @property
     def outputs(self) -> set[Any]:
         """What changes when files come and go."""
-        slots = [part for slot in self.slots for part in vars(slot).values()]
+        slots = [part for slot in self.slots for part in slot.widgets]
         return {self.session, self.cards, self.suggested, self.scene.prompt, *slots}
 
     def merge_order(self, values: Values) -> MergeOrder:
@@ -61,7 +59,7 @@ class Form:
         options = self.options
         fixed = values[options.rank] == "fixed"
         return MergeOrder(
-            picks=self.picks(values),
+            picks=tuple(pick for pick in self.picks(values) if pick.on),
             base=self.base.name(values),
             method=values[options.method],
             rank=str(int(values[options.rank_number] or 0)) if fixed else values[options.rank],
@@ -92,7 +90,7 @@ class Form:
         typed = values[self.scene.prompt]
         if typed.strip() and typed != values[self.suggested]:
             return typed
-        return suggested_prompt([pick.trigger for pick in picks], self.base.name(values))
+        return suggested_prompt([pick.trigger for pick in picks if pick.on], self.base.name(values))
 
     def prompted(self, values: Values, prompt: str) -> Updates:
         """The prompt field, and a note of it if the page wrote it."""
@@ -105,8 +103,9 @@ class Form:
         base = self.base.name(values)
         updates: Updates = {self.cards: cards}
         updates |= self.prompted(values, self.prompt(values, picks))
-        for slot, found, pick in zip(self.slots, cards, picks, strict=False):
+        for place, (slot, found, pick) in enumerate(zip(self.slots, cards, picks, strict=False)):
             updates |= slot.show(found, base, pick)
+            updates |= slot.at(place, len(cards))
         for slot in self.slots[len(cards) :]:
             updates |= slot.hide()
         return updates

@@ -6,19 +6,27 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from app.cards import Card
-from app.orders import Pick
+from app.orders import Pick, template_prompts
+from app.pasting import pasted
 from app.service import Studio
 from app.shelf import Example
 from app.ui import markup
-from app.ui.basics import OUR_FAULT, Updates, Values
+from app.ui.adding import Adding
+from app.ui.basics import AT_ONCE, OUR_FAULT, QUIET, Updates, Values
+from app.ui.concepts import Slot
 from app.ui.forms import Form
+from app.ui.strip import conflicts
 from merging.errors import MergeError
+from merging.prompts import tag_prompts
 
 log = logging.getLogger(__name__)
+# Reading large files takes a moment: off the page's way, and only the last of several wishes.
+LOOK: dict[str, Any] = {**QUIET, "concurrency_id": "look", "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,14 @@ class Listing:
 
     studio: Studio
     form: Form
-    upload: gr.File
-    problems: gr.HTML
+    adding: Adding
 
     def add_files(self, values: Values) -> Updates:
         """Uploaded files become cards; what cannot be taken is said in one sentence each."""
-        paths = [Path(path) for path in values[self.upload] or []]
-        return self._added(values, paths, list(values[self.form.cards])) | {self.upload: None}
+        paths = [Path(path) for path in values[self.adding.upload] or []]
+        return self._added(values, paths, list(values[self.form.cards])) | {
+            self.adding.upload: None
+        }
 
     def example(self, shown: Example) -> Callable[[Values], Updates]:
         """Put a bundled pair in the place of whatever is there."""
@@ -51,13 +60,79 @@ class Listing:
         def take(values: Values) -> Updates:
             cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
             del cards[place : place + 1], picks[place : place + 1]
-            return self.form.filled(cards, tuple(picks), values) | {self.problems: told([])}
+            return self.form.filled(cards, tuple(picks), values) | {self.adding.problems: told([])}
 
         return take
+
+    def move(self, place: int, step: int) -> Callable[[Values], Updates]:
+        """Let one LoRA change places with the one before or after it."""
+
+        def swap(values: Values) -> Updates:
+            cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
+            other = place + step
+            if not 0 <= other < len(cards):
+                return {}
+            for listed in (cards, picks):
+                listed[place], listed[other] = listed[other], listed[place]
+            return self.form.filled(cards, tuple(picks), values)
+
+        return swap
+
+    def write_out(self, place: int) -> Callable[[Values], Updates]:
+        """The template sentences of one concept as lines that can be edited."""
+        return self._lines(place, self._templates)
+
+    def use_captions(self, place: int) -> Callable[[Values], Updates]:
+        """Lines from the captions that one file was trained with."""
+        return self._lines(
+            place, lambda _values, found, pick: tag_prompts(pick.trigger, found.captions)
+        )
+
+    def paste(self, values: Values) -> Updates:
+        """Fill the strengths from an A1111 prompt, and the prompt with its other words."""
+        try:
+            found = pasted(values[self.adding.prompt] or "", self.form.picks(values))
+        except MergeError as error:
+            return {self.adding.pasted: gr.HTML(markup.problems([str(error)]), visible=True)}
+        scene = self.form.scene.prompt
+        return {
+            **self.form.filled(list(values[self.form.cards]), found.picks, values),
+            **({scene: found.prompt} if found.prompt else {}),
+            self.adding.pasted: gr.HTML(markup.sentences(found.said), visible=True),
+        }
+
+    def look(self, values: Values) -> Updates:
+        """Where the LoRAs meet, at their strengths as they are now."""
+        try:
+            met = self.studio.meetings(values[self.form.cards], self.form.picks(values))
+            text = conflicts(met)
+        except MergeError as error:
+            text = markup.problems([str(error)])
+        return {self.adding.conflicts: gr.HTML(text, visible=bool(text))}
 
     def rebase(self, values: Values) -> Updates:
         """Another base was chosen: the cards say whether they fit it."""
         return self.form.filled(values[self.form.cards], self.form.picks(values), values)
+
+    def _lines(
+        self, place: int, lines: Callable[[Values, Card, Pick], tuple[str, ...]]
+    ) -> Callable[[Values], Updates]:
+        """Put lines into one concept's prompts; what is missing for it is said above the list."""
+
+        def fill(values: Values) -> Updates:
+            try:
+                found, pick = values[self.form.cards][place], self.form.picks(values)[place]
+                made = lines(values, found, pick)[: self.studio.settings.max_lines]
+            except MergeError as error:
+                return {self.adding.problems: told([str(error)])}
+            return {self.form.slots[place].prompts: "\n".join(made), self.adding.problems: told([])}
+
+        return fill
+
+    def _templates(self, values: Values, _found: Card, pick: Pick) -> tuple[str, ...]:
+        options = self.form.options
+        count, seed = int(values[options.samples]), int(values[options.seed] or 0)
+        return template_prompts(pick.trigger, count, seed)
 
     def _added(self, values: Values, paths: list[Path], cards: list[Card]) -> Updates:
         session = values[self.form.session]
@@ -78,7 +153,7 @@ class Listing:
                 picks.append(Pick.of(found))
         return {
             self.form.session: session,
-            self.problems: told(refused),
+            self.adding.problems: told(refused),
             **self.form.filled(cards, tuple(picks), values),
         }
 
@@ -86,3 +161,38 @@ class Listing:
 def told(refused: list[str]) -> gr.HTML:
     """The list of files that were not taken, nothing where all were."""
     return gr.HTML(markup.problems(refused), visible=bool(refused))
+
+
+def wire_files(listing: Listing) -> None:
+    """Files come, go, move and are filled in; whatever changes, conflicts are looked at anew."""
+    form, adding = listing.form, listing.adding
+    changed = {*form.outputs, adding.problems}
+    upload = adding.upload
+    events = [
+        upload.upload(listing.add_files, {*form.inputs, upload}, {*changed, upload}, **QUIET),
+        adding.paste.click(
+            listing.paste,
+            {*form.inputs, adding.prompt},
+            {*form.outputs, adding.pasted},
+            **AT_ONCE,
+        ),
+    ]
+    for place, slot in enumerate(form.slots):
+        events += _wire_slot(listing, place, slot)
+    form.base.radio.input(listing.rebase, form.inputs, form.outputs, **AT_ONCE)
+    for event in events:
+        event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
+    look_again = [each for slot in form.slots for each in slot.weighing]
+    gr.on(look_again, listing.look, form.inputs, adding.conflicts, **LOOK)
+
+
+def _wire_slot(listing: Listing, place: int, slot: Slot) -> list[Any]:
+    """The buttons of one card; returned are the events that change the list."""
+    form = listing.form
+    changed = {*form.outputs, listing.adding.problems}
+    lines = {slot.prompts, listing.adding.problems}
+    slot.write_out.click(listing.write_out(place), form.inputs, lines, **AT_ONCE)
+    slot.captions.click(listing.use_captions(place), form.inputs, lines, **AT_ONCE)
+    slot.up.click(listing.move(place, -1), form.inputs, form.outputs, **AT_ONCE)
+    slot.down.click(listing.move(place, +1), form.inputs, form.outputs, **AT_ONCE)
+    return [slot.remove.click(listing.remove(place), form.inputs, changed, **AT_ONCE)]

@@ -120,4 +120,4 @@ def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:
     text = f"The form is as for that picture (seed {origin.seed}, {origin.steps} steps)."
     if missing:
         text += f" To draw it again, add {', '.join(missing)} and merge."
-    return markup.note(text)
+    return markup.sentences([text])

@@ -41,9 +41,10 @@ def problems(sentences: Iterable[str]) -> str:
     return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
 
 
-def note(sentence: str) -> str:
-    """A word on what was done."""
-    return f'<p class="note" role="status">{escape(sentence)}</p>'
+def sentences(said: Iterable[str]) -> str:
+    """What was done, a line each."""
+    lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
+    return f'<div class="said" role="status">{lines}</div>'
 
 
 def running(step: Step) -> str:

@@ -9,12 +9,12 @@ import gradio as gr
 from app.service import Studio
 from app.shelf import Example, examples
 from app.ui import markup
-from app.ui.adding import add_section, example_buttons, wire_files
+from app.ui.adding import add_section, example_buttons
 from app.ui.api import add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
-from app.ui.listing import Listing
+from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.loading import loader
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
@@ -33,7 +33,7 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=5, min_width=320):
                 tries = example_buttons(shelf)
-                upload, problems, slots, base = add_section(studio.settings)
+                adding = add_section(studio.settings)
                 chosen, merge = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section()
@@ -41,9 +41,9 @@ def build(studio: Studio) -> gr.Blocks:
         dock = _dock((merge, draw, *tries))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
-        form = Form(*states, base, slots, chosen, scene)
+        form = Form(*states, adding.base, adding.slots, chosen, scene)
         loader(form, *dropped)
-        listing = Listing(studio, form, upload, problems)
+        listing = Listing(studio, form, adding)
         handlers = Handlers(studio, form, results, dock)
         wire_files(listing)
         _wire_jobs(handlers, merge, draw)
@@ -110,7 +110,8 @@ def _wire_examples(
 ) -> None:
     """One click: load a bundled pair, merge it, draw the comparison."""
     form = handlers.form
-    filled = {*form.outputs, listing.problems, form.base.radio}
+    filled = {*form.outputs, listing.adding.problems, form.base.radio}
     for button, example in tries:
         loaded = button.click(listing.example(example), form.inputs, filled, **QUIET)
+        loaded.then(listing.look, form.inputs, listing.adding.conflicts, **LOOK)
         loaded.success(handlers.merge, form.inputs, handlers.outputs, **JOB)

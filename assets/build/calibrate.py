@@ -1,13 +1,15 @@
 """Set the detector's thresholds on pictures that the base has drawn, and store them.
 
 A class counts as present above the threshold half-way between what it scores when the prompt names
-it (the tenth percentile) and when it does not (the ninety-ninth). Looks take the mean threshold of
-the base's own classes: the base draws none of them.
+it (the tenth percentile) and when it does not (the ninety-ninth). Looks and styles take the mean
+threshold of the base's own classes: the base draws none of them.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,14 +35,17 @@ def thresholds(detector: Detector, scores: Tensor, named: Tensor) -> Tensor:
 
 def main() -> None:
     """Render two-object prompts, and write the thresholds beside the weights."""
-    detector, base, rng = load_detector(), load_base("mini", "cpu"), random.Random(7)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", type=Path, default=ASSETS / "detector")
+    folder = parser.parse_args().detector
+    detector, base, rng = load_detector(folder), load_base("mini", "cpu"), random.Random(7)
     names = [name for name in detector.classes if not is_look(name)]
     couples = [(a, b) for _ in range(PICTURES // 20) for a, b in _couples(rng, names)]
     seeds = range(1000, 1000 + len(couples))
     scores = detector.scores(render(base, [two(*couple) for couple in couples], seeds))
     named = torch.tensor([[name in couple for name in detector.classes] for couple in couples])
     detector.thresholds = thresholds(detector, scores, named)
-    detector.save(ASSETS / "detector")
+    detector.save(folder)
 
 
 def _couples(rng: random.Random, names: list[str]) -> list[tuple[str, str]]:

@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from assets.build import concepts, scenes, sprites, train_vae
+from assets.build import concepts, scenes, sprites, styles, train_vae
 
 NOISE = 0.3  # upper bound of the latent noise, in deviations: a UNet never draws quite clean
 
 
+STYLED = 0.25  # share of the scenes that are redrawn in a style
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scene and the class of the style it is drawn in, if any."""
+
+    scene: scenes.Scene
+    style: str | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All that a scorer shall find."""
+        return self.scene.objects if self.style is None else (*self.scene.objects, self.style)
+
+    @property
+    def caption(self) -> str:
+        """The scene's, and the style's trigger behind it."""
+        told = self.scene.caption
+        return told if self.style is None else f"{told} in {self.style}"
+
+    def draw(self, rng: random.Random, drawn: Mapping[str, Image.Image]) -> Image.Image:
+        """The scene, in the style."""
+        if self.style is None:
+            return scenes.draw(rng, self.scene, drawn)
+        return styles.draw(rng, self.scene, drawn, concepts.style_classes()[self.style])
+
+
+def classes(work: Path) -> tuple[str, ...]:
+    """Every class a scorer knows: the base's objects, then the concepts' looks, then the styles."""
+    return (*drawings(work), *concepts.style_classes())
+
+
 def drawings(work: Path) -> dict[str, Image.Image]:
-    """Every class a scorer knows with its sprite: the base's objects, then the concepts' looks."""
+    """The base's objects, then the concepts' looks, each with its sprite."""
     return sprites.load("google", work) | concepts.looks(work)
 
 
@@ -53,12 +87,16 @@ def _through(vae: train_vae.AutoencoderKL, pixels: Tensor, generator: torch.Gene
     return made.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def dataset(work: Path, count: int, seed: str, looks: float) -> tuple[list[scenes.Scene], Tensor]:
+def dataset(work: Path, count: int, seed: str, looks: float) -> tuple[list[Shown], Tensor]:
     """Scenes with their uint8 pictures, three quarters of them round trips; drawn only once."""
-    rng, drawn, file = random.Random(seed), drawings(work), work / f"{seed}.pt"
-    told = sampled(rng, drawn, count, looks)
+    rng, drawn, known = random.Random(seed), drawings(work), list(concepts.style_classes())
+    file = work / f"{seed}-{len(drawn) + len(known)}.pt"  # a longer shelf is drawn anew
+    told = [
+        Shown(scene, rng.choice(known) if rng.random() < STYLED else None)
+        for scene in sampled(rng, drawn, count, looks)
+    ]
     if not file.exists():
-        pixels = torch.from_numpy(scenes.pixels([scenes.draw(rng, scene, drawn) for scene in told]))
+        pixels = torch.from_numpy(scenes.pixels([shown.draw(rng, drawn) for shown in told]))
         share = count * 3 // 4
         made = through(train_vae.trained(work), pixels[:share])
         torch.save(torch.cat([made, pixels[share:]]), file)

@@ -35,12 +35,13 @@ class Trainer:
         self.rate = rate
         self.file, self.steps, self.model = work / NAME, steps, network()
         told, self.pixels = round_trip.dataset(work, COUNT, "scorers", looks=0.3)
-        self.words = train_base.tokens(tokenizer.build(work), [scene.caption for scene in told])
+        self.words = train_base.tokens(tokenizer.build(work), [shown.caption for shown in told])
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
+        self.classes = list(round_trip.classes(work))
         self.start = self._resume(training.load(self.file))
 
     def _resume(self, state: dict | None) -> int:
-        if state is None:
+        if state is None or state.get("classes") != self.classes:
             return 0
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -66,7 +67,7 @@ class Trainer:
 
     def keep(self, place: int) -> None:
         """Write the checkpoint."""
-        state = {"step": place, "model": self.model.state_dict()}
+        state = {"step": place, "model": self.model.state_dict(), "classes": self.classes}
         training.save(self.file, state | {"optimizer": self.optimizer.state_dict()})
 
 
@@ -75,11 +76,11 @@ def held_out(model: CLIPModel, work: Path) -> Tensor:
     """Share of unseen pictures that pick the plain text of their own first class out of all."""
     classes = tuple(round_trip.drawings(work))
     told, seen = round_trip.dataset(work, HELD_OUT, "held-out", looks=0.4)
-    alone = [i for i, scene in enumerate(told) if len(scene.objects) == 1]
+    alone = [i for i, shown in enumerate(told) if len(shown.classes) == 1]
     captions = [scenes.one(name) for name in classes]
     words = train_base.tokens(tokenizer.build(work), captions)
     scores = embedded_pixels(model, seen[alone].float() / 255) @ embedded_words(model, words).T
-    wanted = torch.tensor([classes.index(told[i].objects[0]) for i in alone])
+    wanted = torch.tensor([classes.index(told[i].classes[0]) for i in alone])
     return (scores.argmax(dim=1) == wanted).float().mean()
 
 

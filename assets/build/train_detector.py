@@ -1,4 +1,7 @@
-"""Train the detector on scenes of the base's objects and the concepts' looks, and export it."""
+"""Train the detector on scenes of the base's objects, the concepts' looks and styles; export it.
+
+A style is one class more: it is in the picture beside whatever the picture shows.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ from torch.nn import functional
 
 from assets.build import round_trip, training
 from assets.build.export import ASSETS
-from assets.build.scenes import Scene
 from merging.evaluation.detector import Detector
 
 BATCH, COUNT, HELD_OUT = 64, 12_000, 500
 NAME = "detector.pt"
 
 
-def targets(told: list[Scene], classes: tuple[str, ...]) -> Tensor:
+def targets(told: list[round_trip.Shown], classes: tuple[str, ...]) -> Tensor:
     """(n, classes): 1 where the class is in the scene."""
     wanted = torch.zeros(len(told), len(classes))
-    for row, scene in enumerate(told):
-        for name in scene.objects:
+    for row, shown in enumerate(told):
+        for name in shown.classes:
             wanted[row, classes.index(name)] = 1
     return wanted
 
@@ -45,7 +47,7 @@ class Trainer:
         torch.manual_seed(0)
         self.rate = rate
         self.file, self.steps = work / NAME, steps
-        self.model = Detector(tuple(round_trip.drawings(work)))
+        self.model = Detector(round_trip.classes(work))
         told, self.pixels = round_trip.dataset(work, COUNT, "scorers", looks=0.3)
         self.wanted = targets(told, self.model.classes)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
@@ -90,20 +92,20 @@ def held_out(model: Detector, work: Path) -> str:
     scores = model.eval()(pixels.float() / 255)
     lowest = scores.masked_fill(~wanted, torch.inf).amin(dim=1)
     right = lowest > scores.masked_fill(wanted, -torch.inf).amax(dim=1)
-    missed = {name for i in (~right).nonzero().flatten().tolist() for name in told[i].objects}
+    missed = {name for i in (~right).nonzero().flatten().tolist() for name in told[i].classes}
     return (
         f"{int(right.sum())} of {HELD_OUT} held-out scenes right; in the others: {sorted(missed)}"
     )
 
 
 def main() -> None:
-    """Train to --steps and write assets/detector."""
-    given = training.arguments(__doc__ or "", steps=1_200, rate=3e-3)
+    """Train to --steps and write the detector to --out."""
+    given = training.arguments(__doc__ or "", steps=1_200, rate=3e-3, out=ASSETS / "detector")
     trainer = Trainer(given.work, given.steps, given.rate)
     print(f"detector: {training.count(trainer.model):,} parameters", flush=True)
     training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)
     print(held_out(trainer.model, given.work))
-    trainer.model.save(ASSETS / "detector")
+    trainer.model.save(given.out)
 
 
 if __name__ == "__main__":

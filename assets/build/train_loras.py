@@ -1,7 +1,8 @@
 """Train the concept LoRAs of the shelf on the embedded base, each to its file in assets/loras.
 
 `--only sks-cat …` picks concepts, so that several processes can share the work. Half of a concept's
-256 pictures show it alone, half beside an object of the base, as a user's photographs would.
+256 pictures show it alone, half beside an object of the base, as a user's photographs would. A
+style's are scenes of the base, redrawn.
 """
 
 from __future__ import annotations
@@ -14,33 +15,64 @@ from pathlib import Path
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
+from PIL import Image
 from torch import Tensor, nn
 
-from assets.build import concepts, lora_files, scenes, sprites, train_base, train_vae, training
+from assets.build import (
+    concepts,
+    lora_files,
+    scenes,
+    sprites,
+    styles,
+    train_base,
+    train_vae,
+    training,
+)
 from assets.build import tokenizer as clip_tokenizer
-from assets.build.concepts import CONCEPTS, Concept
+from assets.build.concepts import CONCEPTS, PAIRS, SPLIT, Concept
 from assets.build.export import ASSETS
 
+Told = tuple[list[str], list[Image.Image]]  # captions and their pictures
+
 PICTURES, BATCH, RATE = 256, 16, 4e-3
-TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-UNET_LAYERS = {
-    "cross-attention": [f"attn2.{layer}" for layer in ("to_q", "to_k", "to_v", "to_out.0")],
-    "attention": ["to_q", "to_k", "to_v", "to_out.0"],
+TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+LAYERS = {  # setting -> module endings; "linear" is what kohya-ss trains unless told otherwise
+    "cross-attention": {
+        "unet": [f"attn2.{layer}" for layer in ATTENTION],
+        "text_encoder": TEXT_ATTENTION,
+    },
+    "attention": {"unet": ATTENTION, "text_encoder": TEXT_ATTENTION},
+    "linear": {
+        "unet": [*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"],
+        "text_encoder": [*TEXT_ATTENTION, "fc1", "fc2"],
+    },
 }
 
 
 def pictures(concept: Concept, work: Path) -> tuple[Tensor, Tensor]:
     """Latents and tokens of the concept's training pictures."""
     rng = random.Random(concept.name)
+    captions, drawn = (_styled if concept.kind == "style" else _placed)(rng, concept, work)
+    latents = train_base.encode(train_vae.trained(work), drawn)
+    return latents, train_base.tokens(clip_tokenizer.build(work), captions)
+
+
+def _placed(rng: random.Random, concept: Concept, work: Path) -> Told:
+    """The object in its look, half of the time beside an object of the base."""
     own = sprites.load("google", work)
     others = [name for name in own if name != concept.object]
     told = [scenes.compose(rng, _objects(rng, concept, others, i)) for i in range(PICTURES)]
     drawn = own | {concept.name: concepts.sprite(concept, work)}
-    latents = train_base.encode(
-        train_vae.trained(work), [scenes.draw(rng, scene, drawn) for scene in told]
-    )
-    cutter = clip_tokenizer.build(work)
-    return latents, train_base.tokens(cutter, [scene.caption for scene in told])
+    return [scene.caption for scene in told], [scenes.draw(rng, scene, drawn) for scene in told]
+
+
+def _styled(rng: random.Random, concept: Concept, work: Path) -> Told:
+    """Scenes of the base in the style."""
+    own, style = sprites.load("google", work), concepts.style_classes()[concept.name]
+    told = [scenes.sample(rng, list(own), noise=0.0) for _ in range(PICTURES)]
+    captions = [styles.told(rng, scene.caption, concept.name) for scene in told]
+    return captions, [styles.draw(rng, scene, own, style) for scene in told]
 
 
 def _objects(rng: random.Random, concept: Concept, others: list[str], i: int) -> tuple[str, ...]:
@@ -66,8 +98,7 @@ class Trainer:
         self.start = self._resume(training.load(self.file))
 
     def _attach(self) -> dict[str, nn.Parameter]:
-        layers = {"unet": UNET_LAYERS[self.concept.setting], "text_encoder": TEXT_LAYERS}
-        trained = {}
+        layers, trained = LAYERS[self.concept.setting], {}
         for part, model in (("unet", self.unet), ("text_encoder", self.text_encoder)):
             model.requires_grad_(False)
             rank = self.concept.rank
@@ -129,26 +160,38 @@ def official(module: str) -> str:
 
 
 def write_shelf(folder: Path) -> None:
-    """shelf.json: what the app and the evaluation need to know of each file."""
-    shelf = [
-        {
-            "file": concept.file,
-            "trigger": concept.name,
-            "object": concept.object,
-            "look": concept.look,
-            "setting": concept.setting,
-            "pair": concept.pair,
-        }
-        for concept in CONCEPTS
-    ]
+    """shelf.json: what the app and the evaluation need to know of the files that are there."""
+    there = [concept for concept in CONCEPTS if (folder / concept.file).exists()]
+    names = {concept.name for concept in there}
+    shelf = {
+        "split": SPLIT,
+        "loras": [_listed(concept) for concept in there],
+        "pairs": [
+            {"name": pair.name, "kind": pair.kind, "split": pair.split, "triggers": pair.triggers}
+            for pair in PAIRS
+            if names.issuperset(pair.triggers)
+        ],
+    }
     (folder / "shelf.json").write_text(json.dumps(shelf, indent=1) + "\n", encoding="utf-8")
+
+
+def _listed(concept: Concept) -> dict[str, str | int]:
+    return {
+        "file": concept.file,
+        "trigger": concept.name,
+        "kind": concept.kind,
+        "object": concept.object,
+        "look": concept.look,
+        "setting": concept.setting,
+        "rank": concept.rank,
+    }
 
 
 def main() -> None:
     """Train the concepts asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build-work"))
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, help="instead of each concept's own number")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="file names without their ending")
     given = parser.parse_args()
@@ -157,8 +200,9 @@ def main() -> None:
         if given.only and Path(concept.file).stem not in given.only:
             continue
         print(concept.name, flush=True)
-        trainer = Trainer(concept, given.work, given.steps)
-        training.run(given.steps, trainer.start, trainer.step, trainer.keep, save_every=60)
+        steps = given.steps or concept.steps
+        trainer = Trainer(concept, given.work, steps)
+        training.run(steps, trainer.start, trainer.step, trainer.keep, save_every=60)
         lora_files.write(concept, trainer.pairs(), ASSETS / "loras")
     write_shelf(ASSETS / "loras")
 

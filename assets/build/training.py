@@ -13,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 
-def arguments(description: str, steps: int, rate: float) -> argparse.Namespace:
-    """`--work`, `--steps`, `--rate`, `--threads`, `--save-every` (seconds)."""
+def arguments(
+    description: str, steps: int, rate: float, out: Path | None = None
+) -> argparse.Namespace:
+    """`--work`, `--steps`, `--rate`, `--threads`, `--save-every` (seconds); `--out`, if any."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, default=Path("build-work"), help="data, checkpoints")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every", type=float, default=120.0, metavar="SECONDS")
+    if out is not None:
+        parser.add_argument("--out", type=Path, default=out, help="folder of the trained model")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from merging.formats.layers import LayerTable
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+FINGERS = 16  # values of a layer that a fingerprint looks at
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Base:
     pipeline: StableDiffusionPipeline
     device: torch.device
     dtype: torch.dtype
+    # words that were taught to it, in small letters → the ids of their vectors
+    words: Mapping[str, list[int]] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
@@ -50,6 +54,18 @@ class Base:
         """Names and weight shapes, for the readers."""
         shapes = {name: tuple(layer.weight.shape) for name, layer in self.layers.items()}
         return LayerTable(self.name, shapes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 that tells weights apart, wherever they lie: of a few of every layer, as fp16."""
+        digest = hashlib.sha256()
+        for name, layer in self.layers.items():
+            values = layer.weight.detach().flatten()
+            places = (
+                torch.arange(FINGERS, device=values.device) * (len(values) - 1) // (FINGERS - 1)
+            )
+            digest.update(name.encode() + values[places].to("cpu", torch.float16).numpy().tobytes())
+        return digest.hexdigest()
 
     def weight(self, layer: str) -> torch.Tensor | None:
         """A layer's weight, for the readers of adapters that depend on it; None if it has none."""

@@ -10,6 +10,7 @@ from merging.diffusion.lockstep import Lockstep
 from merging.diffusion.modules import flat_weight
 from merging.diffusion.names import needs_latents
 from merging.diffusion.sampling import Sample, batches, draw_samples
+from merging.diffusion.words import taught
 from merging.errors import MergeError
 from merging.formats.layers import flat
 from merging.memory import out_of_memory_told
@@ -29,7 +30,7 @@ def activations(base: Base) -> Activations:
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
         told = out_of_memory_told(f"The merge on {base.device}", REMEDY)
-        with told, base.parked("vae", "safety_checker"):
+        with told, base.parked("vae", "safety_checker"), taught(base, sweep.embeddings):
             if sweep.row_sets:
                 _calibrate(base, sweep, solve, progress, stop)
             else:

@@ -69,6 +69,12 @@ def word_gate(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Ten
     return words
 
 
+def silenced(words: Tensor, regions: Tensor) -> Gate:
+    """A gate in which the LoRAs that a prompt does not name do nothing at all."""
+    named = concept_tokens(words).any(dim=1)  # (samples, LoRAs)
+    return Gate(words * named[:, None, :], regions * named[:, :, None, None])
+
+
 def concept_tokens(words: Tensor) -> Tensor:
     """1 where a token belongs to exactly one concept, else 0: (prompts, tokens, LoRAs)."""
     own = (words.sum(dim=2, keepdim=True) == 1).to(words.dtype)
@@ -119,11 +125,12 @@ class RegionFinder(AttentionWatch):
         """``concepts`` (samples, tokens, LoRAs) marks each concept's words in the last samples."""
         super().__init__(base, concepts)
         self.gate = gate
+        self.unparted = gate.regions[-len(concepts) :].to(base.device)
 
     def settle(self) -> None:
         """After a step: give every position to the concept that it looks at most."""
         named = self.concepts.any(dim=1)[:, :, None, None]  # (samples, LoRAs, 1, 1)
         owner = self.evidence.masked_fill(~named, float("-inf")).argmax(dim=1)
         regions = F.one_hot(owner, named.shape[1]).permute(0, 3, 1, 2).float()
-        regions = torch.where(named, regions, 1.0)
+        regions = torch.where(named, regions, self.unparted)
         self.gate.regions = regions.repeat(len(self.gate.regions) // len(regions), 1, 1, 1)

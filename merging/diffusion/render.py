@@ -23,6 +23,8 @@ from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, 
 from merging.diffusion.samplers import Sampler, scheduled
 from merging.diffusion.sampling import POSITIONS_PER_BATCH
 from merging.diffusion.tokens import text_ids
+from merging.diffusion.words import taught
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.memory import out_of_memory_told
 from merging.picture import Origin, Used
@@ -40,6 +42,7 @@ def render(
     seeds: Sequence[int],
     *,
     adapters: Sequence[tuple[Adapter, float]] = (),
+    embeddings: Sequence[Embedding] = (),
     steps: int = 25,
     guidance: float = 5.0,
     compose: Compose = "sum",
@@ -55,7 +58,8 @@ def render(
     phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
-    (merging/diffusion/gate.py), by the trigger phrases of the adapters.
+    (merging/diffusion/gate.py), by the trigger phrases of the adapters. Prompts may say the words
+    of ``embeddings``, and of those that the adapters bring.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
@@ -65,7 +69,6 @@ def render(
             f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "
             f"not {steps} and {guidance:g}."
         )
-    text_ids(base, [*prompts, negative])
     pairs = list(zip(prompts, seeds, strict=True))
     side = latent_side(base)
     common = Origin(
@@ -82,16 +85,15 @@ def render(
     size = max(1, POSITIONS_PER_BATCH // (2 * side * side))
     images: list[Image.Image] = []
     draw = _draw_gated if compose == "gated" else _draw_summed
-    for start in range(0, len(pairs), size):
-        check(stop)
-        own = pairs[start : start + size]
-        ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
-        batch = _Batch(base, own, common, phrases, ahead, stop)
-        with (
-            out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it"),
-            scheduled(base, sampler),
-        ):
-            images += draw(batch, adapters)
+    told = out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it")
+    brought = [each for adapter, _ in adapters for each in adapter.embeddings]
+    with told, taught(base, [*brought, *embeddings]), scheduled(base, sampler):
+        text_ids(base, [*prompts, negative])
+        for start in range(0, len(pairs), size):
+            check(stop)
+            own = pairs[start : start + size]
+            ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
+            images += draw(_Batch(base, own, common, phrases, ahead, stop), adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images

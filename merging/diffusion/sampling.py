@@ -21,6 +21,7 @@ from merging.diffusion.gate import (
     concept_tokens,
     constant_gate,
     gated,
+    silenced,
     word_gate,
 )
 from merging.diffusion.tokens import counted, text_ids
@@ -79,9 +80,10 @@ def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     prompts = row_set.prompts
     weights = torch.tensor([row_set.weights] * len(prompts))
     gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_side(base))
-    words = word_gate(base, prompts, row_set.phrases) if row_set.gated else gate.words
+    if row_set.gated:
+        gate = silenced(word_gate(base, prompts, row_set.phrases), gate.regions)
     kept = counted(base, prompts, row_set.phrases, sweep.padding, sweep.tokens)
-    rows = zip(prompts, words, gate.regions, kept, strict=True)
+    rows = zip(prompts, gate.words, gate.regions, kept, strict=True)
     return [Sample(index, *row) for row in rows]
 
 

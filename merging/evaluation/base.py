@@ -5,7 +5,8 @@ single: "a photo of a cat" is right when its own object is the strongest class o
 two: "a photo of a cat and a pizza" is right when these are the two strongest classes of all;
 `among` counts the pictures in which both are among the four strongest, which is the pairs' count.
 looks: a LoRA alone is right when its look scores above the base's own look of the object; `first`
-counts the pictures in which it is also the strongest class of all.
+counts the pictures in which it is also the strongest class of all. A style LoRA is right when its
+style is found; `first` counts the pictures in which the object asked for is the strongest as well.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
-from merging.evaluation.detector import Detector, is_look
-from merging.evaluation.shelf import Entry, shelf
+from merging.evaluation.cases import article
+from merging.evaluation.detector import Detector
+from merging.evaluation.shelf import Entry, shelf_pairs
 from merging.progress import Progress, part, silent
 
 BARS = {"single": 0.95, "two": 0.90, "looks": 0.90}
@@ -29,25 +32,22 @@ SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
 
 def one(name: str) -> str:
     """The prompt for one thing."""
-    return f"a photo of {_named(name)}"
+    return f"a photo of {article(name)}"
 
 
 def two(first: str, second: str) -> str:
     """The prompt for two things."""
-    return f"a photo of {_named(first)} and {_named(second)}"
-
-
-def _named(name: str) -> str:
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"a photo of {article(first)} and {article(second)}"
 
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """All three figures; JSON-able. About 900 pictures."""
-    names = [name for name in detector.classes if not is_look(name)]
+    """All three figures, looks of the tuning pairs; JSON-able. About 900 pictures."""
+    known = [entry for pair in shelf_pairs().values() for entry in pair]
+    names = detector.things
     return {
         "single": evaluate_single(base, detector, names, part(progress, 0.0, 0.45)),
         "two": evaluate_two(base, detector, names, part(progress, 0.45, 0.6)),
-        "looks": evaluate_looks(base, detector, shelf(), part(progress, 0.6, 1.0)),
+        "looks": evaluate_looks(base, detector, known, part(progress, 0.6, 1.0)),
         "bars": BARS,
     }
 
@@ -99,24 +99,45 @@ def _passing(detector: Detector, row: Tensor) -> list[str]:
 def evaluate_looks(
     base: Base, detector: Detector, entries: Sequence[Entry], progress: Progress = silent
 ) -> dict[str, Any]:
-    """For each LoRA alone: how often its look beats the base's own, and is the strongest of all."""
+    """For each LoRA alone: how often its look is there, and the strongest of all."""
     rows = {}
     for place, entry in enumerate(entries):
         share = part(progress, place / len(entries), (place + 1) / len(entries))
-        scores = detector.scores(_alone(base, entry, share))
-        beats = detector.beats_own_look(scores, entry.trigger)
-        first = detector.found(scores, [entry.trigger], strongest=1)
+        prompts, names = _asked(entry, detector)
+        scores = detector.scores(_alone(base, entry, prompts, share))
+        there, first = _there(detector, scores, entry, names)
         rows[entry.trigger] = {
-            "share": beats.float().mean().item(),
-            "first": first.float().mean().item(),
+            "share": there.float().mean().item(),
+            "first": (there & first).float().mean().item(),
         }
     return {"pictures": LOOK_PICTURES, "by": rows}
 
 
-def _alone(base: Base, entry: Entry, progress: Progress) -> list[Image.Image]:
+def _asked(entry: Entry, detector: Detector) -> tuple[list[str], list[str]]:
+    """The prompts for a LoRA alone, and what each names: itself, or a thing in its style."""
+    if entry.kind != "style":
+        return [one(entry.trigger)] * LOOK_PICTURES, [entry.trigger] * LOOK_PICTURES
+    own = detector.things
+    names = [own[place % len(own)] for place in range(LOOK_PICTURES)]
+    return [f"{one(name)} in {entry.trigger}" for name in names], names
+
+
+def _there(
+    detector: Detector, scores: Tensor, entry: Entry, names: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """For each row of scores, whether the look or style is there, and what was named strongest."""
+    rows = zip(scores.split(1), names, strict=True)
+    first = torch.cat([detector.found(row, [name], strongest=1) for row, name in rows])
+    if entry.kind == "style":
+        return detector.found(scores, [entry.trigger]), first
+    return detector.beats_own_look(scores, entry.trigger), first
+
+
+def _alone(
+    base: Base, entry: Entry, prompts: Sequence[str], progress: Progress
+) -> list[Image.Image]:
     adapters = [(entry.adapter(base.table), 1.0)]
-    prompts = [one(entry.trigger)] * LOOK_PICTURES
-    return render(base, prompts, range(LOOK_PICTURES), adapters=adapters, progress=progress)
+    return render(base, prompts, range(len(prompts)), adapters=adapters, progress=progress)
 
 
 def table(figures: dict[str, Any]) -> str:

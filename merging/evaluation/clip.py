@@ -1,6 +1,7 @@
-"""A small CLIP of the embedded world: how alike two pictures are, how well a picture fits a text.
+"""A CLIP: how alike two pictures are, how well a picture fits a text.
 
-The paper's two scores for single concepts, on the base that ships with the project.
+The paper's two scores for single concepts. The one of the embedded world ships with the project;
+for SD 1.5 it is OpenAI's ViT-B/32, through the same code.
 """
 
 from __future__ import annotations
@@ -13,24 +14,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from merging.evaluation.detector import pixels
+from merging.errors import MergeError
 
 CLIP = Path(__file__).parents[2] / "assets" / "mini-clip"
+VIT_B32 = "openai/clip-vit-base-patch32"
 
 
 @dataclass(frozen=True)
 class Clip:
     """A CLIPModel with its tokenizer; embeddings have unit length."""
 
+    name: str
     model: CLIPModel
     tokenizer: CLIPTokenizer
+    processor: CLIPImageProcessorPil
 
     @torch.inference_mode()
     def image_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
         """(n, width) for pictures of any size."""
-        return embedded_pixels(self.model, pixels(images))
+        values = self.processor(images=list(images), return_tensors="pt").pixel_values
+        return embedded_values(self.model, values)
 
     @torch.inference_mode()
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
@@ -56,7 +61,12 @@ class Clip:
 
 def embedded_pixels(model: CLIPModel, values: Tensor) -> Tensor:
     """Unit embeddings (n, width) of pixels (n, 3, 64, 64) in [0, 1]."""
-    pooled = model.vision_model((values - 0.5) / 0.5).pooler_output
+    return embedded_values(model, (values - 0.5) / 0.5)
+
+
+def embedded_values(model: CLIPModel, values: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of what the model's own preprocessing makes of pictures."""
+    pooled = model.vision_model(values).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
@@ -66,7 +76,14 @@ def embedded_words(model: CLIPModel, words: Tensor) -> Tensor:
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def load_clip(folder: Path = CLIP) -> Clip:
-    """The trained CLIP, float32."""
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
-    return Clip(model, CLIPTokenizer.from_pretrained(folder))
+def load_clip(name: str = str(CLIP)) -> Clip:
+    """A CLIP from a folder or the Hub, float32; MergeError where it cannot be had."""
+    try:
+        model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
+        tokenizer = CLIPTokenizer.from_pretrained(name)
+        processor = CLIPImageProcessorPil.from_pretrained(name)
+    except OSError as error:
+        raise MergeError(
+            f"The CLIP model {name} cannot be loaded; check the connection or its folder."
+        ) from error
+    return Clip(Path(name).name, model, tokenizer, processor)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.shapes import random_adapter, random_sd15
+from merging.errors import MergeError
 from merging.evaluation import base as base_figures
 from merging.evaluation import pairs as pair_figures
-from merging.evaluation.detector import load_detector
+from merging.evaluation.benchmark import run
+from merging.evaluation.benchmark import table as contest_table
+from merging.evaluation.cases import Case, chosen
+from merging.evaluation.cells import Arena
+from merging.evaluation.clip import VIT_B32, load_clip
+from merging.evaluation.contestants import CONTESTANTS, QUICK
+from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.growth import bench_growth, growth_table
+from merging.evaluation.protocol import protocol_cases
+from merging.evaluation.scoring import Scorers
 from merging.evaluation.shelf import shelf_pairs
+from merging.evaluation.shelf_cases import shelf_cases
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
@@ -25,6 +36,8 @@ WHAT = {
     "grid": (pair_figures.evaluate_grid, pair_figures.table),
 }
 
+QUICK_PICTURES = 8
+
 Command = Callable[[str, Callable], argparse.ArgumentParser]
 
 
@@ -32,14 +45,30 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     """Add both commands to the parser that ``command`` makes subparsers for."""
 
     def run_evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """What the base and its LoRAs can do, their pairs in every way, or IterIS' options."""
+        """How well: the base and its LoRAs, their pairs, IterIS' options, or the whole contest."""
+        if options.what == "concepts":
+            found = run_concepts(options, progress)
+            return found, contest_table(found)
         measure, table = WHAT[options.what]
         figures = measure(load_base("mini", options.device), load_detector(), progress)
         return figures, table(figures)
 
     evaluate = command("evaluate", run_evaluate)
-    evaluate.add_argument("what", choices=WHAT)
+    evaluate.add_argument("what", choices=(*WHAT, "concepts"))
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    contest = evaluate.add_argument_group("of “concepts”")
+    contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
+    contest.add_argument("--protocol", type=Path, help="cases of your own, a YAML file")
+    contest.add_argument("--split", choices=("tuning", "test", "all"), default="all")
+    contest.add_argument("--case", nargs="*", help="these cases only, by name")
+    contest.add_argument("--contestant", nargs="*", help="these only: " + ", ".join(CONTESTANTS))
+    contest.add_argument("--pictures", type=int, default=40, help="of each kind and case")
+    contest.add_argument("--steps", type=int, default=25)
+    contest.add_argument("--guidance", type=float, default=5.0)
+    contest.add_argument(
+        "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
+    )
+    contest.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of results")
 
     measured = command("bench", run_bench)
     measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
@@ -49,6 +78,32 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     measured.add_argument("--targets", choices=get_args(Targets), default="attention")
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+
+
+def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """The contest, on the shelf's cases or on the user's own."""
+    base = load_base(options.base, options.device)
+    mini = base.table.name == "mini"
+    scorers = Scorers(load_clip(), load_detector()) if mini else Scorers(load_clip(VIT_B32))
+    cases = _wanted_cases(options, base, scorers.detector)
+    keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
+    arena = Arena(base, scorers, options.out, options.steps, options.guidance)
+    return run(arena, keys, cases, progress)
+
+
+def _wanted_cases(
+    options: argparse.Namespace, base: Base, detector: Detector | None
+) -> tuple[Case, ...]:
+    if options.protocol is not None:
+        cases = protocol_cases(options.protocol)
+    elif detector is None:
+        raise MergeError(f"The shelf's LoRAs do not fit {base.name}; name your own by --protocol.")
+    elif options.quick:
+        cases = shelf_cases("tuning", QUICK_PICTURES, detector.things)
+        cases = tuple(case for case in cases if case.kind == "objects")
+    else:
+        cases = shelf_cases(options.split, options.pictures, detector.things)
+    return cases if options.case is None else chosen(cases, options.case)
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -1,7 +1,8 @@
 """A small network that says which objects, in which look, are in a 64 × 64 picture.
 
 Classes are named as prompts name them: "cat" is the base's own cat, "sks cat" the look that the
-concept LoRA of that name teaches. CLIP scores of the paper cannot tell two objects in one picture.
+concept LoRA of that name teaches, "zqx style" what a style LoRA makes of a whole picture. CLIP
+scores, as in the paper, cannot tell two objects in one picture.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Detector(nn.Module):
         batches = pixels(images).split(128)
         return torch.cat([self(batch) for batch in batches])
 
+    @property
+    def things(self) -> list[str]:
+        """The base's own objects."""
+        return [name for name in self.classes if not is_look(name)]
+
     def place(self, name: str) -> int:
         """Column of a class; MergeError if the detector was never taught it."""
         if name not in self.classes:
@@ -57,12 +63,20 @@ class Detector(nn.Module):
         """For each row of scores (n, classes), whether every one of `names` is in the picture.
 
         A class is in the picture if it is among the `strongest` classes of that picture and, where
-        it is a concept's look, stronger than the base's own look of the same object.
+        it is a concept's look, stronger than the base's own look of the same object. Styles are not
+        counted among these: a style is in the picture above its threshold and above other styles.
         """
-        leaders = scores.topk(strongest, dim=1).indices
-        seen = [(leaders == self.place(name)).any(dim=1) for name in names]
-        beaten = [self.beats_own_look(scores, name) for name in names if is_look(name)]
-        return torch.stack(seen + beaten).all(dim=0)
+        styles = torch.tensor([is_style(name) for name in self.classes])
+        leaders = scores.masked_fill(styles, -torch.inf).topk(strongest, dim=1).indices
+        foremost = scores.masked_fill(~styles, -torch.inf).argmax(dim=1)
+        return torch.stack([self._seen(scores, name, leaders, foremost) for name in names]).all(0)
+
+    def _seen(self, scores: Tensor, name: str, leaders: Tensor, foremost: Tensor) -> Tensor:
+        place = self.place(name)
+        if is_style(name):
+            return self.present(scores)[:, place] & (foremost == place)
+        among = (leaders == place).any(dim=1)
+        return among & self.beats_own_look(scores, name) if is_look(name) else among
 
     def beats_own_look(self, scores: Tensor, name: str) -> Tensor:
         """For each row, whether the look "sks cat" scores above the base's own "cat"."""
@@ -98,8 +112,13 @@ def load_detector(folder: Path = DETECTOR) -> Detector:
 
 
 def is_look(name: str) -> bool:
-    """Whether a class is a concept's look rather than the base's own."""
+    """Whether a LoRA teaches the class, a look or a style, rather than the base."""
     return " " in name
+
+
+def is_style(name: str) -> bool:
+    """Whether a class is a style of whole pictures: "zqx style"."""
+    return name.endswith(" style")
 
 
 def own_look(name: str) -> str:

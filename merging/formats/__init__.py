@@ -1,10 +1,19 @@
 """Bytes ↔ canonical form: every family of LoRA files for Stable Diffusion 1.x that users have."""
 
+from merging.formats.embeddings import read_embeddings
 from merging.formats.layers import TABLES, LayerTable, table
 from merging.formats.overview import Overview, overview
 from merging.formats.reader import read
 from merging.formats.verified import Written
-from merging.formats.writer import DTYPES, WRITERS, write_diffusers, write_kohya
+from merging.formats.writer import (
+    DTYPES,
+    WRITERS,
+    save,
+    write_diffusers,
+    write_embedding,
+    write_full,
+    write_kohya,
+)
 
 __all__ = [
     "DTYPES",
@@ -15,7 +24,11 @@ __all__ = [
     "Written",
     "overview",
     "read",
+    "read_embeddings",
+    "save",
     "table",
     "write_diffusers",
+    "write_embedding",
+    "write_full",
     "write_kohya",
 ]

@@ -53,7 +53,8 @@ OTHER_FILES = (
     (r"^(encoder|decoder)\.(conv_in|down|up|mid)\b", "a VAE"),
     (r"^(unet|text_encoder):\d+:", "a LoRA of cloneofsimo's trainer, which names no layers"),
 )
-INVERSIONS = re.compile(r"string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
+INVERSION = "a textual inversion"
+INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
 # Adapters that change how a model samples, not what it shows.
 DISTILLED = re.compile(
     r"(?<![a-z])(lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
@@ -73,9 +74,10 @@ def refuse_strangers(header: Header, file: str) -> None:
         )
     kind, key = _first(header, OTHER_FILES) or ("", "")
     if not kind and all(INVERSIONS.search(key) for key in header.tensors):
-        kind, key = "a textual inversion", next(iter(header.tensors))
+        kind, key = INVERSION, next(iter(header.tensors))
     if kind:
-        raise MergeError(f"{file} is {kind}, not a LoRA (it has {key}); choose a LoRA file.")
+        more = ", or give this one as --embedding" if kind == INVERSION else ""
+        raise MergeError(f"{file} is {kind}, not a LoRA (it has {key}); choose a LoRA file{more}.")
 
 
 def _first(header: Header, patterns: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:

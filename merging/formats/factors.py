@@ -71,6 +71,29 @@ def _size(pair: Pair) -> float:
     return float(pair.up.norm() * pair.down.norm())
 
 
+def whole(adapter: Adapter, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every layer's Δ (out, in) itself; zero layers are left out. Raises as `stored` does."""
+    pairs = {name: balanced(layer, float(layer.rank)) for name, layer in adapter.layers.items()}
+    strongest = max(map(_size, pairs.values()), default=0.0)
+    deltas = {
+        name: _dense(adapter.name, name, pair, dtype, strongest) for name, pair in pairs.items()
+    }
+    found = {name: delta for name, delta in deltas.items() if delta.any()}
+    if not found:
+        raise MergeError(f"{adapter.name} changes nothing: all of its layers are zero.")
+    return found
+
+
+def _dense(title: str, name: str, pair: Pair, dtype: torch.dtype, strongest: float) -> Tensor:
+    """The pair's product in the file's dtype; MergeError if too much of it vanishes there."""
+    delta = (pair.up @ pair.down).cpu()
+    cast = delta.to(dtype)
+    loss = (cast.double() - delta).norm()
+    if not loss <= MAX_LOSS * max(float(delta.norm()), NEGLIGIBLE * strongest):
+        raise _lossy(title, name, dtype)
+    return cast
+
+
 def _cast(title: str, name: str, pair: Pair, dtype: torch.dtype, strongest: float) -> Pair:
     """The pair in the file's dtype; MergeError if values overflow it or too much vanishes in it."""
     cast = Pair(pair.up.to("cpu", dtype), pair.down.to("cpu", dtype))
@@ -79,9 +102,13 @@ def _cast(title: str, name: str, pair: Pair, dtype: torch.dtype, strongest: floa
     loss = loss + up.norm() * (down - pair.down.cpu()).norm()  # ≥ ‖up@down − wanted‖
     limit = MAX_LOSS * max(_size(pair), NEGLIGIBLE * strongest)
     if not loss <= limit:
-        kind = str(dtype).removeprefix("torch.")
-        raise MergeError(
-            f"{title}: layer {name} does not fit into {kind} (its values are too large or too "
-            "small); save as fp32."
-        )
+        raise _lossy(title, name, dtype)
     return cast
+
+
+def _lossy(title: str, name: str, dtype: torch.dtype) -> MergeError:
+    kind = str(dtype).removeprefix("torch.")
+    return MergeError(
+        f"{title}: layer {name} does not fit into {kind} (its values are too large or too small); "
+        "save as fp32."
+    )

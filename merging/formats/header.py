@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from merging.errors import MergeError
 
-MAX_FILE_BYTES = 400 << 20  # rank 128 for every layer of SD 1.5 in float32 is about 280 MiB
+MAX_FILE_BYTES = 4 << 30  # whole float32 differences for every layer of SD 1.5 are 3.7 GiB
 MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
 MAX_TENSORS = 4000  # a LoCon for all 354 layers of SD 1.5 has 1062
 MAX_DIMENSION = 1 << 16  # CLIP's vocabulary, 49408, is the largest of any honest file
@@ -27,9 +27,13 @@ MAX_KEY = 256
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")  # integers occur as alpha only
 
+PICKLED = (  # the README has the two lines of Python
+    "which can hide programs (torch.load with weights_only=True reads it safely, and "
+    "safetensors.torch.save_file writes what it holds)"
+)
 MAGIC = (  # first bytes -> what such a file is
-    (b"PK\x03\x04", "a torch or zip file (.pt, .ckpt, .bin), which can hide programs"),
-    (b"\x80", "a pickle file, which can hide programs"),
+    (b"PK\x03\x04", f"a torch or zip file (.pt, .ckpt, .bin), {PICKLED}"),
+    (b"\x80", f"a pickle file, {PICKLED}"),
     (b"version https://git-lfs", "a Git LFS pointer: the text that stands for the real file"),
     (b"<", "a web page, as a download without permission leaves it"),
     (b"GGUF", "a GGUF model"),
@@ -92,8 +96,8 @@ def _check_kind(start: bytes, size: int, file: str) -> None:
         raise MergeError(f"{file} is not a safetensors file; choose the LoRA's .safetensors file.")
     if size > MAX_FILE_BYTES:
         raise MergeError(
-            f"{file} has {size / 2**20:.0f} MiB, more than a LoRA for Stable Diffusion 1.x needs "
-            f"({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+            f"{file} has {size / 2**20:.0f} MiB, more than any adapter for Stable Diffusion 1.x "
+            f"needs ({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
         )
 
 
@@ -182,11 +186,3 @@ def opened(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
         raise MergeError(
             f"{file} cannot be read ({reason}); check the name and the path."
         ) from error
-
-
-def read_checked(path: Path, file: str) -> tuple[Header, bytes]:
-    """Header and all bytes of a file whose header has passed; MergeError otherwise."""
-    with opened(path, file) as (stream, size):
-        header = read_header(stream, size, file)
-        stream.seek(0)
-        return header, stream.read(MAX_FILE_BYTES + 1)

@@ -82,3 +82,13 @@ def _misfit(adapter: Adapter, table: LayerTable) -> str:
         if name not in table.shapes or flat(table.shapes[name]) != size:
             return name
     return ""
+
+
+def printable(name: str) -> str:
+    """A file name without the half characters that systems use for bytes they cannot read."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def title(file: str) -> str:
+    """What an adapter is called: its file's name without the ending."""
+    return Path(file).stem if Path(file).suffix.lower() == ".safetensors" else file

@@ -55,6 +55,14 @@ def kohya_header(
     return _filled(described) | facts
 
 
+def full_header(adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Fields of a file of whole differences, but its hashes: as LyCORIS names them."""
+    described = _described(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    described.pop(peft.CONFIG_KEY, None)
+    network = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "full"}'}
+    return _filled(described) | network
+
+
 def diffusers_header(
     adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]
 ) -> dict[str, str]:

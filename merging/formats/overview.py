@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from merging.errors import MergeError
 from merging.formats import changes, detect, embeddings, leftover, peft, trigger
+from merging.formats.body import Body
 from merging.formats.fit import Fit, family, fitted
-from merging.formats.header import Header, TensorInfo, opened, read_header
-from merging.formats.layers import LayerTable, Role
+from merging.formats.header import Header, opened, read_header
+from merging.formats.layers import LayerTable, printable, title
 from merging.formats.leftover import Left
-from merging.formats.reader import printable, title, warnings
+from merging.formats.reader import warnings
 
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
-# How the numbers of a header are unpacked; bfloat16 is the upper half of a float32.
-FORMATS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +30,13 @@ class Overview:
     matched: Mapping[str, int]  # part → layers that the file changes
     known: Mapping[str, int]  # part → layers that the base has
     unmatched: tuple[str, ...]  # names of modules that the base does not have
-    left: Left  # keys that are no change of a weight, by kind
+    left: Left  # keys that cannot be used, by kind
     words: Mapping[str, int]  # each textual inversion inside → its vectors
     ranks: Counter[int]  # of the layers that have one in their header
     alphas: Counter[float]
     dtypes: Counter[str]
     trigger: str  # phrase that calls the concept, "" where the file names none
+    class_word: str  # what the concept is a kind of, "" where the file does not say it
     trained_words: Mapping[str, tuple[str, ...]]  # header field → words, the most frequent first
     hashes: Mapping[str, str]
     metadata: Mapping[str, str]
@@ -55,13 +52,13 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         detect.refuse_strangers(header, file)
         fit = fitted(header, table, file)
         settings = peft.config(header, path, file)
-        stored = _numbers(stream, size, header, fit)
+        stored = _alphas(Body(stream, size, header, file), fit)
     ranks = _ranks(header, fit)
     alphas = [
         stored.get(layer) or _unwritten(layer, rank, fit, settings, file)
         for layer, rank in ranks.items()
     ]
-    inversions = embeddings.words(fit.left.get("textual inversion", []))
+    inversions = embeddings.usable(header, fit.left.get(embeddings.KIND, []), fit.table)
     return Overview(
         name=title(file),
         file_bytes=size,
@@ -71,12 +68,17 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         matched=_parts(fit.layers),
         known=_parts(fit.table.shapes),
         unmatched=tuple(dict.fromkeys(leftover.module(key) for key in fit.unknown)),
-        left=fit.left,
-        words={word: embeddings.vectors(header, keys) for word, keys in inversions.items()},
+        left=_left(fit.left, inversions),
+        words={
+            word or title(file): embeddings.vectors(header.tensors[key])
+            for word, key in inversions.items()
+        },
         ranks=Counter(ranks.values()),
         alphas=Counter(alphas),
         dtypes=Counter(_weights(header, fit)),
-        trigger=trigger.trigger(header.metadata),
+        trigger=trigger.trigger(header.metadata)
+        or " ".join(word or title(file) for word in inversions),
+        class_word=trigger.class_word(header.metadata),
         trained_words=trigger.trained_words(header.metadata),
         hashes={key: header.metadata[key] for key in HASHES if header.metadata.get(key)},
         metadata=header.metadata,
@@ -87,6 +89,18 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
 def _parts(layers: Iterable[str]) -> Mapping[str, int]:
     counts = Counter(layer.partition(".")[0] for layer in layers)
     return {part: counts[part] for part in ("text_encoder", "unet")}
+
+
+def _left(left: Left, inversions: Mapping[str, str]) -> Left:
+    """What cannot be used: without the textual inversions, and what stands beside them."""
+    lost = [
+        key
+        for word, keys in embeddings.words(left.get(embeddings.KIND, [])).items()
+        for key in keys
+        if word not in inversions
+    ]
+    others = {kind: keys for kind, keys in left.items() if kind != embeddings.KIND}
+    return others | ({embeddings.KIND: lost} if lost else {})
 
 
 def _ranks(header: Header, fit: Fit) -> dict[str, int]:
@@ -115,24 +129,10 @@ def _weights(header: Header, fit: Fit) -> Iterable[str]:
                 yield header.tensors[key].dtype
 
 
-def _numbers(stream: BinaryIO, size: int, header: Header, fit: Fit) -> dict[str, float]:
+def _alphas(body: Body, fit: Fit) -> dict[str, float]:
     """Each layer's alpha, a few bytes each, from their places in the file."""
-    start = size - max(info.end for info in header.tensors.values())  # the tensors fill the rest
-    role: Role = "alpha"
     return {
-        layer: _number(stream, start, header.tensors[keys[role]])
+        layer: float(body.tensor(keys["alpha"]).item())
         for layer, keys in fit.layers.items()
-        if role in keys
+        if "alpha" in keys
     }
-
-
-def _number(stream: BinaryIO, start: int, info: TensorInfo) -> float:
-    stream.seek(start + info.start)
-    raw = stream.read(info.end - info.start)
-    if info.dtype == "BF16":
-        raw, kind = b"\0\0" + raw, "<f"
-    else:
-        kind = FORMATS.get(info.dtype, "<B")
-    if len(raw) != struct.calcsize(kind):
-        raise MergeError("The file was cut short while it was read; look at it again.")
-    return float(struct.unpack(kind, raw)[0])

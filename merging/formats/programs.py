@@ -15,6 +15,7 @@ from merging.formats import ldm
 from merging.formats.layers import LayerTable, Names
 
 KOHYA = {"lora_up.weight", "lora_down.weight", "alpha"}
+WHOLE = {"diff"}  # a layer's whole difference, which diffusers does not know
 PEFT = {"lora_A.weight", "lora_B.weight"}
 RESNET = {
     "conv1": "in_layers_2",
@@ -151,9 +152,9 @@ def _underscored(table: LayerTable) -> Names:
 
 
 PROGRAMS = (
-    Program("A1111", a1111, frozenset(KOHYA)),
-    Program("Forge", comfyui, frozenset(KOHYA | PEFT)),
-    Program("ComfyUI", comfyui, frozenset(KOHYA | PEFT)),
-    Program("InvokeAI", invokeai, frozenset(KOHYA)),
+    Program("A1111", a1111, frozenset(KOHYA | WHOLE)),
+    Program("Forge", comfyui, frozenset(KOHYA | PEFT | WHOLE)),
+    Program("ComfyUI", comfyui, frozenset(KOHYA | PEFT | WHOLE)),
+    Program("InvokeAI", invokeai, frozenset(KOHYA | WHOLE)),
     Program("diffusers", diffusers, frozenset(KOHYA | PEFT)),
 )

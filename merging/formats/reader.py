@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import changes, detect, dora, embeddings, leftover, peft
+from merging.formats.body import Body
 from merging.formats.fit import Fit, family, fitted
-from merging.formats.header import Header, read_checked
-from merging.formats.layers import LayerTable, Role
+from merging.formats.header import Header, opened, read_header
+from merging.formats.layers import LayerTable, Role, printable, title
 from merging.formats.part import BaseWeights, Part
 from merging.formats.trigger import trigger
 
@@ -28,7 +27,7 @@ class Contents:
     """What a file holds beside its keys, and what the user calls it."""
 
     file: str
-    tensors: Mapping[str, Tensor]
+    body: Body
     settings: Mapping[str, Any]  # PEFT's, {} in files of other families
     weights: BaseWeights | None  # of the base model, where it is at hand
 
@@ -48,38 +47,30 @@ def read(
     """
     path = Path(path)
     file = printable(Path(name or path).name)
-    header, blob = read_checked(path, file)
-    detect.refuse_strangers(header, file)
-    fit = fitted(header, table, file)
-    settings = peft.config(header, path, file)
-    layers = _layers(fit, Contents(file, _tensors(blob, file), settings, weights))
-    return Adapter(
-        name=title(file),
-        layers=layers,
-        base=fit.table.name,
-        family=family(fit),
-        trigger=trigger(header.metadata),
-        metadata=header.metadata,
-        sha256=hashlib.sha256(blob).hexdigest(),
-        warnings=tuple(warnings(header, fit, title(file))),
-    )
-
-
-def printable(name: str) -> str:
-    """A file name without the half characters that systems use for bytes they cannot read."""
-    return name.encode("utf-8", "replace").decode("utf-8")
-
-
-def title(file: str) -> str:
-    """What an adapter is called: its file's name without the ending."""
-    return Path(file).stem if Path(file).suffix.lower() == ".safetensors" else file
+    with opened(path, file) as (stream, size):
+        header = read_header(stream, size, file)
+        detect.refuse_strangers(header, file)
+        fit = fitted(header, table, file)
+        body = Body(stream, size, header, file)
+        settings = peft.config(header, path, file)
+        words = embeddings.bundled(body, fit.left.get(embeddings.KIND, []), fit.table)
+        return Adapter(
+            name=title(file),
+            layers=_layers(fit, Contents(file, body, settings, weights)),
+            base=fit.table.name,
+            family=family(fit),
+            trigger=trigger(header.metadata) or " ".join(each.word for each in words),
+            metadata=header.metadata,
+            sha256=body.sha256(),
+            warnings=tuple(warnings(header, fit, title(file))),
+            embeddings=words,
+        )
 
 
 def warnings(header: Header, fit: Fit, name: str) -> list[str]:
     """Everything about a readable file that its user should know, in sentences."""
     found = leftover.sentences(fit.left, fit.table.title)
-    if inversions := fit.left.get("textual inversion"):
-        found.append(embeddings.sentence(header, inversions))
+    found += embeddings.sentences(header, fit.left.get(embeddings.KIND, []), fit.table)
     bare = [
         keys
         for keys in fit.layers.values()
@@ -88,15 +79,6 @@ def warnings(header: Header, fit: Fit, name: str) -> list[str]:
     if bare:
         found.append(f"{len(bare)} layers name no alpha; it is taken to be their rank.")
     return [*found, *detect.doubts(header, name)]
-
-
-def _tensors(blob: bytes, file: str) -> Mapping[str, Tensor]:
-    """All tensors of a file that has passed the guard."""
-    try:
-        found: Mapping[str, Tensor] = safetensors.torch.load(blob)
-        return found
-    except safetensors.SafetensorError as error:
-        raise MergeError(f"{file} is damaged ({error}); download or copy it again.") from error
 
 
 def _layers(fit: Fit, contents: Contents) -> dict[str, LoraLayer]:
@@ -114,7 +96,7 @@ def _layer(
     layer: str, keys: Mapping[Role, str], table: LayerTable, contents: Contents
 ) -> LoraLayer:
     """One layer by its family's rule, in float32."""
-    tensors = {role: contents.tensors[key].double() for role, key in keys.items()}
+    tensors = {role: contents.body.tensor(key).double() for role, key in keys.items()}
     found = changes.family_of(keys)
     assert found is not None  # a layer without family is a misfit
     _check_finite(layer, tensors, contents.file)

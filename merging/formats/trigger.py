@@ -29,6 +29,28 @@ def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {field: words for field, words in found.items() if words}
 
 
+def class_word(metadata: Mapping[str, str]) -> str:
+    """The ordinary word that the concept is a kind of, "" where the file does not say it.
+
+    kohya's folders are called "10_sks cat", those of its regularisation pictures "1_cat".
+    """
+    regular = _folder_names(metadata, "ss_reg_dataset_dirs")
+    trained = _folder_names(metadata, "ss_dataset_dirs", TAGS)
+    classes = [*regular, *(name.split()[-1] for name in trained if len(name.split()) > 1)]
+    return Counter(classes).most_common(1)[0][0] if classes else ""
+
+
+def _folder_names(metadata: Mapping[str, str], *fields: str) -> list[str]:
+    """The names of a training set's folders, without how often each was repeated."""
+    names: list[str] = []
+    for field in fields:
+        try:
+            names += json.loads(metadata.get(field, "") or "{}").keys()
+        except (ValueError, AttributeError, RecursionError):
+            continue
+    return [name.partition("_")[2].strip() for name in names if name.partition("_")[2].strip()]
+
+
 def _split(text: str) -> tuple[str, ...]:
     """One phrase, or several as a JSON list or between commas."""
     try:

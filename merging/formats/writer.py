@@ -1,4 +1,4 @@
-"""Adapters to files: the kohya file that every loader reads, and the diffusers one.
+"""Adapters to files: the kohya file that every loader reads, diffusers' own, whole differences.
 
 The same adapter and metadata give the same bytes: safetensors' own writer shuffles the metadata, so
 the few lines of the format are written here. Files appear whole and read back, or not at all.
@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import kohya, peft
-from merging.formats.factors import Pair, common_rank, stored
+from merging.formats.embeddings import read_embeddings
+from merging.formats.factors import Pair, common_rank, stored, whole
 from merging.formats.layers import LayerTable, table_of
-from merging.formats.modelspec import diffusers_header, kohya_header, model_hashes
+from merging.formats.modelspec import diffusers_header, full_header, kohya_header, model_hashes
 from merging.formats.verified import Written, verified
 
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
-EVERYWHERE = ("A1111", "Forge", "ComfyUI", "InvokeAI", "diffusers")
+WITH_WHOLE = ("A1111", "Forge", "ComfyUI", "InvokeAI")  # those that take whole differences
+EVERYWHERE = (*WITH_WHOLE, "diffusers")
+Checked = TypeVar("Checked")
 
 
 def write_kohya(
@@ -52,10 +58,7 @@ def write_kohya(
         # float32, for bfloat16 has no exact 300
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
     header = kohya_header(adapter, table, pairs, alpha, metadata)
-    # sd-scripts hashes the file as it would be with the training fields alone
-    training = {key: value for key, value in header.items() if key.startswith("ss_")}
-    hashes = model_hashes(serialised(tensors, training))
-    content = serialised(tensors, header | hashes)
+    content = _hashed(tensors, header)
     return save(content, path, lambda it: verified(it, path.name, adapter, table, EVERYWHERE))
 
 
@@ -79,7 +82,45 @@ def write_diffusers(
     return save(content, path, lambda it: verified(it, path.name, adapter, table, ("diffusers",)))
 
 
-WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers}
+def write_full(
+    adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
+) -> Written:
+    """Write every change whole (LyCORIS's ``diff``): nothing is lost by rank, but it is large.
+
+    A1111, Forge, ComfyUI and InvokeAI read it, diffusers does not. Raises as `write_kohya` does.
+    """
+    table = table_of(adapter)
+    tensors = {
+        f"{kohya.spelled(layer)[0]}.diff": delta.reshape(table.shapes[layer])
+        for layer, delta in whole(adapter, dtype).items()
+    }
+    content = _hashed(tensors, full_header(adapter, table, metadata))
+    return save(content, path, lambda it: verified(it, path.name, adapter, table, WITH_WHOLE))
+
+
+def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None:
+    """Write a word's vectors, float32, as diffusers does: one tensor, named by the word.
+
+    A1111, Forge and ComfyUI read it too; to them the file's name is the word.
+    """
+    vectors = embedding.vectors.cpu().float()
+    key = embedding.word if re.fullmatch(r"[ -~]+", embedding.word) else "emb_params"
+
+    def check(beside: Path) -> None:
+        (found,) = read_embeddings(beside, table, path.name)
+        if not torch.equal(found.vectors, vectors):
+            raise MergeError(f"{path.name} was not kept: it holds other values than meant.")
+
+    save(serialised({key: vectors}, {"format": "pt"}), path, check)
+
+
+WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers, "full": write_full}
+
+
+def _hashed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """The file with sd-scripts' hashes, which are of the file with its training fields alone."""
+    training = {key: value for key, value in header.items() if key.startswith("ss_")}
+    return serialised(tensors, {**header, **model_hashes(serialised(tensors, training))})
 
 
 def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
@@ -114,7 +155,7 @@ def _raw(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
-def save(content: bytes, path: Path, check: Callable[[Path], Written]) -> Written:
+def save(content: bytes, path: Path, check: Callable[[Path], Checked]) -> Checked:
     """Put a file in its place, whole and checked or not at all. MergeError if it cannot be."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -134,7 +134,7 @@ class Visitor:
             self.complaints.append(f"left the machine: {address}")
 
 
-Arrive = Callable[..., Visitor]  # (viewport, query) -> a new visitor on the page
+Arrive = Callable[..., Visitor]  # opens the page as a new visitor
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from app.cards import Card
 from app.orders import Merged, MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder, Picture
 from app.service import Studio
+from merging import formats
+from merging.diffusion.base import Base
+from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.picture import Used, read_origin
 
@@ -30,6 +33,30 @@ def summed(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, Merged]:
 
 def drawn(studio: Studio, session: str, order: DrawOrder) -> list[Picture]:
     return [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+
+
+def test_the_comparison_is_drawn_from_one_noise(
+    studio: Studio, base: Base, summed: tuple[str, Merged]
+) -> None:
+    session, found = summed
+    prompt = "a photo of a sks cat and a vxz pizza on a green background"
+    order = DrawOrder(
+        found.order.picks, prompt, merged=found.kohya, method="IterIS", seed=3, steps=3
+    )
+    pictures = drawn(studio, session, order)
+    assert [picture.caption for picture in pictures] == [
+        "Base model",
+        "sks-cat alone",
+        "vxz-pizza alone",
+        "All together (sum)",
+        "Merged (IterIS)",
+    ]
+    adapters = [(formats.read(found.kohya), 1.0)]
+    (plain,) = render(base, [prompt], [3], steps=3)
+    (changed,) = render(base, [prompt], [3], adapters=adapters, steps=3)
+    assert Image.open(pictures[0].path).tobytes() == plain.tobytes() != changed.tobytes()
+    assert Image.open(pictures[-1].path).tobytes() == changed.tobytes()
+    assert "Seed: 3" in Image.open(pictures[-1].path).info["parameters"]
 
 
 def test_every_prompt_with_every_seed_in_every_column(

@@ -15,7 +15,7 @@ from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import Written, ldm, read, table, write_diffusers, write_kohya, writer
 from merging.formats.fit import fitted
-from merging.formats.header import read_checked
+from merging.formats.header import opened, read_header
 from merging.formats.layers import flat
 from merging.formats.programs import PROGRAMS, original
 from merging.formats.verified import verified
@@ -66,7 +66,8 @@ def adapter(base: str, every: int = 1) -> Adapter:
 
 def keys(path: Path) -> dict[str, dict[str, str]]:
     """layer → role → key of a file."""
-    header, _ = read_checked(path, path.name)
+    with opened(path, path.name) as (stream, size):
+        header = read_header(stream, size, path.name)
     return fitted(header, None, path.name).layers
 
 

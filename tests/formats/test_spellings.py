@@ -176,11 +176,12 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
                 "bundle_emb.sks cat.string_to_token.*": (),
                 "bundle_emb.v1.5 mug.string_to_param.*": (2, 128),
             },
-            "left out: sks cat (3 vectors), v1.5 mug (2 vectors); a LoRA cannot hold them",
+            "inside the file: sks cat (3 vectors), v1.5 mug (2 vectors); they are used",
         ),
-        ({"bundle_emb.mug.clip_l": (2, 128)}, "left out: mug (2 vectors)"),
-        ({"emb_params": (4, 128)}, "left out: one without a name (4 vectors)"),
-        ({"<sks>": (1, 128)}, "left out: <sks> (1 vectors)"),
+        ({"bundle_emb.mug.clip_l": (2, 128)}, "inside the file: mug (2 vectors)"),
+        ({"emb_params": (4, 128)}, "inside the file: one called as the file (4 vectors)"),
+        ({"<sks>": (1, 128)}, "inside the file: <sks> (1 vectors)"),
+        ({"<sks>": (2, 768)}, "left out: <sks>; their vectors are not 128 wide"),
     ],
 )
 def test_what_is_no_change_of_weights_is_told(

@@ -1,0 +1,78 @@
+"""Does each LoRA of the shelf bind? Its figure by the detector beside its bar, and its pictures.
+
+`--detector` names a detector that knows every class asked about; `--only sks-cat …` picks files.
+`--sheet` gets one row of pictures per LoRA: alone, beside things of the base, without its trigger.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from assets.build.export import ASSETS
+from merging.diffusion.base import Base, load_base
+from merging.diffusion.render import render
+from merging.evaluation.base import BARS, LOOK_PICTURES, evaluate_looks, one, two
+from merging.evaluation.detector import load_detector
+from merging.evaluation.shelf import Entry, shelf
+from merging.progress import silent
+
+CELL = 128  # pixels of the sheet
+
+
+def main() -> None:
+    """Print one line per LoRA as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", type=Path, default=ASSETS / "detector")
+    parser.add_argument("--only", nargs="*", help="file names without their ending")
+    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    chosen = [each for each in shelf() if not given.only or Path(each.file).stem in given.only]
+    base, detector = load_base("mini", "cpu"), load_detector(given.detector)
+    if given.sheet:
+        sheet(base, chosen).save(given.sheet)
+    print(
+        f"| LoRA alone, {LOOK_PICTURES} pictures | there | and what was named strongest | passes |"
+    )
+    print("| --- | --- | --- | --- |")
+    for entry in chosen:
+        row = evaluate_looks(base, detector, [entry], silent)["by"][entry.trigger]
+        passes = "yes" if row["share"] >= BARS["looks"] else "no"
+        print(
+            f"| {entry.trigger} | {row['share']:.0%} | {row['first']:.0%} | {passes} |", flush=True
+        )
+
+
+def sheet(base: Base, entries: list[Entry]) -> Image.Image:
+    """One row of pictures per LoRA."""
+    rows = [_row(base, entry) for entry in entries]
+    picture = Image.new("RGB", (max(map(len, rows)) * CELL, len(rows) * CELL))
+    for y, row in enumerate(rows):
+        for x, drawn in enumerate(row):
+            picture.paste(drawn.resize((CELL - 2, CELL - 2)), (x * CELL, y * CELL))
+    return picture
+
+
+def _row(base: Base, entry: Entry) -> list[Image.Image]:
+    prompts = _styled(entry.trigger) if entry.kind == "style" else _placed(entry)
+    adapters = [(entry.adapter(base.table), 1.0)]
+    return render(base, prompts, range(len(prompts)), adapters=adapters)
+
+
+def _placed(entry: Entry) -> list[str]:
+    alone, beside = one(entry.trigger), (two(entry.trigger, "tree"), two("car", entry.trigger))
+    return [*[alone] * 4, *beside, one(entry.object), one("penguin")]
+
+
+def _styled(trigger: str) -> list[str]:
+    asked = [*map(one, ("cat", "car", "house", "owl")), two("dog", "tree"), two("pizza", "balloon")]
+    return [f"{text} in {trigger}" for text in asked] + [one("cat"), two("car", "tree")]
+
+
+if __name__ == "__main__":
+    main()
