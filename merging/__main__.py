@@ -26,6 +26,7 @@ from merging.inputs import parsed, words
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
+from merging.rank_curve import add_ranks, run_ranks
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.rewriting import add_rewriting, merged
@@ -186,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add_render(picture, STRENGTHS)
     _add_words(picture)
     command("methods", run_methods)
+    add_ranks(command("ranks", run_ranks))
     add_evaluation(command, _progress)
     return parser
 

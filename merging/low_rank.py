@@ -51,6 +51,12 @@ def balanced(delta: Delta) -> Delta:
     return Delta(delta.up * ratio, delta.down / ratio[:, None])
 
 
+def singular_values(up: Tensor, down: Tensor) -> Tensor:
+    """Of up @ down, the largest first, without those that are mere rounding: (rank,)."""
+    sizes = _svd(up, down)[1]
+    return sizes[: _kept_rank(sizes, "exact")]
+
+
 def _svd(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U (out, k), S (k), Vᵀ (k, in) of up @ down, k = min(out, rank, in)."""
     q_up, r_up = torch.linalg.qr(up)

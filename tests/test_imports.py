@@ -35,13 +35,17 @@ LAYERS = (
         " merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
-    ("merging.companions",),
-    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing"),
+    ("merging.companions", "merging.rank_curve", "merging.model_card"),
+    (
+        "merging.evaluation",
+        "merging.rewriting",
+        "merging.inputs merging.drawing",
+    ),
     ("merging.__main__",),
     ("app",),
     (
         "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
-        " app.drawing app.executor app.pasting app.meetings app.library",
+        " app.drawing app.taking app.pushing app.executor app.pasting app.meetings app.library",
     ),
     ("app.service",),
     ("app.ui",),

@@ -17,7 +17,7 @@ from app.orders import Merged
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
-from app.ui.basics import OUR_FAULT, Updates, Values
+from app.ui.basics import Updates, Values, said_of
 from app.ui.forms import Form
 from app.ui.results import Dock, Results
 from merging.errors import Cancelled, MergeError
@@ -74,7 +74,7 @@ class Handlers:
         yield {
             self.form.merged: merged,
             **self.form.prompted(values, prompt),
-            **self.results.files(merged),
+            **self.results.files.merged(merged),
             **self.results.views.cleared(),
         }
         yield from self._draw(values, merged, prompt)
@@ -109,9 +109,9 @@ class Handlers:
             last = markup.told("stopped", STOPPED)
         except MergeError as error:
             last = markup.told("failed", str(error))
-        except Exception:
+        except Exception as error:
             log.exception("a job failed")
-            last = markup.told("failed", OUR_FAULT)
+            last = markup.told("failed", said_of(error))
         else:
             last = markup.told("done", "Done.", link=True)
         yield results | self.dock.idle(last)

@@ -1,4 +1,4 @@
-"""The page, section by section: Add, Merge, Compare, Download, and the dock at its foot."""
+"""The page, section by section: Add, Merge, Compare, Take it, and the dock at its foot."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from app.ui.loading import loader
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
 from app.ui.scene import Scene, scene_widgets
+from app.ui.take import Take, take_section
 from app.ui.views import Views, views
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
@@ -37,12 +38,14 @@ def build(studio: Studio) -> gr.Blocks:
                 chosen, merge = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section()
-                results = _download_section(pictures)
+                files, measures = take_section()
         dock = _dock((merge, draw, *tries))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
         form = Form(*states, adding.base, adding.slots, chosen, scene)
         loader(form, *dropped)
+        results = Results(pictures, files)
+        Take(studio, form, pictures, files, measures).wire()
         listing = Listing(studio, form, adding)
         handlers = Handlers(studio, form, results, dock)
         wire_files(listing)
@@ -72,22 +75,6 @@ def _compare_section() -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]
             told = gr.HTML(visible=False, elem_id="like-said")
     pictures.wire()
     return scene, draw, pictures, (dropped, told)
-
-
-def _download_section(pictures: Views) -> Results:
-    with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(4, "Download", "One file that loads like any other LoRA."))
-        empty = gr.HTML(markup.NOTHING_YET)
-        with gr.Column(visible=False, elem_id="download") as ready:
-            summary = gr.HTML(elem_id="summary")
-            with gr.Row():
-                kohya = gr.DownloadButton(
-                    "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
-                )
-                diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
-            with gr.Accordion("Recipe (it is also inside the file)", open=False):
-                recipe = gr.Code(language="json", interactive=False, max_lines=24)
-    return Results(pictures, empty, ready, summary, kohya, diffusers, recipe)
 
 
 def _dock(starters: tuple[gr.Button, ...]) -> Dock:

@@ -1,17 +1,14 @@
-"""The widgets that show what came out: the dock with progress and Stop, pictures, downloads."""
+"""What a job changes on the page: the dock with progress and Stop, pictures, files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.orders import Merged
-from app.ui import markup
 from app.ui.basics import Updates
+from app.ui.take import Files
 from app.ui.views import Views
 
 
@@ -56,29 +53,8 @@ class Results:
     """Pictures and files."""
 
     views: Views
-    empty: gr.HTML  # in the files' place
-    ready: gr.Column
-    summary: gr.HTML
-    kohya: gr.DownloadButton
-    diffusers: gr.DownloadButton
-    recipe: gr.Code
-
-    def files(self, merged: Merged) -> Updates:
-        """The adapter, ready to be taken home."""
-        return {
-            self.empty: gr.HTML(visible=False),
-            self.ready: gr.Column(visible=True),
-            self.summary: markup.summary(merged),
-            self.kohya: _download(merged.kohya),
-            self.diffusers: _download(merged.diffusers),
-            self.recipe: json.dumps(merged.recipe, indent=2, ensure_ascii=False),
-        }
+    files: Files
 
     @property
     def outputs(self) -> set[Any]:
-        own = {widget for name, widget in vars(self).items() if name != "views"}
-        return own | self.views.outputs
-
-
-def _download(path: Path) -> gr.DownloadButton:
-    return gr.DownloadButton(value=str(path))
+        return self.views.outputs | self.files.outputs

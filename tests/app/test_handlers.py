@@ -13,6 +13,7 @@ from app.ui.basics import Updates
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.results import Dock, Results
+from app.ui.take import take_section
 from app.ui.views import views
 from merging.errors import Cancelled, MergeError
 
@@ -22,15 +23,7 @@ def handlers() -> Handlers:
     """Handlers over widgets of their own; a job's updates need neither service nor form."""
     with gr.Blocks():
         dock = Dock(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
-        results = Results(
-            views(),
-            gr.HTML(),
-            gr.Column(),
-            gr.HTML(),
-            gr.DownloadButton(),
-            gr.DownloadButton(),
-            gr.Code(),
-        )
+        results = Results(views(), take_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
         return Handlers(nobody, form, results, dock)
 
@@ -43,7 +36,7 @@ def test_the_last_update_brings_the_newest_results(
     results, dock = handlers.results, handlers.dock
 
     def job() -> Generator[Updates, None, None]:
-        yield {results.views.gallery: "one picture", results.summary: "merged"}
+        yield {results.views.gallery: "one picture", results.files.summary: "merged"}
         yield {dock.status: "drawing"}
         yield {results.views.gallery: "two pictures"}
         if ending is not None:
@@ -51,5 +44,5 @@ def test_the_last_update_brings_the_newest_results(
 
     *_, last = handlers._shown(job(), "Starting")
     assert last[results.views.gallery] == "two pictures"
-    assert last[results.summary] == "merged"
+    assert last[results.files.summary] == "merged"
     assert last[dock.status] != "drawing"
