@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from merging.errors import Cancelled, MergeError
 from merging.progress import Stop
+from merging.report import LayerReport
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Step:
     share: float  # of the work, in [0, 1]
     text: str  # what is going on
     seconds: float = 0.0  # since the job was handed in
+    solved: LayerReport | None = None  # the layer of a merge that is done with this step
 
 
 # The work calls emit(thing) for every Step and every result it has, and asks stop() often.

@@ -29,6 +29,7 @@ from merging.merge import MergeResult, merge
 from merging.methods import METHODS
 from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
+from merging.report import LayerReport
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.solve import Fallback, Mode
 from merging.sweep import Padding, Tokens
@@ -61,7 +62,8 @@ class Bases:
 
 def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
     """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
-    progress = stepping(emit)
+    told = Telling(emit)
+    progress = told.progress
     request = MergeRequest(
         sources=_sources(order, lambda layer: bases.get(order.base, progress).weight(layer)),
         method=order.method,
@@ -84,13 +86,30 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     if METHODS[order.method].needs != "nothing":
         ask = activations(bases.get(order.base, progress))
     check(stop)
-    result = merge(request, ask, progress, stop)
+    result = merge(request, ask, progress, stop, told.watch)
     emit(_written(order, request, result, folder))
+
+
+class Telling:
+    """A merge's progress and its solved layers, both as Steps."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._step = Step(0.0, "Starting")
+
+    def progress(self, share: float, text: str) -> None:
+        """The library's words, as a sentence's start."""
+        self._step = Step(share, text[:1].upper() + text[1:])
+        self._emit(self._step)
+
+    def watch(self, row: LayerReport) -> None:
+        """The same Step, with the layer that is done."""
+        self._emit(replace(self._step, solved=row))
 
 
 def stepping(emit: Emit) -> Progress:
     """The library's progress as Steps for the executor; its text becomes a sentence's start."""
-    return lambda share, text: emit(Step(share, text[:1].upper() + text[1:]))
+    return Telling(emit).progress
 
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:

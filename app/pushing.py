@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from merging.errors import MergeError
 
 log = logging.getLogger(__name__)
-REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}|[\w.-]{1,96}")
+REPO = re.compile(r"(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}")
 REASONS = {
     401: "the Hub does not know this token; make one with the right to write on its page",
     403: "this token may not write there; make one that may",

@@ -16,7 +16,7 @@ from merging.low_rank import Rank, compressed
 from merging.methods import METHODS, Method
 from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent
-from merging.report import LayerReport, Report
+from merging.report import LayerReport, Report, Watch, unwatched
 from merging.request import MergeRequest, Source, Targets, row_sets
 from merging.solve import LayerProblem
 from merging.sweep import Activations, Sweep
@@ -42,6 +42,7 @@ class _Work:
     request: MergeRequest
     deltas: tuple[dict[str, Delta], ...]
     report: Report
+    watch: Watch
     merged: dict[str, Delta] = field(default_factory=dict)
     phases: Phases = field(default_factory=Phases)
 
@@ -73,14 +74,16 @@ def merge(
     activations: Activations | None = None,
     progress: Progress = silent,
     stop: Stop = never,
+    watch: Watch = unwatched,
 ) -> MergeResult:
-    """Merge the sources into one adapter.
+    """Merge the sources into one adapter; ``watch`` gets every layer's report as it is solved.
 
     Raises MergeError for what the user can mend, Cancelled once ``stop`` turns true.
     """
     started = time.perf_counter()
     report = Report(METHODS[request.method].title)
-    work = _Work(request, tuple(_aligned(each, report) for each in request.sources), report)
+    deltas = tuple(_aligned(each, report) for each in request.sources)
+    work = _Work(request, deltas, report, watch)
     if work.method.needs == "nothing":
         _merge_weights(work, progress, stop)
     else:
@@ -205,6 +208,7 @@ def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     with work.phases("reporting"):
         row = _layer_report(work, problem, method, delta, kept)
     work.report.layers.append(row)
+    work.watch(row)
     return delta
 
 

@@ -26,7 +26,8 @@ class SourceNote:
 
 def source_note(name: str, metadata: Mapping[str, str]) -> SourceNote:
     """From the header of a source's file."""
-    return SourceNote(name, **{key: metadata.get(field, "") for key, field in FIELDS.items()})
+    said = {key: metadata.get(field, "") for key, field in FIELDS.items()}
+    return SourceNote(name, **{key: " ".join(text.split()) for key, text in said.items()})
 
 
 def model_card(
@@ -77,7 +78,7 @@ def _front_matter(recipe: Mapping[str, Any], notes: Sequence[SourceNote], trigge
         fields["base_model"] = BASE_MODELS[recipe["base"]]
         fields["base_model_relation"] = "adapter"
     if trigger:
-        fields["instance_prompt"] = trigger
+        fields["instance_prompt"] = " ".join(trigger.split())
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from merging.phases import Phase
@@ -21,6 +22,13 @@ class LayerReport:
     drift: dict[str, float] = field(default_factory=dict)  # ‖X̃ − X‖ / ‖X‖ by row set
     condition: float | None = None  # of the damped Gram matrix
     fallback_share: float | None = None  # of the answer that the ridge put there
+
+
+Watch = Callable[[LayerReport], None]  # told of each layer as soon as it is solved
+
+
+def unwatched(_row: LayerReport) -> None:
+    """A watch that nobody keeps."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a merge says of LoRAs that are damaged or say nothing."""
+"""What a merge says: of its layers, and of LoRAs that are damaged or say nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.merge import MergeRequest, Source, merge
+from merging.report import LayerReport
 
 
 def changed(adapter: Adapter, change: Callable[[LoraLayer], LoraLayer], count: int) -> Adapter:
@@ -53,3 +54,17 @@ def test_layers_of_zeros_are_left_out_by_name(pair: tuple[Adapter, Adapter]) -> 
 def test_a_lora_of_zeros_is_refused(pair: tuple[Adapter, Adapter]) -> None:
     with pytest.raises(MergeError, match="random-1 changes nothing"):
         merge(MergeRequest((Source(changed(pair[0], silenced, 99)), Source(pair[1])), method="sum"))
+
+
+def test_every_layer_is_told_as_soon_as_it_is_solved(pair: tuple[Adapter, Adapter]) -> None:
+    seen: list[LayerReport] = []
+    shares: list[float] = []
+
+    def progress(share: float, _text: str) -> None:
+        shares.append(share)
+        assert share == 1 or len(seen) == len(shares) - 1
+
+    request = MergeRequest((Source(pair[0]), Source(pair[1])), method="sum")
+    result = merge(request, progress=progress, watch=seen.append)
+    assert seen == result.report.layers
+    assert len(seen) == len(pair[0].layers)

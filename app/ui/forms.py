@@ -56,20 +56,10 @@ class Form:
 
     def merge_order(self, values: Values) -> MergeOrder:
         """What the visitor wants merged."""
-        options = self.options
-        fixed = values[options.rank] == "fixed"
         return MergeOrder(
             picks=tuple(pick for pick in self.picks(values) if pick.on),
             base=self.base.name(values),
-            method=values[options.method],
-            rank=str(int(values[options.rank_number] or 0)) if fixed else values[options.rank],
-            targets=values[options.targets],
-            samples=int(values[options.samples]),
-            fallback=values[options.fallback],
-            teacher=values[options.teacher],
-            seed=int(values[options.seed] or 0),
-            prompts=values[options.prompts],
-            dtype=values[options.dtype],
+            **self.options.order(values),
         )
 
     def draw_order(self, values: Values, merged: Merged | None, prompt: str) -> DrawOrder:

@@ -12,15 +12,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import gradio as gr
+
 from app.executor import Step
 from app.orders import Merged
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
 from app.ui.basics import Updates, Values, said_of
+from app.ui.chart import chart, layers_of
 from app.ui.forms import Form
 from app.ui.results import Dock, Results
 from merging.errors import Cancelled, MergeError
+from merging.report import LayerReport
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,13 @@ class Handlers:
     form: Form
     results: Results
     dock: Dock
+    chart: gr.HTML  # of the layers, while a merge runs and after it
 
     @property
     def outputs(self) -> set[Any]:
         """Whatever a job may change."""
         form = self.form
-        own = {form.merged, form.suggested, form.scene.prompt}
+        own = {self.chart, form.merged, form.suggested, form.scene.prompt}
         return own | self.dock.outputs | self.results.outputs
 
     def merge(self, values: Values) -> Iterator[Updates]:
@@ -62,10 +67,12 @@ class Handlers:
     def _merge(self, values: Values) -> JobUpdates:
         order = self.form.merge_order(values)
         merged: Merged | None = None
+        rows: dict[str, LayerReport] = {}
+        yield {self.chart: gr.HTML("", visible=False)}
         with closing(self.studio.merge(values[self.form.session], order)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.dock.status: markup.running(item)}
+                    yield {self.dock.status: markup.running(item), **self._charted(item, rows)}
                 else:
                     merged = item
         if merged is None:
@@ -78,6 +85,15 @@ class Handlers:
             **self.results.views.cleared(),
         }
         yield from self._draw(values, merged, prompt)
+
+    def _charted(self, step: Step, rows: dict[str, LayerReport]) -> Updates:
+        """The chart with the step's layer, if it brings a new one."""
+        row = step.solved
+        if row is None or rows.get(row.layer) is row:
+            return {}
+        rows[row.layer] = row
+        drawn = chart(list(rows.values()), layers_of(step.text))
+        return {self.chart: gr.HTML(drawn, visible=True)} if drawn else {}
 
     def _draw(self, values: Values, merged: Merged | None, prompt: str) -> JobUpdates:
         order = self.form.draw_order(values, merged, prompt)

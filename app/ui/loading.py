@@ -16,14 +16,21 @@ from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.picture import Origin, Used, read_origin
 from merging.request import Targets, Teacher
-from merging.solve import Fallback
+from merging.solve import Fallback, Mode
+from merging.sweep import Padding, Tokens
+from merging.weighting import Weighting
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "method": tuple(METHODS),
     "targets": get_args(Targets),
     "fallback": get_args(Fallback),
     "teacher": get_args(Teacher),
+    "mode": get_args(Mode),
+    "weighting": get_args(Weighting),
+    "padding": get_args(Padding),
+    "tokens": get_args(Tokens),
 }
+NUMBERS, TYPED = ("samples", "seed", "ridge"), ("cross_ridge", "preserve", "rounds")
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,12 @@ class Loader:
             for name, choices in CHOICES.items()
             if recipe.get(name) in choices
         }
-        for name in ("samples", "seed"):
-            if isinstance(recipe.get(name), int):
-                updates[getattr(options, name)] = recipe[name]
+        for name in (*NUMBERS, *TYPED):
+            value = recipe.get(name)
+            if name in TYPED and name in recipe and (value is None or _is_number(value)):
+                updates[getattr(options, name)] = "" if value is None else f"{value:g}"
+            elif _is_number(value):
+                updates[getattr(options, name)] = value
         rank = recipe.get("rank")
         if isinstance(rank, int):
             updates |= {options.rank: "fixed", options.rank_number: rank}
@@ -94,6 +104,10 @@ class Loader:
             if found := by_hash.get(card.sha256):
                 updates |= {slot.strength: found.strength, slot.trigger: found.trigger}
         return updates
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:

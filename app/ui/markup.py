@@ -9,6 +9,9 @@ from app.executor import Step
 from app.orders import Merged
 from merging.methods import Method
 
+# Before these, what is left of a job is a guess.
+SURE, SURE_SECONDS = 0.05, 1.0
+
 HEADER = """
 <div class="hero"><h1>IterIS <span>Studio</span></h1>
 <p>Merge several Stable Diffusion LoRAs (your cat, your mug, this style) into one adapter that
@@ -52,10 +55,17 @@ def running(step: Step) -> str:
     percent = round(100 * min(max(step.share, 0.0), 1.0))
     return (
         f'<div class="status running" role="status"><p><span>{escape(step.text)}</span>'
-        f"<span>{percent} % · {step.seconds:.0f} s</span></p>"
+        f"<span>{percent} % · {step.seconds:.0f} s{_left(step)}</span></p>"
         f'<div class="bar" role="progressbar" aria-label="progress" aria-valuenow="{percent}">'
         f'<i style="width:{percent}%"></i></div></div>'
     )
+
+
+def _left(step: Step) -> str:
+    """About how long it still takes, once there is enough to judge by."""
+    if step.share < SURE or step.seconds < SURE_SECONDS:
+        return ""
+    return f", about {step.seconds * (1 - step.share) / step.share:.0f} s left"
 
 
 def told(kind: str, sentence: str, link: bool = False) -> str:

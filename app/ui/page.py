@@ -35,7 +35,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 tries = example_buttons(shelf)
                 adding = add_section(studio.settings)
-                chosen, merge = _merge_section()
+                chosen, merge, chart = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section()
                 files, measures = take_section()
@@ -47,19 +47,20 @@ def build(studio: Studio) -> gr.Blocks:
         results = Results(pictures, files)
         Take(studio, form, pictures, files, measures).wire()
         listing = Listing(studio, form, adding)
-        handlers = Handlers(studio, form, results, dock)
+        handlers = Handlers(studio, form, results, dock, chart)
         wire_files(listing)
         _wire_jobs(handlers, merge, draw)
         _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
     return demo
 
 
-def _merge_section() -> tuple[Options, gr.Button]:
+def _merge_section() -> tuple[Options, gr.Button, gr.HTML]:
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(2, "Merge", "One adapter out of all of them; nothing is trained."))
         chosen = options()
         merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
-    return chosen, merge
+        chart = gr.HTML(visible=False, elem_id="chart")
+    return chosen, merge, chart
 
 
 def _compare_section() -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:

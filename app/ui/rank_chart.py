@@ -16,7 +16,7 @@ def rank_chart(points: Sequence[CurvePoint]) -> str:
     places = [
         (
             LEFT + (WIDTH - LEFT - 40) * point.megabytes / widest,
-            HEIGHT * (1 - (point.energy - lowest) / (1 - lowest)) * 0.86 + 14,
+            HEIGHT * (1 - (point.energy - lowest) / (1 - lowest)) * 0.82 + 26,
         )
         for point in points
     ]
@@ -31,8 +31,8 @@ def rank_chart(points: Sequence[CurvePoint]) -> str:
         '<figure class="chart"><figcaption>What is kept at each rank, over the size of the file'
         f'</figcaption><svg viewBox="0 0 {WIDTH:g} {HEIGHT + FOOT:g}" role="img" '
         f'aria-label="{said}"><polyline class="merged" points="{line}"/>{dots}'
-        f'<text x="{LEFT - 6:g}" y="18">100%</text>'
-        f'<text x="{LEFT - 6:g}" y="{HEIGHT:.1f}">{lowest:.0%}</text>'
+        f'<text x="{LEFT - 6:g}" y="30">100%</text>'
+        f'<text x="{LEFT - 6:g}" y="{HEIGHT * 0.82 + 30:.1f}">{lowest:.0%}</text>'
         f'<text x="{WIDTH - 6:g}" y="{HEIGHT + FOOT - 2:.1f}">{size(widest)}</text></svg></figure>'
     )
 

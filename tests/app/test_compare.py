@@ -89,3 +89,27 @@ def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_p
     mute.write_bytes(b"no picture")
     drop.set_input_files(mute)
     expect(later.page.locator("#like-said")).to_contain_text("mute.png is no PNG picture")
+
+
+def test_files_are_made_to_measure_and_the_token_is_forgotten(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    visitor = arrive()
+    page = visitor.page
+    summed(visitor, pair)
+    page.get_by_role("button", name="Smaller, other precision").click()
+    expect(page.locator("#curve svg")).to_be_visible()
+    page.get_by_label("Rank of the file").click()
+    page.get_by_role("option", name="8: keeps").click()
+    page.get_by_role("button", name="Make the files").click()
+    expect(page.locator("#made")).to_contain_text("_r8.safetensors, read back")
+    with page.expect_download() as download:
+        page.get_by_text("Zip of all").click()
+    assert download.value.suggested_filename == "sum_sks-cat+vxz-pizza_r8.zip"
+    page.get_by_role("button", name="Push to the Hugging Face Hub").click()
+    page.get_by_label("Repository").fill("me/it")
+    page.get_by_label("Token").fill("hf_thisIsNobodysToken")
+    page.locator("#push").click()
+    expect(page.locator("#pushed")).to_contain_text("the Hub could not be reached")
+    expect(page.get_by_label("Token")).to_have_value("")
+    visitor.keep("taken")
