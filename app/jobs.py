@@ -1,4 +1,4 @@
-"""What runs in the worker thread: one merge, one set of pictures, and the bases they share."""
+"""What runs in the worker thread: a merge, and the base models that all jobs share."""
 
 from __future__ import annotations
 
@@ -13,26 +13,21 @@ import torch
 from app.cards import base_title, misfit, span
 from app.executor import Step
 from app.orders import (
-    DrawOrder,
     Merged,
     MergeOrder,
     Pick,
-    Picture,
     file_stem,
     own_prompts,
     parsed_rank,
 )
 from merging import formats
-from merging.adapter import Adapter
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
-from merging.picture import save_png
-from merging.progress import Progress, Stop, check, part
+from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
 from merging.report import LayerReport
 from merging.request import MergeRequest, Source, Targets, Teacher
@@ -96,30 +91,6 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     emit(_written(order, request, result, folder))
 
 
-def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
-    progress = stepping(emit)
-    base = bases.get(order.base, progress)
-    panels = _panels(order, base.weight)
-    for done, (caption, adapters) in enumerate(panels):
-        words = f"Drawing {done + 1} of {len(panels)}: {caption}"
-        ahead = part(progress, done / len(panels), (done + 1) / len(panels))
-        ahead(0.0, words)
-        images = render(
-            base,
-            [order.prompt.strip()],
-            [order.seed],
-            adapters=adapters,
-            steps=order.steps,
-            guidance=order.guidance,
-            progress=_told(ahead, words),
-            stop=stop,
-        )
-        path = folder / f"{file_stem('iteris', [caption, f'seed {order.seed}'])}.png"
-        save_png(images[0], path)
-        emit(Picture(path, caption))
-
-
 class Telling:
     """A merge's progress and its solved layers, both as Steps."""
 
@@ -142,11 +113,6 @@ def stepping(emit: Emit) -> Progress:
     return Telling(emit).progress
 
 
-def _told(progress: Progress, words: str) -> Progress:
-    """The same progress, its text after the words that say which part it is of."""
-    return lambda share, text: progress(share, f"{words}, {text}")
-
-
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
     """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
     sources = [source_of(pick, order.base, weights) for pick in order.picks]
@@ -165,23 +131,6 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
     if wrong:
         raise MergeError(wrong)
     return replace(own.of(adapter), trigger=pick.trigger)
-
-
-def _panels(order: DrawOrder, weights: Weights) -> list[tuple[str, list[tuple[Adapter, float]]]]:
-    """Caption and adapters of each picture: base, each LoRA alone, their sum, the merge."""
-    found = [source_of(pick, order.base, weights) for pick in order.picks]
-    sources = [(source.weighted, source.strength) for source in found]
-    if order.single:
-        return [(" + ".join(adapter.name for adapter, _ in sources) or "Base model", sources)]
-    panels: list[tuple[str, list[tuple[Adapter, float]]]] = [("Base model", [])]
-    panels += [(f"{adapter.name} alone", [(adapter, weight)]) for adapter, weight in sources]
-    if len(sources) > 1:
-        panels.append(("Plain sum", sources))
-    if order.merged is not None:
-        words = tuple(each for adapter, _ in sources for each in adapter.embeddings)
-        merged = replace(formats.read(order.merged, name=order.merged.stem), embeddings=words)
-        panels.append((f"Merged ({order.method})", [(merged, 1.0)]))
-    return panels
 
 
 def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path) -> Merged:

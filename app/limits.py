@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.cards import BASE_TITLES, Card
 from app.jobs import DTYPES
-from app.orders import DrawOrder, MergeOrder
+from app.orders import MergeOrder
+from app.scenes import COLUMNS, DrawOrder
 from app.settings import Settings
 from merging.errors import MergeError
 
@@ -62,13 +63,22 @@ def check_lines(settings: Settings, lines: Sequence[str]) -> None:
 
 def check_draw(settings: Settings, order: DrawOrder) -> None:
     """MergeError if there is nothing to draw, or too much."""
-    if not order.prompt.strip():
+    if not order.prompts:
         raise MergeError("Type a prompt first: what should be in the pictures?")
-    if len(order.prompt) > settings.max_prompt:
+    longest = max(map(len, [*order.prompts, order.negative]))
+    if longest > settings.max_prompt:
         raise MergeError(
-            f"The prompt has {len(order.prompt)} characters; at most {settings.max_prompt} are "
-            "taken: shorten it."
+            f"The prompt has {longest} characters; at most {settings.max_prompt} are taken: "
+            "shorten it."
         )
+    asked = len(order.prompts) * order.count
+    if not 1 <= asked <= settings.max_scenes:
+        raise MergeError(
+            f"{len(order.prompts)} prompts with {order.count} seeds each are {asked} pictures a "
+            f"column; at most {settings.max_scenes} are drawn at once."
+        )
+    if not order.columns or not set(order.columns) <= COLUMNS.keys():
+        raise MergeError("Choose at least one column of the comparison.")
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
     check_base(settings, order.base)

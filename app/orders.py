@@ -88,29 +88,6 @@ class Merged:
     report: dict[str, object]  # every layer, as plain data
 
 
-@dataclass(frozen=True)
-class DrawOrder:
-    """Pictures to draw; without ``merged`` there is no merged one among them."""
-
-    picks: tuple[Pick, ...]
-    prompt: str
-    base: str = "mini"
-    merged: Path | None = None  # the adapter file of the merge
-    method: str = ""  # title of the method that made it
-    seed: int = 0
-    steps: int = 25
-    guidance: float = 5.0
-    single: bool = False  # one picture of all picks together, instead of the comparison
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture on disk."""
-
-    path: Path
-    caption: str
-
-
 def parsed_rank(text: str) -> Rank:
     """ "exact", "auto" or a number in words of the library."""
     text = text.strip().lower()

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import cast
 
 from app.cards import Card, card
+from app.drawing import draw_job
 from app.executor import LocalExecutor, Step
-from app.jobs import Bases, draw_job, merge_job
+from app.jobs import Bases, merge_job
 from app.library import Library
 from app.limits import check_draw, check_file, check_merge, check_new
 from app.meetings import Meetings, Met
-from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
+from app.orders import Merged, MergeOrder, Pick
+from app.pushing import push
+from app.scenes import DrawOrder, Picture
 from app.settings import Settings
 from app.storage import Store
+from app.taking import Taken, TakeOrder, curve, take
 from merging.errors import MergeError
 from merging.progress import Stop
+from merging.rank_curve import CurvePoint
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +90,18 @@ class Studio:
         check_draw(self.settings, order)
         work = partial(draw_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Step | Picture, None, None], self._executor.run(session, work))
+
+    def curve(self, merged: Merged, dtype: str) -> tuple[CurvePoint, ...]:
+        """What the merge would lose at smaller ranks, and its size then."""
+        return curve(merged, dtype)
+
+    def take(self, session: str, order: TakeOrder) -> Taken:
+        """The merge as files to take home, and all of it in one archive."""
+        return take(order, self.store.new_folder(session))
+
+    def push(self, made: Taken, repo: str, token: str, private: bool) -> str:
+        """All of it to the Hub, with a token that is not kept; returns its address."""
+        return push(made.folder, repo, token, private)
 
     def stop(self, session: str) -> bool:
         """Stop the visit's job, at work or in line; False if it has none."""

@@ -28,6 +28,7 @@ from merging.meeting import add_meeting
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
+from merging.rank_curve import add_ranks, run_ranks
 from merging.recipe import header, replay
 from merging.request import MergeRequest, Source, Targets, Teacher
 from merging.rewriting import add_rewriting, merged
@@ -195,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add_render(picture, STRENGTHS)
     _add_words(picture)
     command("methods", run_methods)
+    add_ranks(command("ranks", run_ranks))
     add_evaluation(command, _progress)
     return parser
 

@@ -84,6 +84,12 @@ def balanced(delta: Delta) -> Delta:
     return Delta(delta.up * ratio, delta.down / ratio[:, None])
 
 
+def singular_values(up: Tensor, down: Tensor) -> Tensor:
+    """Of up @ down, the largest first, without those that are mere rounding: (rank,)."""
+    sizes = _svd(up, down).sizes
+    return sizes[: _kept_rank(sizes, "exact")]
+
+
 def _inner_svd(up: Tensor, down: Tensor) -> tuple[Svd, Delta] | None:
     """V S⁻¹, S, Vᵀ and the frame (C, C⁻¹) around them, all (r, r), by Gram matrices.
 

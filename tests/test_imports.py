@@ -36,13 +36,13 @@ LAYERS = (
         " merging.plot merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
-    ("merging.companions",),
+    ("merging.companions", "merging.rank_curve", "merging.model_card"),
     ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing merging.meeting"),
     ("merging.__main__",),
     ("app",),
     (
-        "app.settings app.storage app.cards app.shelf app.orders app.limits app.jobs app.executor"
-        " app.pasting app.meetings app.library",
+        "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
+        " app.drawing app.taking app.pushing app.executor app.pasting app.meetings app.library",
     ),
     ("app.service",),
     ("app.ui",),

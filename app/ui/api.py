@@ -15,7 +15,8 @@ import gradio as gr
 
 from app.executor import Step
 from app.jobs import DTYPES
-from app.orders import DrawOrder, MergeOrder, Pick
+from app.orders import MergeOrder, Pick
+from app.scenes import DrawOrder
 from app.service import Studio
 from app.ui.basics import DEFAULTS, OUR_FAULT
 from merging.errors import Cancelled, MergeError
@@ -125,7 +126,7 @@ def _render_endpoint(studio: Studio) -> None:
                 seed=int(seed),
                 steps=int(steps),
                 guidance=guidance,
-                single=True,
+                columns=("sum",),
             )
             with closing(studio.draw(session, order)) as items:
                 for item in items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from merging.request import MergeRequest
@@ -12,3 +13,10 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
 DEFAULTS = {field.name: field.default for field in MergeRequest.__dataclass_fields__.values()}
 OUR_FAULT = "Something broke on our side, not on yours; please report what you did just before."
+DISK_FULL = "The disk here is full: remove old files or pictures, and try again."
+
+
+def said_of(error: Exception) -> str:
+    """One sentence on what nobody foresaw."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return DISK_FULL if full else OUR_FAULT

@@ -8,22 +8,14 @@ from typing import Any
 import gradio as gr
 
 from app.cards import Card
-from app.orders import DrawOrder, Merged, MergeOrder, Pick, suggested_prompt
+from app.orders import Merged, MergeOrder, Pick, suggested_prompt
+from app.scenes import DrawOrder
 from app.ui.bases import BaseChoice
 from app.ui.basics import Updates, Values
 from app.ui.concepts import Slot
 from app.ui.options import Options
+from app.ui.scene import Scene
 from merging.errors import MergeError
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What to draw."""
-
-    prompt: gr.Textbox
-    seed: gr.Number
-    steps: gr.Slider
-    guidance: gr.Slider
 
 
 @dataclass(frozen=True)
@@ -80,9 +72,7 @@ class Form:
             base=merged.order.base,
             merged=merged.kohya,
             method=merged.method,
-            seed=int(values[self.scene.seed] or 0),
-            steps=int(values[self.scene.steps]),
-            guidance=float(values[self.scene.guidance]),
+            **self.scene.chosen(values),
         )
 
     def prompt(self, values: Values, picks: tuple[Pick, ...]) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 import gradio as gr
 
 from app.executor import Step
-from app.orders import Merged, Picture
+from app.orders import Merged
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
-from app.ui.basics import OUR_FAULT, Updates, Values
+from app.ui.basics import Updates, Values, said_of
 from app.ui.chart import chart, layers_of
 from app.ui.forms import Form
 from app.ui.results import Dock, Results
@@ -80,8 +81,8 @@ class Handlers:
         yield {
             self.form.merged: merged,
             **self.form.prompted(values, prompt),
-            **self.results.files(merged),
-            **self.results.no_pictures(),
+            **self.results.files.merged(merged),
+            **self.results.views.cleared(),
         }
         yield from self._draw(values, merged, prompt)
 
@@ -97,13 +98,15 @@ class Handlers:
     def _draw(self, values: Values, merged: Merged | None, prompt: str) -> JobUpdates:
         order = self.form.draw_order(values, merged, prompt)
         drawn: list[Picture] = []
+        views = self.results.views
         with closing(self.studio.draw(values[self.form.session], order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.running(item)}
                 else:
                     drawn = [*drawn, item]
-                    yield self.results.pictures(drawn)
+                    yield views.pictures(drawn, across(order))
+        yield views.compared(drawn)
 
     def _shown(self, updates: JobUpdates, start: str) -> Iterator[Updates]:
         """A job on the page: buttons off, its updates, and the last word whatever happens.
@@ -122,9 +125,14 @@ class Handlers:
             last = markup.told("stopped", STOPPED)
         except MergeError as error:
             last = markup.told("failed", str(error))
-        except Exception:
+        except Exception as error:
             log.exception("a job failed")
-            last = markup.told("failed", OUR_FAULT)
+            last = markup.told("failed", said_of(error))
         else:
             last = markup.told("done", "Done.", link=True)
         yield results | self.dock.idle(last)
+
+
+def across(order: DrawOrder) -> int:
+    """Pictures in a row: the seeds of a column side by side, as far as they go."""
+    return {1: 3, 3: 3, 6: 3}.get(order.count, 4)

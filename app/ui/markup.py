@@ -23,6 +23,10 @@ NO_PICTURES = (
     '<p class="nothing pictures">The pictures appear here: what the base model draws, each LoRA '
     "alone, their plain sum, and the merge.</p>"
 )
+MAPS = (
+    '<p class="about">Bright is where the model looked at the trigger words while it drew; an even '
+    "haze is nowhere in particular, and two concepts in one place share it.</p>"
+)
 NOTHING_YET = '<p class="nothing">The merged adapter appears here.</p>'
 
 

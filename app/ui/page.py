@@ -1,4 +1,4 @@
-"""The page, section by section: Add, Merge, Compare, Download, and the dock at its foot."""
+"""The page, section by section: Add, Merge, Compare, Take it, and the dock at its foot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from app.ui import markup
 from app.ui.adding import add_section, example_buttons
 from app.ui.api import add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
-from app.ui.forms import Form, Scene
+from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.listing import LOOK, Listing, wire_files
+from app.ui.loading import loader
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
+from app.ui.scene import Scene, scene_widgets
 from app.ui.shelving import Shelving, wire_library
+from app.ui.take import Take, take_section
+from app.ui.views import Views, views
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
@@ -34,12 +38,15 @@ def build(studio: Studio) -> gr.Blocks:
                 adding = add_section(studio.settings)
                 chosen, merge, chart = _merge_section()
             with gr.Column(scale=6, min_width=320):
-                scene, draw, *pictures = _compare_section()
-                results = _download_section(*pictures)
+                scene, draw, pictures, dropped = _compare_section()
+                files, measures = take_section()
         dock = _dock((merge, draw, *tries))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
         form = Form(*states, adding.base, adding.slots, chosen, scene)
+        loader(form, *dropped)
+        results = Results(pictures, files)
+        Take(studio, form, pictures, files, measures).wire()
         listing = Listing(studio, form, adding)
         handlers = Handlers(studio, form, results, dock, chart)
         wire_files(listing)
@@ -58,51 +65,19 @@ def _merge_section() -> tuple[Options, gr.Button, gr.HTML]:
     return chosen, merge, chart
 
 
-def _compare_section() -> tuple[Scene, gr.Button, gr.Gallery, gr.HTML]:
+def _compare_section() -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:
     with gr.Column(elem_classes="sheet", elem_id="compare"):
         gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
-        blank = gr.HTML(markup.NO_PICTURES)
-        gallery = gr.Gallery(
-            visible=False,
-            show_label=False,
-            label="Pictures",
-            columns=3,
-            height="auto",
-            object_fit="contain",
-            format="png",
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id="pictures",
-        )
-        prompt = gr.Textbox(
-            "",
-            label="Prompt",
-            lines=2,
-            placeholder="Written for you from the trigger words; change it as you like.",
-            elem_id="prompt",
-        )
-        with gr.Row():
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90)
-            steps = gr.Slider(1, 100, 25, step=1, label="Steps", min_width=140)
-            guidance = gr.Slider(0, 15, 5, step=0.5, label="Guidance", min_width=140)
+        pictures = views()
+        scene = scene_widgets()
         draw = gr.Button("Draw again", elem_id="draw")
-    return Scene(prompt, seed, steps, guidance), draw, gallery, blank
-
-
-def _download_section(gallery: gr.Gallery, blank: gr.HTML) -> Results:
-    with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(4, "Download", "One file that loads like any other LoRA."))
-        empty = gr.HTML(markup.NOTHING_YET)
-        with gr.Column(visible=False, elem_id="download") as ready:
-            summary = gr.HTML(elem_id="summary")
-            with gr.Row():
-                kohya = gr.DownloadButton(
-                    "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
-                )
-                diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
-            with gr.Accordion("Recipe (it is also inside the file)", open=False):
-                recipe = gr.Code(language="json", interactive=False, max_lines=24)
-    return Results(gallery, blank, empty, ready, summary, kohya, diffusers, recipe)
+        with gr.Accordion("Load settings from a picture", open=False):
+            dropped = gr.File(
+                file_types=[".png"], label="A PNG that was drawn here", height=140, elem_id="like"
+            )
+            told = gr.HTML(visible=False, elem_id="like-said")
+    pictures.wire()
+    return scene, draw, pictures, (dropped, told)
 
 
 def _dock(starters: tuple[gr.Button, ...]) -> Dock:

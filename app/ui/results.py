@@ -1,17 +1,15 @@
-"""The widgets that show what came out: the dock with progress and Stop, pictures, downloads."""
+"""What a job changes on the page: the dock with progress and Stop, pictures, files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.orders import Merged, Picture
-from app.ui import markup
 from app.ui.basics import Updates
+from app.ui.take import Files
+from app.ui.views import Views
 
 
 @dataclass(frozen=True)
@@ -54,43 +52,9 @@ class Dock:
 class Results:
     """Pictures and files."""
 
-    gallery: gr.Gallery
-    blank: gr.HTML  # in the gallery's place until there is a picture
-    empty: gr.HTML  # in the files' place
-    ready: gr.Column
-    summary: gr.HTML
-    kohya: gr.DownloadButton
-    diffusers: gr.DownloadButton
-    recipe: gr.Code
-
-    def no_pictures(self) -> Updates:
-        """Take the last comparison away.
-
-        The gallery stays where it is: hidden and shown again within a moment, as when few steps
-        draw fast, the page would leave it hidden.
-        """
-        return {self.gallery: gr.Gallery([])}
-
-    def pictures(self, drawn: list[Picture]) -> Updates:
-        """The comparison so far."""
-        shown = [(str(picture.path), picture.caption) for picture in drawn]
-        return {self.gallery: gr.Gallery(shown, visible=True), self.blank: gr.HTML(visible=False)}
-
-    def files(self, merged: Merged) -> Updates:
-        """The adapter, ready to be taken home."""
-        return {
-            self.empty: gr.HTML(visible=False),
-            self.ready: gr.Column(visible=True),
-            self.summary: markup.summary(merged),
-            self.kohya: _download(merged.kohya),
-            self.diffusers: _download(merged.diffusers),
-            self.recipe: json.dumps(merged.recipe, indent=2, ensure_ascii=False),
-        }
+    views: Views
+    files: Files
 
     @property
     def outputs(self) -> set[Any]:
-        return set(vars(self).values())
-
-
-def _download(path: Path) -> gr.DownloadButton:
-    return gr.DownloadButton(value=str(path))
+        return self.views.outputs | self.files.outputs

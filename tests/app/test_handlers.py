@@ -13,6 +13,8 @@ from app.ui.basics import Updates
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.results import Dock, Results
+from app.ui.take import take_section
+from app.ui.views import views
 from merging.errors import Cancelled, MergeError
 
 
@@ -21,16 +23,7 @@ def handlers() -> Handlers:
     """Handlers over widgets of their own; a job's updates need neither service nor form."""
     with gr.Blocks():
         dock = Dock(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
-        results = Results(
-            gr.Gallery(),
-            gr.HTML(),
-            gr.HTML(),
-            gr.Column(),
-            gr.HTML(),
-            gr.DownloadButton(),
-            gr.DownloadButton(),
-            gr.Code(),
-        )
+        results = Results(views(), take_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
         return Handlers(nobody, form, results, dock, gr.HTML())
 
@@ -43,13 +36,13 @@ def test_the_last_update_brings_the_newest_results(
     results, dock = handlers.results, handlers.dock
 
     def job() -> Generator[Updates, None, None]:
-        yield {results.gallery: "one picture", results.summary: "merged"}
+        yield {results.views.gallery: "one picture", results.files.summary: "merged"}
         yield {dock.status: "drawing"}
-        yield {results.gallery: "two pictures"}
+        yield {results.views.gallery: "two pictures"}
         if ending is not None:
             raise ending
 
     *_, last = handlers._shown(job(), "Starting")
-    assert last[results.gallery] == "two pictures"
-    assert last[results.summary] == "merged"
+    assert last[results.views.gallery] == "two pictures"
+    assert last[results.files.summary] == "merged"
     assert last[dock.status] != "drawing"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from app.cards import Card, misfit
 from app.executor import Step
-from app.orders import DrawOrder, Merged, MergeOrder, Pick, Picture
+from app.orders import Merged, MergeOrder, Pick
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.settings import Settings
 from app.shelf import examples
@@ -21,7 +21,6 @@ from app.ui import markup
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import render
 from merging.errors import Cancelled, MergeError
 from merging.merge import merge
 from merging.recipe import RECIPE_KEY, header
@@ -99,30 +98,6 @@ def test_the_result_explains_itself(merged: tuple[str, Merged]) -> None:
         assert f"read back: {found.layers} modules, largest error " in check
         assert f"; keys fit {programs}" in check
         assert check in markup.summary(found)
-
-
-def test_the_comparison_is_drawn_from_one_noise(
-    studio: Studio, base: Base, merged: tuple[str, Merged]
-) -> None:
-    session, found = merged
-    prompt = "a photo of a sks cat and a vxz pizza on a green background"
-    order = DrawOrder(
-        found.order.picks, prompt, merged=found.kohya, method="IterIS", seed=3, steps=3
-    )
-    pictures = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
-    assert [picture.caption for picture in pictures] == [
-        "Base model",
-        "sks-cat alone",
-        "vxz-pizza alone",
-        "Plain sum",
-        "Merged (IterIS)",
-    ]
-    adapters = [(formats.read(found.kohya), 1.0)]
-    (plain,) = render(base, [prompt], [3], steps=3)
-    (changed,) = render(base, [prompt], [3], adapters=adapters, steps=3)
-    assert Image.open(pictures[0].path).tobytes() == plain.tobytes() != changed.tobytes()
-    assert Image.open(pictures[-1].path).tobytes() == changed.tobytes()
-    assert "Seed: 3" in Image.open(pictures[-1].path).info["parameters"]
 
 
 def test_weight_space_methods_need_no_trigger(
@@ -230,7 +205,7 @@ def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
     with pytest.raises(MergeError, match="network") as refused:
         list(studio.draw(session, DrawOrder((), "a cat", base="sd15", steps=1)))
     assert "\n" not in str(refused.value)
-    order = DrawOrder((), "a cat", steps=1)
+    order = DrawOrder((), "a cat", steps=1, columns=("base",))
     drawn = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
     assert len(drawn) == 1, "and the app goes on working"
 

@@ -1,0 +1,117 @@
+"""What runs in the worker thread when pictures are wanted: one comparison, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from PIL import Image
+
+from app.jobs import Bases, Emit, Weights, source_of, stepping
+from app.orders import file_stem
+from app.scenes import DrawOrder, Picture
+from merging import formats
+from merging.adapter import Adapter
+from merging.diffusion.maps import heat_map
+from merging.diffusion.render import Compose, render
+from merging.diffusion.samplers import Sampler
+from merging.picture import save_png
+from merging.progress import Progress, Stop, part
+from merging.recipe import RECIPE_KEY
+from merging.request import Source
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column: a title, and what is drawn with."""
+
+    title: str
+    adapters: list[tuple[Adapter, float]]
+    compose: Compose = "sum"
+    recipe: str = ""  # of the merge, for its pictures to carry
+
+
+def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
+    progress = stepping(emit)
+    base = bases.get(order.base, progress)
+    panels = list(_panels(order, base.weight))
+    for done, panel in enumerate(panels):
+        words = f"Drawing {done + 1} of {len(panels)}: {panel.title}"
+        ahead = part(progress, done / len(panels), (done + 1) / len(panels))
+        ahead(0.0, words)
+        images = render(
+            base,
+            [prompt for prompt, _ in order.scenes],
+            [seed for _, seed in order.scenes],
+            adapters=panel.adapters,
+            steps=order.steps,
+            guidance=order.guidance,
+            compose=panel.compose,
+            negative=order.negative.strip(),
+            sampler=cast(Sampler, order.sampler),
+            phrases=order.triggers if order.maps else (),
+            progress=_told(ahead, words),
+            stop=stop,
+        )
+        for place, image in enumerate(images):
+            emit(_saved(image, panel, order, place, folder))
+
+
+def _told(progress: Progress, words: str) -> Progress:
+    """The same progress, its text after the words that say which part it is of."""
+    return lambda share, text: progress(share, f"{words}, {text}")
+
+
+def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:
+    """The columns that were asked for, in their usual order."""
+    found = [source_of(pick, order.base, weights) for pick in order.picks]
+    sources = [(_called(source), source.strength) for source in found]
+    if "base" in order.columns:
+        yield Panel("Base model", [])
+    if "each" in order.columns:
+        for adapter, strength in sources:
+            yield Panel(f"{adapter.name} alone", [(adapter, strength)])
+    if "sum" in order.columns:
+        yield Panel("All together (sum)", sources)
+    if "gated" in order.columns:
+        yield Panel("Gated, no merge", sources, "gated")
+    if "merged" in order.columns and order.merged is not None:
+        words = tuple(each for adapter, _ in sources for each in adapter.embeddings)
+        merged = replace(formats.read(order.merged, name=order.merged.stem), embeddings=words)
+        recipe = merged.metadata.get(RECIPE_KEY, "")
+        yield Panel(f"Merged ({order.method})", [(merged, 1.0)], recipe=recipe)
+
+
+def _called(source: Source) -> Adapter:
+    """The weighed adapter, called by the words that the visitor typed."""
+    return replace(source.weighted, trigger=source.phrase)
+
+
+def _saved(image: Image.Image, panel: Panel, order: DrawOrder, place: int, folder: Path) -> Picture:
+    """The picture on disk, its maps beside it."""
+    caption = _caption(panel, order, place)
+    if panel.recipe:
+        image.info["recipe"] = panel.recipe
+    stem = file_stem("iteris", [panel.title, f"{place}", f"seed {order.scenes[place][1]}"])
+    path = folder / f"{stem}.png"
+    save_png(image, path)
+    maps = []
+    for i, (phrase, looks) in enumerate(image.info.get("maps", {}).items()):
+        beside = folder / f"{stem}_map-{i}.png"
+        save_png(heat_map(image, looks), beside)
+        maps.append((phrase, beside))
+    return Picture(path, caption, tuple(maps))
+
+
+def _caption(panel: Panel, order: DrawOrder, place: int) -> str:
+    """The panel's title, and of several pictures which one."""
+    prompt, seed = order.scenes[place]
+    parts = [panel.title]
+    if len(order.prompts) > 1:
+        parts.append(f"prompt {order.prompts.index(prompt) + 1}")
+    if order.count > 1:
+        parts.append(f"seed {seed}")
+    return " · ".join(parts)

@@ -1,0 +1,63 @@
+"""What a visitor wants drawn and what comes back: plain data between the page and the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.orders import Pick
+
+# What may stand beside the merge, in the order in which it is drawn. Loading all LoRAs together is
+# their plain sum, exactly, so there is one column for both.
+COLUMNS = {
+    "base": "Base model",
+    "each": "Each LoRA alone",
+    "sum": "All loaded together (plain sum)",
+    "gated": "Each in its own place (gated, no merge)",
+    "merged": "The merge",
+}
+USUAL = ("base", "each", "sum", "merged")
+
+
+@dataclass(frozen=True)
+class DrawOrder:
+    """Pictures to draw: every prompt, with every seed, in every column."""
+
+    picks: tuple[Pick, ...]
+    prompt: str  # several, one a line
+    base: str = "mini"
+    merged: Path | None = None  # the adapter file of the merge; without it, no such column
+    method: str = ""  # title of the method that made it
+    seed: int = 0  # of the first picture
+    steps: int = 25
+    guidance: float = 5.0
+    count: int = 1  # pictures per prompt, seed by seed
+    negative: str = ""
+    sampler: str = "DDIM"
+    columns: tuple[str, ...] = USUAL
+    maps: bool = False  # also where each trigger was looked at
+
+    @property
+    def prompts(self) -> list[str]:
+        """One a line, blank lines left out."""
+        return [line.strip() for line in self.prompt.splitlines() if line.strip()]
+
+    @property
+    def scenes(self) -> list[tuple[str, int]]:
+        """Every prompt with every seed."""
+        seeds = range(self.seed, self.seed + self.count)
+        return [(prompt, seed) for prompt in self.prompts for seed in seeds]
+
+    @property
+    def triggers(self) -> list[str]:
+        """The words whose maps are drawn."""
+        return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture on disk."""
+
+    path: Path
+    caption: str
+    maps: tuple[tuple[str, Path], ...] = ()  # trigger → where it was looked at

@@ -1,0 +1,145 @@
+"""Taking a merge home: another precision, rank or name, and all that belongs to it in one file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.jobs import DTYPES
+from app.orders import Merged, file_stem, parsed_rank
+from app.scenes import Picture
+from merging import formats
+from merging.errors import MergeError
+from merging.model_card import SourceNote, model_card, source_note
+from merging.rank_curve import CurvePoint, cut, rank_curve
+from merging.rewriting import kept
+
+FORMS = {"kohya": "A1111, Forge, ComfyUI, InvokeAI, diffusers", "diffusers": "diffusers, PEFT"}
+MOST_PICTURES = 16
+
+
+@dataclass(frozen=True)
+class TakeOrder:
+    """How the files are to be."""
+
+    merged: Merged
+    pictures: tuple[Picture, ...] = ()
+    name: str = ""  # "" leaves the one that explains itself
+    form: str = "kohya"
+    dtype: str = "fp16"
+    rank: str = "exact"  # as merged, or a number
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was made."""
+
+    file: Path
+    archive: Path
+    folder: Path  # the archive's content, for the Hub
+    sentence: str
+
+
+def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
+    """Energy and size of the merge at smaller ranks."""
+    return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), DTYPES[dtype])
+
+
+def take(order: TakeOrder, folder: Path) -> Taken:
+    """Write the files into ``folder``; MergeError where they cannot be written."""
+    if order.form not in FORMS or order.dtype not in DTYPES:
+        raise MergeError(f"There is no {order.form} file in {order.dtype}; choose from the lists.")
+    stem = file_stem("", [order.name])[1:] if order.name.strip() else self_explaining(order)
+    content = folder / stem
+    try:
+        content.mkdir()
+        file, check = _adapter(order, content / f"{stem}.safetensors")
+        _beside(order, content, file, check)
+        archive = _zipped(content, folder / f"{stem}.zip")
+    except OSError as error:
+        raise MergeError(f"The files cannot be written ({error.strerror}): make room.") from error
+    return Taken(file, archive, content, check)
+
+
+def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
+    """The adapter as it is wanted, read back; returns what was found."""
+    adapter = formats.read(order.merged.kohya, name=order.merged.kohya.name)
+    rank = parsed_rank(order.rank)
+    smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
+    fields = kept(adapter.metadata)
+    written = formats.WRITERS[order.form](smaller, file, DTYPES[order.dtype], fields)
+    return file, written.sentence
+
+
+def self_explaining(order: TakeOrder) -> str:
+    """iteris_sks-cat+vxz-pizza, and after it whatever is not as usual."""
+    stem = order.merged.kohya.stem
+    rank = "" if order.rank == "exact" else f"_r{order.rank}"
+    dtype = "" if order.dtype == "fp16" else f"_{order.dtype}"
+    return f"{stem}{rank}{dtype}" + ("_diffusers" if order.form == "diffusers" else "")
+
+
+def notes_on(merged: Merged) -> list[SourceNote]:
+    """What the sources' files say of their licences."""
+    return [
+        source_note(pick.name, formats.overview(pick.path, name=pick.name).metadata)
+        for pick in merged.order.picks
+    ]
+
+
+def _beside(order: TakeOrder, content: Path, file: Path, check: str) -> None:
+    """Recipe, report, words' vectors, pictures and README."""
+    merged = order.merged
+    _text(content / "recipe.json", json.dumps(merged.recipe, indent=2, ensure_ascii=False))
+    _text(content / "report.json", json.dumps(merged.report, indent=1, ensure_ascii=False))
+    pictures = _pictures(order.pictures, content)
+    for path in merged.words:
+        _copied(path, content / path.name)
+    card = model_card(
+        file.stem,
+        merged.recipe,
+        notes_on(merged),
+        merged.trigger,
+        [file.name, *(path.name for path in merged.words)],
+        [check],
+        pictures,
+    )
+    _text(content / "README.md", card)
+
+
+def _pictures(pictures: Sequence[Picture], content: Path) -> list[tuple[str, str]]:
+    """The comparison's pictures as (caption, name) in a folder of their own."""
+    if pictures:
+        (content / "pictures").mkdir()
+    told = []
+    for place, picture in enumerate(pictures[:MOST_PICTURES]):
+        name = f"pictures/{place:02d}_{picture.path.name}"
+        _copied(picture.path, content / name)
+        told.append((picture.caption, name))
+    return told
+
+
+def _copied(source: Path, target: Path) -> None:
+    try:
+        target.write_bytes(source.read_bytes())
+    except FileNotFoundError as error:
+        raise MergeError(
+            "Some pictures are gone: they were removed with an older visit. Draw again, or reload."
+        ) from error
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _zipped(content: Path, archive: Path) -> Path:
+    """All of it in one file; the same content, the same bytes."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
+        for path in sorted(path for path in content.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(f"{content.name}/{path.relative_to(content).as_posix()}")
+            entry.external_attr = 0o644 << 16
+            bundle.writestr(entry, path.read_bytes())
+    return archive

@@ -1,0 +1,137 @@
+"""Settings taken from an older picture: it is dropped on the page, and the form is filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import gradio as gr
+
+from app.cards import Card
+from app.ui import markup
+from app.ui.basics import QUIET, Updates, Values
+from app.ui.forms import Form
+from merging.errors import MergeError
+from merging.methods import METHODS
+from merging.picture import Origin, Used, read_origin
+from merging.request import Targets, Teacher
+from merging.solve import Fallback, Mode
+from merging.sweep import Padding, Tokens
+from merging.weighting import Weighting
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "method": tuple(METHODS),
+    "targets": get_args(Targets),
+    "fallback": get_args(Fallback),
+    "teacher": get_args(Teacher),
+    "mode": get_args(Mode),
+    "weighting": get_args(Weighting),
+    "padding": get_args(Padding),
+    "tokens": get_args(Tokens),
+}
+NUMBERS, TYPED = ("samples", "seed", "ridge"), ("cross_ridge", "preserve", "rounds")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """The place to drop a picture, and the form that it fills."""
+
+    form: Form
+    upload: gr.File
+    told: gr.HTML
+
+    def load(self, values: Values) -> Updates:
+        """Fill what the picture says; what it cannot say stays as it is."""
+        if not values[self.upload]:
+            return {self.told: gr.HTML(visible=False)}
+        path = Path(values[self.upload])
+        try:
+            origin, recipe = read_origin(path)
+        except MergeError as error:
+            return {
+                self.upload: None,
+                self.told: gr.HTML(markup.problems([str(error)]), visible=True),
+            }
+        used = sources(recipe) if recipe else origin.adapters
+        return {
+            self.upload: None,
+            self.form.suggested: "",
+            **self.form.scene.filled(origin),
+            **(self._options(recipe) if recipe else {}),
+            **self._slots(values[self.form.cards], used),
+            self.told: gr.HTML(loaded(origin, values[self.form.cards], used), visible=True),
+        }
+
+    def wire(self) -> None:
+        """A picture that was dropped is read at once."""
+        form = self.form
+        slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
+        outputs = {
+            *(self.upload, self.told, form.suggested),
+            *vars(form.options).values(),
+            *vars(form.scene).values(),
+            *slots,
+        }
+        self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
+
+    def _options(self, recipe: dict[str, Any]) -> Updates:
+        """How the picture's merge was made, as far as the page has a widget for it."""
+        options = self.form.options
+        updates: Updates = {
+            getattr(options, name): recipe[name]
+            for name, choices in CHOICES.items()
+            if recipe.get(name) in choices
+        }
+        for name in (*NUMBERS, *TYPED):
+            value = recipe.get(name)
+            if name in TYPED and name in recipe and (value is None or _is_number(value)):
+                updates[getattr(options, name)] = "" if value is None else f"{value:g}"
+            elif _is_number(value):
+                updates[getattr(options, name)] = value
+        rank = recipe.get("rank")
+        if isinstance(rank, int):
+            updates |= {options.rank: "fixed", options.rank_number: rank}
+        elif rank in ("exact", "auto"):
+            updates[options.rank] = rank
+        return updates
+
+    def _slots(self, cards: list[Card], used: tuple[Used, ...]) -> Updates:
+        """Strength and trigger of the LoRAs that are here, known by their bytes."""
+        by_hash = {each.sha256: each for each in used if each.sha256}
+        updates: Updates = {}
+        for card, slot in zip(cards, self.form.slots, strict=False):
+            if found := by_hash.get(card.sha256):
+                updates |= {slot.strength: found.strength, slot.trigger: found.trigger}
+        return updates
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:
+    """The loader, wired."""
+    made = Loader(form, upload, told)
+    made.wire()
+    return made
+
+
+def sources(recipe: dict[str, Any]) -> tuple[Used, ...]:
+    """What a merge was made of, as far as its recipe can be understood."""
+    listed = recipe.get("sources")
+    return tuple(
+        Used(str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"]))
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and {"name", "strength", "trigger", "sha256"} <= one.keys()
+    )
+
+
+def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:
+    """What was taken, and which LoRAs are still to be added."""
+    here = {card.sha256 for card in cards} | {card.name for card in cards}
+    missing = [each.name for each in used if each.sha256 not in here and each.name not in here]
+    text = f"The form is as for that picture (seed {origin.seed}, {origin.steps} steps)."
+    if missing:
+        text += f" To draw it again, add {', '.join(missing)} and merge."
+    return markup.sentences([text])

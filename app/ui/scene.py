@@ -1,0 +1,87 @@
+"""What to draw: prompts, seeds, sampler and columns, typed or taken from an older picture."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import gradio as gr
+
+from app.drawing import Sampler
+from app.scenes import COLUMNS, USUAL
+from app.ui.basics import AT_ONCE, Updates, Values
+from merging.picture import Origin
+
+MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The widgets; each is called what the DrawOrder calls its value."""
+
+    prompt: gr.Textbox
+    seed: gr.Number
+    count: gr.Slider
+    steps: gr.Slider
+    guidance: gr.Slider
+    negative: gr.Textbox
+    sampler: gr.Dropdown
+    columns: gr.CheckboxGroup
+    maps: gr.Checkbox
+
+    def chosen(self, values: Values) -> dict[str, Any]:
+        """Fields of a DrawOrder, but for the prompt, which the page may still have to write."""
+        return {
+            "seed": int(values[self.seed] or 0),
+            "count": int(values[self.count]),
+            "steps": int(values[self.steps]),
+            "guidance": float(values[self.guidance]),
+            "negative": values[self.negative],
+            "sampler": values[self.sampler],
+            "columns": tuple(values[self.columns]),
+            "maps": bool(values[self.maps]),
+        }
+
+    def filled(self, origin: Origin) -> Updates:
+        """The widgets as an older picture has them, as far as they go that far."""
+        known = origin.sampler in get_args(Sampler)
+        return {
+            self.prompt: origin.prompt,
+            self.negative: origin.negative,
+            self.seed: min(max(origin.seed, 0), MAX_SEED),
+            self.count: 1,
+            self.steps: min(max(origin.steps, 1), MAX_STEPS),
+            self.guidance: min(max(origin.guidance, 0.0), MAX_GUIDANCE),
+            self.sampler: origin.sampler if known else "DDIM",
+        }
+
+
+def scene_widgets() -> Scene:
+    """The form of the Compare section."""
+    prompt = gr.Textbox(
+        "",
+        label="Prompt",
+        lines=2,
+        placeholder="Written for you from the trigger words; change it as you like. "
+        "Several prompts: one a line.",
+        elem_id="prompt",
+    )
+    with gr.Row(elem_id="seeds"):
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
+        dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
+        count = gr.Slider(1, 8, 1, step=1, label="Count", min_width=170)
+    with gr.Row():
+        steps = gr.Slider(1, MAX_STEPS, 25, step=1, label="Steps", min_width=140)
+        guidance = gr.Slider(0, MAX_GUIDANCE, 5, step=0.5, label="Guidance", min_width=140)
+    columns = gr.CheckboxGroup(
+        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
+    )
+    maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
+    with gr.Accordion("Negative prompt and sampler", open=False):
+        negative = gr.Textbox(
+            "", label="Negative prompt", placeholder="What should not be in the pictures."
+        )
+        sampler = gr.Dropdown(list(get_args(Sampler)), value="DDIM", label="Sampler")
+    dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
+    return Scene(prompt, seed, count, steps, guidance, negative, sampler, columns, maps)

@@ -1,0 +1,229 @@
+"""Take it: the quick downloads, the files made to measure, and the way to the Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.jobs import DTYPES
+from app.orders import Merged
+from app.service import Studio
+from app.taking import Taken, TakeOrder
+from app.ui import markup
+from app.ui.basics import QUIET, Updates, Values, said_of
+from app.ui.forms import Form
+from app.ui.rank_chart import choices, rank_chart
+from app.ui.views import Views
+from merging.errors import MergeError
+
+log = logging.getLogger(__name__)
+OPENED = {**QUIET, "concurrency_limit": None}
+AS_MERGED = ("as merged", "exact")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The widgets of a finished merge."""
+
+    empty: gr.HTML  # in the files' place
+    ready: gr.Column
+    summary: gr.HTML
+    kohya: gr.DownloadButton
+    diffusers: gr.DownloadButton
+    recipe: gr.Code
+    pushed: gr.HTML
+    rank: gr.Dropdown
+    curve: gr.HTML
+    file: gr.DownloadButton
+    archive: gr.DownloadButton
+    said: gr.HTML
+
+    def merged(self, found: Merged) -> Updates:
+        """The adapter, ready to be taken home; what was made of the last one is gone."""
+        return {
+            self.empty: gr.HTML(visible=False),
+            self.ready: gr.Column(visible=True),
+            self.summary: markup.summary(found),
+            self.kohya: gr.DownloadButton(value=str(found.kohya)),
+            self.diffusers: gr.DownloadButton(value=str(found.diffusers)),
+            self.recipe: json.dumps(found.recipe, indent=2, ensure_ascii=False),
+            self.rank: gr.Dropdown([AS_MERGED], value="exact"),
+            self.curve: "",
+            self.file: gr.DownloadButton(visible=False),
+            self.archive: gr.DownloadButton(visible=False),
+            self.said: "",
+            self.pushed: "",
+        }
+
+    def taken(self, made: Taken) -> Updates:
+        """Files made to measure."""
+        return {
+            self.file: gr.DownloadButton(value=str(made.file), visible=True),
+            self.archive: gr.DownloadButton(value=str(made.archive), visible=True),
+            self.said: markup.sentences([f"{made.file.name}, {made.sentence}."]),
+        }
+
+    @property
+    def outputs(self) -> set[Any]:
+        return set(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the visitor fills in here."""
+
+    name: gr.Textbox
+    form: gr.Radio
+    dtype: gr.Radio
+    opened: gr.Accordion
+    make: gr.Button
+    repo: gr.Textbox
+    token: gr.Textbox
+    private: gr.Checkbox
+    push: gr.Button
+
+
+@dataclass(frozen=True)
+class Take:
+    """What happens when they are pressed."""
+
+    studio: Studio
+    form: Form
+    views: Views
+    files: Files
+    asked: Measures
+
+    def wire(self) -> None:
+        """Opening draws the curve; both buttons do what they say."""
+        asked, files = self.asked, self.files
+        inputs = {self.form.session, self.form.merged, self.views.drawn, files.rank}
+        inputs |= {asked.name, asked.form, asked.dtype}
+        made = {files.file, files.archive, files.said}
+        asked.opened.expand(self.look, inputs, {files.rank, files.curve, files.said}, **OPENED)
+        asked.make.click(self.make, inputs, made, **OPENED)
+        pushing = inputs | {asked.repo, asked.token, asked.private}
+        asked.push.click(self.push, pushing, {files.pushed, asked.token}, **OPENED)
+
+    def look(self, values: Values) -> Updates:
+        """The curve, when somebody wants to see it."""
+        merged: Merged | None = values[self.form.merged]
+        if merged is None:
+            return {self.files.curve: ""}
+
+        def work() -> Updates:
+            points = self.studio.curve(merged, values[self.asked.dtype])
+            rank = gr.Dropdown(choices(points), value="exact")
+            return {self.files.rank: rank, self.files.curve: rank_chart(points)}
+
+        return tried(self.files.said, work)
+
+    def make(self, values: Values) -> Updates:
+        """Other precision, rank or name."""
+        return tried(self.files.said, lambda: self.files.taken(self._taken(values)))
+
+    def push(self, values: Values) -> Updates:
+        """To the Hub; the token leaves the page with the press and is not kept anywhere."""
+        asked = self.asked
+
+        def work() -> Updates:
+            made = self._taken(values)
+            place = self.studio.push(
+                made, values[asked.repo], values[asked.token], values[asked.private]
+            )
+            return {self.files.pushed: markup.sentences([f"It is at {place}."])}
+
+        return {asked.token: ""} | tried(self.files.pushed, work)
+
+    def _taken(self, values: Values) -> Taken:
+        merged: Merged | None = values[self.form.merged]
+        if merged is None:
+            raise MergeError("There is nothing to take yet: merge first.")
+        order = TakeOrder(
+            merged,
+            tuple(values[self.views.drawn]),
+            values[self.asked.name],
+            values[self.asked.form],
+            values[self.asked.dtype],
+            str(values[self.files.rank]),
+        )
+        return self.studio.take(values[self.form.session], order)
+
+
+def tried(place: gr.HTML, work: Callable[[], Updates]) -> Updates:
+    """What the work changes, or in ``place`` why it could not be done."""
+    try:
+        return work()
+    except MergeError as error:
+        return {place: markup.problems([str(error)])}
+    except Exception as error:
+        log.exception("something could not be taken")
+        return {place: markup.problems([said_of(error)])}
+
+
+def take_section() -> tuple[Files, Measures]:
+    """The fourth step of the page."""
+    with gr.Column(elem_classes="sheet", elem_id="take"):
+        gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
+        empty = gr.HTML(markup.NOTHING_YET)
+        with gr.Column(visible=False, elem_id="download") as ready:
+            summary = gr.HTML(elem_id="summary")
+            with gr.Row():
+                kohya = gr.DownloadButton(
+                    "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
+                )
+                diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
+            measures, made = _to_measure()
+            hub, pushed = _to_the_hub()
+            with gr.Accordion("Recipe (it is also inside the file)", open=False):
+                recipe = gr.Code(language="json", interactive=False, max_lines=24)
+    files = Files(empty, ready, summary, kohya, diffusers, recipe, pushed, *made)
+    return files, Measures(*measures, *hub)
+
+
+def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Name, format, precision and rank, and the buttons for what was made."""
+    with gr.Accordion("Smaller, other precision, or all in one zip", open=False) as opened:
+        curve = gr.HTML(elem_id="curve")
+        rank = gr.Dropdown(
+            [AS_MERGED],
+            value="exact",
+            label="Rank of the file",
+            info="Smaller loses the least important directions of every layer.",
+        )
+        with gr.Row():
+            form = gr.Radio(
+                [("kohya: every program", "kohya"), ("diffusers", "diffusers")],
+                value="kohya",
+                label="Format",
+            )
+            dtype = gr.Radio(list(DTYPES), value="fp16", label="Precision")
+        name = gr.Textbox("", label="File name", placeholder="Empty: one that explains itself.")
+        make = gr.Button("Make the files", elem_id="make")
+        said = gr.HTML(elem_id="made")
+        with gr.Row():
+            file = gr.DownloadButton("The file", visible=False, size="md")
+            archive = gr.DownloadButton("Zip of all", visible=False, size="md")
+    return (name, form, dtype, opened, make), (rank, curve, file, archive, said)
+
+
+def _to_the_hub() -> tuple[tuple[Any, ...], gr.HTML]:
+    """Where to, with whose token."""
+    with gr.Accordion("Push to the Hugging Face Hub", open=False):
+        repo = gr.Textbox("", label="Repository", placeholder="owner/name", max_lines=1)
+        token = gr.Textbox(
+            "",
+            label="Token",
+            type="password",
+            placeholder="hf_…, with the right to write",
+            info="Used for this one upload, then forgotten: not stored, not logged.",
+            max_lines=1,
+        )
+        private = gr.Checkbox(True, label="Private: only you see it")
+        push = gr.Button("Push", elem_id="push")
+        pushed = gr.HTML(elem_id="pushed")
+    return (repo, token, private, push), pushed

@@ -1,0 +1,122 @@
+"""Ways to look at a comparison: all pictures, two of them under a slider, and heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.scenes import Picture
+from app.ui import markup
+from app.ui.basics import AT_ONCE, Updates
+
+SHEET: dict[str, Any] = {
+    "show_label": False,
+    "height": "auto",
+    "object_fit": "contain",
+    "format": "png",
+    "interactive": False,
+    "buttons": ["download", "fullscreen"],
+    "elem_classes": "shots",
+}
+
+
+@dataclass(frozen=True)
+class Views:
+    """The widgets, over the pictures that were drawn last."""
+
+    drawn: gr.State  # list[Picture]
+    blank: gr.HTML  # in the pictures' place until there is one
+    shown: gr.Tabs
+    gallery: gr.Gallery
+    left: gr.Dropdown
+    right: gr.Dropdown
+    slider: gr.ImageSlider
+    looked: gr.Dropdown
+    maps: gr.Gallery
+
+    def cleared(self) -> Updates:
+        """Take the last comparison away.
+
+        The tabs stay where they are: hidden and shown again within a moment, as when few steps
+        draw fast, the page would leave them hidden.
+        """
+        return {self.gallery: gr.Gallery([]), self.drawn: []}
+
+    def pictures(self, drawn: list[Picture], across: int) -> Updates:
+        """The comparison so far, ``across`` pictures side by side."""
+        return {
+            self.drawn: drawn,
+            self.blank: gr.HTML(visible=False),
+            self.shown: gr.Tabs(visible=True),
+            self.gallery: gr.Gallery(
+                [(str(picture.path), picture.caption) for picture in drawn], columns=across
+            ),
+        }
+
+    def compared(self, drawn: list[Picture]) -> Updates:
+        """Slider and maps over a comparison that is complete."""
+        names = [picture.caption for picture in drawn]
+        left, right = names[max(0, len(names) - 2)], names[-1]
+        return {
+            self.left: gr.Dropdown(names, value=left),
+            self.right: gr.Dropdown(names, value=right),
+            self.slider: under_slider(drawn, left, right),
+            self.looked: gr.Dropdown(names, value=right),
+            self.maps: mapped(drawn, right),
+        }
+
+    def wire(self) -> None:
+        """Another choice shows other pictures."""
+        for side in (self.left, self.right):
+            choice = [self.drawn, self.left, self.right]
+            side.input(under_slider, choice, self.slider, **AT_ONCE)
+        self.looked.input(mapped, [self.drawn, self.looked], self.maps, **AT_ONCE)
+
+    @property
+    def outputs(self) -> set[Any]:
+        return set(vars(self).values())
+
+
+def views() -> Views:
+    """The upper part of the Compare section."""
+    blank = gr.HTML(markup.NO_PICTURES)
+    with gr.Tabs(visible=False, elem_id="views") as shown:
+        with gr.Tab("Side by side"):
+            gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **SHEET)
+        with gr.Tab("Slider"):
+            with gr.Row():
+                left = gr.Dropdown([], label="Left", min_width=140)
+                right = gr.Dropdown([], label="Right", min_width=140)
+            slider = gr.ImageSlider(
+                label="Drag the line",
+                show_label=False,
+                format="png",
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="slider",
+            )
+        with gr.Tab("Heat maps"):
+            gr.HTML(markup.MAPS)
+            looked = gr.Dropdown([], label="Picture")
+            maps = gr.Gallery(label="Heat maps", columns=3, elem_id="maps", **SHEET)
+    drawn = gr.State([])
+    return Views(drawn, blank, shown, gallery, left, right, slider, looked, maps)
+
+
+def under_slider(drawn: Sequence[Picture], left: str, right: str) -> tuple[str, str] | None:
+    """Both pictures by their captions; None where one is gone."""
+    paths = {picture.caption: str(picture.path) for picture in drawn}
+    return (paths[left], paths[right]) if {left, right} <= paths.keys() else None
+
+
+def mapped(drawn: Sequence[Picture], caption: str) -> list[tuple[str, str]]:
+    """A picture, and where each trigger was looked at in it."""
+    found = [picture for picture in drawn if picture.caption == caption]
+    return [
+        (str(path), title)
+        for picture in found
+        for title, path in (("the picture", picture.path), *picture.maps)
+    ]
