@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -149,6 +150,7 @@ class RowStatistics:
     energy: float = 0.0  # ‖X_c‖²
     moved: float = 0.0  # ‖X̃_c − X_c‖²
     base_energy: float | None = None  # ‖X_c W0ᵀ‖² of the layer at hand, if its pass told it
+    shared: dict[tuple, Any] = field(default_factory=dict)  # what layers that read them share
     _waiting: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     _moments: Moments | None = None
 
@@ -215,11 +217,14 @@ class RowStatistics:
 
     def taking(self, moments: Moments) -> RowStatistics:
         """The same set with other moments."""
-        return replace(self, _moments=moments, _waiting=[])
+        return replace(self, _moments=moments, _waiting=[], shared={})
 
     def unmoved(self) -> RowStatistics:
-        """The same set where the merged model's inputs are the teacher's own: X̃ = X."""
-        return self.taking((self.few_rows() if self.few else self.grams()).unmoved())
+        """The same set, one and the same for all layers, where the merged inputs are X̃ = X."""
+        if ("unmoved",) not in self.shared:
+            moments = self.few_rows() if self.few else self.grams()
+            self.shared["unmoved",] = self.taking(moments.unmoved())
+        return self.shared["unmoved",]
 
     @property
     def _plain_wanted(self) -> bool:

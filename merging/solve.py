@@ -82,7 +82,19 @@ class LayerProblem:
 
     @cached_property
     def system(self) -> System:
-        """S of the notation above; MergeError where it has no Cholesky factor."""
+        """S of the notation above; MergeError where it has no Cholesky factor.
+
+        Where λ does not depend on the layer, layers that share an input share S and its factor.
+        """
+        if self.weighting != "uniform":
+            return self._factored()
+        shared = self.rows[0].shared
+        key = (self.alpha, *map(id, self.rows))
+        if key not in shared:
+            shared[key] = (self._factored(), self.rows)  # kept with it, so that the ids stay theirs
+        return shared[key][0]
+
+    def _factored(self) -> System:
         width = self.rows[0].width
         few = [each for each in self.moments if isinstance(each, FewRows)]
         if len(few) == len(self.rows) and sum(each.rows for each in self.rows) <= width:

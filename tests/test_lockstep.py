@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from merging.adapter import Adapter
-from merging.diffusion import sampling
+from merging import merge as merge_module
+from merging.adapter import Adapter, LoraLayer
+from merging.diffusion import calibration, sampling
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.errors import Cancelled, MergeError
@@ -98,6 +99,16 @@ def test_micro_batches_change_nothing(
     assert distance(merged(base, *pair).adapter, lockstep.adapter) < 1e-4
 
 
+def test_some_positions_of_every_picture_may_count(
+    base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
+) -> None:
+    """Drawn by each sample's own seed: neither batches nor the order of LoRAs change the choice."""
+    some = merged(base, *pair, rows=64)
+    assert distance(some.adapter, lockstep.adapter) > 1e-3
+    assert distance(merged(base, *pair[::-1], rows=64).adapter, some.adapter) < 1e-4
+    assert distance(merged(base, pair[0], rows=64).adapter, pair[0]) < 1e-4
+
+
 def test_same_request_same_bytes(
     base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
 ) -> None:
@@ -135,6 +146,21 @@ def test_sixteen_loras_of_one_layer_kind(
     assert distance(merged(base, *many[::-1], samples=2).adapter, result.adapter) < 1e-4
 
 
+def test_rank_1_and_rank_320_meet(base: Base, random_adapter: Callable[..., Adapter]) -> None:
+    """More components than the layer has channels: redundant, and nothing is lost."""
+    thin = random_adapter(1, rank=1, marks=("q_proj",))
+    generator = torch.Generator().manual_seed(2)
+    layers = {}
+    for name in thin.layers:
+        out, width = base.layers[name].weight.shape
+        up = torch.randn(out, 320, generator=generator) * 0.003
+        layers[name] = LoraLayer(up, torch.randn(320, width, generator=generator), alpha=320.0)
+    thick = Adapter("thick", layers, base="mini", trigger="thk cat")
+    assert distance(merged(base, thick, samples=2).adapter, thick) < 1e-4
+    both = merged(base, thin, thick, samples=2).adapter
+    assert distance(merged(base, thick, thin, samples=2).adapter, both) < 1e-4
+
+
 def test_disjoint_loras_keep_to_their_layers(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
@@ -165,6 +191,25 @@ def test_layers_outside_the_targets_fall_back_and_are_named(
     total = sum(adapter.layers[outside].delta() for adapter in pair)
     torch.testing.assert_close(result.adapter.layers[outside].delta().float(), total)
     assert any("outside the targets" in note for note in result.report.notes)
+
+
+def test_layers_too_wide_for_the_budget_fall_back_by_name(
+    base: Base, pair: tuple[Adapter, Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = min(layer.down.shape[1] for layer in pair[0].layers.values())
+    monkeypatch.setattr(merge_module, "GRAM_BYTES", 8 * width**2 * (2 * 3 + 3))
+    result = merged(base, *pair, fallback="sum", samples=2)
+    rows = {row.method for row in result.report.layers}
+    assert rows == {"IterIS", "Weighted sum"}
+    assert any("too wide for" in note and "first" in note for note in result.report.notes)
+
+
+def test_samples_that_cannot_fit_are_refused_before_the_pass(
+    base: Base, pair: tuple[Adapter, Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "MAPS_HELD", 2**40)
+    with pytest.raises(MergeError, match=r"4 samples would hold .* free.*; take fewer samples"):
+        merged(base, *pair, samples=2)
 
 
 def test_convolutions_and_feed_forward_with_all_targets(

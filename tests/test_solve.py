@@ -259,3 +259,12 @@ def test_rows_without_weights_are_a_fault() -> None:
 def test_degenerate_rows_are_a_sentence() -> None:
     with pytest.raises(MergeError, match=r"unet\.layer.*not positive definite"):
         cholesky(torch.zeros(3, 3, dtype=torch.float64), "unet.layer")
+
+
+def test_layers_that_share_an_input_share_its_factor_where_weights_are_equal() -> None:
+    given, _ = drifted(alpha=1e-3)
+    for weighting, one_factor in (("uniform", True), ("merged", False)):
+        query, key = (replace(given, name=name, weighting=weighting) for name in ("q", "k"))
+        assert (query.system is key.system) == one_factor
+    again = replace(given, weighting="uniform", alpha=1e-2)
+    assert again.system is not replace(again, alpha=1e-3).system

@@ -137,13 +137,8 @@ def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
 def _bench(
     base: Base, pair: Sequence[Adapter], options: argparse.Namespace, trajectories: bool = True
 ) -> dict[str, Any]:
-    given = (
-        options.samples or MergeRequest.samples,
-        options.repeats,
-        options.targets,
-        options.rounds,
-        trajectories,
-    )
+    samples = options.samples or MergeRequest.samples
+    given = (samples, options.repeats, options.targets, options.rounds, trajectories)
     return bench(base, pair, *given, rows=options.rows)
 
 
