@@ -144,6 +144,8 @@ def _progress(share: float, text: str) -> None:
 
 def _card(entry: dict[str, Any]) -> str:
     """One file in words."""
+    if "layers" not in entry:
+        return _card_of_words(entry)
     layers, known = entry["layers"], entry["base_layers"]
     matched = ", ".join(f"{layers[part]} of {known[part]} {part}" for part in layers)
     lines = [
@@ -160,11 +162,21 @@ def _card(entry: dict[str, Any]) -> str:
     ]
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
-    lines += [f"  embeds   {word}, {count} vectors" for word, count in entry["embeddings"].items()]
+    lines += _embeddings(entry)
     lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})
     lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
     return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
+
+
+def _card_of_words(entry: dict[str, Any]) -> str:
+    """A file of textual inversions alone."""
+    title = f"{entry['name']}: {entry['family']} for {entry['base']}"
+    return "\n".join([title, *_embeddings(entry), f"  sha256   {entry['sha256']}"])
+
+
+def _embeddings(entry: dict[str, Any]) -> list[str]:
+    return [f"  embeds   {word}, {count} vectors" for word, count in entry["embeddings"].items()]
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from merging.adapter import Adapter, LoraLayer
 from merging.block_weights import BLOCKS, blocks
 from merging.errors import MergeError
-from merging.formats import read
+from merging.formats import TABLES, read, read_embeddings, table
 from merging.formats.layers import table_of
 from merging.formats.overview import Overview, overview
 from merging.formats.part import BaseWeights
@@ -25,13 +25,38 @@ HASHED = 16 << 20
 def summary(path: Path, values: bool = False, weights: BaseWeights | None = None) -> dict[str, Any]:
     """Everything that a file says of itself; with ``values``, what its weights say too.
 
+    Of a textual inversion on its own: its words, by number of vectors.
     ``weights`` of the base model are needed only with ``values``, and by some families only.
     """
-    found = overview(path)
+    try:
+        found = overview(path)
+    except MergeError:
+        if words := _words(path):
+            return words
+        raise
     told = _described(found)
     if values:
         return told | _measured(read(path, weights=weights))
     return told | {"sha256": file_sha256(path) if found.file_bytes <= HASHED else None}
+
+
+def _words(path: Path) -> dict[str, Any]:
+    """What is said of a file of textual inversions alone; {} for any other."""
+    for base in TABLES:
+        try:
+            found = read_embeddings(path, table(base))
+        except MergeError:
+            continue
+        return {
+            "name": found[0].source,
+            "bytes": path.stat().st_size,
+            "family": "textual inversion",
+            "base": base,
+            "embeddings": {each.word: len(each.vectors) for each in found},
+            "sha256": found[0].sha256,
+            "warnings": [],
+        }
+    return {}
 
 
 def _described(found: Overview) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merging import formats
+from merging.__main__ import main
 from merging.adapter import Adapter
 from merging.companions import write_words
 from merging.diffusion.base import Base
@@ -272,6 +273,18 @@ def test_a_converted_file_brings_its_words_beside_it(
     assert told["path"] == str(tmp_path / "out.zz.safetensors")
     assert not formats.overview(tmp_path / "out.safetensors").words
     assert done(capsys, "inspect", cat)["files"][0]["embeddings"] == {"<zz>": 2}
+
+
+def test_inspect_tells_what_words_a_file_of_its_own_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wide, base in ((128, "mini"), (768, "sd15")):
+        path = saved(tmp_path / "zz.safetensors", {"emb_params": vectors(wide=wide)})
+        (found,) = done(capsys, "inspect", path)["files"]
+        assert (found["family"], found["base"]) == ("textual inversion", base)
+        assert found["embeddings"] == {"zz": 2}
+        assert main(["inspect", str(path)]) == 0
+        assert "embeds   zz, 2 vectors" in capsys.readouterr().out
 
 
 def test_the_command_draws_with_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

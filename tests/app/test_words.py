@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from app.orders import DrawOrder, MergeOrder, Pick, Picture
+from app.orders import MergeOrder, Pick
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from tests.app.test_service import QUICK, added, finished
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = 1500
+FILES = 1000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no timer of processor time there")
