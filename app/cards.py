@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from merging.summary import file_sha256
 BASE_TITLES = {"mini": "the embedded mini model", "sd15": "Stable Diffusion 1.5"}
 TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
 MOST_WORDS, LONGEST_WORD = 12, 60  # trigger words that are offered
+# modelspec's picture of the concept: taken only as plain image data, and not a large one.
+THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
+MOST_THUMBNAIL = 400_000  # characters
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Card:
     words: tuple[str, ...]  # trigger words to offer, the likeliest first
     captions: tuple[str, ...]  # of its training set, the most frequent first
     warnings: tuple[str, ...]
+    thumbnail: str = ""  # a data URL, "" where the file has no picture
 
     @property
     def base_title(self) -> str:
@@ -71,7 +76,13 @@ def card(path: Path, name: str) -> Card:
         words=_offered(look),
         captions=look.trained_words.get(TAGS, ()),
         warnings=look.warnings,
+        thumbnail=_thumbnail(look.metadata.get("modelspec.thumbnail", "").strip()),
     )
+
+
+def _thumbnail(text: str) -> str:
+    """The picture in a header, "" for anything that is not surely one."""
+    return text if len(text) <= MOST_THUMBNAIL and THUMBNAIL.fullmatch(text) else ""
 
 
 def _offered(look: formats.Overview) -> tuple[str, ...]:

@@ -18,9 +18,16 @@ def card(found: Card, base: str) -> str:
     chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
     facts = " · ".join(filter(None, _facts(found)))
     return (
-        f'<div class="lora"><h3>{escape(found.name)}</h3><div class="chips">{chips}</div>'
+        f'<div class="lora">{_picture(found)}<h3>{escape(found.name)}</h3>'
+        f'<div class="chips">{chips}</div>'
         f'<p class="facts">{escape(facts)}</p>{_notes(found, base)}{_more(found)}</div>'
     )
+
+
+def _picture(found: Card) -> str:
+    if not found.thumbnail:
+        return ""
+    return f'<img src="{escape(found.thumbnail)}" alt="{escape(found.name)}, as its file shows it">'
 
 
 def _facts(found: Card) -> list[str]:
