@@ -45,7 +45,8 @@ LAYERS = (
     ("app",),
     (
         "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
-        " app.drawing app.taking app.pushing app.executor app.pasting app.meetings app.library",
+        " app.drawing app.taking app.pushing app.commands app.executor app.pasting app.meetings"
+        " app.library",
     ),
     ("app.service",),
     ("app.ui",),
