@@ -70,6 +70,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         rank=parsed_rank(order.rank),
         targets=cast(Targets, order.targets),
         samples=order.samples,
+        rows=order.rows,
         fallback=cast(Fallback, order.fallback),
         ridge=order.ridge,
         cross_ridge=order.cross_ridge,

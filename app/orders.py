@@ -53,6 +53,7 @@ class MergeOrder:
     rank: str = "exact"  # exact, auto, or a number
     targets: str = "attention"
     samples: int = 50
+    rows: int | None = 256
     fallback: str = "sum"
     ridge: float = 1e-3
     cross_ridge: float | None = None

@@ -13,6 +13,7 @@ from app.cards import Card, card
 from app.drawing import draw_job
 from app.executor import LocalExecutor, Step
 from app.jobs import Bases, merge_job
+from app.library import Library
 from app.limits import check_draw, check_file, check_merge, check_new
 from app.meetings import Meetings, Met
 from app.orders import Merged, MergeOrder, Pick
@@ -45,12 +46,30 @@ class Studio:
         """A new visit: its token, to be kept in the visitor's state."""
         return self.store.open()
 
-    def add(self, session: str, path: Path, present: list[Card]) -> Card:
-        """Take an uploaded file into the visit; MergeError says what is wrong with it."""
+    def library(self, session: str) -> Library:
+        """What was added before: on this machine, or in a public app in this visit."""
+        home = self.settings.home
+        return Library((home or self.store.folder(session)) / "library")
+
+    def keep(self, session: str, found: Card) -> str:
+        """Put a file of the visit into the library; a sentence if that cannot be."""
+        try:
+            self.library(session).keep(found)
+        except (MergeError, OSError) as error:
+            log.warning("the library: %s", error)
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return f"{found.name} is in use, but could not be kept in the library ({reason})."
+        return ""
+
+    def add(self, session: str, path: Path, present: list[Card], name: str = "") -> Card:
+        """Take an uploaded file into the visit; MergeError says what is wrong with it.
+
+        ``name`` is the file's own, where ``path`` does not have it.
+        """
         check_file(self.settings, path, present)
         own = self.store.keep_copy(session, path)
         try:
-            fresh = card(own, path.name)
+            fresh = card(own, name or path.name)
             check_new(fresh, present)
         except MergeError:
             own.unlink()

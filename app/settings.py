@@ -19,6 +19,7 @@ class Settings:
     """Defaults suit one person at their own machine; ``from_environment`` reads the rest."""
 
     work: Path  # the folder of all visitors' files, see workplace()
+    home: Path | None = None  # ITERIS_HOME: what stays, such as the library; at home only
     host: str = "127.0.0.1"  # GRADIO_SERVER_NAME
     port: int = 7860  # GRADIO_SERVER_PORT
     base: str = "mini"  # ITERIS_BASE: mini, sd15, a folder in diffusers layout, or a Hub id
@@ -41,6 +42,7 @@ class Settings:
         at_home = host in LOOPBACK and "SPACE_ID" not in environ
         return cls(
             work=work,
+            home=_home(environ) if at_home else None,
             host=host,
             port=int(_number(environ, "GRADIO_SERVER_PORT", cls.port, 1, 65535)),
             base=environ.get("ITERIS_BASE") or cls.base,
@@ -65,6 +67,14 @@ def workplace(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
             prefix="iteris-studio-", ignore_cleanup_errors=True
         ) as own:
             yield Path(own)
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    """The folder of what stays on a person's own machine: ITERIS_HOME, "off" for none."""
+    named = environ.get("ITERIS_HOME", "").strip()
+    if named.lower() == "off":
+        return None
+    return Path(named).expanduser().resolve() if named else Path.home() / ".iteris-studio"
 
 
 def _number(

@@ -26,10 +26,14 @@ class Store:
         (self._root / token).mkdir(mode=0o700)
         return token
 
+    def is_open(self, token: str) -> bool:
+        """Whether there is such a visit."""
+        return bool(token) and (self._root / token).is_dir()
+
     def folder(self, token: str) -> Path:
         """The visit's folder, kept alive by this very look; MergeError once it is gone."""
         path = self._root / token
-        if not token or not path.is_dir():
+        if not self.is_open(token):
             raise MergeError("Your session has expired: reload the page and add your files again.")
         os.utime(path)
         return path

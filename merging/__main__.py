@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from merging import formats, hub
-from merging.arguments import json_file, lines_of, one_each, rank
+from merging.arguments import json_file, lines_of, one_each, rank, rows
 from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
@@ -23,6 +23,8 @@ from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
 from merging.inputs import parsed, words
+from merging.low_rank import Rank
+from merging.meeting import add_meeting
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
@@ -35,6 +37,7 @@ from merging.summary import summary
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
 
+ROWS = "most positions of one picture that count; all: every one"
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
@@ -112,10 +115,10 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
             for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
         method=options.method,
-        # whole differences have room for an answer of any rank
-        rank=options.rank or ("full" if options.format == "full" else "exact"),
+        rank=_default_rank(options) if options.rank is None else options.rank,
         targets=options.targets,
         samples=options.samples,
+        rows=options.rows,
         fallback=options.fallback,
         ridge=options.ridge,
         cross_ridge=options.cross_ridge,
@@ -128,6 +131,11 @@ def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest
         rounds=options.rounds,
         seed=options.seed,
     )
+
+
+def _default_rank(options: argparse.Namespace) -> Rank:
+    """Exact; whole differences have room for an answer of any rank."""
+    return "full" if options.format == "full" else "exact"
 
 
 def _progress(share: float, text: str) -> None:
@@ -181,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--values", action="store_true", help="read and check the weights too")
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
+    add_meeting(command, STRENGTHS)
     add_rewriting(command, _progress)
     picture = command("render", run_render)
     _add_base(picture)
@@ -206,6 +215,9 @@ def _add_merge(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
     sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
     sub.add_argument("--samples", type=int, default=default["samples"].default)
+    sub.add_argument(
+        "--rows", type=rows, metavar="N|all", default=default["rows"].default, help=ROWS
+    )
     sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
     sub.add_argument("--ridge", type=float, default=default["ridge"].default, help="α₂")
     sub.add_argument("--cross-ridge", type=float, metavar="W", help="α₁, in place of --fallback")

@@ -1,4 +1,4 @@
-"""What the words of the command line mean: lists, recipes, ranks."""
+"""What the words of the command line mean: lists, recipes, numbers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def json_file(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise MergeError(f"{path}: a recipe is a JSON object, this is a {type(saved).__name__}.")
     return saved
+
+
+def rows(text: str) -> int | None:
+    """ "all", which is None, or a number."""
+    return None if text == "all" else int(text)
 
 
 def rank(text: str) -> Rank:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,15 +39,36 @@ class Delta:
 
 def scaled(layer: LoraLayer, strength: float) -> Delta:
     """strength · (alpha / rank) · up @ down, in float64 on the CPU."""
-    up = layer.up.detach().to("cpu", torch.float64)
+    up = layer.up.detach().to("cpu", torch.float64, copy=True)
     down = layer.down.detach().to("cpu", torch.float64)
-    return Delta(strength * layer.scale * up, down)
+    return Delta(up.mul_(strength * layer.scale), down)
+
+
+class Changes(Mapping[str, Delta]):
+    """Layer → change of one LoRA at its strength.
+
+    The float64 factors are made anew whenever they are asked for: sixteen LoRAs of rank 128 would
+    not fit beside a model in double precision.
+    """
+
+    def __init__(self, layers: Mapping[str, LoraLayer], strength: float) -> None:
+        self._layers, self._strength = layers, strength
+
+    def __getitem__(self, layer: str) -> Delta:
+        return scaled(self._layers[layer], self._strength)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 def stacked(deltas: Sequence[Delta], weights: Sequence[float] | None = None) -> Delta:
     """Σ w_i Δ_i without loss, by concatenation: rank Σ r_i. All weights are 1 unless given."""
-    weights = [1.0] * len(deltas) if weights is None else weights
-    ups = [weight * delta.up for weight, delta in zip(weights, deltas, strict=True)]
+    ups = [delta.up for delta in deltas]
+    if weights is not None:
+        ups = [weight * up for weight, up in zip(weights, ups, strict=True)]
     return Delta(torch.cat(ups, dim=1), torch.cat([delta.down for delta in deltas]))
 
 

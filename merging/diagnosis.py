@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
 from merging.deltas import Delta, inner, stacked
 from merging.gram import RowStatistics
-from merging.solve import LayerProblem, fallback_part, nothing, objective, solve_rows
-
-POWER_STEPS = 12
+from merging.solve import LayerProblem, nothing, objective, solve_rows
 
 
 def objectives(problem: LayerProblem, answer: Delta) -> dict[str, float]:
@@ -33,35 +28,17 @@ def objectives(problem: LayerProblem, answer: Delta) -> dict[str, float]:
 
 def fallback_share(problem: LayerProblem, answer: Delta) -> float:
     """‖ridge's part of Δ*‖ / ‖Δ*‖: near 1, the calibration hardly spoke on this layer."""
-    part = fallback_part(problem)
+    _, part = problem.parts
     size = inner(answer, None, answer)
     return (inner(part, None, part) / size) ** 0.5 if size > 0 else 0.0
 
 
-def condition(problem: LayerProblem) -> float:
-    """λ_max / λ_min of the damped Gram matrix S, estimated by power iteration on S and S⁻¹."""
-    width = problem.system.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(width, 1, generator=generator, dtype=problem.system.dtype)
-    largest = smallest = start
-    for _ in range(POWER_STEPS):
-        largest = problem.system @ (largest / largest.norm())
-        smallest = torch.cholesky_solve(smallest / smallest.norm(), problem.factor)
-    return (largest.norm() * smallest.norm()).item()
-
-
 def _unmoved(rows: Sequence[RowStatistics]) -> tuple[RowStatistics, ...]:
     """The single-concept sets as RegMean sees them: the merged model's inputs are the teacher's."""
-    single = [(each, i) for each in rows if (i := _only_lora(each)) is not None]
-    return tuple(
-        replace(each, gram=each.teacher_gram, cross={i: each.teacher_gram}) for each, i in single
-    )
+    return tuple(each.unmoved() for each in rows if _of_one_lora(each))
 
 
-def _only_lora(rows: RowStatistics) -> int | None:
-    """The LoRA that alone is the teacher of every row, if there is one."""
-    weights: Tensor = rows.weight_sum
-    (active,) = weights.nonzero(as_tuple=True)
-    if len(active) == 1 and weights[active[0]].item() == rows.rows:
-        return int(active[0])
-    return None
+def _of_one_lora(rows: RowStatistics) -> bool:
+    """Whether one LoRA alone is the teacher of every row."""
+    weights = rows.weight_sum
+    return len(rows.active) == 1 and weights[rows.active[0]].item() == rows.rows

@@ -1,4 +1,4 @@
-"""What a solver needs to know of a layer's inputs: Gram matrices, kept in float64.
+"""What a solver must know of a layer's inputs: the rows while they are few, else their products.
 
 A row set is a set of inputs with a weight per LoRA and row. The paper's sets have weight 1 for
 their own LoRA and 0 for the others; preserve rows have 0 for all. Notation (c counts row sets,
@@ -9,92 +9,277 @@ i and j count LoRAs):
     w_ci (rows,)     weight of LoRA i at each row
     C_ci  = (w_ci ⊙ X_c)ᵀ X̃_c          G_c = X̃_cᵀ X̃_c
     H_cij = (w_ci ⊙ X_c)ᵀ (w_cj ⊙ X_c)   H_c = X_cᵀ X_c      all (in, in)
-    K_c   = X_cᵀ X̃_c                     only where the solver asks for the base weight's residual
+    K_c   = X_cᵀ X̃_c
+
+All of it is float64 on the CPU. ``FewRows`` and ``Grams`` answer the same questions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 HALVES = (torch.float16, torch.bfloat16)
-BLOCK = 256  # rows summed in float32 at a time
+BLOCK = 256  # half-precision rows summed in float32 at a time
+
+
+@dataclass(frozen=True)
+class FewRows:
+    """The rows of one set themselves: while they are fewer than channels, nothing is cheaper."""
+
+    teacher: Tensor  # X_c
+    merged: Tensor  # X̃_c
+    weights: Tensor  # (rows, LoRAs)
+    kernel: Tensor  # X̃_c X̃_cᵀ (rows, rows)
+    teacher_kernel: Tensor  # X_c X_cᵀ
+
+    def add_gram(self, total: Tensor, weight: float) -> None:
+        """total += weight · G_c."""
+        total.addmm_(self.merged.T, self.merged, alpha=weight)
+
+    def gram_norm(self) -> float:
+        """‖G_c‖_F."""
+        return self.kernel.norm().item()
+
+    def cross_norm(self, i: int) -> float:
+        """‖C_ci‖_F."""
+        weights = self.weights[:, i]
+        square = weights @ (self.kernel * self.teacher_kernel) @ weights
+        return max(square.item(), 0.0) ** 0.5
+
+    def crossed(self, i: int, left: Tensor) -> Tensor:
+        """left C_ci, for left (any, in)."""
+        return (left @ self.teacher.T * self.weights[:, i]) @ self.merged
+
+    def seen(self, left: Tensor) -> Tensor:
+        """left H_c."""
+        return left @ self.teacher.T @ self.teacher
+
+    def taught(self, i: int, j: int, left: Tensor) -> Tensor:
+        """left H_cij."""
+        weights = self.weights[:, i] * self.weights[:, j]
+        return (left @ self.teacher.T * weights) @ self.teacher
+
+    def unmoved(self) -> FewRows:
+        """The same where the merged model's inputs are the teacher's own: X̃ = X."""
+        kernel = self.teacher_kernel
+        return FewRows(self.teacher, self.teacher, self.weights, kernel, kernel)
+
+
+@dataclass(frozen=True)
+class Grams:
+    """The products of one set's rows, which are summed in place while rows come in."""
+
+    gram: Tensor  # G_c
+    teacher: Tensor  # H_c
+    plain: Tensor  # K_c, empty where nobody asks for it
+    constant: tuple[float, ...] | None  # w_c where all rows have the same; then C_ci = w_ci K_c
+    cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, where they have not
+    pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # i ≤ j → H_cij
+
+    @cached_property
+    def _norms(self) -> dict[str | int, float]:
+        """What has been measured; only asked for when all rows are in."""
+        return {}
+
+    def add_gram(self, total: Tensor, weight: float) -> None:
+        """total += weight · G_c."""
+        total.add_(self.gram, alpha=weight)
+
+    def gram_norm(self) -> float:
+        """‖G_c‖_F."""
+        return self._norm("gram", self.gram)
+
+    def cross_norm(self, i: int) -> float:
+        """‖C_ci‖_F."""
+        if self.constant is None:
+            return self._norm(i, self.cross[i])
+        return abs(self.constant[i]) * self._norm("plain", self.plain)
+
+    def crossed(self, i: int, left: Tensor) -> Tensor:
+        """left C_ci, for left (any, in)."""
+        if self.constant is None:
+            return left @ self.cross[i]
+        return self.constant[i] * left @ self.plain
+
+    def seen(self, left: Tensor) -> Tensor:
+        """left H_c."""
+        return left @ self.teacher
+
+    def taught(self, i: int, j: int, left: Tensor) -> Tensor:
+        """left H_cij."""
+        if self.constant is None:
+            return left @ (self.pairs[(i, j)] if i <= j else self.pairs[(j, i)])
+        return self.constant[i] * self.constant[j] * left @ self.teacher
+
+    def unmoved(self) -> Grams:
+        """The same where the merged model's inputs are the teacher's own: X̃ = X."""
+        cross = {i: self.pairs[(i, i)] for i in self.cross}
+        return replace(self, gram=self.teacher, plain=self.teacher, cross=cross)
+
+    def _norm(self, key: str | int, matrix: Tensor) -> float:
+        if key not in self._norms:
+            self._norms[key] = matrix.norm().item()
+        return self._norms[key]
+
+
+Moments = FewRows | Grams
 
 
 @dataclass
 class RowStatistics:
-    """Running sums over one row set of one layer input (the letters are explained above)."""
+    """One row set of one layer input, while its rows come in and afterwards.
+
+    ``constant`` are the weights of all rows, where they are all the same; ``still`` sets have
+    X̃ = X. Either saves products. Rows are kept until there are as many as channels; sets with
+    fewer never need an (in, in) matrix of their own.
+    """
 
     name: str = ""  # of the row set, for the report
     omega: float = 1.0  # ω_c: how much the set counts beside the others
+    constant: tuple[float, ...] | None = None
+    still: bool = False
     residual: bool = False  # whether K_c is wanted
     rows: int = 0
+    width: int = 0  # channels of the input
     weight_sum: Tensor = field(default_factory=lambda: torch.zeros(0))  # Σ_rows w_ci (LoRAs,)
-    gram: Tensor = field(default_factory=lambda: torch.zeros(0))  # G_c
-    teacher_gram: Tensor = field(default_factory=lambda: torch.zeros(0))  # H_c
-    plain_cross: Tensor = field(default_factory=lambda: torch.zeros(0))  # K_c
-    cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, where w_ci is not all 0
-    teacher_pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # i ≤ j → H_cij
+    energy: float = 0.0  # ‖X_c‖²
     moved: float = 0.0  # ‖X̃_c − X_c‖²
-    base_energy: float | None = None  # ‖X_c W0ᵀ‖² of one layer, where a forward pass told it
+    base_energy: float | None = None  # ‖X_c W0ᵀ‖² of the layer at hand, if its pass told it
+    _waiting: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    _moments: Moments | None = None
 
-    def add(self, teacher: Tensor, merged: Tensor, weights: Tensor) -> None:
+    def add(self, teacher: Tensor, merged: Tensor, weights: Tensor | None = None) -> None:
         """Count more rows: teacher and merged (rows, in), paired; weights (rows, LoRAs).
 
-        float32 rows are multiplied in float64: CLIP's outlier channels make plain float32 Gram
-        matrices useless for solving. Half-precision rows carry 11 bits, whose products float32
-        holds exactly; they are summed in blocks. Products run where the rows are, sums live on
-        the CPU.
+        ``weights`` may be left out where they are constant. The rows are kept as they are: hand
+        over copies of what will be written to.
         """
-        kind = torch.float32 if teacher.dtype in HALVES else torch.float64
-        x, x_merged, weights = teacher.to(kind), merged.to(kind), weights.to(kind)
-        if self.rows == 0:
-            self._start(x.shape[1], weights.shape[1])
-        self.rows += x.shape[0]
-        self.weight_sum = self.weight_sum + weights.sum(dim=0).cpu().double()
-        self.teacher_gram = self.teacher_gram + _product(x, x)
-        self.gram = self.gram + _product(x_merged, x_merged)
-        self.moved += (x_merged - x).square().sum().item()
-        if self.residual:
-            self.plain_cross = self.plain_cross + _product(x, x_merged)
-        self._add_weighted(x, x_merged, weights)
+        if weights is None:
+            if self.constant is None:
+                raise ValueError("rows without weights in a set that has none of its own")
+            weights = torch.tensor([self.constant], device=teacher.device).expand(len(teacher), -1)
+        self.rows += len(teacher)
+        self.width = teacher.shape[1]
+        counts = weights.sum(dim=0, dtype=torch.float64).cpu()
+        self.weight_sum = self.weight_sum + counts if len(self.weight_sum) else counts
+        self.energy += _energy(teacher)
+        self.moved += 0.0 if self.still else _energy(_wide(merged) - _wide(teacher))
+        self._waiting.append((teacher, teacher if self.still else merged, weights))
+        if sum(len(rows) for rows, *_ in self._waiting) > self.width:
+            self.grams()
 
-    def _start(self, width: int, count: int) -> None:
-        zeros = torch.zeros(width, width, dtype=torch.float64)
-        self.weight_sum = torch.zeros(count, dtype=torch.float64)
-        self.gram = self.teacher_gram = self.plain_cross = zeros
-
-    def _add_weighted(self, x: Tensor, x_merged: Tensor, weights: Tensor) -> None:
-        """C_ci and H_cij, for the LoRAs with any weight in these rows."""
-        active = [i for i in range(weights.shape[1]) if bool(weights[:, i].any())]
-        weighted = {i: weights[:, i : i + 1] * x for i in active}
-        for i in active:
-            _accumulate(self.cross, i, _product(weighted[i], x_merged))
-            for j in (j for j in active if j >= i):
-                _accumulate(self.teacher_pairs, (i, j), _product(weighted[i], weighted[j]))
+    @property
+    def few(self) -> bool:
+        """Whether the rows themselves are still there."""
+        return not isinstance(self._moments, Grams)
 
     @property
     def mean_weights(self) -> list[float]:
         """w̄_ci: this set's weight of each LoRA, averaged over its rows."""
         return (self.weight_sum / self.rows).tolist()
 
+    @property
+    def active(self) -> list[int]:
+        """The LoRAs that have any weight in this set."""
+        return self.weight_sum.nonzero().flatten().tolist()
+
     def drift(self) -> float:
         """‖X̃ − X‖ / ‖X‖: how far the merged model's inputs have moved from the teacher's."""
-        before = self.teacher_gram.trace().item()
-        return (self.moved / before) ** 0.5 if before > 0 else 0.0
+        return (self.moved / self.energy) ** 0.5 if self.energy > 0 else 0.0
+
+    def few_rows(self) -> FewRows:
+        """The rows, all of them in; only while they are ``few``."""
+        if not isinstance(self._moments, FewRows):
+            teacher, merged, weights = (_joined(part) for part in zip(*self._waiting, strict=True))
+            merged = teacher if self.still else merged
+            teacher_kernel = teacher @ teacher.T
+            kernel = teacher_kernel if self.still else merged @ merged.T
+            self._moments = FewRows(teacher, merged, weights, kernel, teacher_kernel)
+        return self._moments
+
+    def grams(self) -> Grams:
+        """The products of all rows so far; whatever waited is multiplied out."""
+        grams = self._moments if isinstance(self._moments, Grams) else self._no_grams()
+        self._moments = grams
+        if self._waiting:
+            teacher, merged, weights = (
+                torch.cat(part) for part in zip(*self._waiting, strict=True)
+            )
+            self._waiting.clear()
+            self._multiply(grams, teacher, teacher if self.still else merged, weights)
+        return grams
+
+    def taking(self, moments: Moments) -> RowStatistics:
+        """The same set with other moments."""
+        return replace(self, _moments=moments, _waiting=[])
+
+    def unmoved(self) -> RowStatistics:
+        """The same set where the merged model's inputs are the teacher's own: X̃ = X."""
+        return self.taking((self.few_rows() if self.few else self.grams()).unmoved())
+
+    @property
+    def _plain_wanted(self) -> bool:
+        return self.residual or any(self.constant or ())
+
+    def _no_grams(self) -> Grams:
+        teacher = _zeros(self.width)
+        if self.still:
+            return Grams(teacher, teacher, teacher, self.constant)
+        plain = _zeros(self.width if self._plain_wanted else 0)
+        return Grams(_zeros(self.width), teacher, plain, self.constant)
+
+    def _multiply(self, grams: Grams, x: Tensor, x_merged: Tensor, weights: Tensor) -> None:
+        """Add the products of more rows."""
+        kind = torch.float32 if x.dtype in HALVES else torch.float64
+        x, x_merged, weights = x.to(kind), x_merged.to(kind), weights.to(kind)
+        _add_product(grams.teacher, x, x)
+        if not self.still:
+            _add_product(grams.gram, x_merged, x_merged)
+            if self._plain_wanted:
+                _add_product(grams.plain, x, x_merged)
+        if self.constant is None:
+            self._multiply_weighted(grams, x, x_merged, weights)
+
+    def _multiply_weighted(self, grams: Grams, x: Tensor, x_merged: Tensor, w: Tensor) -> None:
+        """C_ci and H_cij, for the LoRAs with any weight so far."""
+        for i in self.active:
+            weighted = w[:, i : i + 1] * x
+            _add_product(grams.cross.setdefault(i, _zeros(self.width)), weighted, x_merged)
+            for j in (j for j in self.active if j >= i):
+                pair = grams.pairs.setdefault((i, j), _zeros(self.width))
+                _add_product(pair, weighted, w[:, j : j + 1] * x)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """leftᵀ right in float64 on the CPU; float32 factors are summed block by block."""
-    if left.dtype == torch.float64:
-        return (left.T @ right).cpu()
-    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
-    for one, other in zip(left.split(BLOCK), right.split(BLOCK), strict=True):
+def _zeros(width: int) -> Tensor:
+    return torch.zeros(width, width, dtype=torch.float64)
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(parts).to("cpu", torch.float64)
+
+
+def _wide(rows: Tensor) -> Tensor:
+    """Half-precision rows as float32, where differences and squares do not overflow."""
+    return rows.float() if rows.dtype in HALVES else rows
+
+
+def _energy(rows: Tensor) -> float:
+    return torch.linalg.vector_norm(_wide(rows), dtype=torch.float64).item() ** 2
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += leftᵀ right, where the rows are; float32 factors are summed block by block.
+
+    float32 rows come here as float64: CLIP's outlier channels make plain float32 Gram matrices
+    useless for solving. Half-precision rows carry 11 bits, whose products float32 holds exactly.
+    """
+    if left.dtype == torch.float64 and left.device == total.device:
+        total.addmm_(left.T, right)
+        return
+    size = len(left) if left.dtype == torch.float64 else BLOCK
+    for one, other in zip(left.split(size), right.split(size), strict=True):
         total += (one.T @ other).cpu()
-    return total
-
-
-def _accumulate(sums: dict, key: object, term: Tensor) -> None:
-    sums[key] = sums[key] + term if key in sums else term

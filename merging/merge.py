@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.deltas import Delta, as_lora, scaled
-from merging.diagnosis import condition, fallback_share, objectives
+from merging.deltas import Changes, Delta, as_lora
+from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
 from merging.low_rank import Rank, compressed
@@ -17,14 +20,15 @@ from merging.methods import METHODS, Method
 from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report, Watch, unwatched
-from merging.request import MergeRequest, Source, Targets, row_sets
+from merging.request import MergeRequest, Source, row_sets
 from merging.solve import LayerProblem
 from merging.sweep import Activations, Sweep
+from merging.targets import GRAM_BYTES, gram_bytes, target_layers, wanted_layers
+from merging.workers import workers
 
 __all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
 
-# The widest input whose Gram matrix is kept: 6144² float64 is 0.3 GB, and a few are held at once.
-MAX_GRAM_WIDTH = 6144
+KEPT = torch.float32  # of merged factors: no file holds more, and it is half of the memory
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class _Work:
     """A merge under way: what is wanted, and what is done."""
 
     request: MergeRequest
-    deltas: tuple[dict[str, Delta], ...]
+    deltas: tuple[Mapping[str, Delta], ...]
     report: Report
     watch: Watch
     merged: dict[str, Delta] = field(default_factory=dict)
@@ -69,6 +73,15 @@ class _Work:
         )
 
 
+@dataclass(frozen=True)
+class _Solved:
+    """One layer, merged."""
+
+    problem: LayerProblem
+    delta: Delta
+    kept: float  # the share of energy that its rank keeps
+
+
 def merge(
     request: MergeRequest,
     activations: Activations | None = None,
@@ -94,9 +107,12 @@ def merge(
             f"Words with vectors of their own, which no LoRA can hold: {told}; each has a file."
         )
     order = _layer_order(work.deltas)
-    layers = {layer: as_lora(work.merged[layer]) for layer in order if work.merged[layer].rank}
+    layers = {layer: as_lora(work.merged[layer]) for layer in order if _speaks(work.merged[layer])}
     if not layers:
-        raise MergeError("The merge is empty: every strength is 0, or every LoRA is.")
+        raise MergeError(
+            "The merge changes nothing: all strengths are 0, or the LoRAs cancel each other; raise "
+            "a strength."
+        )
     work.report.layers.sort(key=lambda row: order.index(row.layer))
     work.report.seconds = time.perf_counter() - started
     work.report.phases = work.phases.parts
@@ -104,46 +120,53 @@ def merge(
     return MergeResult(_named(request, layers), work.report)
 
 
-def target_layers(layers: list[str], targets: Targets) -> list[str]:
-    """Those of ``layers`` that are solved from activations; the text encoder always is."""
-    wanted = {"cross-attention": (".attn2.",), "attention": (".attn1.", ".attn2."), "all": ("",)}
-    return [
-        layer
-        for layer in layers
-        if layer.startswith("text_encoder.") or any(mark in layer for mark in wanted[targets])
-    ]
+def _speaks(delta: Delta) -> bool:
+    """Whether it changes anything; the largest component comes first."""
+    return delta.rank > 0 and bool(delta.up[:, 0].any())
 
 
-def _aligned(source: Source, report: Report) -> dict[str, Delta]:
+def _aligned(source: Source, report: Report) -> Mapping[str, Delta]:
     """Layer → change of one LoRA, every scale folded in; layers that change nothing are noted."""
     layers, name = source.weighted.layers, source.adapter.name
+    silent = []
     for layer, own in layers.items():
-        if not (own.up.isfinite().all() and own.down.isfinite().all()):
+        sizes = own.alpha, _largest(own.up), _largest(own.down)
+        if not all(map(math.isfinite, sizes)):
             raise MergeError(
                 f"{name}: layer {layer} has values that are not finite numbers; its training "
                 "failed or the file is damaged, so take another version of it."
             )
-    silent = [layer for layer, own in layers.items() if not (own.up.any() and own.down.any())]
+        if not all(sizes):
+            silent.append(layer)
     if len(silent) == len(layers):
         raise MergeError(f"{name} changes nothing: all of its layers are 0; take another file.")
     if silent:
         report.notes.append(
             f"{name}: {len(silent)} layers that are all 0 were left out, first {silent[0]}."
         )
-    return {
-        layer: scaled(own, source.strength)
-        for layer, own in layers.items()
-        if layer not in set(silent)
-    }
+    speaking = {layer: own for layer, own in layers.items() if layer not in set(silent)}
+    return Changes(speaking, source.strength)
+
+
+def _largest(factor: Tensor) -> float:
+    """The largest absolute value, in one reading; NaN where there is one."""
+    low, high = factor.aminmax()
+    return max(-low.item(), high.item())
 
 
 def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:
-    """Methods that look at nothing but the LoRAs themselves."""
+    """Methods that look at nothing but the LoRAs themselves: layers wait for no other."""
     layers = _layer_order(work.deltas)
-    for done, layer in enumerate(layers):
+
+    def solve(layer: str) -> _Solved:
         check(stop)
-        progress(done / len(layers), f"layer {done + 1} of {len(layers)}")
-        _settle(work, work.problem(layer), work.method)
+        solved = _solved(work.request, work.problem(layer), work.method)
+        return replace(solved, delta=_kept(solved.delta))
+
+    with work.phases("solving"), workers() as pool:
+        for done, solved in enumerate(pool.map(solve, layers)):
+            progress(done / len(layers), f"layer {done + 1} of {len(layers)}")
+            _note(work, solved, work.method)
 
 
 def _merge_with_model(
@@ -152,20 +175,28 @@ def _merge_with_model(
     """Methods that look at the base model: the layers out of reach first, then one sweep."""
     if activations is None:
         raise MergeError(f"{work.method.title} needs a base model; choose one.")
+    work.deltas = tuple(map(dict, work.deltas))  # made once for all forward passes
     layers = _layer_order(work.deltas)
-    targets = _calibrated_layers(work, layers) if work.method.calibrated else layers
-    _merge_fallback(work, [layer for layer in layers if layer not in set(targets)])
+    sets = row_sets(work.request) if work.method.calibrated else ()
+    wanted = wanted_layers(layers, work.request) if sets else layers
+    targets = [layer for layer in wanted if gram_bytes(work.problem(layer), sets) <= GRAM_BYTES]
+    outside = [layer for layer in layers if layer not in set(wanted)]
+    reach = "text keys and values" if work.method.on_phrases else work.request.targets
+    _merge_fallback(work, outside, f"outside the targets ({reach})")
+    wide = [layer for layer in wanted if layer not in set(targets)]
+    _merge_fallback(work, wide, f"too wide for {GRAM_BYTES / 2**30:g} GiB of Gram matrices")
     if not targets:
         return
     sweep = Sweep(
         deltas=work.deltas,
         targets=tuple(targets),
         fixed=dict(work.merged),
-        row_sets=row_sets(work.request) if work.method.calibrated else (),
+        row_sets=sets,
         merged_inputs=work.method.needs == "merged inputs",
         residual=work.request.mode != "delta",
         padding=work.request.padding,
-        tokens=work.request.tokens,
+        tokens=work.request.counted,
+        rows=work.request.rows,
         rounds=work.request.rounds,
         seed=work.request.seed,
         embeddings=work.request.words,
@@ -179,14 +210,7 @@ def _merge_with_model(
     activations(sweep, solve, part(progress, 0.02, 0.98), stop)
 
 
-def _calibrated_layers(work: _Work, layers: list[str]) -> list[str]:
-    """The target layers whose Gram matrix can be held."""
-    sizes = {layer: work.problem(layer).present[0].down.shape[1] for layer in layers}
-    targets = target_layers(layers, work.request.targets)
-    return [layer for layer in targets if sizes[layer] <= MAX_GRAM_WIDTH]
-
-
-def _merge_fallback(work: _Work, layers: list[str]) -> None:
+def _merge_fallback(work: _Work, layers: list[str], why: str) -> None:
     """Layers that no activations reach: the plain sum, or the mean, and a note that says so."""
     if not layers:
         return
@@ -194,32 +218,34 @@ def _merge_fallback(work: _Work, layers: list[str]) -> None:
     for layer in layers:
         _settle(work, work.problem(layer), METHODS[name])
     work.report.notes.append(
-        f"{len(layers)} layers outside the targets ({work.request.targets}) were merged by "
-        f"{METHODS[name].title.lower()}, first {layers[0]}."
+        f"{len(layers)} layers {why} were merged by {METHODS[name].title.lower()}, "
+        f"first {layers[0]}."
     )
 
 
 def _settle(work: _Work, problem: LayerProblem, method: Method) -> Delta:
     """Solve one layer, cut it to the wanted rank, and write down how it went."""
     with work.phases("solving"):
-        delta, kept = _solved(work.request, problem, method)
-    work.merged[problem.name] = delta
+        solved = _solved(work.request, problem, method)
     work.report.layers = [row for row in work.report.layers if row.layer != problem.name]
     with work.phases("reporting"):
-        row = _layer_report(work, problem, method, delta, kept)
+        _note(work, solved, method)
+    return solved.delta
+
+
+def _solved(request: MergeRequest, problem: LayerProblem, method: Method) -> _Solved:
+    """The layer merged and cut; truncation measures errors on the inputs where they are known."""
+    rank = _wanted_rank(request, problem)
+    metric = problem.system.factor if problem.rows and rank not in ("exact", "full") else None
+    return _Solved(problem, *compressed(method.solve(problem), rank, metric))
+
+
+def _note(work: _Work, solved: _Solved, method: Method) -> None:
+    """Keep the layer's change, and write down how it went."""
+    work.merged[solved.problem.name] = _kept(solved.delta)
+    row = _layer_report(work, solved, method)
     work.report.layers.append(row)
     work.watch(row)
-    return delta
-
-
-def _solved(request: MergeRequest, problem: LayerProblem, method: Method) -> tuple[Delta, float]:
-    """The layer's merged change, and the share of energy that its rank keeps.
-
-    Truncation measures errors on the inputs where they are known.
-    """
-    rank = _wanted_rank(request, problem)
-    metric = problem.factor if problem.rows and rank not in ("exact", "full") else None
-    return compressed(method.solve(problem), rank, metric)
 
 
 def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
@@ -229,29 +255,29 @@ def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:
     return request.rank
 
 
-def _layer_report(
-    work: _Work,
-    problem: LayerProblem,
-    method: Method,
-    delta: Delta,
-    kept: float,
-) -> LayerReport:
+def _kept(delta: Delta) -> Delta:
+    return delta.to(torch.device("cpu"), KEPT)
+
+
+def _layer_report(work: _Work, solved: _Solved, method: Method) -> LayerReport:
     """The numbers of one layer."""
+    problem, delta = solved.problem, solved.delta
     names = [source.adapter.name for source in work.request.sources]
     sources = [name for name, own in zip(names, problem.deltas, strict=True) if own is not None]
-    plain = LayerReport(problem.name, tuple(sources), delta.rank, kept, method.title)
+    plain = LayerReport(problem.name, tuple(sources), delta.rank, solved.kept, method.title)
     if not problem.rows:
         return plain
     return replace(
         plain,
         objective=objectives(problem, delta),
         drift={rows.name: rows.drift() for rows in problem.rows},
-        condition=condition(problem),
-        fallback_share=fallback_share(problem, delta),
+        condition=problem.system.condition(),
+        # Only the solver with a ridge on the LoRAs' changes has a part that is the ridge's.
+        fallback_share=None if method.on_phrases else fallback_share(problem, delta),
     )
 
 
-def _layer_order(deltas: tuple[dict[str, Delta], ...]) -> list[str]:
+def _layer_order(deltas: tuple[Mapping[str, Delta], ...]) -> list[str]:
     """Every layer of any LoRA: the first LoRA's own order, then what the next ones add."""
     return list(dict.fromkeys(layer for own in deltas for layer in own))
 

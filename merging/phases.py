@@ -64,6 +64,11 @@ def peak_bytes() -> int | None:
     return peak + on_gpu
 
 
+def mebibytes(count: int | None) -> str:
+    """A number of bytes in words."""
+    return "not told by this system" if count is None else f"{count / 2**20:,.0f} MiB"
+
+
 def reset_peak() -> None:
     """Start counting anew; where the system cannot (not Linux), peaks are of the whole run."""
     if torch.cuda.is_initialized():

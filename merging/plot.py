@@ -27,6 +27,11 @@ def report_plot(report: Report) -> Image.Image:
     _draw_drift(drift, solved)
     _draw_fallback(fallback, solved)
     figure.suptitle(f"{report.method}, {len(solved)} of {len(report.layers)} layers solved")
+    return picture(figure)
+
+
+def picture(figure: Figure) -> Image.Image:
+    """The drawn figure; the same figure gives the same bytes."""
     file = BytesIO()
     figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
     return Image.open(file)

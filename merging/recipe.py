@@ -21,6 +21,7 @@ _OPTIONS = (
     "rank",
     "targets",
     "samples",
+    "rows",
     "fallback",
     "ridge",
     "cross_ridge",

@@ -76,6 +76,9 @@ class MergeRequest:
     rank: Rank = "exact"
     targets: Targets = "attention"
     samples: int = 50  # calibration prompts per LoRA
+    # Most positions of one picture that count; None: all. Products cost as much as they have rows,
+    # and neighbours tell the same: every position of the embedded base's 16 × 16 still counts.
+    rows: int | None = 256
     # Under the composed teacher this fallback and ridge showed both concepts most often
     # (`evaluate grid`); under the single one no pair stood out.
     fallback: Fallback = "sum"  # where the calibration is silent
@@ -102,8 +105,15 @@ class MergeRequest:
     @property
     def preserved(self) -> float:
         """The weight of preserved prompts that holds."""
+        if METHODS[self.method].on_phrases:
+            return self.preserve or 1.0  # it cannot do without them, and any weight is the same
         default = COMPOSED_PRESERVE if self.teacher == "composed" else 0.0
         return default if self.preserve is None else self.preserve
+
+    @property
+    def counted(self) -> Tokens:
+        """The tokens that count, whatever is asked for."""
+        return "concept" if METHODS[self.method].on_phrases else self.tokens
 
     def __post_init__(self) -> None:
         """MergeError for what the user can mend."""
@@ -118,7 +128,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     sets = [
         RowSet(
             source.adapter.name,
-            source.prompts or _prompts(request, source.phrase),
+            _own_prompts(request, source),
             weights=tuple(float(i == j) for j in range(count)),
             phrases=(source.phrase,) if source.phrase else (),
         )
@@ -135,8 +145,13 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     return tuple(sets)
 
 
-def _prompts(request: MergeRequest, phrase: str) -> tuple[str, ...]:
-    return concept_prompts(phrase, request.samples, seed_for(request.seed, phrase))
+def _own_prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
+    """What the user gave, or sentences with the phrase; Custom Diffusion's two where it merges."""
+    phrase = source.phrase
+    if METHODS[request.method].on_phrases and phrase:
+        return phrase, f"photo of a {phrase}"
+    seed = seed_for(request.seed, phrase)
+    return source.prompts or concept_prompts(phrase, request.samples, seed)
 
 
 def _check_sources(sources: tuple[Source, ...]) -> None:
@@ -181,7 +196,9 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError(f"The rank must be exact, auto, full or at least 1, not {request.rank}.")
     if not 1 <= request.samples <= 1000:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
-    if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or request.preserved < 0:
+    if request.rows is not None and request.rows < 1:
+        raise MergeError(f"Rows per picture must be all or at least 1, not {request.rows}.")
+    if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or (request.preserve or 0) < 0:
         raise MergeError(
             "The ridge must be above 0, the cross ridge and the weight of preserved rows not below."
         )

@@ -26,15 +26,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import combinations_with_replacement
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from merging.deltas import Delta, from_dense, inner, stacked
-from merging.errors import MergeError
-from merging.gram import RowStatistics
+from merging.gram import FewRows, Moments, RowStatistics
+from merging.system import DenseSystem, RowSystem, System
 from merging.weighting import Weighting, energy_weights
 
 Fallback = Literal["mean", "sum", "zero"]
@@ -60,23 +61,58 @@ class LayerProblem:
     seed: int = 0  # of methods that draw at random
 
     @cached_property
+    def moments(self) -> list[Moments]:
+        """Every row set for the solver: by its rows where these are few, else by their products."""
+        return [
+            each.few_rows() if each.few and self.mode == "delta" else each.grams()
+            for each in self.rows
+        ]
+
+    @cached_property
     def weights(self) -> list[float]:
         """ω_c λ_c of every row set."""
-        return energy_weights(self.weighting, self.weight, self.deltas, self.rows)
+        sets = list(zip(self.rows, self.moments, strict=True))
+        return energy_weights(self.weighting, self.weight, self.deltas, sets)
 
     @cached_property
-    def system(self) -> Tensor:
-        """S of the notation above, (in, in)."""
-        total = torch.zeros_like(self.rows[0].gram)
-        for weight, rows in zip(self.weights, self.rows, strict=True):
-            total += weight * rows.gram
-            total.diagonal().add_(weight * self.alpha * rows.gram.norm().item())
-        return total
+    def ridge(self) -> float:
+        """μ: α₂ Σ_c ω_c λ_c ‖G_c‖_F."""
+        norms = [each.gram_norm() for each in self.moments]
+        return self.alpha * sum(w * norm for w, norm in zip(self.weights, norms, strict=True))
 
     @cached_property
-    def factor(self) -> Tensor:
-        """Lower Cholesky factor of S; MergeError where S has none."""
-        return cholesky(self.system, self.name)
+    def system(self) -> System:
+        """S of the notation above; MergeError where it has no Cholesky factor."""
+        width = self.rows[0].width
+        few = [each for each in self.moments if isinstance(each, FewRows)]
+        if len(few) == len(self.rows) and sum(each.rows for each in self.rows) <= width:
+            return RowSystem(few, self.weights, self.ridge, self.name)
+        return DenseSystem(self.moments, self.weights, self.ridge, width, self.name)
+
+    @cached_property
+    def pull(self) -> Delta:
+        """Σ_c ω_c λ_c Σ_i Δ_i C_ci: what the rows ask for, before S⁻¹."""
+        downs = [
+            pulled(self, i, delta.down) for i, delta in enumerate(self.deltas) if delta is not None
+        ]
+        return Delta(torch.cat([delta.up for delta in self.present], dim=1), torch.cat(downs))
+
+    @cached_property
+    def parts(self) -> tuple[Delta, Delta]:
+        """Δ* of delta mode in two parts: what the rows put there, and what the ridge did.
+
+        The second is Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹.
+        """
+        pairs = zip(cross_ridges(self), self.deltas, strict=True)
+        kept = torch.cat([ridge * delta.down for ridge, delta in pairs if delta is not None])
+        pulled, kept = self.system.divided(torch.cat([self.pull.down, kept])).chunk(2)
+        return Delta(self.pull.up, pulled), Delta(self.pull.up, kept)
+
+    @cached_property
+    def wanted(self) -> float:
+        """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖²: what doing nothing would miss."""
+        energies = map(partial(_target_energy, self.deltas), self.rows, self.moments)
+        return sum(w * energy for w, energy in zip(self.weights, energies, strict=True))
 
     @property
     def present(self) -> list[Delta]:
@@ -86,21 +122,9 @@ class LayerProblem:
 
 def solve_rows(problem: LayerProblem) -> Delta:
     """Δ* of the notation above; float64; rank Σ r_i in delta mode, up to min(out, in) else."""
-    ridges = cross_ridges(problem)
-    downs = [
-        ridges[i] * delta.down + _pulled(problem, i, delta.down)
-        for i, delta in enumerate(problem.deltas)
-        if delta is not None
-    ]
-    answer = _combined(problem, downs)
+    pulled, kept = problem.parts
+    answer = Delta(pulled.up, pulled.down + kept.down)
     return answer if problem.mode == "delta" else stacked([answer, _residual(problem)])
-
-
-def fallback_part(problem: LayerProblem) -> Delta:
-    """What of Δ* the ridge alone put there: Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹."""
-    ridges = cross_ridges(problem)
-    downs = [ridges[i] * delta.down for i, delta in enumerate(problem.deltas) if delta is not None]
-    return _combined(problem, downs)
 
 
 def cross_ridges(problem: LayerProblem) -> list[float]:
@@ -109,11 +133,13 @@ def cross_ridges(problem: LayerProblem) -> list[float]:
     Preserved rows pull to the same fallback, shared by all LoRAs.
     """
     totals = [0.0] * len(problem.deltas)
-    for weight, rows in zip(problem.weights, problem.rows, strict=True):
-        shared = rows.gram.norm().item() / len(totals) if not rows.cross else 0.0
-        for i in range(len(totals)):
-            size = rows.cross[i].norm().item() if i in rows.cross else shared
-            totals[i] += weight * size
+    for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):
+        if rows.active:
+            for i in rows.active:
+                totals[i] += weight * moments.cross_norm(i)
+        else:
+            shared = weight * moments.gram_norm() / len(totals)
+            totals = [total + shared for total in totals]
     return [cross_alpha(problem) * total for total in totals]
 
 
@@ -125,29 +151,12 @@ def cross_alpha(problem: LayerProblem) -> float:
     return problem.alpha * shares[problem.fallback]
 
 
-def cholesky(system: Tensor, layer: str) -> Tensor:
-    """Lower factor of a damped Gram matrix; a sentence instead of a stack trace if it has none."""
-    factor, info = torch.linalg.cholesky_ex(system)
-    if info.item() != 0:
-        raise MergeError(
-            f"{layer}: the calibration inputs are degenerate (Gram matrix not positive definite); "
-            "use more prompts or a larger ridge."
-        )
-    return factor
-
-
 def objective(problem: LayerProblem, delta: Delta) -> float:
     """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ − X̃_c Δᵀ‖², without the ridge."""
-    total = 0.0
-    for weight, rows in zip(problem.weights, problem.rows, strict=True):
-        met = sum(
-            inner(wanted, cross, delta)
-            for i, cross in rows.cross.items()
-            if (wanted := problem.deltas[i]) is not None
-        )
-        given = inner(delta, rows.gram, delta)
-        total += weight * (_target_energy(problem, rows) - 2 * met + given)
-    return max(total, 0.0)
+    met = inner(problem.pull, None, delta)
+    half = Delta(delta.up, problem.system.halved(delta.down))
+    given = inner(half, None, half) - problem.ridge * inner(delta, None, delta)
+    return max(problem.wanted - 2 * met + given, 0.0)
 
 
 def nothing(problem: LayerProblem) -> Delta:
@@ -156,44 +165,35 @@ def nothing(problem: LayerProblem) -> Delta:
     return Delta(like.up[:, :0], like.down[:0])
 
 
-def _pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
+def pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
     """A_i Σ_c ω_c λ_c C_ci."""
     total = torch.zeros_like(down)
-    for weight, rows in zip(problem.weights, problem.rows, strict=True):
-        if i in rows.cross:
-            total = total + weight * (down @ rows.cross[i])
+    for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):
+        if i in rows.active:
+            total += weight * moments.crossed(i, down)
     return total
-
-
-def _combined(problem: LayerProblem, downs: Sequence[Tensor]) -> Delta:
-    """[B_1 … B_N] (rows S⁻¹)."""
-    ups = torch.cat([delta.up for delta in problem.present], dim=1)
-    return Delta(ups, _divided(torch.cat(list(downs)), problem.factor))
-
-
-def _divided(rows: Tensor, factor: Tensor) -> Tensor:
-    """rows S⁻¹, with S = factor factorᵀ."""
-    return torch.cholesky_solve(rows.T, factor).T
 
 
 def _residual(problem: LayerProblem) -> Delta:
     """W0 E S⁻¹ of the modes that keep the base weight's part of the error."""
     if problem.weight is None:
         raise ValueError(f"mode {problem.mode} needs the base weight")
-    error = torch.zeros_like(problem.system)
-    for weight, rows in zip(problem.weights, problem.rows, strict=True):
-        error += weight * (rows.plain_cross - rows.gram)
+    grams = [rows.grams() for rows in problem.rows]
+    error = torch.zeros_like(grams[0].gram)
+    for weight, each in zip(problem.weights, grams, strict=True):
+        error.add_(each.plain, alpha=weight).sub_(each.gram, alpha=weight)
         if problem.mode == "full":
-            excess = rows.plain_cross.norm().item() - rows.gram.norm().item()
+            excess = each.plain.norm().item() - each.gram_norm()
             error.diagonal().add_(weight * problem.alpha * excess)
-    return from_dense(_divided(problem.weight @ error, problem.factor))
+    return from_dense(problem.system.divided(problem.weight @ error))
 
 
-def _target_energy(problem: LayerProblem, rows: RowStatistics) -> float:
-    """‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖² from the pairwise Gram matrices."""
+def _target_energy(deltas: Sequence[Delta | None], rows: RowStatistics, moments: Moments) -> float:
+    """‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖², pair by pair."""
     total = 0.0
-    for (i, j), gram in rows.teacher_pairs.items():
-        one, other = problem.deltas[i], problem.deltas[j]
+    for i, j in combinations_with_replacement(rows.active, 2):
+        one, other = deltas[i], deltas[j]
         if one is not None and other is not None:
-            total += (1 if i == j else 2) * inner(one, gram, other)
+            seen = Delta(one.up, moments.taught(i, j, one.down))
+            total += (1 if i == j else 2) * inner(seen, None, other)
     return total

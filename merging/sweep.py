@@ -42,6 +42,7 @@ class Sweep:
     residual: bool = False  # whether the solver asks for K_c (merging/gram.py)
     padding: Padding = "keep"
     tokens: Tokens = "all"
+    rows: int | None = None  # most positions of a picture that count; None: all
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
     embeddings: tuple[Embedding, ...] = ()  # words that the prompts may say

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from merging.deltas import Delta, inner, stacked
-from merging.gram import RowStatistics
+from merging.gram import Moments, RowStatistics
 
 Weighting = Literal["merged", "delta", "relative", "uniform"]
 
@@ -30,45 +30,46 @@ def energy_weights(
     weighting: Weighting,
     weight: Tensor | None,
     deltas: Sequence[Delta | None],
-    rows: Sequence[RowStatistics],
+    sets: Sequence[tuple[RowStatistics, Moments]],
 ) -> list[float]:
     """ω_c λ_c of every row set; 0 for a set whose outputs vanish.
 
     ``weight`` is W0 (out, in), needed for ``merged`` alone.
     """
-    if not rows or weighting == "uniform":
-        return [each.omega for each in rows]
+    if not sets or weighting == "uniform":
+        return [rows.omega for rows, _ in sets]
     if weighting == "merged":
-        return [each.omega * _merged_weight(weight, deltas, each) for each in rows]
-    changes = [_own_change(deltas, each) or _mean_change(deltas) for each in rows]
-    sizes = [inner(change, None, change) if weighting == "delta" else 1.0 for change in changes]
-    energies = [
-        inner(change, each.teacher_gram, change) for change, each in zip(changes, rows, strict=True)
-    ]
-    return [each.omega * _share(*pair) for each, *pair in zip(rows, sizes, energies, strict=True)]
+        return [rows.omega * _merged_weight(weight, deltas, rows, m) for rows, m in sets]
+    shares = []
+    for rows, moments in sets:
+        change = _own_change(deltas, rows) or _mean_change(deltas)
+        size = inner(change, None, change) if weighting == "delta" else 1.0
+        seen = Delta(change.up, moments.seen(change.down))
+        shares.append(rows.omega * _share(size, inner(seen, None, change)))
+    return shares
 
 
 def _merged_weight(
-    weight: Tensor | None, deltas: Sequence[Delta | None], rows: RowStatistics
+    weight: Tensor | None, deltas: Sequence[Delta | None], rows: RowStatistics, moments: Moments
 ) -> float:
     """λ_c of W0 + Δ_c."""
     if weight is None:
         raise ValueError("the weighting 'merged' needs the base weight")
-    size, energy = weight.square().sum().item(), _base_energy(weight, rows)
+    size, energy = weight.norm().item() ** 2, _base_energy(weight, rows, moments)
     change = _own_change(deltas, rows)
     if change is not None:
-        seen = change.up.T @ weight  # (rank, in)
-        size += 2 * (seen * change.down).sum().item() + inner(change, None, change)
-        energy += 2 * (seen * (change.down @ rows.teacher_gram)).sum().item()
-        energy += inner(change, rows.teacher_gram, change)
+        given = change.up.T @ weight  # (rank, in)
+        size += 2 * (given * change.down).sum().item() + inner(change, None, change)
+        seen = Delta(change.up, moments.seen(change.down))
+        energy += 2 * (given * seen.down).sum().item() + inner(seen, None, change)
     return _share(size, energy)
 
 
-def _base_energy(weight: Tensor, rows: RowStatistics) -> float:
+def _base_energy(weight: Tensor, rows: RowStatistics, moments: Moments) -> float:
     """‖X_c W0ᵀ‖²; multiplying it out is the dearest step of a merge where nobody measured it."""
     if rows.base_energy is not None:
         return rows.base_energy
-    return ((weight @ rows.teacher_gram) * weight).sum().item()
+    return (moments.seen(weight) * weight).sum().item()
 
 
 def _own_change(deltas: Sequence[Delta | None], rows: RowStatistics) -> Delta | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from merging.diagnosis import condition, fallback_share, objectives
+from merging.diagnosis import fallback_share, objectives
 from merging.solve import solve_rows
 from tests.test_solve import drifted
 
@@ -44,6 +44,8 @@ def test_fallback_share_grows_with_the_ridge() -> None:
 
 
 def test_condition_is_the_ratio_of_the_extreme_eigenvalues() -> None:
+    """Never more, and near it: a few power steps come from below."""
     given, _ = drifted(alpha=1e-3)
-    sizes = torch.linalg.eigvalsh(given.system)
-    assert condition(given) == pytest.approx((sizes[-1] / sizes[0]).item(), rel=0.1)
+    sizes = torch.linalg.eigvalsh(given.system.factor @ given.system.factor.T)
+    ratio = (sizes[-1] / sizes[0]).item()
+    assert 0.8 * ratio < given.system.condition() < 1.0001 * ratio

@@ -22,25 +22,22 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.embedding merging.adapter merging.gram merging.report merging.whole",
+        " merging.embedding merging.adapter merging.gram merging.report merging.whole"
+        " merging.workers",
     ),
     (
-        "merging.deltas merging.low_rank merging.weighting merging.solve merging.diagnosis"
-        " merging.prompts merging.sweep merging.arguments merging.picture",
+        "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
+        " merging.diagnosis merging.prompts merging.sweep merging.arguments merging.picture",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     (
-        "merging.request merging.merge merging.recipe merging.summary merging.plot"
-        " merging.block_weights merging.hub merging.conflicts",
+        "merging.request merging.targets merging.merge merging.recipe merging.summary"
+        " merging.plot merging.block_weights merging.hub merging.conflicts",
         "merging.diffusion",
     ),
     ("merging.companions", "merging.rank_curve", "merging.model_card"),
-    (
-        "merging.evaluation",
-        "merging.rewriting",
-        "merging.inputs merging.drawing",
-    ),
+    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing merging.meeting"),
     ("merging.__main__",),
     ("app",),
     (

@@ -195,6 +195,30 @@ def test_stop_ends_the_pass_and_leaves_no_hook(base: Base, pair: tuple[Adapter, 
     assert not any(layer._forward_hooks for layer in base.layers.values())
 
 
+def test_nothing_is_run_or_solved_once_stop_is_true(
+    base: Base, pair: tuple[Adapter, Adapter]
+) -> None:
+    """It is heard in the middle of a pass, too: here when the UNet's first layer has run."""
+    texts: list[str] = []
+    entered: list[bool] = []  # whether layers were being solved each time the UNet was entered
+
+    def enter(*_: object) -> None:
+        entered.append(any(text.startswith("layer") for text in texts))
+
+    watch = base.layers["unet.conv_in"].register_forward_hook(enter)
+    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=2)
+    with pytest.raises(Cancelled):
+        merge(
+            request,
+            activations(base),
+            progress=lambda _share, text: texts.append(text),
+            stop=lambda: any(entered),
+        )
+    watch.remove()
+    solved = sum(name.startswith("text_encoder.") for name in pair[0].layers)
+    assert texts[-1].startswith(f"layer {solved} of") and entered.count(True) == 1
+
+
 def test_an_adapter_for_another_base_is_refused(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:

@@ -61,3 +61,55 @@ def test_nothing_stays_nothing() -> None:
     zero = Delta(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64))
     kept, share = compressed(zero, "exact")
     assert not kept.dense().any() and share == 1.0
+
+
+def svd_by_hand(delta: Delta, rank: int) -> torch.Tensor:
+    u, s, vh = torch.linalg.svd(delta.dense(), full_matrices=False)
+    return u[:, :rank] * s[:rank] @ vh[:rank]
+
+
+@pytest.mark.parametrize("exponent", [-30, -3, 4, 30])
+def test_how_a_file_splits_a_change_costs_no_digits(exponent: int) -> None:
+    """Each component a power of two larger on one side, up to 2³⁰, than on the other."""
+    scales = 2.0 ** (exponent * torch.arange(6, dtype=torch.float64) / 5)
+    lopsided = Delta(decaying().up * scales, decaying().down / scales[:, None])
+    kept, _ = compressed(lopsided, 3)
+    assert_close(kept.dense(), svd_by_hand(decaying(), 3), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-5, 1e-9, 0.0])
+@pytest.mark.parametrize("rank", [2, 5, "exact"])
+def test_nearly_dependent_components_are_cut_soundly(apart: float, rank: int | str) -> None:
+    """Rows that differ by less and less: Gram matrices give way to QR, and nobody sees where."""
+    twin = decaying().down + apart * random(6, 9, seed=4)
+    beside = Delta(
+        torch.cat([decaying().up, -0.5 * decaying().up.flip(1)], dim=1),
+        torch.cat([decaying().down, twin.flip(0)]),
+    )
+    kept, share = compressed(beside, rank)
+    wanted = beside.dense() if rank == "exact" else svd_by_hand(beside, rank)
+    assert (kept.dense() - wanted).norm() < 1e-9 * wanted.norm()
+    assert share <= 1 + 1e-12 and kept.rank <= 9
+
+
+@pytest.mark.parametrize("small", [1e-4, 1e-8])
+def test_small_components_are_neither_lost_nor_made_up(small: float) -> None:
+    """Squares of sizes lose 1e-8 in rounding; a rank that reaches them must not."""
+    sizes = torch.tensor([1.0, 0.5, small], dtype=torch.float64)
+    left, right = (torch.linalg.qr(random(n, 3, seed=n))[0] for n in (12, 9))
+    kept, _ = compressed(Delta(left * sizes, right.T), 3)
+    third = kept.up[:, 2].norm() * kept.down[2].norm()
+    assert kept.rank == 3 and third.item() == pytest.approx(small, rel=1e-6)
+
+
+def test_components_of_nothing_and_more_components_than_channels() -> None:
+    hollow = Delta(decaying().up.clone(), decaying().down.clone())
+    hollow.up[:, 1] = 0
+    hollow.down[2] = 0
+    kept, _ = compressed(hollow, "exact")
+    assert kept.rank == 4
+    assert_close(kept.dense(), hollow.dense())
+    wide = Delta(random(5, 30, seed=5), random(30, 4, seed=6))
+    kept, _ = compressed(wide, "exact")
+    assert kept.rank == 4
+    assert_close(kept.dense(), wide.dense())

@@ -36,11 +36,11 @@ def change(
     return Delta(strength * random(out, rank, seed=100 + i), random(rank, width, seed=200 + i))
 
 
-def rows(i: int, count: int, width: int = IN) -> RowStatistics:
-    """The row set of LoRA i, with X̃ = X."""
+def rows(i: int, place: int, count: int, width: int = IN) -> RowStatistics:
+    """The row set of LoRA i, which stands at this place of the list, with X̃ = X."""
     size = max(ROWS, 2 * width)
     weights = torch.zeros(size, count)
-    weights[:, i] = 1
+    weights[:, place] = 1
     statistics = RowStatistics(f"set {i}")
     x = random(size, width, seed=30 + i)
     statistics.add(x, x, weights)
@@ -67,21 +67,11 @@ def problem(
         ),
         strengths=tuple(strengths[i] for i in order),
         weight=random(out, width, seed=1),
-        rows=tuple(_replaced(rows(i, count, width), i, place) for place, i in enumerate(order)),
+        rows=tuple(rows(i, place, count, width) for place, i in enumerate(order)),
         alpha=alpha,
         names=tuple(f"lora {i}" for i in order),
         steps=tuple(100 * (1 + i) for i in order),
     )
-
-
-def _replaced(statistics: RowStatistics, i: int, place: int) -> RowStatistics:
-    """The same rows, for a LoRA that stands at another place of the list."""
-    statistics.cross = {place: statistics.cross[i]}
-    statistics.teacher_pairs = {(place, place): statistics.teacher_pairs[(i, i)]}
-    shares = torch.zeros_like(statistics.weight_sum)
-    shares[place] = statistics.rows
-    statistics.weight_sum = shares
-    return statistics
 
 
 def merged(name: str, given: LayerProblem) -> Tensor:

@@ -31,6 +31,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"teacher": "none"}, "teacher must be one of single, composed"),
         ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
         ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
+        ({"rows": 0}, "Rows per picture must be all or at least 1"),
         ({"ridge": 0.0}, "ridge must be above 0"),
         ({"cross_ridge": -1.0}, "cross ridge and the weight"),
         ({"mode": "half"}, "mode must be one of delta, delta.residual, full"),

@@ -9,15 +9,11 @@ import torch
 from torch.testing import assert_close
 
 from merging.deltas import Delta
+from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
-from merging.solve import (
-    LayerProblem,
-    cholesky,
-    nothing,
-    objective,
-    solve_rows,
-)
+from merging.solve import LayerProblem, nothing, objective, solve_rows
+from merging.system import DenseSystem, RowSystem, cholesky
 from tests.test_methods import IN, OUT, ROWS, change, problem, random
 
 
@@ -150,7 +146,7 @@ def test_half_precision_rows_lose_no_digits_in_the_sums(kind: torch.dtype) -> No
     statistics.add(x, x, torch.ones(700, 1))
     exact = x.double().T @ x.double()
     scale = exact.diagonal().sqrt()
-    assert ((statistics.gram - exact) / scale[:, None] / scale).abs().max() < 1e-6
+    assert ((statistics.grams().gram - exact) / scale[:, None] / scale).abs().max() < 1e-6
 
 
 def test_objective_is_the_sum_of_squares_and_the_solution_its_minimum() -> None:
@@ -205,6 +201,59 @@ def test_row_weights_may_differ_within_a_set() -> None:
     answer = solve_rows(both)
     assert_close(answer.dense(), solve_rows(given).dense())
     assert objective(both, answer) == pytest.approx(objective(given, answer))
+
+
+def few(weighted: bool, rows: int, many: bool) -> LayerProblem:
+    """Two sets of fewer rows than channels each; with ``many``, already multiplied out."""
+    sets = []
+    for i in range(2):
+        x = random(rows, IN, seed=70 + i)
+        weights = torch.full((rows, 2), 0.5) if weighted else None
+        if weighted:
+            weights[0, i] = 1
+        constant = None if weighted else (1.0 - i, float(i))
+        collected = RowStatistics(f"set {i}", constant=constant)
+        collected.add(x, x + 0.3 * random(rows, IN, seed=80 + i), weights)
+        if many:
+            collected.grams()
+        sets.append(collected)
+    return replace(drifted()[0], rows=tuple(sets), alpha=1e-3, fallback="sum")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [3, 6])
+def test_few_rows_are_solved_by_themselves_to_the_same_answer(weighted: bool, rows: int) -> None:
+    """In eight channels: 2 · 3 rows need no (in, in) matrix, 2 · 6 the one of all sets together."""
+    by_rows, by_grams = few(weighted, rows, many=False), few(weighted, rows, many=True)
+    assert isinstance(by_rows.system, RowSystem if rows == 3 else DenseSystem)
+    answer = solve_rows(by_rows)
+    assert_close(answer.dense(), solve_rows(by_grams).dense())
+    assert by_rows.weights == pytest.approx(by_grams.weights)
+    assert objective(by_rows, answer) == pytest.approx(objective(by_grams, answer))
+    assert objectives(by_rows, answer) == pytest.approx(objectives(by_grams, answer))
+    assert fallback_share(by_rows, answer) == pytest.approx(fallback_share(by_grams, answer))
+    assert by_rows.system.condition() == pytest.approx(by_grams.system.condition())
+    assert all(rows.few for rows in by_rows.rows)
+    assert_close(by_rows.system.factor, by_grams.system.factor)
+
+
+def test_constant_weights_and_still_inputs_save_products_and_change_nothing() -> None:
+    x = random(ROWS, IN, seed=70)
+    weights = torch.zeros(ROWS, 2)
+    weights[:, 1] = 1
+    told, shared = RowStatistics("told"), RowStatistics("told", constant=(0.0, 1.0), still=True)
+    told.add(x, x, weights)
+    shared.add(x, x)
+    assert shared.grams().gram is shared.grams().teacher
+    answers = [
+        solve_rows(replace(drifted()[0], rows=(rows,), alpha=1e-3)) for rows in (told, shared)
+    ]
+    assert_close(answers[0].dense(), answers[1].dense())
+
+
+def test_rows_without_weights_are_a_fault() -> None:
+    with pytest.raises(ValueError, match="without weights"):
+        RowStatistics("set").add(*[random(3, IN, seed=1)] * 2)
 
 
 def test_degenerate_rows_are_a_sentence() -> None:

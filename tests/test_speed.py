@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from merging.__main__ import main
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
 from merging.evaluation import weight_speed
-from merging.evaluation.growth import growth_table
+from merging.evaluation.growth import growth_plot, growth_table
 from merging.evaluation.speed import bench, speed_table
 from merging.merge import MergeRequest, Source, merge
 from tests.conftest import distance
@@ -51,8 +52,14 @@ def test_sd15_in_shape_is_merged_exactly() -> None:
 
 def test_growth_is_told_per_lora() -> None:
     rows = [
-        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2},
-        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3},
+        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2, "bytes": 2**30},
+        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3, "bytes": 2**31},
     ]
-    result = {"samples": 5, "layers": 104, "device": "cpu", "rows": rows}
-    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 |"
+    result = {"samples": 5, "layers": 104, "device": "cpu", "threads": 2, "rows": rows}
+    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 | 2,048 MiB |"
+    assert growth_plot(result).width > growth_plot(result).height > 0
+
+
+def test_only_growth_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "mini", "--plot", "growth.png"]) == 2
+    assert "--plot draws the growth alone, not mini" in capsys.readouterr().err

@@ -14,6 +14,17 @@ from app.ui.concepts import Slot, slot
 
 
 @dataclass(frozen=True)
+class Library:
+    """What was added before."""
+
+    section: gr.Accordion
+    search: gr.Textbox
+    found: gr.CheckboxGroup
+    add: gr.Button
+    forget: gr.Button
+
+
+@dataclass(frozen=True)
 class Adding:
     """What is on it."""
 
@@ -25,6 +36,7 @@ class Adding:
     prompt: gr.Textbox  # as pasted
     paste: gr.Button
     pasted: gr.HTML
+    library: Library
 
 
 def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
@@ -51,12 +63,30 @@ def add_section(settings: Settings) -> Adding:
             height=148,
             elem_id="upload",
         )
+        library = _library(settings)
         problems = gr.HTML(visible=False)
         slots = tuple(slot() for _ in range(settings.max_files))
         pasting = _pasting()
         conflicts = gr.HTML(visible=False, elem_id="conflicts")
         base = base_choice(settings)
-    return Adding(upload, problems, slots, conflicts, base, *pasting)
+    return Adding(upload, problems, slots, conflicts, base, *pasting, library)
+
+
+def _library(settings: Settings) -> Library:
+    stays = "on this machine" if settings.home else "in this visit"
+    with gr.Accordion("Your library", open=False, elem_id="library") as section:
+        search = gr.Textbox(
+            "",
+            label="Search",
+            info=f"A name, a trigger, or the scene you have in mind; all that was added {stays}.",
+            placeholder="a cat on a sofa",
+            max_lines=1,
+        )
+        found = gr.CheckboxGroup([], label="Found", elem_id="found")
+        with gr.Row():
+            add = gr.Button("Add", size="sm", min_width=80)
+            forget = gr.Button("Delete", size="sm", min_width=80)
+    return Library(section, search, found, add, forget)
 
 
 def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:

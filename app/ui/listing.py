@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,8 @@ class Listing:
 
     def add_files(self, values: Values) -> Updates:
         """Uploaded files become cards; what cannot be taken is said in one sentence each."""
-        paths = [Path(path) for path in values[self.adding.upload] or []]
-        return self._added(values, paths, list(values[self.form.cards])) | {
-            self.adding.upload: None
-        }
+        files = [(Path(path), Path(path).name) for path in values[self.adding.upload] or []]
+        return self.added(values, files, list(values[self.form.cards])) | {self.adding.upload: None}
 
     def example(self, shown: Example) -> Callable[[Values], Updates]:
         """Put a bundled pair in the place of whatever is there."""
@@ -50,7 +48,8 @@ class Listing:
         def load(values: Values) -> Updates:
             radio = self.form.base.radio
             fresh = values | {radio: "mini", self.form.scene.prompt: ""}
-            return self._added(fresh, list(shown.files), []) | {radio: "mini"}
+            files = [(path, path.name) for path in shown.files]
+            return self.added(fresh, files, [], keep=False) | {radio: "mini"}
 
         return load
 
@@ -134,28 +133,45 @@ class Listing:
         count, seed = int(values[options.samples]), int(values[options.seed] or 0)
         return template_prompts(pick.trigger, count, seed)
 
-    def _added(self, values: Values, paths: list[Path], cards: list[Card]) -> Updates:
-        session = values[self.form.session]
+    def added(
+        self,
+        values: Values,
+        files: Sequence[tuple[Path, str]],
+        cards: list[Card],
+        refused: Sequence[str] = (),
+        keep: bool = True,
+    ) -> Updates:
+        """Files, each with its name, onto a list of cards; ``refused`` is what is to be said too.
+
+        What the visitor brought is kept in the library.
+        """
+        session = self._visit(values, cards)
         picks = list(self.form.picks(values)) if cards else []
-        refused: list[str] = []
-        if not cards:
-            session = self.studio.open_session()
-        for path in paths:
+        said = list(refused)
+        for path, name in files:
             try:
-                found = self.studio.add(session, path, cards)
+                found = self.studio.add(session, path, cards, name)
             except MergeError as error:
-                refused.append(str(error))
+                said.append(str(error))
             except Exception:
                 log.exception("a file could not be looked at")
-                refused.append(f"{path.name}: {OUR_FAULT}")
+                said.append(f"{name}: {OUR_FAULT}")
             else:
                 cards = [*cards, found]
                 picks.append(Pick.of(found))
+                said += filter(None, [self.studio.keep(session, found)] if keep else [])
         return {
             self.form.session: session,
-            self.adding.problems: told(refused),
+            self.adding.problems: told(said),
             **self.form.filled(cards, tuple(picks), values),
         }
+
+    def _visit(self, values: Values, cards: list[Card]) -> str:
+        """The visit's token; a list that is begun anew may begin a new visit."""
+        session: str = values[self.form.session]
+        if cards or self.studio.store.is_open(session):
+            return session
+        return self.studio.open_session()
 
 
 def told(refused: list[str]) -> gr.HTML:

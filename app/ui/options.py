@@ -71,6 +71,7 @@ class Options:
     effort: gr.Radio
     targets: gr.Radio
     samples: gr.Slider
+    rows: gr.Number
     teacher: gr.Radio
     preserve: gr.Textbox
     fallback: gr.Radio
@@ -95,6 +96,7 @@ class Options:
             **{name: values[getattr(self, name)] for name in (*as_it_is, "tokens", "dtype")},
             "rank": str(int(values[self.rank_number] or 0)) if fixed else values[self.rank],
             "samples": int(values[self.samples]),
+            "rows": int(values[self.rows] or 0) or None,
             "preserve": _number(values[self.preserve], PRESERVE),
             "ridge": float(values[self.ridge] or 0),
             "cross_ridge": _number(values[self.cross_ridge], CROSS_RIDGE),
@@ -111,7 +113,7 @@ class Options:
     def used_by(self, method: Method) -> set[Any]:
         """Those of them that make a difference to a method."""
         by_prompts = {
-            *(self.effort, self.targets, self.samples, self.teacher, self.preserve),
+            *(self.effort, self.targets, self.samples, self.rows, self.teacher, self.preserve),
             *(self.fallback, self.ridge, self.mode, self.padding, self.tokens, self.seed),
         }
         if not method.calibrated:
@@ -170,6 +172,13 @@ def _learning() -> tuple[Any, ...]:
         label="Calibration prompts per LoRA",
         info="Made from the trigger, unless a card has lines of its own.",
     )
+    rows = gr.Number(
+        DEFAULTS["rows"],
+        label="Positions of a picture",
+        info="So many count at most; fewer are faster, 0 counts all.",
+        precision=0,
+        minimum=0,
+    )
     teacher = _radio(
         "teacher", "What the merge learns from", "Prompts that it is to draw alike.", PAGE_TEACHER
     )
@@ -177,7 +186,7 @@ def _learning() -> tuple[Any, ...]:
         PRESERVE,
         "They keep the rest as it is. Empty: 0.3 beside prompts that name them all, else 0.",
     )
-    return targets, samples, teacher, preserve
+    return targets, samples, rows, teacher, preserve
 
 
 def _solving() -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from app.ui.loading import loader
 from app.ui.options import Options, options
 from app.ui.results import Dock, Results
 from app.ui.scene import Scene, scene_widgets
+from app.ui.shelving import Shelving, wire_library
 from app.ui.take import Take, take_section
 from app.ui.views import Views, views
 
@@ -49,6 +50,7 @@ def build(studio: Studio) -> gr.Blocks:
         listing = Listing(studio, form, adding)
         handlers = Handlers(studio, form, results, dock, chart)
         wire_files(listing)
+        wire_library(Shelving(listing))
         _wire_jobs(handlers, merge, draw)
         _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
     return demo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merging.deltas import Delta
-from merging.diffusion.base import Base
+from merging.diffusion.base import Base, latent_side
 from merging.diffusion.lockstep import Lockstep
 from merging.diffusion.modules import flat_weight
 from merging.diffusion.names import needs_latents
@@ -13,7 +13,7 @@ from merging.diffusion.sampling import Sample, batches, draw_samples
 from merging.diffusion.words import taught
 from merging.errors import MergeError
 from merging.formats.layers import flat
-from merging.memory import out_of_memory_told
+from merging.memory import free_bytes, out_of_memory_told
 from merging.progress import Progress, Stop, check, part
 from merging.sweep import Activations, SolveLayer, Sweep
 
@@ -21,6 +21,8 @@ REMEDY = (
     "take fewer samples, fewer target layers (cross-attention is the smallest choice) or another "
     "device"
 )
+# What a paused pass holds, in maps of the first block's size: the skips, and the block it is in.
+MAPS_HELD = 12
 SAMPLING_SHARE = 0.6  # of the time goes into the trajectories; only the progress bar cares
 
 
@@ -56,6 +58,8 @@ def solve_on(
     stop: Stop,
 ) -> None:
     """Solve every target on these samples: in one pass, or in the paper's rounds."""
+    _check_memory(base, sweep, samples)
+    _check_memory(base, sweep, samples)
     rounds = sweep.rounds or 1
     merged: dict[str, Delta] | None = None
     for k in range(rounds):
@@ -67,6 +71,25 @@ def solve_on(
         with sweep.phases("forward passes"):
             Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
         merged = results if sweep.merged_inputs else None
+
+
+def _check_memory(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
+    """Refuse samples that cannot all be on their way through the model at once.
+
+    A system that lends memory it has not got would end the process instead of telling.
+    """
+    if not needs_latents(sweep.targets):
+        return
+    streams = 2 if sweep.merged_inputs else 1
+    values = latent_side(base) ** 2 * base.pipeline.unet.config.block_out_channels[0] * MAPS_HELD
+    needed = len(samples) * streams * values * base.dtype.itemsize
+    free = free_bytes(base.device)
+    if free is not None and needed > free:
+        fitting = len(samples) * free // needed
+        raise MergeError(
+            f"{len(samples)} samples would hold {needed / 2**30:.1f} GiB on {base.device}, where "
+            f"{free / 2**30:.1f} are free, enough for about {fitting}; {REMEDY}."
+        )
 
 
 def _solve_on_weights(

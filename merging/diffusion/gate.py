@@ -89,7 +89,7 @@ def gated(base: Base, deltas: Sequence[Mapping[str, Delta]], gate: Gate) -> Iter
     ]
 
     def hook(name: str) -> Callable:
-        return lambda layer, inputs, output: gated_output(
+        return lambda layer, inputs, output: add_gated(
             name, layer, inputs[0], output, gate, [own.get(name) for own in moved]
         )
 
@@ -99,7 +99,7 @@ def gated(base: Base, deltas: Sequence[Mapping[str, Delta]], gate: Gate) -> Iter
         yield
 
 
-def gated_output(
+def add_gated(
     name: str,
     layer: Layer,
     x: Tensor,
@@ -107,14 +107,14 @@ def gated_output(
     gate: Gate,
     deltas: Sequence[Delta | None],
 ) -> Tensor:
-    """The layer's output with every LoRA's change added, row by row at its weight."""
+    """Add every LoRA's change to the layer's output, in place, row by row at its weight."""
     positions = output.shape[2:].numel() if output.ndim == 4 else output.shape[1:-1].numel()
     weights = gate.rows(name, positions).to(x)
     for i, delta in enumerate(deltas):
         own = weights[..., i].any(dim=1).nonzero().flatten()
         if delta is not None and len(own):
             addition = change(layer, x[own], delta)
-            output = output.index_add(0, own, spread(weights[own, :, i], addition) * addition)
+            output.index_add_(0, own, spread(weights[own, :, i], addition) * addition)
     return output
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from greenlet import greenlet
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from merging.deltas import Delta
 from merging.diffusion.base import Base
-from merging.diffusion.gate import Gate, gated_output
+from merging.diffusion.gate import Gate, add_gated
 from merging.diffusion.modules import Layer, change, flat_weight, input_rows, output_rows
 from merging.diffusion.names import needs_latents, reads_text, shared_input
 from merging.diffusion.sampling import Sample, gate_of
@@ -73,7 +73,8 @@ class Lockstep:
         crews = [greenlet(self._forward) for _ in batches]
         # no_grad is entered once, outside: entered inside interleaved passes it would
         # restore another pass's state.
-        with torch.no_grad(), _hooked(self.base, touched, self._reached):
+        hooked = _hooked(self.base, touched, self._reached)
+        with torch.no_grad(), hooked, _stopping(self.base, self.stop):
             places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
             while not all(crew.dead for crew in crews):
                 self._settle(places)
@@ -102,11 +103,13 @@ class Lockstep:
         """All batches wait at the same layer: solve it."""
         check(self.stop)
         (layer,) = set(places)
+        self._moved.clear()  # every batch has passed the layers before this one
         total = len(self.sweep.targets)
         self.progress(self._solved / total, f"layer {self._solved + 1} of {total}")
         key = shared_input(layer)
-        energies = self._energies.pop(layer).tolist()
-        rows = tuple(map(_with_energy, self._sums[key], energies))
+        rows = self._sums[key]
+        for each, energy in zip(rows, self._energies.pop(layer).tolist(), strict=True):
+            each.base_energy = energy
         solution = self.solve(layer, flat_weight(self.base.layers[layer]), rows)
         self.results[layer] = solution
         self._solved += 1
@@ -124,43 +127,52 @@ class Lockstep:
         teacher, merged = rows[: len(crew.samples)], rows[-len(crew.samples) :]
         sums = self._sums.setdefault(key, self._no_rows())
         weights = crew.gate.rows(name, rows.shape[1]).to(rows.device)
-        counted = _counted(name, crew.samples, rows.shape[1])
+        counted = counted_rows(name, crew.samples, rows.shape[1], self.sweep.rows)
         sets = torch.tensor([sample.row_set for sample in crew.samples])
         for index in sets.unique().tolist():
             own = (counted & (sets == index)[:, None]).to(rows.device)  # (samples, rows)
-            sums[index].add(teacher[own], merged[own], weights[own])
+            given = None if sums[index].constant else weights[own]
+            sums[index].add(teacher[own], merged[own], given)
 
     def _measure(self, name: str, layer: Layer, output: Tensor, crew: _Crew) -> None:
         """Add this batch to ‖X_c W0ᵀ‖²; the layer itself has just multiplied it out."""
-        given = output_rows(layer, output[: len(crew.samples)]).float()
-        given = given if layer.bias is None else given - layer.bias.float()
-        sizes = given.square().sum(dim=2).cpu().double()  # (samples, rows)
-        sizes = (sizes * _counted(name, crew.samples, sizes.shape[1])).sum(dim=1)
+        given = output_rows(layer, output[: len(crew.samples)])
+        counted = counted_rows(name, crew.samples, given.shape[1], self.sweep.rows)
+        chosen = given[counted.to(given.device)].float()
+        chosen = chosen if layer.bias is None else chosen - layer.bias.float()
+        sizes = chosen.square().sum(dim=1).cpu().double()
         sets = torch.tensor([sample.row_set for sample in crew.samples])
         sums = self._energies.setdefault(
             name, torch.zeros(len(self.sweep.row_sets), dtype=torch.float64)
         )
-        sums.index_add_(0, sets, sizes)
+        sums.index_add_(0, sets[counted.nonzero()[:, 0]], sizes)
 
     def _no_rows(self) -> tuple[RowStatistics, ...]:
         """Empty sums, one for each row set."""
         return tuple(
-            RowStatistics(each.name, each.omega, self.sweep.residual)
+            RowStatistics(
+                each.name,
+                each.omega,
+                constant=None if each.gated else each.weights,
+                still=self.merged is None,
+                residual=self.sweep.residual,
+            )
             for each in self.sweep.row_sets
         )
 
     def _changed(self, name: str, layer: Layer, x: Tensor, output: Tensor, crew: _Crew) -> Tensor:
-        """The layer's output with each stream's own change added."""
+        """The layer's output with each stream's own change added, in place."""
         count = len(crew.samples)
         own = [
             self._on_device(name, i, deltas[name]) if name in deltas else None
             for i, deltas in enumerate(self.sweep.deltas)
         ]
-        teacher = gated_output(name, layer, x[:count], output[:count], crew.gate, own)
+        add_gated(name, layer, x[:count], output[:count], crew.gate, own)
         if self.merged is None:
-            return teacher
+            return output
         delta = self._on_device(name, -1, self.merged[name])
-        return torch.cat([teacher, output[count:] + change(layer, x[count:], delta)])
+        output[count:].add_(change(layer, x[count:], delta))
+        return output
 
     def _on_device(self, name: str, source: int, delta: Delta) -> Delta:
         """The change where the model runs, moved once for all batches."""
@@ -170,16 +182,21 @@ class Lockstep:
         return self._moved[key]
 
 
-def _with_energy(rows: RowStatistics, energy: float) -> RowStatistics:
-    """The rows, which several layers may share, with what one layer makes of them."""
-    return replace(rows, base_energy=energy)
+def counted_rows(name: str, samples: Sequence[Sample], rows: int, most: int | None) -> Tensor:
+    """Which rows of the layer's input count: (samples, rows) of bool.
 
-
-def _counted(name: str, samples: Sequence[Sample], rows: int) -> Tensor:
-    """Which rows of the layer's input count: (samples, rows) of bool."""
+    Of a picture at most so many positions, each sample's drawn by its own seed: neighbours look
+    alike, and products of all of them cost more than the model.
+    """
     if reads_text(name):
         return torch.stack([sample.counted for sample in samples])
-    return torch.ones(len(samples), rows, dtype=torch.bool)
+    if most is None or rows <= most:
+        return torch.ones(len(samples), rows, dtype=torch.bool)
+    chosen = torch.zeros(len(samples), rows, dtype=torch.bool)
+    for own, sample in zip(chosen, samples, strict=True):
+        generator = torch.Generator().manual_seed(sample.seed)
+        own[torch.randperm(rows, generator=generator)[:most]] = True
+    return chosen
 
 
 def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequence[str]) -> None:
@@ -209,4 +226,13 @@ def _hooked(
     with ExitStack() as undo:
         for name in names:
             undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+        yield
+
+
+@contextmanager
+def _stopping(base: Base, stop: Stop) -> Iterator[None]:
+    """Hear a stop at every layer of the model, whoever is to be solved next."""
+    with ExitStack() as undo:
+        for layer in base.layers.values():
+            undo.callback(layer.register_forward_pre_hook(lambda *_: check(stop)).remove)
         yield

@@ -45,6 +45,7 @@ class Sample:
     counted: Tensor  # (tokens,) of bool: whose rows count in layers that read text
     latent: Tensor | None = None  # x_t (channels, height, width); None: only text is needed
     timestep: int = 0
+    seed: int = 0  # of the choice of positions that count in layers that read the picture
 
 
 def draw_samples(
@@ -83,8 +84,11 @@ def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     if row_set.gated:
         gate = silenced(word_gate(base, prompts, row_set.phrases), gate.regions)
     kept = counted(base, prompts, row_set.phrases, sweep.padding, sweep.tokens)
-    rows = zip(prompts, gate.words, gate.regions, kept, strict=True)
-    return [Sample(index, *row) for row in rows]
+    rows = enumerate(zip(prompts, gate.words, gate.regions, kept, strict=True))
+    return [
+        Sample(index, *row, seed=seed_for(sweep.seed, "rows", row_set.name, str(place)))
+        for place, row in rows
+    ]
 
 
 def _trajectories(base: Base, sweep: Sweep, blank: Sequence[Sample], stop: Stop) -> list[Sample]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from merging.adapter import Adapter
+from merging.arguments import rows
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.errors import MergeError
@@ -20,7 +21,7 @@ from merging.evaluation.cells import Arena
 from merging.evaluation.clip import VIT_B32, load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
-from merging.evaluation.growth import bench_growth, growth_table
+from merging.evaluation.growth import SAMPLES, bench_growth, growth_plot, growth_table
 from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers
 from merging.evaluation.shelf import shelf_pairs
@@ -28,7 +29,7 @@ from merging.evaluation.shelf_cases import shelf_cases
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
-from merging.request import Targets
+from merging.request import MergeRequest, Targets
 
 WHAT = {
     "base": (base_figures.evaluate_base, base_figures.table),
@@ -72,11 +73,13 @@ def add_evaluation(command: Command, progress: Progress) -> None:
 
     measured = command("bench", run_bench)
     measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
-    measured.add_argument("--samples", type=int, default=50, help="prompts per LoRA")
+    measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 10")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
     measured.add_argument("--targets", choices=get_args(Targets), default="attention")
+    measured.add_argument("--rows", type=rows, metavar="N|all", default=MergeRequest.rows)
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
+    measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
 
 
@@ -109,6 +112,8 @@ def _wanted_cases(
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """How fast: a merge beside its limit (mini, sd15 in shape), its growth, or beside peft."""
     measure, table = BENCHES[options.what]
+    if options.plot and options.what != "growth":
+        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
     results = measure(options)
     return results, "\n\n".join(table(result) for result in results.values())
 
@@ -132,12 +137,21 @@ def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
 def _bench(
     base: Base, pair: Sequence[Adapter], options: argparse.Namespace, trajectories: bool = True
 ) -> dict[str, Any]:
-    given = (options.samples, options.repeats, options.targets, options.rounds, trajectories)
-    return bench(base, pair, *given)
+    given = (
+        options.samples or MergeRequest.samples,
+        options.repeats,
+        options.targets,
+        options.rounds,
+        trajectories,
+    )
+    return bench(base, pair, *given, rows=options.rows)
 
 
 def _bench_growth(options: argparse.Namespace) -> dict[str, Any]:
-    return {"growth": bench_growth(options.samples, options.device)}
+    result = bench_growth(options.samples or SAMPLES, options.device)
+    if options.plot:
+        growth_plot(result).save(options.plot)
+    return {"growth": result}
 
 
 def _bench_weights(_options: argparse.Namespace) -> dict[str, Any]:

@@ -6,14 +6,21 @@ so that sixteen LoRAs can be measured where no GPU is at hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.evaluation.speed import bench
+from merging.phases import mebibytes
+from merging.plot import picture
 from merging.progress import Progress, part, silent
 
+SAMPLES = 10  # prompts per LoRA, if no number is given: minutes, not hours
 COUNTS, RANKS = (2, 4, 8, 16), (4, 16, 64, 128)
 COUNT, RANK = 2, 16  # what stays the same while the other grows
 MARKS = (".attn2.to_k", ".attn2.to_v")
@@ -44,15 +51,37 @@ def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict
 def growth_table(result: dict[str, Any]) -> str:
     """The result in Markdown; "per LoRA" is beside that of the first row."""
     lines = [
-        f"{result['layers']} layers of SD 1.5's shape, {result['samples']} prompts each, "
-        f"{result['device']}",
+        f"SD 1.5 in shape, {result['layers']} layers (text encoder, K and V of cross-attention), "
+        f"{result['samples']} prompts each, {result['device']}, {result['threads']} threads",
         "",
-        "| LoRAs | rank | seconds | seconds per LoRA, first row = 1 | against the limit |",
-        "| --- | --- | --- | --- | --- |",
+        "| LoRAs | rank | seconds | seconds per LoRA, first row = 1 | against the limit | peak |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     first = result["rows"][0]["seconds"] / result["rows"][0]["loras"]
     for row in result["rows"]:
         share = row["seconds"] / row["loras"] / first
         cells = (row["loras"], row["rank"], f"{row['seconds']:.1f}", f"{share:.2f}")
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {row['ratio']:.2f} |")
+        told = f"{row['ratio']:.2f} | {mebibytes(row['bytes'])}"
+        lines.append(f"| {' | '.join(map(str, cells))} | {told} |")
     return "\n".join(lines)
+
+
+def growth_plot(result: dict[str, Any]) -> Image.Image:
+    """Seconds by number of LoRAs and by rank, each beside a straight line through its first."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    by_count, by_rank = figure.subplots(1, 2)
+    rows = result["rows"]
+    _draw(by_count, [row for row in rows if row["rank"] == RANK], "loras", "LoRAs")
+    _draw(by_rank, [row for row in rows if row["loras"] == COUNT], "rank", "rank of each LoRA")
+    return picture(figure)
+
+
+def _draw(axes: Axes, rows: Sequence[dict[str, Any]], key: str, label: str) -> None:
+    places = sorted((row[key], row["seconds"]) for row in rows)
+    at, seconds = zip(*places, strict=True)
+    axes.plot(at, seconds, marker="o", color="#7a3fd9", label="one pass")
+    line = [seconds[0] * x / at[0] for x in at]
+    axes.plot(at, line, linestyle="--", color="#9aa0a6", label="in proportion")
+    axes.set_xlabel(label)
+    axes.set_ylabel("seconds")
+    axes.legend(fontsize="small")

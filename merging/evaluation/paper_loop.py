@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merging.deltas import Delta
 from merging.diffusion.base import Base
-from merging.diffusion.lockstep import run_model
+from merging.diffusion.lockstep import counted_rows, run_model
 from merging.diffusion.modules import Layer, flat_weight, input_rows
 from merging.diffusion.names import shared_input
 from merging.diffusion.sampling import Sample, batches
@@ -35,45 +35,48 @@ def paper_loop(
     teacher: Features = {}
     for i, deltas in enumerate(sweep.deltas):
         own = [sample for sample in samples if sample.row_set == i]
-        _extend(teacher, _features(base, sweep.targets, deltas, own))
+        _extend(teacher, _features(base, sweep, deltas, own))
     merged, results = teacher, dict(sweep.fixed)
     for place in range(rounds):
         if place:
-            merged = _features(base, sweep.targets, results, samples)
+            merged = _features(base, sweep, results, samples)
         for layer in sweep.targets:
             key = shared_input(layer)
             rows = _statistics(sweep, samples, teacher[key], merged[key])
-            results[layer] = solve(layer, flat_weight(base.layers[layer]), rows)
+            weight = flat_weight(base.layers[layer])
+            results[layer] = solve(layer, weight, rows)
     return results
 
 
 def _features(
-    base: Base, targets: Sequence[str], deltas: Mapping[str, Delta], samples: Sequence[Sample]
+    base: Base, sweep: Sweep, deltas: Mapping[str, Delta], samples: Sequence[Sample]
 ) -> Features:
     """The inputs of all targets while the model runs with these changes."""
     stored: Features = {}
     for batch in batches(base, samples, streams=1):
         found: Features = {}
-        with torch.no_grad(), base.changed(deltas), _catching(base, targets, found):
-            run_model(base, batch, 1, targets)
+        with torch.no_grad(), base.changed(deltas), _catching(base, sweep, batch, found):
+            run_model(base, batch, 1, sweep.targets)
         _extend(stored, found)
     return stored
 
 
 @contextmanager
-def _catching(base: Base, targets: Sequence[str], found: Features) -> Iterator[None]:
-    """Keep each input that a target reads, once for all targets that share it."""
+def _catching(base: Base, sweep: Sweep, batch: Sequence[Sample], found: Features) -> Iterator[None]:
+    """Keep the rows that count of each input that a target reads, once for all that share it."""
 
-    def hook(key: str) -> Callable:
+    def hook(key: str, name: str) -> Callable:
         def keep(layer: Layer, inputs: tuple, _output: Tensor) -> None:
-            found[key] = input_rows(layer, inputs[0]).cpu()
+            rows = input_rows(layer, inputs[0]).cpu()
+            counted = counted_rows(name, batch, rows.shape[1], sweep.rows)
+            found[key] = rows[counted].unflatten(0, (len(batch), -1))
 
         return keep
 
-    keys = {shared_input(layer): layer for layer in reversed(targets)}
+    keys = {shared_input(layer): layer for layer in reversed(sweep.targets)}
     with ExitStack() as undo:
         for key, layer in keys.items():
-            undo.callback(base.layers[layer].register_forward_hook(hook(key)).remove)
+            undo.callback(base.layers[layer].register_forward_hook(hook(key, layer)).remove)
         yield
 
 
@@ -89,9 +92,8 @@ def _statistics(
     sets = torch.tensor([sample.row_set for sample in samples])
     answer = []
     for index, row_set in enumerate(sweep.row_sets):
-        rows = RowStatistics(row_set.name, row_set.omega)
-        own = teacher[sets == index].flatten(0, 1)
-        weights = torch.tensor([row_set.weights]).expand(len(own), -1)
-        rows.add(own, merged[sets == index].flatten(0, 1), weights)
+        rows = RowStatistics(row_set.name, row_set.omega, constant=row_set.weights)
+        own = (each[sets == index].flatten(0, 1) for each in (teacher, merged))
+        rows.add(*own)
         answer.append(rows)
     return tuple(answer)

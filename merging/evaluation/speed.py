@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ from merging.diffusion.names import needs_latents
 from merging.diffusion.sampling import Sample, batches, draw_samples
 from merging.evaluation.paper_loop import paper_loop
 from merging.merge import merge
+from merging.phases import Phases, mebibytes, peak_bytes, reset_peak
 from merging.progress import Progress, Stop, silent
 from merging.request import MergeRequest, Source, Targets
 from merging.sweep import SolveLayer, Sweep
 
+LIMIT = "bare doubled forward pass"
 ROUNDS = 20  # the paper's cap on its iteration (arXiv:2411.15231)
 
 
@@ -36,8 +39,9 @@ def bench(
     targets: Targets = "attention",
     rounds: int = ROUNDS,
     trajectories: bool = True,
+    rows: int | None = MergeRequest.rows,
 ) -> dict[str, Any]:
-    """Seconds of the bare pass (the limit), of one lockstep pass, and of the paper's rounds.
+    """Seconds and peak memory of the bare pass (the limit), of one lockstep pass, of the rounds.
 
     Best of ``repeats``; drawing the samples is the same for all three, and timed apart. Without
     ``trajectories`` the latents are plain noise, which a model of random weights tells no better.
@@ -48,7 +52,6 @@ def bench(
         drawn: list[Sample] = []
         draw = draw_samples if trajectories else _noise
         latents = needs_latents(sweep.targets)
-        drawing = _best(1, lambda: drawn.extend(draw(base, sweep, latents, silent, stop)))
         ours: dict[str, Delta] = {}
         theirs: dict[str, Delta] = {}
 
@@ -59,28 +62,34 @@ def bench(
         def iterated() -> None:
             theirs.update(paper_loop(base, sweep, drawn, solve, rounds))
 
-        found["seconds"] = {
-            "drawing the samples": drawing,
-            "bare doubled forward pass": _best(repeats, lambda: _bare(base, sweep, drawn)),
-            f"the paper's loop, {rounds} rounds": _best(1, iterated) if rounds else None,
-            "lockstep, one pass": _best(
+        measured = partial(_measured, sweep.phases)
+        found["rows"] = {
+            "drawing the samples": measured(
+                1, lambda: drawn.extend(draw(base, sweep, latents, silent, stop))
+            ),
+            LIMIT: measured(repeats, lambda: _bare(base, sweep, drawn)),
+            "lockstep, one pass": measured(
                 repeats, lambda: solve_on(base, sweep, drawn, solved, silent, stop)
             ),
         }
+        if rounds:
+            found["rows"][f"the paper's loop, {rounds} rounds"] = measured(1, iterated)
         found["apart"] = _apart(ours, theirs) if rounds else None
 
     sources = tuple(map(Source, adapters))
-    merge(MergeRequest(sources, samples=samples, targets=targets), timed)
+    merge(MergeRequest(sources, samples=samples, rows=rows, targets=targets), timed)
+    for row in found["rows"].values():
+        row["ratio"] = row["seconds"] / found["rows"][LIMIT]["seconds"]
     return {
         "base": base.name,
-        "latents": base.pipeline.unet.config.sample_size,
+        "latents": latent_side(base),
         "device": str(base.device),
         "threads": torch.get_num_threads(),
         "loras": [adapter.name for adapter in adapters],
         "samples": samples,
+        "positions": rows,
         "targets": targets,
-        "rows": _ratios(found["seconds"]),
-        "apart": found["apart"],
+        **found,
     }
 
 
@@ -91,11 +100,12 @@ def speed_table(result: dict[str, Any]) -> str:
         f"{' + '.join(result['loras'])} on {result['base']}, {side} × {side} latents, "
         f"{result['samples']} prompts each, {result['targets']}, {result['device']}",
         "",
-        "| | seconds | against the limit |",
-        "| --- | --- | --- |",
+        "| | seconds | against the limit | peak memory above the model |",
+        "| --- | --- | --- | --- |",
     ]
     for name, row in result["rows"].items():
-        lines.append(f"| {name} | {row['seconds']:.2f} | {row['ratio']:.2f} |")
+        cells = (f"{row['seconds']:.2f}", f"{row['ratio']:.2f}", mebibytes(row["bytes"]))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     if result["apart"] is not None:
         lines.append(f"\nThe two answers are at most {result['apart']:.0e} apart.")
     return "\n".join(lines)
@@ -120,16 +130,6 @@ def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
             run_model(base, batch, 2, sweep.targets)
 
 
-def _ratios(seconds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
-    """What was measured, each beside the limit."""
-    limit = seconds["bare doubled forward pass"] or 0.0
-    return {
-        name: {"seconds": value, "ratio": value / limit}
-        for name, value in seconds.items()
-        if value is not None
-    }
-
-
 def _apart(ours: Mapping[str, Delta], theirs: Mapping[str, Delta]) -> float:
     """Largest ‖Δ − Δ'‖ / ‖Δ‖ over the layers."""
     return max(
@@ -138,11 +138,19 @@ def _apart(ours: Mapping[str, Delta], theirs: Mapping[str, Delta]) -> float:
     )
 
 
-def _best(repeats: int, work: Callable[[], None]) -> float:
-    """Seconds of the fastest run."""
-    times = []
+def _measured(phases: Phases, repeats: int, work: Callable[[], None]) -> dict[str, Any]:
+    """Seconds of the fastest run, and the most memory that any held above the start.
+
+    The work may open phases of its own, which count peaks anew: the highest is the peak.
+    """
+    reset_peak()
+    before, times = peak_bytes(), []
+    phases.parts.clear()
     for _ in range(repeats):
         started = time.perf_counter()
-        work()
+        with phases("measured"):
+            work()
         times.append(time.perf_counter() - started)
-    return min(times)
+    peaks = [part.peak_bytes for part in phases.parts.values() if part.peak_bytes is not None]
+    held = None if before is None else max(peaks) - before
+    return {"seconds": min(times), "bytes": held}

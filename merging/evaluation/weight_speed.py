@@ -1,7 +1,8 @@
 """A merge in weight space beside peft's: two rank-128 LoRAs of SD 1.5's 264 modules, cut to 128.
 
-peft builds each (out, in) change and takes its dense SVD; we take QR of the stacked factors and
-the SVD of the small core. Both in the same run, peft with its faster setting (thin SVD).
+peft builds each (out, in) change and takes its dense SVD; we take the Gram matrices of the stacked
+factors and the eigenvectors of the small core. Both in the same run, peft with its faster setting
+(thin SVD).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from merging.adapter import Adapter, LoraLayer
 from merging.formats.layers import flat, table
-from merging.merge import merge
+from merging.merge import MergeResult, merge
 from merging.phases import peak_bytes, reset_peak
 from merging.request import MergeRequest, Source
 
@@ -30,7 +31,7 @@ def bench_weights() -> dict[str, Any]:
     """Seconds and peak memory of both, and how far the deltas are apart; JSON-able."""
     pair = [_adapter(name, seed) for seed, name in enumerate(NAMES)]
     request = MergeRequest(tuple(map(Source, pair)), method="sum", rank=RANK)
-    ours, our_row = _measured(lambda: merge(request).adapter)
+    result, our_row = _measured(lambda: merge(request))
     model = _peft_model(pair)
     _, peft_row = _measured(lambda: _merge_with_peft(model))
     rows = {"IterIS Studio, sum cut to rank 128": our_row, "peft, svd": peft_row}
@@ -41,7 +42,8 @@ def bench_weights() -> dict[str, Any]:
         "rows": rows,
         "ratio": peft_row["seconds"] / our_row["seconds"],
         "apart": max(
-            _apart(ours.layers[layer], up, down) for layer, up, down in _merged_by_peft(model, pair)
+            _apart(result.adapter.layers[layer], up, down)
+            for layer, up, down in _merged_by_peft(model, pair)
         ),
     }
 
@@ -66,8 +68,11 @@ def _measured(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     reset_peak()
     before, started = peak_bytes(), time.perf_counter()
     answer = work()
-    seconds, after = time.perf_counter() - started, peak_bytes()
-    held = None if before is None or after is None else after - before
+    seconds, peaks = time.perf_counter() - started, [peak_bytes()]
+    if isinstance(answer, MergeResult):  # which starts counting anew in each of its phases
+        peaks += [phase.peak_bytes for phase in answer.report.phases.values()]
+    known = [peak for peak in peaks if peak is not None]
+    held = None if before is None or not known else max(known) - before
     return answer, {"seconds": seconds, "bytes": held}
 
 

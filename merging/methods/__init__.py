@@ -8,6 +8,7 @@ from typing import Literal
 
 from merging.deltas import Delta
 from merging.methods.average import average
+from merging.methods.custom_diffusion import custom_diffusion
 from merging.methods.dare import dare
 from merging.methods.dc_merge import dc_merge
 from merging.methods.do_merging import do_merging
@@ -42,6 +43,9 @@ class Method:
     needs: Needs
     strength: str  # what the strengths mean to it
     summary: str  # one sentence for the page
+    # Whether it solves the text's keys and values alone, on the tokens of the phrases and on
+    # prompts without any; other layers fall back.
+    on_phrases: bool = False
 
     @property
     def calibrated(self) -> bool:
@@ -81,6 +85,15 @@ METHODS: dict[str, Method] = {
         "inputs",
         "the strength at which each LoRA is imitated",
         "Like RegMean, but nothing changes where no prompt has been, whatever the fallback.",
+    ),
+    "custom-diffusion": Method(
+        "Custom Diffusion",
+        custom_diffusion,
+        "arXiv:2212.04488",
+        "inputs",
+        "the strength at which each LoRA is imitated",
+        "Text keys and values do to each phrase what its LoRA does, and least to other prompts.",
+        on_phrases=True,
     ),
     "sum": Method(
         "Weighted sum",

@@ -21,8 +21,9 @@ def regmean_damped(problem: LayerProblem) -> Delta:
 
 
 def _damped(rows: RowStatistics) -> RowStatistics:
-    cross = {i: _shrunk(matrix) for i, matrix in rows.cross.items()}
-    return replace(rows, gram=_shrunk(rows.gram), cross=cross)
+    grams = rows.grams()
+    plain, cross = _shrunk(grams.plain), {i: _shrunk(each) for i, each in grams.cross.items()}
+    return rows.taking(replace(grams, gram=_shrunk(grams.gram), plain=plain, cross=cross))
 
 
 def _shrunk(matrix: Tensor) -> Tensor:

@@ -13,7 +13,16 @@ import torch
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import Written, ldm, read, table, write_diffusers, write_kohya, writer
+from merging.formats import (
+    Written,
+    ldm,
+    read,
+    table,
+    write_diffusers,
+    write_full,
+    write_kohya,
+    writer,
+)
 from merging.formats.fit import fitted
 from merging.formats.header import opened, read_header
 from merging.formats.layers import flat
@@ -95,6 +104,14 @@ def test_kohya_files_are_found_whole(tmp_path: Path, title: str) -> None:
     written = write_kohya(adapter("sd15"), path, torch.float16)
     assert len(BY_TITLE[title].finds(keys(path), table("sd15"))) == 354
     assert written.programs == TITLES
+
+
+def test_full_files_are_found_by_all_but_diffusers(tmp_path: Path) -> None:
+    """Every fortieth layer of Stable Diffusion 1.5: all of them would be 2 GB."""
+    some = adapter("sd15", every=40)
+    written = write_full(some, tmp_path / "a.safetensors", torch.float16)
+    assert written.programs == TITLES[:-1]
+    assert {key for keys_ in keys(tmp_path / "a.safetensors").values() for key in keys_} == {"diff"}
 
 
 @pytest.mark.parametrize(
