@@ -25,6 +25,7 @@ OPTIONS = {  # field of a MergeOrder → option of the command
     "weighting": "--lambda",
     "padding": "--padding",
     "tokens": "--tokens",
+    "rows": "--rows",
     "teacher": "--teacher",
     "preserve": "--preserve",
     "rounds": "--rounds",
