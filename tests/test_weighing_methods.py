@@ -223,15 +223,18 @@ def test_mix_of_show_and_damped_regmean_see_no_energy_weights() -> None:
 # --- Custom Diffusion -----------------------------------------------------------------------------
 
 
-def phrase_rows(count: int, missing: bool = False) -> tuple[LayerProblem, list[Tensor], Tensor]:
-    """Two LoRAs with ``count`` rows each and many preserved ones, and the rows themselves."""
-    sets, phrases = [], [random(count, IN, seed=70 + i) for i in range(2)]
+def phrase_rows(
+    missing: bool = False, times: int = 1, seeds: tuple[int, int] = (70, 71)
+) -> tuple[LayerProblem, list[Tensor], Tensor]:
+    """Two LoRAs with three rows each, said so many times, many preserved ones, and the rows."""
+    sets, phrases = [], [random(3, IN, seed=seed) for seed in seeds]
     plain = random(60, IN, seed=80) * torch.logspace(0, 1, IN, dtype=torch.float64)
     for i, x in enumerate([*phrases, plain]):
         weights = torch.zeros(len(x), 2)
         weights[:, i : i + 1] = 1  # none for the third
         sets.append(RowStatistics(f"set {i}"))
-        sets[-1].add(x, x, weights)
+        for _ in range(times if i < 2 else 1):
+            sets[-1].add(x, x, weights)
     given = problem([1.0, 0.5], missing=[1] if missing else [], alpha=1e-12)
     return replace(given, rows=tuple(sets)), phrases, plain
 
@@ -239,7 +242,7 @@ def phrase_rows(count: int, missing: bool = False) -> tuple[LayerProblem, list[T
 @pytest.mark.parametrize("missing", [False, True])
 def test_custom_diffusion_equals_the_authors_formula(missing: bool) -> None:
     """W = W0 + (Vᵀ − W0 C*ᵀ)(d C*ᵀ)⁻¹ d with d = C* (C_regᵀ C_reg)⁻¹, stacked row by row."""
-    given, phrases, plain = phrase_rows(3, missing)
+    given, phrases, plain = phrase_rows(missing)
     stacked = torch.cat(phrases)
     changes = [torch.zeros(10, IN).double() if d is None else d.dense() for d in given.deltas]
     outputs = torch.cat([x @ change.T for x, change in zip(phrases, changes, strict=True)])
@@ -251,22 +254,13 @@ def test_custom_diffusion_equals_the_authors_formula(missing: bool) -> None:
 
 
 def test_a_phrase_that_is_said_twice_is_held_once() -> None:
-    given, _, _ = phrase_rows(3)
-    twice = tuple(
-        replace(rows, gram=2 * rows.gram, cross={i: 2 * rows.cross[i] for i in rows.cross})
-        for rows in given.rows[:2]
-    )
-    assert_close(
-        merged("custom-diffusion", replace(given, rows=(*twice, given.rows[2]))),
-        merged("custom-diffusion", given),
-    )
+    once, twice = (merged("custom-diffusion", phrase_rows(times=times)[0]) for times in (1, 2))
+    assert_close(twice, once)
 
 
 def test_phrases_that_contradict_each_other_are_met_half_way() -> None:
     """Equal rows, two wishes: the mean of them, not an explosion."""
-    given, (x, _), _ = phrase_rows(3)
-    first, second = given.rows[:2]
-    same = replace(second, gram=first.gram, cross={1: first.cross[0]})
-    answer = merged("custom-diffusion", replace(given, rows=(first, same, given.rows[2])))
+    given, (x, _), _ = phrase_rows(seeds=(70, 70))
+    answer = merged("custom-diffusion", given)
     mean = sum(delta.dense() for delta in given.present) / 2
     assert_close(x @ answer.T, x @ mean.T, rtol=1e-7, atol=1e-8)

@@ -20,13 +20,14 @@ def custom_diffusion(problem: LayerProblem) -> Delta:
     """min ‖R Δᵀ‖² subject to Δ x = Δ_i x for every row x of LoRA i's own phrase.
 
     R are the rows of prompts without any trigger, which count as whole sentences; the ridge makes
-    them span the space. The authors solve for stacked rows and need them independent; with the
-    rows' Gram matrix G = E Λ Eᵀ (HELD of it) and P = Σ_i Δ_i G_i, P E Λ⁻¹ is what Δ must do on E:
+    them span the space. A phrase's rows are those that LoRA i's own text encoder gives. The authors
+    solve for stacked rows and need them independent; with the rows' Gram matrix G = E Λ Eᵀ (HELD of
+    it) and P = Σ_i Δ_i G_i, P E Λ⁻¹ is what Δ must do on E:
 
         Δ* = P E Λ⁻¹ (Eᵀ (RᵀR)⁻¹ E)⁻¹ Eᵀ (RᵀR)⁻¹
 
     which is theirs for independent rows, and least squares where the phrases contradict each other.
-    One LoRA alone has nothing to be reconciled with and is given back whole, all of its prompts.
+    One LoRA alone has nothing to be reconciled with, and is given back whole.
     """
     if len(problem.deltas) == 1:
         return problem.present[0]
