@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 
+from app.config import with_file
 from app.settings import Settings, workplace
 from merging.errors import MergeError
 
@@ -19,8 +20,9 @@ def main() -> int:
     # A container is told to end by this signal; what is removed at the end must be removed then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with workplace() as work:
-            serve(Settings.from_environment(work))
+        environ = with_file(os.environ)
+        with workplace(environ) as work:
+            serve(Settings.from_environment(work, environ))
     except (MergeError, OSError) as error:
         print(f"iteris-studio: {error}", file=sys.stderr)
         return 2

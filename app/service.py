@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from app.cards import Card, card
 from app.drawing import draw_job
@@ -25,6 +25,7 @@ from app.taking import Taken, TakeOrder, curve, take
 from merging.errors import MergeError
 from merging.progress import Stop
 from merging.rank_curve import CurvePoint
+from merging.summary import summary
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,13 @@ class Studio:
     def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:
         """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
         return self._meetings.of(cards, picks)
+
+    def inspect(self, path: Path | None) -> dict[str, Any]:
+        """What a file is, as the command line tells it; MergeError if it is none of ours."""
+        if path is None:
+            raise MergeError("Send a .safetensors file.")
+        check_file(self.settings, path, [])
+        return summary(path)
 
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
         """Merge: Steps, and among the last of them the result. Closing it stops the work."""

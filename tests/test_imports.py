@@ -41,8 +41,9 @@ LAYERS = (
     ("merging.__main__",),
     ("app",),
     (
-        "app.settings app.storage app.cards app.shelf app.orders app.scenes app.limits app.jobs"
-        " app.drawing app.taking app.pushing app.executor app.pasting app.meetings app.library",
+        "app.settings app.config app.storage app.cards app.shelf app.orders app.scenes app.limits"
+        " app.jobs app.drawing app.taking app.pushing app.commands app.executor app.pasting"
+        " app.meetings app.library",
     ),
     ("app.service",),
     ("app.ui",),

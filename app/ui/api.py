@@ -13,12 +13,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from app.drawing import Sampler
 from app.executor import Step
 from app.jobs import DTYPES
 from app.orders import MergeOrder, Pick
 from app.scenes import DrawOrder
 from app.service import Studio
-from app.ui.basics import DEFAULTS, OUR_FAULT
+from app.ui.basics import DEFAULTS, said_of
+from app.ui.reading import add_reading
 from merging.errors import Cancelled, MergeError
 from merging.methods import METHODS
 from merging.request import Targets, Teacher
@@ -29,8 +31,9 @@ State = dict[str, Any]  # {"progress": share, "doing": text} while at work, the 
 
 
 def add_endpoints(studio: Studio) -> None:
-    """/merge and /render, behind widgets that nobody sees."""
+    """/merge, /render, /inspect and /methods, behind widgets that nobody sees."""
     with gr.Group(visible=False):
+        add_reading(studio, shown_to_client)
         _merge_endpoint(studio)
         _render_endpoint(studio)
 
@@ -114,11 +117,15 @@ def _render_endpoint(studio: Studio) -> None:
         seed: int = 0,
         steps: int = 25,
         guidance: float = 5.0,
+        negative: str = "",
+        sampler: str = "DDIM",
+        compose: str = "sum",
+        triggers: list[str] | None = None,
     ) -> Iterator[tuple[str | None, State]]:
-        """Draw one picture (PNG, its parameters inside) with these LoRAs summed, or with none."""
+        """Draw one picture (PNG, its origin inside): these LoRAs summed or gated, or none."""
         with shown_to_client():
             session = studio.open_session()
-            picks = _picks(studio, session, files, strengths, None)
+            picks = _picks(studio, session, files, strengths, triggers)
             order = DrawOrder(
                 picks,
                 prompt,
@@ -126,7 +133,9 @@ def _render_endpoint(studio: Studio) -> None:
                 seed=int(seed),
                 steps=int(steps),
                 guidance=guidance,
-                columns=("sum",),
+                negative=negative,
+                sampler=sampler,
+                columns=(compose,),
             )
             with closing(studio.draw(session, order)) as items:
                 for item in items:
@@ -135,7 +144,7 @@ def _render_endpoint(studio: Studio) -> None:
                     else:
                         yield str(item.path), {"progress": 1.0, "doing": "done"}
 
-    files, strengths, _ = _source_widgets()
+    files, strengths, triggers = _source_widgets()
     button = gr.Button("render")
     button.click(
         render,
@@ -147,6 +156,10 @@ def _render_endpoint(studio: Studio) -> None:
             gr.Number(0, label="seed", precision=0, minimum=0),
             gr.Number(25, label="steps", precision=0, minimum=1, maximum=100),
             gr.Number(5.0, label="guidance", minimum=0, maximum=30),
+            gr.Textbox("", label="negative"),
+            gr.Dropdown(list(get_args(Sampler)), value="DDIM", label="sampler"),
+            gr.Dropdown(["sum", "gated"], value="sum", label="compose"),
+            triggers,
         ],
         [gr.File(label="picture"), gr.JSON(label="status")],
         api_name="render",
@@ -203,9 +216,9 @@ def shown_to_client() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from None
     except Cancelled:
         raise gr.Error("Stopped.", print_exception=False) from None
-    except Exception:
+    except Exception as error:
         log.exception("an API call failed")
-        raise gr.Error(OUR_FAULT, print_exception=False) from None
+        raise gr.Error(said_of(error), print_exception=False) from None
 
 
 def _doing(step: Step) -> State:

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.commands import draw_commands
 from app.executor import Step
 from app.orders import Merged
 from app.scenes import DrawOrder, Picture
@@ -106,7 +107,7 @@ class Handlers:
                 else:
                     drawn = [*drawn, item]
                     yield views.pictures(drawn, across(order))
-        yield views.compared(drawn)
+        yield views.compared(drawn, draw_commands(order))
 
     def _shown(self, updates: JobUpdates, start: str) -> Iterator[Updates]:
         """A job on the page: buttons off, its updates, and the last word whatever happens.

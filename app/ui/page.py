@@ -14,6 +14,7 @@ from app.ui.api import add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
+from app.ui.help import help_section
 from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.loading import loader
 from app.ui.options import Options, options
@@ -40,6 +41,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section()
                 files, measures = take_section()
+        help_section()
         dock = _dock((merge, draw, *tries))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.commands import merge_command
 from app.jobs import DTYPES
 from app.orders import Merged
 from app.service import Studio
@@ -18,7 +19,7 @@ from app.ui import markup
 from app.ui.basics import QUIET, Updates, Values, said_of
 from app.ui.forms import Form
 from app.ui.rank_chart import choices, rank_chart
-from app.ui.views import Views
+from app.ui.views import Views, as_command
 from merging.errors import MergeError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Files:
     kohya: gr.DownloadButton
     diffusers: gr.DownloadButton
     recipe: gr.Code
+    command: gr.Code
     pushed: gr.HTML
     rank: gr.Dropdown
     curve: gr.HTML
@@ -52,6 +54,7 @@ class Files:
             self.kohya: gr.DownloadButton(value=str(found.kohya)),
             self.diffusers: gr.DownloadButton(value=str(found.diffusers)),
             self.recipe: json.dumps(found.recipe, indent=2, ensure_ascii=False),
+            self.command: merge_command(found.order, found.kohya.name),
             self.rank: gr.Dropdown([AS_MERGED], value="exact"),
             self.curve: "",
             self.file: gr.DownloadButton(visible=False),
@@ -181,7 +184,8 @@ def take_section() -> tuple[Files, Measures]:
             hub, pushed = _to_the_hub()
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
                 recipe = gr.Code(language="json", interactive=False, max_lines=24)
-    files = Files(empty, ready, summary, kohya, diffusers, recipe, pushed, *made)
+            command = as_command("The merge as a command")
+    files = Files(empty, ready, summary, kohya, diffusers, recipe, command, pushed, *made)
     return files, Measures(*measures, *hub)
 
 

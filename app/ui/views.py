@@ -36,6 +36,7 @@ class Views:
     slider: gr.ImageSlider
     looked: gr.Dropdown
     maps: gr.Gallery
+    command: gr.Code
 
     def cleared(self) -> Updates:
         """Take the last comparison away.
@@ -56,8 +57,8 @@ class Views:
             ),
         }
 
-    def compared(self, drawn: list[Picture]) -> Updates:
-        """Slider and maps over a comparison that is complete."""
+    def compared(self, drawn: list[Picture], command: str) -> Updates:
+        """Slider, maps and command of a comparison that is complete."""
         names = [picture.caption for picture in drawn]
         left, right = names[max(0, len(names) - 2)], names[-1]
         return {
@@ -66,6 +67,7 @@ class Views:
             self.slider: under_slider(drawn, left, right),
             self.looked: gr.Dropdown(names, value=right),
             self.maps: mapped(drawn, right),
+            self.command: command,
         }
 
     def wire(self) -> None:
@@ -102,8 +104,18 @@ def views() -> Views:
             gr.HTML(markup.MAPS)
             looked = gr.Dropdown([], label="Picture")
             maps = gr.Gallery(label="Heat maps", columns=3, elem_id="maps", **SHEET)
+        with gr.Tab("Command"):
+            command = as_command("The pictures as commands", folded=False)
     drawn = gr.State([])
-    return Views(drawn, blank, shown, gallery, left, right, slider, looked, maps)
+    return Views(drawn, blank, shown, gallery, left, right, slider, looked, maps, command)
+
+
+def as_command(label: str, folded: bool = True) -> gr.Code:
+    """What was done, to be copied to a terminal."""
+    if not folded:
+        return gr.Code(language="shell", interactive=False, wrap_lines=True, label=label)
+    with gr.Accordion(label, open=False):
+        return gr.Code(language="shell", interactive=False, wrap_lines=True, label=label)
 
 
 def under_slider(drawn: Sequence[Picture], left: str, right: str) -> tuple[str, str] | None:

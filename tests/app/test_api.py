@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
 from merging.merge import merge
+from merging.methods import METHODS
 from merging.recipe import header
 from merging.request import MergeRequest, Source
+from merging.summary import summary
+from tests.conftest import ROOT
 
 QUICK = {"samples": 4, "targets": "cross-attention"}
 
@@ -33,7 +37,12 @@ def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clien
 
 def test_only_these_endpoints_are_offered(client: Client) -> None:
     """A new public endpoint is a decision, not an accident."""
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/merge", "/render"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/merge",
+        "/render",
+        "/inspect",
+        "/methods",
+    }
 
 
 def test_merge_gives_the_librarys_own_bytes(
@@ -86,6 +95,55 @@ def test_render_draws_what_the_library_draws(
     (own,) = render(base, ["a photo of a sks cat"], [5], adapters=adapters, steps=3)
     assert Image.open(file).tobytes() == own.tobytes()
     assert Image.open(file).info["parameters"] == own.info["parameters"]
+
+
+def test_render_is_gated_and_sampled_as_the_library_does(
+    client: Client, base: Base, pair: tuple[Path, Path]
+) -> None:
+    prompt = "a photo of a sks cat and a vxz pizza"
+    file, _ = client.predict(
+        prompt=prompt,
+        files=[handle_file(path) for path in pair],
+        triggers=["sks cat", "vxz pizza"],
+        negative="a dog",
+        sampler="Euler",
+        compose="gated",
+        steps=3,
+        api_name="/render",
+    )
+    adapters = [(formats.read(path), 1.0) for path in pair]
+    (own,) = render(
+        base, [prompt], [0], adapters=adapters, steps=3, negative="a dog", sampler="Euler",
+        compose="gated",
+    )  # fmt: skip
+    assert Image.open(file).tobytes() == own.tobytes()
+
+
+def test_inspect_and_methods_tell_what_the_command_line_tells(
+    client: Client, pair: tuple[Path, Path], bad_files: dict[str, Path]
+) -> None:
+    told = client.predict(file=handle_file(pair[0]), api_name="/inspect")
+    assert told == json.loads(json.dumps(summary(pair[0])))
+    with pytest.raises(AppError, match="not a safetensors file"):
+        client.predict(file=handle_file(bad_files["text"]), api_name="/inspect")
+    assert list(client.predict(api_name="/methods")) == list(METHODS)
+
+
+def test_the_readme_s_program_runs(
+    url: str, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands there, but for the address and with fewer prompts."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Through the API")[1]
+    program = text.split("```python\n")[1].split("```")[0]
+    for name, path in zip(("cat", "mug"), pair, strict=True):
+        (tmp_path / f"{name}.safetensors").write_bytes(path.read_bytes())
+    program = program.replace("http://127.0.0.1:7860", url.rstrip("/"))
+    program = program.replace('"zxq mug"', '"vxz pizza"').replace("samples=50", "samples=2")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    assert formats.read(Path(found["adapter"])).trigger == "sks cat, vxz pizza"
+    assert Image.open(found["picture"]).size == (64, 64)
 
 
 def test_render_needs_no_lora(client: Client) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from app.config import VARIABLES, with_file
 from app.settings import Settings, workplace
 from merging.errors import MergeError
+from tests.conftest import ROOT
 
 
 def test_defaults_suit_a_person_at_home(tmp_path: Path) -> None:
@@ -51,3 +54,29 @@ def test_an_unnamed_workplace_is_removed_and_a_named_one_stays(tmp_path: Path) -
     with workplace({"ITERIS_WORK": str(tmp_path)}) as named:
         assert named == tmp_path
     assert tmp_path.is_dir()
+
+
+def test_the_file_says_what_the_environment_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('base = "sd15"\nmax_files = 3\nkeep_hours = 0.5\n', encoding="utf-8")
+    environ = with_file({"ITERIS_BASE": "mini"}, file)
+    found = Settings.from_environment(tmp_path, environ)
+    assert (found.base, found.max_files, found.keep_hours) == ("mini", 3, 0.5)
+    assert with_file({"A": "b"}, tmp_path / "none.toml") == {"A": "b"}
+
+
+@pytest.mark.parametrize("text", ["bass = 1", "base = [1]", "base = ", "[base]\nx = 1"])
+def test_a_wrong_file_is_said(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(MergeError, match=r"settings\.toml"):
+        with_file({}, file)
+
+
+def test_the_readme_lists_every_setting_and_no_other() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `([A-Z_]+)` \|", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
+    assert dict(rows) == VARIABLES
+    code = (ROOT / "app" / "settings.py").read_text("utf-8")
+    assert set(re.findall(r"(?:ITERIS|GRADIO)_[A-Z_]+", code)) == set(VARIABLES.values())

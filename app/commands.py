@@ -1,0 +1,99 @@
+"""What the page just did as commands, to be copied to a terminal and run where the files lie.
+
+Files go by the names that the visitor gave them; nothing of this machine's folders is told.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from app.orders import MergeOrder, Pick
+from app.scenes import DrawOrder
+from merging.request import MergeRequest
+
+PROGRAM = ("python", "-m", "merging")
+DEFAULTS = {field.name: field.default for field in MergeRequest.__dataclass_fields__.values()}
+OPTIONS = {  # field of a MergeOrder → option of the command
+    "method": "--method",
+    "rank": "--rank",
+    "targets": "--targets",
+    "samples": "--samples",
+    "fallback": "--fallback",
+    "ridge": "--ridge",
+    "cross_ridge": "--cross-ridge",
+    "mode": "--mode",
+    "weighting": "--lambda",
+    "padding": "--padding",
+    "tokens": "--tokens",
+    "rows": "--rows",
+    "teacher": "--teacher",
+    "preserve": "--preserve",
+    "rounds": "--rounds",
+    "seed": "--seed",
+}
+
+
+def merge_command(order: MergeOrder, out: str) -> str:
+    """The merge; with prompts of the visitor's own it takes all from the recipe, saved beside."""
+    words = ["merge", *map(weighed, order.picks), "--base", order.base]
+    if order.prompts.strip() or any(pick.prompts for pick in order.picks):
+        words += ["--recipe", "recipe.json"]
+    else:
+        triggers = [pick.trigger for pick in order.picks]
+        words += ["--trigger", *triggers] if any(triggers) else []
+        words += _options(order)
+    if order.dtype != "fp16":
+        words += ["--dtype", order.dtype]
+    return shlex.join([*PROGRAM, *words, "--out", out])
+
+
+def draw_commands(order: DrawOrder) -> str:
+    """The comparison, a command per column."""
+    picks = [weighed(pick) for pick in order.picks]
+    columns: dict[str, tuple[list[str], str]] = {}
+    if "base" in order.columns:
+        columns["base"] = ([], "sum")
+    if "each" in order.columns:
+        columns |= {
+            pick.name: ([word], "sum") for pick, word in zip(order.picks, picks, strict=True)
+        }
+    columns |= {
+        name: (picks, compose)
+        for name, compose in (("sum", "sum"), ("gated", "gated"))
+        if name in order.columns
+    }
+    if "merged" in order.columns and order.merged is not None:
+        columns["merged"] = ([order.merged.name], "sum")
+    return "\n".join(_render(order, name, *own) for name, own in columns.items())
+
+
+def weighed(pick: Pick) -> str:
+    """FILE@strength, as `merging.inputs` reads it."""
+    parts = [f"{pick.strength:g}"]
+    parts += [f"te={pick.text_encoder:g}"] if pick.text_encoder is not None else []
+    parts += [f"unet={pick.unet:g}"] if pick.unet is not None else []
+    parts += [f"lbw={pick.blocks.strip()}"] if pick.blocks.strip() else []
+    return f"{pick.name}.safetensors" + ("" if parts == ["1"] else f"@{':'.join(parts)}")
+
+
+def _options(order: MergeOrder) -> list[str]:
+    """Those that are not the library's own."""
+    words = []
+    for field, option in OPTIONS.items():
+        value = getattr(order, field)
+        if value is not None and value != DEFAULTS[field]:
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> str:
+    words = ["render", "--base", order.base]
+    words += ["--adapter", *adapters] if adapters else []
+    words += ["--prompt", *order.prompts, "--seed", f"{order.seed}", "--steps", f"{order.steps}"]
+    words += ["--guidance", f"{order.guidance:g}"]
+    words += ["--count", f"{order.count}"] if order.count > 1 else []
+    words += ["--negative", order.negative.strip()] if order.negative.strip() else []
+    words += ["--sampler", order.sampler] if order.sampler != "DDIM" else []
+    words += ["--compose", compose] if compose != "sum" else []
+    words += ["--maps", *order.triggers] if order.maps and order.triggers else []
+    return shlex.join([*PROGRAM, *words, "--out", f"pictures/{name}"])

@@ -1,0 +1,91 @@
+"""The commands that the page shows do what the page did."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from app.cards import Card
+from app.commands import OPTIONS, draw_commands, merge_command, weighed
+from app.orders import Merged, MergeOrder, Pick
+from app.scenes import COLUMNS, DrawOrder, Picture
+from app.service import Studio
+from merging import formats
+from merging.__main__ import main
+from merging.inputs import parsed
+from merging.recipe import _OPTIONS as RECIPE_OPTIONS
+from merging.recipe import RECIPE_KEY
+
+
+def run(command: str) -> None:
+    """A line of the page, in this process."""
+    program, words = shlex.split(command)[:3], shlex.split(command)[3:]
+    assert program == ["python", "-m", "merging"]
+    assert main(words) == 0
+
+
+def test_the_commands_redo_merge_and_pictures(
+    studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, cards = studio.open_session(), list[Card]()
+    for file in pair:
+        cards.append(studio.add(session, file, cards))
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    cat, pizza = map(Pick.of, cards)
+    picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
+    order = MergeOrder(picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32")
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    monkeypatch.chdir(tmp_path)
+    run(merge_command(order, merged.kohya.name))
+    own, shown = (formats.read(path) for path in (tmp_path / merged.kohya.name, merged.kohya))
+    recipe = json.loads(own.metadata[RECIPE_KEY])
+    del recipe["base_fingerprint"]  # the page merges some methods without the base, so it has none
+    assert recipe == json.loads(shown.metadata[RECIPE_KEY])
+    for name, layer in own.layers.items():
+        assert torch.equal(layer.up, shown.layers[name].up), name
+        assert torch.equal(layer.down, shown.layers[name].down), name
+
+    scene = DrawOrder(
+        picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
+        negative="it's a dog", sampler="Euler a", columns=tuple(COLUMNS),
+    )  # fmt: skip
+    pictures = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
+    commands = draw_commands(scene).splitlines()
+    assert len(commands) == 6
+    for place in (0, len(commands) - 1):
+        run(commands[place])
+        folder = Path(shlex.split(commands[place])[-1])
+        drawn = [Image.open(path).tobytes() for path in sorted(folder.iterdir())]
+        shown = [picture.path for picture in pictures[4 * place : 4 * place + 4]]
+        assert drawn == [Image.open(path).tobytes() for path in shown]
+
+
+def test_own_prompts_come_from_the_recipe() -> None:
+    pick = Pick(Path("x"), "cat", prompts=("a sks cat",))
+    words = shlex.split(merge_command(MergeOrder((pick, pick)), "o.safetensors"))
+    assert words[-4:] == ["--recipe", "recipe.json", "--out", "o.safetensors"]
+    assert "--trigger" not in words
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        Pick(Path("x"), "cat"),
+        Pick(Path("x"), "my cat", -0.5),
+        Pick(Path("x"), "cat", 0.8, text_encoder=0.5, unet=1.0, blocks="MIDD"),
+    ],
+)
+def test_strengths_are_read_back_as_they_were(pick: Pick) -> None:
+    found = parsed(weighed(pick))
+    wanted = replace(pick.weighed, path=Path(f"{pick.name}.safetensors"))
+    assert found == wanted
+
+
+def test_no_option_is_forgotten() -> None:
+    assert set(OPTIONS) == set(RECIPE_OPTIONS) & set(MergeOrder.__dataclass_fields__)
