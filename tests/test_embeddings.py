@@ -17,7 +17,6 @@ from torch import Tensor
 from merging import formats
 from merging.__main__ import main
 from merging.adapter import Adapter
-from merging.companions import write_words
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
@@ -296,12 +295,3 @@ def test_the_command_draws_with_words(tmp_path: Path, capsys: pytest.CaptureFixt
         )
         pictures.append(Path(said["pictures"][0]["path"]).read_bytes())
     assert pictures[0] != pictures[1]
-
-
-def test_words_beyond_ascii_are_kept(tmp_path: Path, base: Base) -> None:
-    """No key can spell them, so the file's name does."""
-    own = replace(embedding("猫"), source="cat")
-    adapter = replace(formats.read(CAT), embeddings=(own,))
-    (told,) = write_words(adapter, tmp_path / "out.safetensors")
-    assert Path(told["path"]).name == "out.猫.safetensors"
-    assert list(load_file(told["path"])) == ["emb_params"]
