@@ -138,3 +138,12 @@ def test_words_of_a_merge_are_in_its_card(tmp_path: Path) -> None:
     path = companions.write_sidecar(request, cat, tmp_path / "a.safetensors")
     notes = json.loads(path.read_text("utf-8"))["notes"]
     assert notes.endswith("Needs the embeddings <zz> (a.zz.safetensors).")
+
+
+def test_words_beyond_ascii_are_kept(tmp_path: Path) -> None:
+    """No key can spell them, so the file's name does."""
+    word = companions.Embedding("猫", torch.ones(1, 128), source="cat")
+    adapter = replace(formats.read(CAT), embeddings=(word,))
+    (told,) = companions.write_words(adapter, tmp_path / "out.safetensors")
+    assert Path(told["path"]).name == "out.猫.safetensors"
+    assert list(load_file(told["path"])) == ["emb_params"]

@@ -126,7 +126,7 @@ def test_metadata_is_kept_but_for_what_is_true_of_the_old_file_alone(
     tags = json.dumps({"10_cat": {"sks cat": 20}})
     told = {"ss_tag_frequency": tags, "modelspec.author": "me", RECIPE_KEY: "{}"}
     stale = {
-        "ss_network_module": "networks.oft",
+        "ss_network_module": "lycoris.locon_kohya",
         "ss_network_args": json.dumps({"algo": "loha"}),
         "ss_output_name": "old",
         "sshs_model_hash": "0" * 64,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from torch import Tensor
 
 from merging import formats
 from merging.__main__ import main
-from merging.companions import write_words
 from merging.formats import read_embeddings, table
 from tests.conftest import SHELF
 from tests.formats.handmade import saved
-from tests.test_embeddings import embedding, vectors
+from tests.test_embeddings import vectors
 from tests.test_rewriting import done, metadata, refused
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
@@ -109,12 +107,3 @@ def test_the_command_draws_with_words(tmp_path: Path, capsys: pytest.CaptureFixt
         )
         pictures.append(Path(said["pictures"][0]["path"]).read_bytes())
     assert pictures[0] != pictures[1]
-
-
-def test_words_beyond_ascii_are_kept(tmp_path: Path) -> None:
-    """No key can spell them, so the file's name does."""
-    own = replace(embedding("猫"), source="cat")
-    adapter = replace(formats.read(CAT), embeddings=(own,))
-    (told,) = write_words(adapter, tmp_path / "out.safetensors")
-    assert Path(told["path"]).name == "out.猫.safetensors"
-    assert list(load_file(told["path"])) == ["emb_params"]
