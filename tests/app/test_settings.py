@@ -41,6 +41,17 @@ def test_a_space_is_public_whatever_its_address(tmp_path: Path) -> None:
     assert not Settings.from_environment(tmp_path, {"SPACE_ID": "me/it"}).free_base
 
 
+def test_what_stays_has_a_folder_at_home_alone(tmp_path: Path) -> None:
+    def home(**environ: str) -> Path | None:
+        return Settings.from_environment(tmp_path, environ).home
+
+    assert home() == Path.home() / ".iteris-studio"
+    assert home(ITERIS_HOME=str(tmp_path)) == tmp_path
+    assert home(ITERIS_HOME="Off") is None
+    for public in ({"SPACE_ID": "me/it"}, {"GRADIO_SERVER_NAME": "0.0.0.0"}):
+        assert home(ITERIS_HOME=str(tmp_path), **public) is None
+
+
 @pytest.mark.parametrize("text", ["many", "0", "1e9", "nan"])
 def test_a_wrong_number_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(MergeError, match="ITERIS_MAX_FILES"):
