@@ -83,12 +83,13 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         rounds=order.rounds,
         seed=order.seed,
     )
-    ask = None
+    ask, fingerprint = None, ""  # of the base, where the merge looks at it
     if METHODS[order.method].needs != "nothing":
-        ask = activations(bases.get(order.base, progress))
+        base = bases.get(order.base, progress)
+        ask, fingerprint = activations(base), base.fingerprint
     check(stop)
     result = merge(request, ask, progress, stop, told.watch)
-    emit(_written(order, request, result, folder))
+    emit(_written(order, request, result, folder, fingerprint))
 
 
 class Telling:
@@ -133,12 +134,14 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
     return replace(own.of(adapter), trigger=pick.trigger)
 
 
-def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path) -> Merged:
+def _written(
+    order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path, fingerprint: str
+) -> Merged:
     """Both files on disk, and what the page says of them."""
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)
     kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
-    metadata = header(request, result, base=order.base)
+    metadata = header(request, result, order.base, fingerprint)
     dtype = DTYPES[order.dtype]
     written = {
         "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
@@ -159,6 +162,6 @@ def _written(order: MergeOrder, request: MergeRequest, result: MergeResult, fold
         seconds=result.report.seconds,
         notes=(*result.report.notes, *sentences(words)),
         checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
-        recipe=recipe(request, order.base),
+        recipe=recipe(request, order.base, fingerprint),
         report=report,
     )

@@ -60,7 +60,10 @@ def test_merge_gives_the_librarys_own_bytes(
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
     formats.write_kohya(
-        result.adapter, tmp_path / "own", torch.float16, header(request, result, base="mini")
+        result.adapter,
+        tmp_path / "own",
+        torch.float16,
+        header(request, result, "mini", base.fingerprint),
     )
     assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
     assert report["recipe"]["sources"][1]["strength"] == 0.8

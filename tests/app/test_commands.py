@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from app.cards import Card
@@ -16,11 +14,9 @@ from app.commands import OPTIONS, draw_commands, merge_command, weighed
 from app.orders import Merged, MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder, Picture
 from app.service import Studio
-from merging import formats
 from merging.__main__ import main
 from merging.inputs import parsed
 from merging.recipe import _OPTIONS as RECIPE_OPTIONS
-from merging.recipe import RECIPE_KEY
 
 
 def run(command: str) -> None:
@@ -43,13 +39,7 @@ def test_the_commands_redo_merge_and_pictures(
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
     monkeypatch.chdir(tmp_path)
     run(merge_command(order, merged.kohya.name))
-    own, shown = (formats.read(path) for path in (tmp_path / merged.kohya.name, merged.kohya))
-    recipe = json.loads(own.metadata[RECIPE_KEY])
-    del recipe["base_fingerprint"]  # the page merges some methods without the base, so it has none
-    assert recipe == json.loads(shown.metadata[RECIPE_KEY])
-    for name, layer in own.layers.items():
-        assert torch.equal(layer.up, shown.layers[name].up), name
-        assert torch.equal(layer.down, shown.layers[name].down), name
+    assert (tmp_path / merged.kohya.name).read_bytes() == merged.kohya.read_bytes()
 
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,

@@ -49,7 +49,10 @@ def test_two_files_become_one_adapter_and_pictures(
     request = MergeRequest(sources, samples=4, targets="cross-attention", teacher="composed")
     result = merge(request, activations(base))
     formats.write_kohya(
-        result.adapter, tmp_path / "own", torch.float16, header(request, result, base="mini")
+        result.adapter,
+        tmp_path / "own",
+        torch.float16,
+        header(request, result, "mini", base.fingerprint),
     )
     assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
 

@@ -79,7 +79,7 @@ def test_the_file_is_the_librarys_own(
     )
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    metadata = header(request, result, base="mini")
+    metadata = header(request, result, "mini", base.fingerprint)
     formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
     formats.write_diffusers(result.adapter, tmp_path / "diffusers", torch.float16, metadata)
     _, found = merged

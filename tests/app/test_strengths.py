@@ -37,7 +37,8 @@ def test_strengths_apart_reach_the_recipe_as_on_the_command_line(
         replace(cat_source, trigger="sks cat", prompts=lines),
         replace(pizza_source, trigger="vxz pizza"),
     )
-    wanted = recipe(MergeRequest(sources, samples=2, targets="cross-attention"), "mini")
+    request = MergeRequest(sources, samples=2, targets="cross-attention")
+    wanted = recipe(request, "mini", base.fingerprint)
     assert found.recipe == wanted
     assert found.recipe["sources"][0]["blocks"]["IN04"] == 0  # type: ignore[index]
 
