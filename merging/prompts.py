@@ -34,6 +34,12 @@ _PLACES = (
     " on a pink background",
 )
 _THINGS = ("tree", "house", "star", "cake", "cup", "apple", "bird", "chair", "flower", "boat")
+_STYLED = tuple(f"a {thing} in {{}}" for thing in _THINGS)
+
+
+def is_style(trigger: str) -> bool:
+    """Whether a trigger calls a look of whole pictures, not a thing: it ends in "style"."""
+    return trigger.lower().split()[-1:] == ["style"]
 
 
 def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
@@ -42,8 +48,8 @@ def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
         raise MergeError(
             "No trigger phrase is known for one of the LoRAs; type the words that call its concept."
         )
-    sentences = [text.format(trigger.strip()) for text in _sentences(_SCENES)]
-    return _drawn(sentences, count, seed)
+    scenes = _STYLED if is_style(trigger) else _SCENES
+    return _drawn([text.format(trigger.strip()) for text in _sentences(scenes)], count, seed)
 
 
 def tag_prompts(trigger: str, tags: Sequence[str]) -> tuple[str, ...]:
@@ -63,18 +69,24 @@ def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[st
     """``count`` sentences that name two of the concepts each, in either order.
 
     Two at a time, however many there are: many things at once are what a base draws worst, and the
-    sentence would soon be longer than it reads.
+    sentence would soon be longer than it reads. A style comes after the thing that it is to show.
     """
-    couples = list(permutations(triggers, 2))
+    styles = [trigger for trigger in triggers if is_style(trigger)]
+    things = [trigger for trigger in triggers if not is_style(trigger)]
+    couples = list(permutations(things, 2))
     orders = random.Random(seed).sample(couples, len(couples))
     listings = [f"a {one}{joint}a {other}" for joint in _JOINTS for one, other in orders]
+    shown = product((" in ", ", ", " in ", ", "), things or _THINGS, styles)
+    listings += [f"a {thing}{joint}{style}" for joint, thing, style in shown]
     return _drawn(_sentences(listings), count, seed)
 
 
 def one_picture(triggers: Sequence[str]) -> str:
-    """A sentence that names all concepts, in their order."""
-    *first, last = (f"a {trigger}" for trigger in triggers)
-    return _LEADS[0].format(f"{', '.join(first)} and {last}" if first else last)
+    """A sentence that names all concepts, things in their order and then styles."""
+    things = [f"a {trigger}" for trigger in triggers if not is_style(trigger)] or ["a house"]
+    styles = [trigger for trigger in triggers if is_style(trigger)]
+    listed = f"{', '.join(things[:-1])} and {things[-1]}" if things[1:] else things[0]
+    return _LEADS[0].format(listed) + (f" in {', '.join(styles)}" if styles else "")
 
 
 def plain_prompts(count: int, seed: int) -> tuple[str, ...]:

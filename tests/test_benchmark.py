@@ -29,7 +29,7 @@ from merging.progress import silent
 
 CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
 PIZZA = Concept(LORAS / "vxz-pizza.safetensors", "vxz pizza")
-INK = Concept(LORAS / "sks-cat.safetensors", "zqx style", style=True)
+INK = Concept(LORAS / "sks-cat.safetensors", "zqx style")
 
 
 def case(*concepts: Concept, count: int = 2) -> Case:

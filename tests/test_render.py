@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from merging.adapter import Adapter, LoraLayer
-from merging.diffusion.attention import attention
+from merging.diffusion.attention import attention, marked
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.gate import (
+    Gate,
     RegionFinder,
     concept_tokens,
     constant_gate,
@@ -153,7 +154,9 @@ def test_words_of_a_phrase_belong_to_their_lora(base: Base) -> None:
     assert weights["cat</w>"] == [1, 0] and weights["pizza</w>"] == [0, 1]
     assert weights["and</w>"] == [1, 1] and weights[tokens[0]] == [0, 0]
     own = [row for row in words[0].tolist() if row in ([1, 0], [0, 1])]
-    assert concept_tokens(words)[0].sum().item() == len(own)
+    marks = concept_tokens(base, ["a photo of a sks cat and a vxz pizza"], ["sks cat", "vxz pizza"])
+    assert torch.equal(marks[0].any(dim=1), words[0].sum(dim=1) == 1)
+    assert marks.sum().item() == len(own)
 
 
 def test_a_gate_of_ones_is_the_plain_sum(
@@ -175,30 +178,49 @@ def test_a_gate_of_ones_is_the_plain_sum(
             torch.testing.assert_close(noise(), together, rtol=1e-3, atol=1e-4)
 
 
-def test_regions_part_the_picture_and_styles_act_everywhere(base: Base) -> None:
+@pytest.fixture
+def parted(base: Base) -> Callable[..., Gate]:
+    """The gate of a prompt after one step of random evidence."""
+
+    def gate_for(prompt: str, phrases: Sequence[str], silent: bool = False) -> Gate:
+        count = len(phrases)
+        gate = constant_gate(torch.ones(1, count), base.pipeline.tokenizer.model_max_length, 16)
+        gate.words = word_gate(base, [prompt], phrases)
+        if silent:
+            gate = silenced(gate, marked(base, [prompt], phrases).amax(dim=1))
+        finder = RegionFinder(base, gate, concept_tokens(base, [prompt], phrases))
+        finder.evidence = torch.rand(1, count, 16, 16, generator=torch.Generator().manual_seed(0))
+        finder.settle()
+        return gate
+
+    return gate_for
+
+
+def test_regions_part_the_picture_between_the_things(parted: Callable[..., Gate]) -> None:
     """Three LoRAs, the third of which the prompt does not name."""
-    prompts = ["a cat and a pizza"]
-    words = word_gate(base, prompts, ["cat", "pizza", "watercolour"])
-    gate = constant_gate(torch.ones(1, 3), base.pipeline.tokenizer.model_max_length, 16)
-    finder = RegionFinder(base, gate, concept_tokens(words[..., :2]))
-    finder.concepts = torch.cat([finder.concepts, torch.zeros_like(words[..., 2:])], dim=2)
-    finder.evidence = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    finder.settle()
-    regions = gate.regions[0]
+    regions = parted("a cat and a pizza", ["cat", "pizza", "car"]).regions[0]
     assert torch.equal(regions[0] + regions[1], torch.ones(16, 16))
     assert 0 < regions[0].sum() < 256 and torch.equal(regions[2], torch.ones(16, 16))
 
 
-def test_a_teacher_silences_what_its_prompt_does_not_name(base: Base) -> None:
-    words = word_gate(base, ["a cat and a pizza"], ["cat", "pizza", "car"])
-    gate = silenced(words, torch.ones(1, 3, 16, 16))
+def test_a_style_that_is_named_acts_on_all_words_and_everywhere(
+    parted: Callable[..., Gate],
+) -> None:
+    gate = parted("a cat and a pizza in ink style", ["cat", "pizza", "ink style"], silent=True)
+    assert torch.equal(gate.regions[0, 2], torch.ones(16, 16))
+    assert torch.equal(gate.regions[0, :2].sum(dim=0), torch.ones(16, 16))
+    assert gate.words[0, 1:, 2].all() and not gate.words[0, 0].any()
+    alone = parted("a cat in ink style", ["cat", "ink style"])
+    assert torch.equal(alone.regions, torch.ones(1, 2, 16, 16)), "no thing to share it with"
+
+
+def test_a_teacher_silences_what_its_prompt_does_not_name(parted: Callable[..., Gate]) -> None:
+    gate, loud = (
+        parted("a cat and a pizza", ["cat", "pizza", "car"], silent) for silent in (True, False)
+    )
     assert not gate.words[..., 2].any() and not gate.regions[:, 2].any()
-    assert torch.equal(gate.words[..., :2], words[..., :2])
-    finder = RegionFinder(base, gate, concept_tokens(gate.words))
-    finder.evidence = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    finder.settle()
+    assert torch.equal(gate.words[..., :2], loud.words[..., :2])
     assert torch.equal(gate.regions.sum(dim=1), torch.ones(1, 16, 16))
-    assert not gate.regions[:, 2].any()
 
 
 def test_gated_pictures_need_phrases_and_differ_from_the_sum(

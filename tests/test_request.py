@@ -11,7 +11,14 @@ import pytest
 from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.merge import merge
-from merging.prompts import composed_prompts, concept_prompts, plain_prompts, tag_prompts
+from merging.prompts import (
+    composed_prompts,
+    concept_prompts,
+    is_style,
+    one_picture,
+    plain_prompts,
+    tag_prompts,
+)
 from merging.recipe import RECIPE_KEY, header, recipe, replay
 from merging.request import MergeRequest, Source, row_sets
 
@@ -87,6 +94,21 @@ def test_composed_prompts_name_two_concepts_in_every_order() -> None:
         tuple(sorted(row, key=prompt.index)) for row, prompt in zip(said, prompts, strict=True)
     }
     assert len(orders) == 6 and all(len(order) == 2 for order in orders)
+
+
+def test_a_style_is_prompted_for_as_a_look_of_things() -> None:
+    assert all(" in ink style" in prompt for prompt in concept_prompts("ink style", 50, seed=0))
+    prompts = composed_prompts(["sks cat", "ink style"], 300, seed=0)
+    assert all("a sks cat" in prompt and "ink style" in prompt for prompt in prompts)
+    three = composed_prompts(["sks cat", "ink style", "vxz pizza"], 300, seed=0)
+    styled = [prompt for prompt in three if "ink style" in prompt]
+    assert 0 < len(styled) < len(three)
+    assert not any("a ink style" in prompt for prompt in three)
+    assert all(
+        "ink style" in prompt for prompt in composed_prompts(["ink style", "wet style"], 9, 0)
+    )
+    assert one_picture(["ink style", "sks cat"]) == "a photo of a sks cat in ink style"
+    assert not is_style("a stylish cat")
 
 
 def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) -> None:

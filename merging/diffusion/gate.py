@@ -6,8 +6,8 @@ teacher of composed rows, and a way to sample without any merge (``--compose gat
 Words: a token of concept i's phrase gets Δ_i alone; tokens of no phrase (articles, end, padding)
 get the sum, since concept LoRAs speak through them too; the first token gets nothing. Regions: a
 position belongs to the concept whose words its cross-attention, summed over layers and over the
-steps so far, favours most (each concept's map relative to its own mean). A LoRA whose phrase the
-prompt does not name (a style, say) acts everywhere.
+steps so far, favours most (each concept's map relative to its own mean). A style (a phrase that
+ends in "style") acts on all words and everywhere, and so does a LoRA that the prompt does not name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from merging.deltas import Delta
-from merging.diffusion.attention import AttentionWatch
+from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base
 from merging.diffusion.modules import Layer, change, spread
 from merging.diffusion.names import reads_text
-from merging.diffusion.tokens import places
+from merging.prompts import is_style
 
 
 @dataclass
@@ -58,27 +58,22 @@ def constant_gate(weights: Tensor, tokens: int, side: int) -> Gate:
 
 def word_gate(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
     """The words' weights (prompts, tokens, LoRAs) as the module's first lines define them."""
-    tokenizer = base.pipeline.tokenizer
-    length, count = tokenizer.model_max_length, len(phrases)
-    words = torch.ones(len(prompts), length, count)
+    marks = marked(base, prompts, phrases)
+    words = torch.where(marks.any(dim=2, keepdim=True), marks, 1.0)
+    words[:, :, torch.tensor([is_style(phrase) for phrase in phrases])] = 1
     words[:, 0] = 0
-    for row, prompt in zip(words, prompts, strict=True):
-        for i, phrase in enumerate(phrases):
-            for place in places(base, prompt, phrase):
-                row[place] = torch.eye(count)[i]
     return words
 
 
-def silenced(words: Tensor, regions: Tensor) -> Gate:
-    """A gate in which the LoRAs that a prompt does not name do nothing at all."""
-    named = concept_tokens(words).any(dim=1)  # (samples, LoRAs)
-    return Gate(words * named[:, None, :], regions * named[:, :, None, None])
+def concept_tokens(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
+    """1 at the words of each thing, whose region they call: (prompts, tokens, LoRAs)."""
+    things = torch.tensor([not is_style(phrase) for phrase in phrases])
+    return marked(base, prompts, phrases) * things
 
 
-def concept_tokens(words: Tensor) -> Tensor:
-    """1 where a token belongs to exactly one concept, else 0: (prompts, tokens, LoRAs)."""
-    own = (words.sum(dim=2, keepdim=True) == 1).to(words.dtype)
-    return words * own if words.shape[2] > 1 else torch.zeros_like(words)
+def silenced(gate: Gate, named: Tensor) -> Gate:
+    """The gate in which LoRAs that a prompt does not name, (prompts, LoRAs), do nothing at all."""
+    return Gate(gate.words * named[:, None, :], gate.regions * named[:, :, None, None])
 
 
 @contextmanager

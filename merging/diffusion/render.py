@@ -183,7 +183,7 @@ def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> lis
     streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
     gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
-    finder = RegionFinder(base, gate, concept_tokens(named))
+    finder = RegionFinder(base, gate, concept_tokens(base, batch.texts[0], phrases))
     with gated(base, deltas, gate), torch.no_grad():
         prompts, empty = batch.texts
         gate.words = named

@@ -14,6 +14,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from merging.diffusion.attention import marked
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import (
     Gate,
@@ -82,7 +83,8 @@ def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     weights = torch.tensor([row_set.weights] * len(prompts))
     gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_side(base))
     if row_set.gated:
-        gate = silenced(word_gate(base, prompts, row_set.phrases), gate.regions)
+        gate.words = word_gate(base, prompts, row_set.phrases)
+        gate = silenced(gate, marked(base, prompts, row_set.phrases).amax(dim=1))
     kept = counted(base, prompts, row_set.phrases, sweep.padding, sweep.tokens)
     rows = enumerate(zip(prompts, gate.words, gate.regions, kept, strict=True))
     return [
@@ -119,17 +121,17 @@ def _denoise(
     scheduler = DDIMScheduler.from_config(base.pipeline.scheduler.config)
     scheduler.set_timesteps(TRAJECTORY_STEPS, device=base.device)
     gate, kept = gate_of(batch), latents.clone()
-    finder = RegionFinder(base, gate, concept_tokens(gate.words))
-    composed = sweep.row_sets[batch[0].row_set].gated
-    with gated(base, sweep.deltas, gate), finder.watching() if composed else nullcontext():
-        states = base.pipeline.text_encoder(text_ids(base, [each.prompt for each in batch]))[0]
+    row_set, prompts = sweep.row_sets[batch[0].row_set], [each.prompt for each in batch]
+    finder = RegionFinder(base, gate, concept_tokens(base, prompts, row_set.phrases))
+    with gated(base, sweep.deltas, gate), finder.watching() if row_set.gated else nullcontext():
+        states = base.pipeline.text_encoder(text_ids(base, prompts))[0]
         for step, timestep in enumerate(scheduler.timesteps):
             check(stop)
             here = torch.tensor([each == step for each in wanted], device=base.device)
             kept[here] = latents[here]
             noise = base.pipeline.unet(latents, timestep, encoder_hidden_states=states).sample
             latents = scheduler.step(noise, timestep, latents).prev_sample
-            if composed:
+            if row_set.gated:
                 finder.settle()
     times = scheduler.timesteps.tolist()
     return [

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from merging.errors import MergeError
+from merging.prompts import is_style
 from merging.seeds import seed_for
 
 Kind = Literal["together", "alone", "prior"]
@@ -37,8 +38,12 @@ class Concept:
 
     file: Path
     trigger: str
-    style: bool = False  # how everything looks, rather than one thing
     references: tuple[Path, ...] = ()  # pictures of the real thing; (): what its own LoRA draws
+
+    @property
+    def style(self) -> bool:
+        """Whether it is how everything looks, rather than one thing."""
+        return is_style(self.trigger)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@
             references: photos/cat        # a folder of pictures; left out: what the LoRA draws
           - {lora: loras/mug.safetensors, trigger: vxz mug, references: photos/mug}
 
-A ``style: true`` beside a trigger says that it is how everything looks.
+A trigger that ends in "style" calls a look of whole pictures, and is prompted for as one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from merging.evaluation.cases import TOGETHER, Case, Concept, asked
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = {"pictures", "prompts", "others", "pairs"}
 PAIR_FIELDS = {"name", "concepts"}
-CONCEPT_FIELDS = {"lora", "trigger", "references", "style"}
+CONCEPT_FIELDS = {"lora", "trigger", "references"}
 
 
 def protocol_cases(path: Path) -> tuple[Case, ...]:
@@ -76,7 +76,6 @@ def _concept(path: Path, row: Any, place: str) -> Concept:
     return Concept(
         path.parent / str(row["lora"]),
         str(row["trigger"]),
-        bool(row.get("style", False)),
         _references(path.parent, row, place),
     )
 

@@ -32,9 +32,7 @@ def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
 def _case(
     name: str, kind: str, split: str, own: Sequence[Entry], count: int, things: Sequence[str]
 ) -> Case:
-    concepts = tuple(
-        Concept(LORAS / entry.file, entry.trigger, entry.kind == "style") for entry in own
-    )
+    concepts = tuple(Concept(LORAS / entry.file, entry.trigger) for entry in own)
     about = {entry.object for entry in own}
     others = [thing for thing in things if thing not in about]
     return Case(name, kind, split, concepts, asked(concepts, others, count))
