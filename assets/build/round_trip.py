@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from assets.build import concepts, scenes, sprites, styles, train_vae
 
-NOISE = 0.3  # upper bound of the latent noise, in deviations: a UNet never draws quite clean
+NOISE = 0.5  # upper bound of the latent noise, in deviations: a UNet never draws quite clean
 
 
 STYLED = 0.25  # share of the scenes that are redrawn in a style
@@ -54,6 +55,14 @@ def drawings(work: Path) -> dict[str, Image.Image]:
     return sprites.load("google", work) | concepts.looks(work)
 
 
+def mark(work: Path) -> str:
+    """Eight letters that change with any class, drawing or style: data of before are of no use."""
+    told = hashlib.sha256(repr((STYLED, NOISE, classes(work))).encode())
+    for sprite in drawings(work).values():
+        told.update(sprite.tobytes())
+    return told.hexdigest()[:8]
+
+
 def sampled(
     rng: random.Random, sprites_by_class: Mapping[str, Image.Image], count: int, looks: float
 ) -> list[scenes.Scene]:
@@ -90,7 +99,7 @@ def _through(vae: train_vae.AutoencoderKL, pixels: Tensor, generator: torch.Gene
 def dataset(work: Path, count: int, seed: str, looks: float) -> tuple[list[Shown], Tensor]:
     """Scenes with their uint8 pictures, three quarters of them round trips; drawn only once."""
     rng, drawn, known = random.Random(seed), drawings(work), list(concepts.style_classes())
-    file = work / f"{seed}-{len(drawn) + len(known)}.pt"  # a longer shelf is drawn anew
+    file = work / f"{seed}-{mark(work)}.pt"
     told = [
         Shown(scene, rng.choice(known) if rng.random() < STYLED else None)
         for scene in sampled(rng, drawn, count, looks)

@@ -37,11 +37,11 @@ class Trainer:
         told, self.pixels = round_trip.dataset(work, COUNT, "scorers", looks=0.3)
         self.words = train_base.tokens(tokenizer.build(work), [shown.caption for shown in told])
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
-        self.classes = list(round_trip.classes(work))
+        self.data = round_trip.mark(work)
         self.start = self._resume(training.load(self.file))
 
     def _resume(self, state: dict | None) -> int:
-        if state is None or state.get("classes") != self.classes:
+        if state is None or state.get("data") != self.data:
             return 0
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -67,7 +67,7 @@ class Trainer:
 
     def keep(self, place: int) -> None:
         """Write the checkpoint."""
-        state = {"step": place, "model": self.model.state_dict(), "classes": self.classes}
+        state = {"step": place, "model": self.model.state_dict(), "data": self.data}
         training.save(self.file, state | {"optimizer": self.optimizer.state_dict()})
 
 
