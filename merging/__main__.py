@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -43,7 +44,9 @@ STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    written = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(written)
+    options.written = shlex.join(["python", "-m", "merging", *written])
     try:
         answer, text = options.run(options)
     except MergeError as error:

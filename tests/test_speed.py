@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from merging.__main__ import main
 from merging.adapter import Adapter
@@ -54,13 +56,26 @@ def test_sd15_in_shape_is_merged_exactly() -> None:
     assert distance(result.adapter, adapter) < 1e-4
 
 
+def test_a_table_stands_above_its_machine_versions_and_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--samples", "2", "--repeats", "1", "--rounds", "0", "--targets", "cross-attention"]
+    assert main(["bench", "mini", *words, "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("bare doubled forward pass") == 3
+    last = told.strip().splitlines()[-1]
+    assert f"{torch.get_num_threads()} threads; Python {platform.python_version()}" in last
+    assert f"torch {torch.__version__.partition('+')[0]}" in last
+    assert f"`python -m merging bench mini {' '.join(words)} --device cpu`" in last
+
+
 def test_growth_is_told_per_lora() -> None:
     rows = [
-        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2, "bytes": 2**30},
-        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3, "bytes": 2**31},
+        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2},
+        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3},
     ]
     result = {"samples": 5, "layers": 104, "device": "cpu", "threads": 2, "rows": rows}
-    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 | 2,048 MiB |"
+    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 |"
     assert growth_plot(result).width > growth_plot(result).height > 0
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from merging.adapter import Adapter
 from merging.arguments import rows
-from merging.diffusion.base import Base, load_base
+from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.errors import MergeError
 from merging.evaluation import base as base_figures
@@ -22,6 +22,7 @@ from merging.evaluation.clip import VIT_B32, load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.growth import SAMPLES, bench_growth, growth_plot, growth_table
+from merging.evaluation.machine import machine
 from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers
 from merging.evaluation.shelf import shelf_pairs
@@ -73,7 +74,7 @@ def add_evaluation(command: Command, progress: Progress) -> None:
 
     measured = command("bench", run_bench)
     measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
-    measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 10")
+    measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
     measured.add_argument("--targets", choices=get_args(Targets), default="attention")
@@ -115,7 +116,9 @@ def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if options.plot and options.what != "growth":
         raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
     results = measure(options)
-    return results, "\n\n".join(table(result) for result in results.values())
+    on = f"Measured on {machine(str(pick_device(options.device)))}; `{options.written}`."
+    tables = [table(result) for result in results.values()]
+    return {**results, "machine": on}, "\n\n".join([*tables, on])
 
 
 def _bench_mini(options: argparse.Namespace) -> dict[str, Any]:
