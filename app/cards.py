@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merging import formats
-from merging.summary import file_sha256
+from merging.errors import MergeError
+from merging.summary import block_norms, file_sha256
 
 # In words, what a LayerTable's name means.
 BASE_TITLES = {"mini": "the embedded mini model", "sd15": "Stable Diffusion 1.5"}
@@ -21,7 +22,7 @@ MOST_THUMBNAIL = 400_000  # characters
 
 @dataclass(frozen=True)
 class Card:
-    """One uploaded LoRA, as its card shows it: all from the file's header."""
+    """One uploaded LoRA, as its card shows it: from the file's header, but for the norms."""
 
     path: Path  # the visit's own copy
     name: str  # the user's file name without its ending
@@ -42,6 +43,7 @@ class Card:
     words: tuple[str, ...]  # trigger words to offer, the likeliest first
     captions: tuple[str, ...]  # of its training set, the most frequent first
     warnings: tuple[str, ...]
+    norms: Mapping[str, float]  # block → ‖Δ‖ of its layers; {} where only a merge can tell
     thumbnail: str = ""  # a data URL, "" where the file has no picture
 
     @property
@@ -51,9 +53,9 @@ class Card:
 
 
 def card(path: Path, name: str) -> Card:
-    """Look at the header of the file that the user calls ``name``.
+    """Look at the file that the user calls ``name``.
 
-    MergeError says what is wrong with it. Values are read when they are needed, and checked then.
+    MergeError says what is wrong with its header. Damaged values are refused where they are used.
     """
     look = formats.overview(path, name=name)
     return Card(
@@ -76,8 +78,19 @@ def card(path: Path, name: str) -> Card:
         words=_offered(look),
         captions=look.trained_words.get(TAGS, ()),
         warnings=look.warnings,
+        norms=_norms(path, look),
         thumbnail=_thumbnail(look.metadata.get("modelspec.thumbnail", "").strip()),
     )
+
+
+def _norms(path: Path, look: formats.Overview) -> dict[str, float]:
+    """How much every block changes, without a base model; a damaged file has no such figures."""
+    if look.needs_base:
+        return {}
+    try:
+        return block_norms(formats.read(path, name=look.name))
+    except MergeError:
+        return {}
 
 
 def _thumbnail(text: str) -> str:

@@ -101,11 +101,11 @@ def _measured(adapter: Adapter) -> dict[str, Any]:
         "parameters": sum(layer.up.numel() + layer.down.numel() for layer in layers),
         "ranks": sorted(ranks),
         "rank_counts": _histogram(ranks),
-        "block_norms": _block_norms(adapter),
+        "block_norms": block_norms(adapter),
     }
 
 
-def _block_norms(adapter: Adapter) -> dict[str, float]:
+def block_norms(adapter: Adapter) -> dict[str, float]:
     """‖Δ‖ of all layers of a block together, in the order of the blocks; "rest" lies in none."""
     places = blocks(table_of(adapter))
     energy: dict[str, float] = {}

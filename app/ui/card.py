@@ -10,6 +10,7 @@ from app.ui.markup import megabytes
 
 PARTS = {"text_encoder": "text-encoder", "unet": "UNet"}
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
+TEXT = "text encoder"  # what the field calls block BASE
 FEW = 3  # names that are listed before "and n more"
 
 
@@ -67,6 +68,10 @@ def _more(found: Card) -> str:
         "ranks": _histogram(found.ranks),
         "alphas": _histogram(found.alphas),
         "numbers": _histogram(found.dtypes, PRECISIONS),
+        "size of the change, ‖Δ‖": ", ".join(
+            f"{TEXT if block == 'BASE' else block} {norm:.3g}"
+            for block, norm in found.norms.items()
+        ),
         "not in the base": _few(found.unmatched),
         "words in the file": ", ".join(found.words),
         "SHA-256": found.sha256,

@@ -1,4 +1,4 @@
-"""What a card says of a file, from its header alone."""
+"""What a card says of a file."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ def with_header(pair: tuple[Path, Path], out: Path, **fields: str) -> Card:
     named = {key.replace("__", "."): value for key, value in fields.items()}
     formats.write_kohya(cat, out, torch.float16, named)
     return card(out, "<i>cat.safetensors")
+
+
+def test_a_card_tells_how_much_each_block_changes(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    cat = formats.read(pair[0])
+    found = card(pair[0], "cat.safetensors")
+    energy = sum(layer.delta().norm().item() ** 2 for layer in cat.layers.values())
+    assert sum(norm**2 for norm in found.norms.values()) == pytest.approx(energy, rel=1e-4)
+    assert f"text encoder {found.norms['BASE']:.3g}, IN01" in html(found, "mini")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(pair[0].read_bytes()[:-2000] + b"\xff" * 2000)
+    assert card(damaged, "damaged.safetensors").norms == {}
 
 
 def test_words_of_the_header_are_offered_the_trigger_first(
