@@ -24,6 +24,7 @@ from merging import formats
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
+from merging.diffusion.loading import checked
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
@@ -83,13 +84,11 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         rounds=order.rounds,
         seed=order.seed,
     )
-    ask, fingerprint = None, ""  # of the base, where the merge looks at it
-    if METHODS[order.method].needs != "nothing":
-        base = bases.get(order.base, progress)
-        ask, fingerprint = activations(base), base.fingerprint
+    wanted = METHODS[order.method].needs != "nothing"
+    base = bases.get(order.base, progress) if wanted else None
     check(stop)
-    result = merge(request, ask, progress, stop, told.watch)
-    emit(_written(order, request, result, folder, fingerprint))
+    result = merge(request, activations(base) if base else None, progress, stop, told.watch)
+    emit(_written(order, request, result, folder, base))
 
 
 class Telling:
@@ -135,18 +134,22 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
 
 
 def _written(
-    order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path, fingerprint: str
+    order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path, base: Base | None
 ) -> Merged:
-    """Both files on disk, and what the page says of them."""
+    """Both files on disk, and what the page says of them; a base that is at hand loads them."""
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)
     kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
+    fingerprint = base.fingerprint if base else ""
     metadata = header(request, result, order.base, fingerprint)
     dtype = DTYPES[order.dtype]
     written = {
         "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
         "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
     }
+    if base:
+        for form, path in (("kohya", kohya), ("diffusers", peft)):
+            written[form] = checked(base, path, result.adapter, written[form])
     words = write_words(result.adapter, kohya)
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))

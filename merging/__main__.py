@@ -20,6 +20,7 @@ from merging.arguments import json_file, lines_of, one_each, rank, rows
 from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
+from merging.diffusion.loading import checked
 from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
@@ -81,6 +82,7 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     fields = header(request, result, options.base, base.fingerprint)
     dtype = formats.DTYPES[options.dtype]
     written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
+    written = checked(base, options.out, result.adapter, written)
     answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))

@@ -17,6 +17,7 @@ from merging.adapter import Adapter
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
+from merging.diffusion.loading import checked
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.modelspec import BASES
@@ -111,6 +112,7 @@ def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str,
     names = (str(saved.get(key, "")) for key in ("base", "base_fingerprint"))
     fields = header(request, result, *names)
     written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
+    written = checked(base, options.out, result.adapter, written)
     same = written.sha256 == file_sha256(path)
     answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
     told_so = "the same bytes as" if same else "NOT the same bytes as"

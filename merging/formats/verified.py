@@ -31,6 +31,7 @@ class Written:
     error: float  # the largest ‖read − meant‖ / ‖meant‖ of a layer
     layer: str  # where that is
     programs: tuple[str, ...]  # those whose key rules find every module
+    loaded: float | None = None  # the largest such error after diffusers' own loader, if it ran
 
     @property
     def sentence(self) -> str:
@@ -38,9 +39,10 @@ class Written:
         only = "" if self.base == "sd15" else f", for {TITLES[self.base]} only"
         *first, last = self.programs
         listed = f"{', '.join(first)} and {last}" if first else last
+        ran = "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"
         return (
             f"read back: {self.modules} modules, largest error {_short(self.error)}; "
-            f"keys fit {listed}{only}"
+            f"keys fit {listed}{only}{ran}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def verified(
     with opened(path, name) as (stream, size):
         header = read_header(stream, size, name)
     fit = fitted(header, table, name)
-    error, layer = _compared(found, meant, name)
+    error, layer = compared(found, meant, name)
     programs = _finding(fit, header, found)
     for title in wanted:
         if missing := programs[title]:
@@ -79,8 +81,10 @@ def verified(
     )
 
 
-def _compared(found: Adapter, meant: Adapter, name: str) -> tuple[float, str]:
-    """The largest relative error and its layer.
+def compared(
+    found: Adapter, meant: Adapter, name: str, when: str = "it was read back"
+) -> tuple[float, str]:
+    """The largest relative error and its layer; MergeError where one is more than rounding.
 
     Layers far below the strongest one are measured against NEGLIGIBLE of that, and whether an error
     can be let pass is told by the factors: where these nearly cancel, rounding them costs more.
@@ -93,18 +97,16 @@ def _compared(found: Adapter, meant: Adapter, name: str) -> tuple[float, str]:
         error = _distance(own, found.layers.get(layer))
         errors[layer] = error / max(norms[layer], NEGLIGIBLE * norm)
         if not error <= LIMIT * max(sizes[layer], NEGLIGIBLE * size):
-            raise _refusal(
-                name,
-                f"layer {layer} is off by {errors[layer]:.1%} of its change",
-            )
+            reason = f"layer {layer} is off by {errors[layer]:.1%} of its change"
+            raise _refusal(name, reason, when)
     if strange := [layer for layer in found.layers if layer not in meant.layers]:
-        raise _refusal(name, f"layer {strange[0]} is in it and was not meant to be")
+        raise _refusal(name, f"layer {strange[0]} is in it and was not meant to be", when)
     worst = max(errors, key=lambda layer: errors[layer])
     return errors[worst], worst
 
 
-def _refusal(name: str, reason: str) -> MergeError:
-    return MergeError(f"{name} was not kept: when it was read back, {reason}; please report this.")
+def _refusal(name: str, reason: str, when: str = "it was read back") -> MergeError:
+    return MergeError(f"{name} was not kept: when {when}, {reason}; please report this.")
 
 
 def _product(layer: LoraLayer) -> float:

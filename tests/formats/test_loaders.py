@@ -18,7 +18,11 @@ from torch import Tensor
 
 from assets.build.layer_tables import bare, models
 from merging.adapter import Adapter, LoraLayer
-from merging.formats import Written, table, write_diffusers, write_kohya
+from merging.diffusion.base import Base
+from merging.diffusion.loading import checked
+from merging.diffusion.render import render
+from merging.errors import MergeError
+from merging.formats import Written, table, write_diffusers, write_full, write_kohya
 from merging.formats.layers import flat
 
 WRITERS = (write_kohya, write_diffusers)
@@ -110,3 +114,40 @@ def test_diffusers_loads_the_changes_that_we_meant(
     assert errors[worst] < LIMITS[dtype], f"{worst}: {errors[worst]:.1e}"
     assert "unexpected keys" not in caplog.text
     assert "missing keys" not in caplog.text
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_base_loads_the_file_and_is_left_as_it_was(
+    base: Base,
+    random_adapter: Callable[..., Adapter],
+    tmp_path: Path,
+    write: Callable[..., Written],
+) -> None:
+    meant, path = random_adapter(1), tmp_path / "merged.safetensors"
+    modules, before = dict(base.layers), render(base, ["a cat"], [0], steps=2)
+    written = checked(base, path, meant, write(meant, path, torch.float16))
+    assert written.loaded is not None and written.loaded < 1e-3
+    assert "loaded by diffusers, error" in written.sentence
+    now = base.pipeline.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2.to_q")
+    assert now is modules["unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_q"]
+    assert render(base, ["a cat"], [0], steps=2)[0].tobytes() == before[0].tobytes()
+    assert path.is_file()
+
+
+def test_a_file_that_loads_otherwise_than_meant_is_not_kept(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    path = tmp_path / "merged.safetensors"
+    written = write_kohya(random_adapter(1), path, torch.float16)
+    with pytest.raises(MergeError, match=r"not kept: when diffusers loaded it, layer .* is off by"):
+        checked(base, path, random_adapter(2), written)
+    assert not path.exists()
+    assert not any(isinstance(each, LoadedLayer) for each in base.pipeline.unet.modules())
+
+
+def test_whole_differences_are_not_for_diffusers(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    meant, path = random_adapter(1, marks=("attn2.to_q",)), tmp_path / "whole.safetensors"
+    written = write_full(meant, path, torch.float16)
+    assert checked(base, path, meant, written).loaded is None
