@@ -10,6 +10,7 @@ from typing import Any
 
 from merging import __version__
 from merging.adapter import Adapter
+from merging.attribution import attribution
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.merge import MergeRequest, MergeResult, Source
@@ -61,7 +62,7 @@ def recipe(request: MergeRequest, base: str = "", fingerprint: str = "") -> dict
 def header(
     request: MergeRequest, result: MergeResult, base: str = "", fingerprint: str = ""
 ) -> dict[str, str]:
-    """Metadata for the adapter file: recipe, triggers, sources; strings only, no clock."""
+    """Metadata for the adapter file: recipe, triggers, sources, terms; strings only, no clock."""
     saved = recipe(request, base, fingerprint)
     method = METHODS[request.method]
     names = ", ".join(source.adapter.name for source in request.sources)
@@ -73,6 +74,7 @@ def header(
         "modelspec.description": f"{method.title} of {names} ({method.source})",
         "modelspec.trigger_phrase": ", ".join(phrases),
         "ss_training_comment": f"merged by IterIS Studio: {method.title} of {names}",
+        **attribution([source.adapter for source in request.sources]),
     }
     return {key: value for key, value in fields.items() if value}
 

@@ -140,6 +140,19 @@ def test_recipe_replays_the_request_whatever_the_order_of_files(
         replay({"method": "sum"}, [])
 
 
+def test_header_names_authors_licences_and_words_by_their_source(
+    pair: tuple[Source, Source],
+) -> None:
+    tags = {"10_cat": {"rn1 cat": 20, "tree": 3}}
+    told = {"modelspec.license": "CC-BY", "ss_tag_frequency": json.dumps(tags)}
+    named = replace(pair[0], adapter=replace(pair[0].adapter, metadata=told))
+    request = MergeRequest((named, pair[1]), method="sum")
+    fields = header(request, merge(request))
+    assert fields["modelspec.license"] == "random-1: CC-BY; random-2: not stated"
+    assert json.loads(fields["ss_tag_frequency"]) == {"random-1": {"rn1 cat": 20, "tree": 3}}
+    assert "modelspec.author" not in fields, "nobody says who"
+
+
 def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
     request = MergeRequest(pair, method="sum")
     fields = header(request, merge(request))

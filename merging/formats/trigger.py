@@ -22,11 +22,16 @@ def trigger(metadata: Mapping[str, str]) -> str:
 def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Words that the file was trained with, by header field; tags with the most frequent first."""
     found = {field: _split(metadata.get(field, "")) for field in WORDS}
+    found[TAGS] = tuple(tag_counts(metadata))
+    return {field: words for field, words in found.items() if words}
+
+
+def tag_counts(metadata: Mapping[str, str]) -> dict[str, int]:
+    """Tags of the training set's captions and how often each stands there, most frequent first."""
     counts: Counter[str] = Counter()
     for folder in _folders(metadata.get(TAGS, "")):
         counts.update({tag.strip(): count for tag, count in folder.items()})
-    found[TAGS] = tuple(tag for tag, _ in counts.most_common(MOST_TAGS) if tag)
-    return {field: words for field, words in found.items() if words}
+    return {tag: count for tag, count in counts.most_common(MOST_TAGS) if tag}
 
 
 def class_word(metadata: Mapping[str, str]) -> str:
