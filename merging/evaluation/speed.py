@@ -152,5 +152,5 @@ def _measured(phases: Phases, repeats: int, work: Callable[[], None]) -> dict[st
             work()
         times.append(time.perf_counter() - started)
     peaks = [part.peak_bytes for part in phases.parts.values() if part.peak_bytes is not None]
-    held = None if before is None else max(peaks) - before
+    held = None if before is None else max(*peaks, before) - before
     return {"seconds": min(times), "bytes": held}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from merging.adapter import Adapter, LoraLayer
 from merging.formats.layers import flat, table
 from merging.merge import MergeResult, merge
-from merging.phases import peak_bytes, reset_peak
+from merging.phases import mebibytes, peak_bytes, reset_peak
 from merging.request import MergeRequest, Source
 
 RANK = 128
@@ -56,14 +56,10 @@ def weights_table(result: dict[str, Any]) -> str:
     lines = [f"Two LoRAs, {result['modules']} modules, rank {result['rank']}, cpu", ""]
     lines += ["| | seconds | peak memory above the start |", "| --- | --- | --- |"]
     for name, row in result["rows"].items():
-        lines.append(f"| {name} | {row['seconds']:.1f} | {_mebibytes(row['bytes'])} |")
+        lines.append(f"| {name} | {row['seconds']:.1f} | {mebibytes(row['bytes'])} |")
     times = " and ".join(f"{ratio:.0f}" for ratio in result["ratios"].values())
     lines.append(f"\n{times} times as fast; the deltas are at most {result['apart']:.0e} apart.")
     return "\n".join(lines)
-
-
-def _mebibytes(count: int | None) -> str:
-    return "not told by this system" if count is None else f"{count / 2**20:,.0f} MiB"
 
 
 def _measured(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
