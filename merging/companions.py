@@ -22,6 +22,7 @@ from merging.methods import METHODS
 from merging.picture import save_png
 from merging.progress import Progress
 from merging.prompts import one_picture
+from merging.whole import write_whole
 
 VERSIONS = {"sd15": "SD1"}  # A1111's names of base models; it has none for the embedded one
 
@@ -79,7 +80,7 @@ def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
         "notes": notes,
     }
     path = beside(out, "json")
-    formats.save(json.dumps(fields, ensure_ascii=False, indent=4).encode(), path, lambda _: None)
+    write_whole(path, json.dumps(fields, ensure_ascii=False, indent=4).encode())
     return path
 
 

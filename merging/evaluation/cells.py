@@ -82,6 +82,7 @@ def cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell:
     if file.is_file():
         kept = json.loads(file.read_text(encoding="utf-8"))
         return Cell(tuple(kept["scores"]), kept["failed"])
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
         images = _pictures(arena, key, case, part(progress, 0.0, 0.95))
         found = Cell(tuple(scored(arena.scorers, case, images, _references(arena, case))))

@@ -8,7 +8,6 @@ from merging.formats.verified import Written
 from merging.formats.writer import (
     DTYPES,
     WRITERS,
-    save,
     write_diffusers,
     write_embedding,
     write_full,
@@ -25,7 +24,6 @@ __all__ = [
     "overview",
     "read",
     "read_embeddings",
-    "save",
     "table",
     "write_diffusers",
     "write_embedding",

@@ -7,12 +7,9 @@ the few lines of the format are written here. Files appear whole and read back, 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,13 +23,13 @@ from merging.formats.factors import Pair, common_rank, stored, whole
 from merging.formats.layers import LayerTable, table_of
 from merging.formats.modelspec import diffusers_header, full_header, kohya_header, model_hashes
 from merging.formats.verified import Written, verified
+from merging.whole import write_checked
 
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
 WITH_WHOLE = ("A1111", "Forge", "ComfyUI", "InvokeAI")  # those that take whole differences
 EVERYWHERE = (*WITH_WHOLE, "diffusers")
-Checked = TypeVar("Checked")
 
 
 def write_kohya(
@@ -59,7 +56,9 @@ def write_kohya(
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
     header = kohya_header(adapter, table, pairs, alpha, metadata)
     content = _hashed(tensors, header)
-    return save(content, path, lambda it: verified(it, path.name, adapter, table, EVERYWHERE))
+    return write_checked(
+        path, content, lambda it: verified(it, path.name, adapter, table, EVERYWHERE)
+    )
 
 
 def write_diffusers(
@@ -79,7 +78,9 @@ def write_diffusers(
     settings = {peft.CONFIG_KEY: peft.written_config({key: p.rank for key, p in pairs.items()})}
     header = diffusers_header(adapter, table, metadata) | settings
     content = serialised(tensors, header)
-    return save(content, path, lambda it: verified(it, path.name, adapter, table, ("diffusers",)))
+    return write_checked(
+        path, content, lambda it: verified(it, path.name, adapter, table, ("diffusers",))
+    )
 
 
 def write_full(
@@ -95,7 +96,9 @@ def write_full(
         for layer, delta in whole(adapter, dtype).items()
     }
     content = _hashed(tensors, full_header(adapter, table, metadata))
-    return save(content, path, lambda it: verified(it, path.name, adapter, table, WITH_WHOLE))
+    return write_checked(
+        path, content, lambda it: verified(it, path.name, adapter, table, WITH_WHOLE)
+    )
 
 
 def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None:
@@ -111,7 +114,7 @@ def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None
         if not torch.equal(found.vectors, vectors):
             raise MergeError(f"{path.name} was not kept: it holds other values than meant.")
 
-    save(serialised({key: vectors}, {"format": "pt"}), path, check)
+    write_checked(path, serialised({key: vectors}, {"format": "pt"}), check)
 
 
 WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers, "full": write_full}
@@ -153,21 +156,3 @@ def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> by
 def _raw(tensor: Tensor) -> bytes:
     flat = tensor.contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
-
-
-def save(content: bytes, path: Path, check: Callable[[Path], Checked]) -> Checked:
-    """Put a file in its place, whole and checked or not at all. MergeError if it cannot be."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        found = check(beside)
-        beside.replace(path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise MergeError(f"{path} cannot be written ({reason}); choose another place.") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return found
