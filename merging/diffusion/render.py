@@ -64,11 +64,7 @@ def render(
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
     """
-    if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
-        raise MergeError(
-            f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "
-            f"not {steps} and {guidance:g}."
-        )
+    _check_range(steps, guidance)
     pairs = list(zip(prompts, seeds, strict=True))
     side = latent_side(base)
     common = Origin(
@@ -97,6 +93,14 @@ def render(
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
+
+
+def _check_range(steps: int, guidance: float) -> None:
+    if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
+        raise MergeError(
+            f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "
+            f"not {steps} and {guidance:g}."
+        )
 
 
 def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Delta]:
