@@ -16,7 +16,7 @@ from merging.evaluation.base import one
 from merging.evaluation.cases import Case, Concept, asked, chosen
 from merging.evaluation.cells import Arena, Cell, cell, cell_name
 from merging.evaluation.clip import load_clip
-from merging.evaluation.contestants import CONTESTANTS, QUICK, WEIGHT_SPACE
+from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import load_detector
 from merging.evaluation.intervals import interval
 from merging.evaluation.peft_merges import peft_merged
@@ -125,8 +125,8 @@ def test_the_shelf_is_cases_by_split_and_every_set_size_it_has() -> None:
         assert not about & {ask.named[0] for ask in case.asks if ask.kind == "prior"}
 
 
-def test_the_lists_of_contestants_name_contestants() -> None:
-    assert set(QUICK) | set(WEIGHT_SPACE) <= set(CONTESTANTS)
+def test_the_quick_contest_is_among_contestants() -> None:
+    assert set(QUICK) <= set(CONTESTANTS)
 
 
 def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
@@ -165,6 +165,14 @@ def test_a_cell_is_another_for_other_pictures(arena: Arena) -> None:
         ),
     }
     assert len(names) == 6
+
+
+def test_a_judge_of_other_weights_is_another_judge(scorers: Scorers) -> None:
+    assert scorers.fingerprint == Scorers(load_clip(), load_detector()).fingerprint
+    other = load_detector()
+    with torch.no_grad():
+        other.head.bias += 1
+    assert Scorers(scorers.clip, other).fingerprint != scorers.fingerprint
 
 
 def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:

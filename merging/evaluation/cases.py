@@ -21,7 +21,6 @@ from merging.prompts import is_style
 from merging.seeds import seed_for
 
 Kind = Literal["together", "alone", "prior"]
-KINDS: tuple[Kind, ...] = ("together", "alone", "prior")
 
 TOGETHER = (
     "a photo of {0} and {1}",

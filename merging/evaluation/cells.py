@@ -101,9 +101,9 @@ def cell_name(arena: Arena, key: str, case: Case) -> str:
         "asks": [asdict(ask) for ask in case.asks],
         "triggers": case.triggers,
         "files": [file_sha256(file) for each in case.concepts for file in _files(each)],
-        "base": arena.base.name,
+        "base": [arena.base.name, arena.base.fingerprint],
         "settings": [arena.steps, arena.guidance],
-        "judges": arena.scorers.names,
+        "judges": arena.scorers.fingerprint,
         "library": _library(),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8")).hexdigest()[:16]
@@ -160,6 +160,6 @@ def _files(concept: Concept) -> tuple[Path, ...]:
 
 @cache
 def _library() -> str:
-    """Hash of every source file that a picture can depend on."""
-    files = sorted(file for file in LIBRARY.rglob("*.py") if file.parent.name != "evaluation")
+    """Hash of every source file: a changed score must not meet an old picture's."""
+    files = sorted(LIBRARY.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -91,15 +91,3 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
 }
 QUICK = ("base", "each", "sum", "regmean", "iteris", "composed", "gated")
-WEIGHT_SPACE = (
-    "sum",
-    "average",
-    "svd",
-    "ties",
-    "dare",
-    "tsv",
-    "knots",
-    "do-merging",
-    "lora-lego",
-    "dc-merge",
-)

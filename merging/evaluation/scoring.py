@@ -12,8 +12,10 @@ Without a detector (any base but the embedded one) only ``text`` and ``image`` a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from PIL import Image
 from torch import Tensor
@@ -34,11 +36,18 @@ class Scorers:
     clip: Clip
     detector: Detector | None = None
 
-    @property
-    def names(self) -> list[str]:
-        """Who judges, so that another judge is another result."""
-        classes = () if self.detector is None else self.detector.classes
-        return [self.clip.name, *classes]
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of who judges: other classes or other weights are another judge."""
+        digest = hashlib.sha256(self.clip.name.encode())
+        models = [self.clip.model]
+        if self.detector is not None:
+            digest.update(repr((self.detector.classes, self.detector.thresholds.tolist())).encode())
+            models.append(self.detector)
+        for model in models:
+            for value in model.state_dict().values():
+                digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def scored(
