@@ -80,7 +80,7 @@ class MergeRequest:
     # and neighbours tell the same: every position of the embedded base's 16 × 16 still counts.
     rows: int | None = 256
     # Under the composed teacher this fallback and ridge showed both concepts most often
-    # (`evaluate grid`); under the single one no pair stood out.
+    # (merging/evaluation/ablation.md); under the single one no pair stood out.
     fallback: Fallback = "sum"  # where the calibration is silent
     ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
     cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.evaluation import benchmark
@@ -19,13 +22,17 @@ from merging.evaluation.clip import load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import load_detector
 from merging.evaluation.intervals import interval
+from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.peft_merges import peft_merged
 from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers, scored
 from merging.evaluation.sheets import MARGIN, TILE, sheet, strip
 from merging.evaluation.shelf import LORAS, shelf
 from merging.evaluation.shelf_cases import shelf_cases
+from merging.evaluation.variants import VARIANTS
+from merging.merge import merge
 from merging.progress import silent
+from merging.request import MergeRequest, Source
 
 CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
 PIZZA = Concept(LORAS / "vxz-pizza.safetensors", "vxz pizza")
@@ -127,6 +134,28 @@ def test_the_shelf_is_cases_by_split_and_every_set_size_it_has() -> None:
 
 def test_the_quick_contest_is_among_contestants() -> None:
     assert set(QUICK) <= set(CONTESTANTS)
+
+
+def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
+    assert not set(VARIANTS) & set(CONTESTANTS)
+    sources = tuple(Source(entry.adapter(base.table)) for entry in shelf()[:2])
+    requests = [MergeRequest(sources, **(each.options or {})) for each in VARIANTS.values()]
+    usual = MergeRequest(sources, teacher="composed")
+    assert all(request != usual for request in requests)
+
+
+def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base: Base) -> None:
+    adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
+    name, layer = next(iter(adapters[0].layers.items()))
+    silenced = replace(adapters[0], layers={name: replace(layer, up=0 * layer.up)})
+    measured = partial(layer_objective, base, progress=silent)
+    assert measured(adapters[:1], adapters[0]) < 1e-6
+    assert measured(adapters[:1], silenced) == pytest.approx(1.0)
+    summed = merge(MergeRequest(tuple(map(Source, adapters)), method="sum")).adapter
+    iteris = merge(
+        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1), activations(base)
+    ).adapter
+    assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
 
 
 def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(

@@ -181,7 +181,7 @@ def test_refuses(importer: str, imported: str) -> None:
         ("merging.merge", "merging.methods"),
         ("merging.diffusion.base", "diffusers"),
         ("merging.diffusion.layers", "merging.formats.layers"),
-        ("merging.__main__", "merging.evaluation.pairs"),
+        ("merging.__main__", "merging.evaluation.benchmark"),
         ("app.service", "merging.diffusion.base"),
         ("app.ui.page", "gradio.themes"),
         ("app.ui.page", "app.service"),

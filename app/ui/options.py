@@ -19,7 +19,7 @@ from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
 
 # The library's default is the paper's; on the page the one that showed both concepts most often
-# ("evaluate pairs" in the README), since a person wants the picture.
+# (`evaluate concepts` in the README), since a person wants the picture.
 PAGE_TEACHER = "composed"
 TITLES: Mapping[str, Mapping[str, str]] = {
     "targets": {

@@ -13,10 +13,10 @@ from PIL import Image
 from merging.errors import MergeError
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, Cell, cell, cell_name
-from merging.evaluation.contestants import CONTESTANTS
 from merging.evaluation.intervals import Interval, interval
 from merging.evaluation.scoring import METRICS
 from merging.evaluation.sheets import sheet
+from merging.evaluation.variants import ENTRANTS
 from merging.picture import save_png
 from merging.progress import Progress, part
 from merging.whole import write_whole
@@ -40,6 +40,7 @@ class Standing:
     title: str
     metrics: Mapping[str, Interval]
     by_case: Mapping[str, Interval]  # of "present"
+    objective: float | None  # of the layers, mean over the cases
     failed: Mapping[str, str]  # case → why
 
 
@@ -50,17 +51,15 @@ def run(
 
     Raises MergeError for an unknown contestant or no case, before any work.
     """
-    if strange := [key for key in keys if key not in CONTESTANTS]:
-        raise MergeError(
-            f"No contestant is called {strange[0]}; there are {', '.join(CONTESTANTS)}."
-        )
+    if strange := [key for key in keys if key not in ENTRANTS]:
+        raise MergeError(f"No contestant is called {strange[0]}; there are {', '.join(ENTRANTS)}.")
     if not cases:
         raise MergeError("No case fits what was asked for.")
     jobs = [(key, case) for case in cases for key in keys]
     cells: dict[tuple[str, str], Cell] = {}
     for place, (key, case) in enumerate(jobs):
         ahead = part(progress, place / len(jobs), (place + 1) / len(jobs))
-        ahead(0.0, f"{case.name}, {CONTESTANTS[key].title} ({place + 1} of {len(jobs)})")
+        ahead(0.0, f"{case.name}, {ENTRANTS[key].title} ({place + 1} of {len(jobs)})")
         cells[key, case.name] = cell(arena, key, case, ahead)
     figures = _figures(arena, keys, cases, cells)
     _write(arena, keys, cases, figures)
@@ -82,7 +81,9 @@ def standing(key: str, cases: Sequence[Case], cells: Mapping[tuple[str, str], Ce
         if (values := list(_values(row, "present")))
     }
     failed = {name: row.failed for name, row in rows.items() if row.failed}
-    return Standing(CONTESTANTS[key].title, metrics, by_case, failed)
+    missed = [row.objective for row in fine.values() if row.objective is not None]
+    mean = sum(missed) / len(missed) if missed else None
+    return Standing(ENTRANTS[key].title, metrics, by_case, mean, failed)
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -123,6 +124,7 @@ def _told(row: Standing) -> dict[str, Any]:
         "title": row.title,
         "metrics": {name: vars(value) for name, value in row.metrics.items()},
         "by_case": {name: vars(value) for name, value in row.by_case.items()},
+        "objective": row.objective,
         "failed": dict(row.failed),
     }
 
@@ -131,12 +133,14 @@ def _means(group: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     told = [metric for metric in METRICS if any(metric in row["metrics"] for row in rows.values())]
     names = list(dict.fromkeys(name for row in rows.values() for name in row["by_case"]))
     lines = [f"**{group}**, {len(names)} cases", ""] if names else [f"**{group}**", ""]
-    lines.append("| | " + " | ".join([HEADS[metric] for metric in told] + names) + " |")
-    lines.append("| --- " * (len(told) + len(names) + 1) + "|")
+    heads = [*(HEADS[metric] for metric in told), "objective", *names]
+    lines.append(f"| | {' | '.join(heads)} |")
+    lines.append("| --- " * (len(heads) + 1) + "|")
     for row in rows.values():
         means = [_mean(row["metrics"].get(metric), _limit(rows, metric)) for metric in told]
         own = [_mean(row["by_case"].get(name)) for name in names]
-        lines.append(f"| {row['title']} | {' | '.join(means + own)} |")
+        missed = "–" if row["objective"] is None else f"{row['objective']:.3f}"
+        lines.append(f"| {row['title']} | {' | '.join([*means, missed, *own])} |")
     return "\n".join(lines)
 
 
@@ -172,9 +176,7 @@ def _write(
     write_whole(arena.folder / "results.md", (table(figures) + "\n").encode("utf-8"))
     for case in cases:
         strips = [(key, _strip_file(arena, key, case)) for key in keys]
-        rows = [
-            (CONTESTANTS[key].title, Image.open(file)) for key, file in strips if file.is_file()
-        ]
+        rows = [(ENTRANTS[key].title, Image.open(file)) for key, file in strips if file.is_file()]
         save_png(sheet(f"{case.name}: {case.asks[0].prompt}", rows), _sheet_file(arena, case))
 
 

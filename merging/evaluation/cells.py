@@ -23,9 +23,11 @@ from merging.diffusion.base import Base
 from merging.diffusion.render import Compose, render
 from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Ask, Case, Concept, article
-from merging.evaluation.contestants import CONTESTANTS
+from merging.evaluation.contestants import Combined
+from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.scoring import Scorers, Scores, scored
 from merging.evaluation.sheets import SHEET_COLUMNS, strip
+from merging.evaluation.variants import ENTRANTS
 from merging.picture import save_png
 from merging.progress import Progress, part, silent
 from merging.summary import file_sha256
@@ -43,7 +45,7 @@ class Arena:
     scorers: Scorers
     folder: Path
     steps: int = 25
-    guidance: float = 5.0
+    guidance: float = 3.0
     seen: dict[Path, Tensor] = field(default_factory=dict)  # reference embeddings by LoRA file
 
     def drawn(
@@ -72,6 +74,7 @@ class Cell:
     """What came of it: the scores of each ask, or why there are none."""
 
     scores: tuple[Scores, ...] = ()
+    objective: float | None = None  # of the layers; None where nothing was merged
     failed: str = ""
 
 
@@ -81,11 +84,10 @@ def cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell:
     file = arena.folder / "cells" / f"{name}.json"
     if file.is_file():
         kept = json.loads(file.read_text(encoding="utf-8"))
-        return Cell(tuple(kept["scores"]), kept["failed"])
+        return Cell(tuple(kept["scores"]), kept["objective"], kept["failed"])
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        images = _pictures(arena, key, case, part(progress, 0.0, 0.95))
-        found = Cell(tuple(scored(arena.scorers, case, images, _references(arena, case))))
+        found, images = _computed(arena, key, case, progress)
         save_png(strip(images[:SHEET_COLUMNS]), file.with_suffix(".png"))
     except MergeError as error:
         found = Cell(failed=str(error))
@@ -97,7 +99,7 @@ def cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell:
 def cell_name(arena: Arena, key: str, case: Case) -> str:
     """Hash of the contestant, the case, the files, the settings, the judges and the library."""
     told = {
-        "contestant": [key, CONTESTANTS[key].title, CONTESTANTS[key].options],
+        "contestant": [key, ENTRANTS[key].title, ENTRANTS[key].options],
         "asks": [asdict(ask) for ask in case.asks],
         "triggers": case.triggers,
         "files": [file_sha256(file) for each in case.concepts for file in _files(each)],
@@ -109,20 +111,35 @@ def cell_name(arena: Arena, key: str, case: Case) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
 
-def _pictures(arena: Arena, key: str, case: Case, progress: Progress) -> list[Image.Image]:
-    """One picture per ask, drawn together where they are drawn with the same adapters."""
-    contestant = CONTESTANTS[key]
+def _computed(
+    arena: Arena, key: str, case: Case, progress: Progress
+) -> tuple[Cell, list[Image.Image]]:
+    """The LoRAs combined, drawn with and judged."""
+    contestant = ENTRANTS[key]
     adapters = [_adapter(arena.base, concept) for concept in case.concepts]
-    ways = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.4))
+    ways = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
+    images = _pictures(arena, contestant.compose, case, ways, part(progress, 0.3, 0.85))
+    scores = scored(arena.scorers, case, images, _references(arena, case))
+    missed = None
+    if contestant.merges:
+        [[(answer, _)]] = ways
+        missed = layer_objective(arena.base, adapters, answer, part(progress, 0.85, 1.0))
+    return Cell(tuple(scores), missed), images
+
+
+def _pictures(
+    arena: Arena, compose: Compose, case: Case, ways: Combined, progress: Progress
+) -> list[Image.Image]:
+    """One picture per ask, drawn together where they are drawn with the same adapters."""
     places = [_way(case, ask) % len(ways) for ask in case.asks]
     drawn: dict[int, Image.Image] = {}
     for way, group in groupby(
         sorted(range(len(places)), key=places.__getitem__), places.__getitem__
     ):
         rows = list(group)
-        ahead = part(progress, 0.4 + 0.6 * way / len(ways), 0.4 + 0.6 * (way + 1) / len(ways))
+        ahead = part(progress, way / len(ways), (way + 1) / len(ways))
         prompts, seeds = zip(*((case.asks[i].prompt, case.asks[i].seed) for i in rows), strict=True)
-        images = arena.drawn(prompts, seeds, ways[way], contestant.compose, ahead)
+        images = arena.drawn(prompts, seeds, ways[way], compose, ahead)
         drawn |= dict(zip(rows, images, strict=True))
     return [drawn[i] for i in range(len(places))]
 

@@ -27,6 +27,7 @@ class Contestant:
     combine: Combine
     compose: Compose = "sum"
     options: Mapping[str, Any] | None = None  # of the MergeRequest, where it is one
+    merges: bool = False  # into one adapter
 
 
 def merged(title: str, **options: Any) -> Contestant:
@@ -36,7 +37,7 @@ def merged(title: str, **options: Any) -> Contestant:
         request = MergeRequest(tuple(map(Source, adapters)), **options)
         return [[(merge(request, activations(base), progress).adapter, 1.0)]]
 
-    return Contestant(title, combine, options=options)
+    return Contestant(title, combine, options=options, merges=True)
 
 
 def by_peft(combination: Combination) -> Contestant:
@@ -45,7 +46,7 @@ def by_peft(combination: Combination) -> Contestant:
     def combine(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> Combined:
         return [[(peft_merged(adapters, combination), 1.0)]]
 
-    return Contestant(f"peft {combination}", combine)
+    return Contestant(f"peft {combination}", combine, merges=True)
 
 
 def _nothing(_base: Base, _adapters: Sequence[Adapter], _progress: Progress) -> Combined:
@@ -72,7 +73,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "stack": Contestant("all LoRAs active, unmerged", _all),
     "sum": merged("sum", method="sum"),
     "average": merged("average", method="average"),
-    "svd": Contestant("sum, cut by SVD to one LoRA's rank", _cut),
+    "svd": Contestant("sum, cut by SVD to one LoRA's rank", _cut, merges=True),
     "ties": merged("TIES", method="ties"),
     "dare": merged("DARE", method="dare"),
     "tsv": merged("TSV", method="tsv"),

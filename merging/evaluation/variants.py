@@ -1,0 +1,43 @@
+"""IterIS with one option changed at a time: the table that its defaults are chosen from.
+
+`python -m merging evaluate concepts --split tuning --contestant VARIANT…`; never the test pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from merging.evaluation.contestants import CONTESTANTS, Contestant, merged
+
+# Beside a composed teacher and the library's defaults ("composed" among the contestants).
+CHANGED: Mapping[str, Mapping[str, Any]] = {
+    "single-teacher": {"teacher": "single"},
+    "single-preserve": {"teacher": "single", "preserve": 1.0},
+    "no-preserve": {"preserve": 0.0},
+    "preserve-1": {"preserve": 1.0},
+    "fallback-mean": {"fallback": "mean"},
+    "fallback-zero": {"fallback": "zero"},
+    "ridge-1e-4": {"ridge": 1e-4},
+    "ridge-1e-2": {"ridge": 1e-2},
+    "residual": {"mode": "delta+residual"},
+    "full": {"mode": "full"},
+    "lambda-delta": {"weighting": "delta"},
+    "lambda-relative": {"weighting": "relative"},
+    "lambda-uniform": {"weighting": "uniform"},
+    "first-eos": {"padding": "first-eos"},
+    "concept-tokens": {"tokens": "concept"},
+    "text-and-cross": {"targets": "cross-attention"},
+    "every-layer": {"targets": "all"},
+    "samples-20": {"samples": 20},
+    "samples-100": {"samples": 100},
+}
+
+
+def _variant(changed: Mapping[str, Any]) -> Contestant:
+    told = ", ".join(f"{option} {value}" for option, value in changed.items())
+    return merged(f"composed, but {told}", **{"method": "iteris", "teacher": "composed", **changed})
+
+
+VARIANTS = {key: _variant(changed) for key, changed in CHANGED.items()}
+ENTRANTS: Mapping[str, Contestant] = {**CONTESTANTS, **VARIANTS}
