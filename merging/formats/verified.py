@@ -32,7 +32,7 @@ class Written:
     error: float  # the largest ‖read − meant‖ / ‖meant‖ of a layer
     layer: str  # where that is
     programs: tuple[str, ...]  # those whose key rules find every module
-    # of the other programs, those that find all but so many biases and normalisation vectors
+    # of the other programs, those that find all but so many keys of biases and normalisations
     missing: Mapping[str, int] = field(default_factory=dict)
     shifts: str = ""  # which of these are in it, in words
     without: str = ""  # and which of the merge it cannot hold
@@ -57,9 +57,9 @@ class Written:
         for title, count in self.missing.items():
             refused = count > MOST_UNKNOWN.get(title, count)
             does = "would refuse it, knowing no place for" if refused else "has no place for"
-            told += f"; {title} {does} {count} of the biases and normalisation vectors"
+            told += f"; {title} {does} {count} keys of biases and normalisations"
         if self.without:
-            told += f"; without {self.without}, which only the full file holds (--format full)"
+            told += f"; without {self.without}: only a full file holds these (merge --format full)"
         return told
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def verified(
         layer=layer,
         programs=tuple(title for title, count in misses.items() if not count),
         missing={title: count for title, count in misses.items() if count},
-        shifts=in_words(counted(sizes(found.shifts))),
+        shifts=in_words(counted(sizes(meant.shifts))),
         without=without,
     )
 

@@ -175,7 +175,7 @@ def test_the_full_file_holds_them(
     wanted = shifted(adapter.shifts)
     for name, own in shifted(found.shifts).items():
         torch.testing.assert_close(own, wanted.get(name, 0 * own), rtol=0, atol=limit)
-    assert "2 modules and 2 biases and 2 normalisation vectors" in written.sentence
+    assert "2 modules and 2 biases and 1 normalisation vector, " in written.sentence
     assert "keys fit A1111, Forge, ComfyUI and InvokeAI" in written.sentence
     once = load_file(path)
     write_full(found, path, dtype)
@@ -205,8 +205,8 @@ def test_the_others_leave_them_out_and_say_so(
     written = write(adapter, path, torch.float16)
     plain = write(replace(adapter, shifts={}), bare, torch.float16)
     assert path.read_bytes() == bare.read_bytes()
-    ending = "without 2 biases and 1 normalisation vector, which only the full file holds"
-    assert written.sentence == f"{plain.sentence}; {ending} (--format full)"
+    ending = "without 2 biases and 1 normalisation vector: only a full file holds these"
+    assert written.sentence == f"{plain.sentence}; {ending} (merge --format full)"
 
 
 def test_values_too_small_for_the_type_are_refused(tmp_path: Path, adapter: Adapter) -> None:
@@ -267,8 +267,8 @@ def test_what_a_program_does_not_find_is_said(tmp_path: Path, adapter: Adapter) 
     said = write_full(replace(adapter, shifts=few), path, torch.float32)
     assert said.programs == ("A1111", "InvokeAI")
     assert said.missing == {"Forge": 4, "ComfyUI": 4}
-    assert "Forge has no place for 4 of the biases" in said.sentence
+    assert "Forge has no place for 4 keys of biases and normalisations" in said.sentence
     many = write_full(replace(adapter, shifts=shifts), path, torch.float32)
     assert len(sizes(shifts)) == 16
-    assert "Forge would refuse it, knowing no place for 16 of" in many.sentence
-    assert "ComfyUI has no place for 16 of" in many.sentence
+    assert "Forge would refuse it, knowing no place for 16 keys" in many.sentence
+    assert "ComfyUI has no place for 16 keys" in many.sentence

@@ -210,7 +210,9 @@ def test_distilled_by_its_layers(tmp_path: Path) -> None:
     assert any("By its layers it changes how the model samples" in text for text in told)
 
 
-@pytest.mark.parametrize("name", ["sd-turbo", "HyperSD_8steps", "my_dpo", "DMD2", "lcm-lora"])
+@pytest.mark.parametrize(
+    "name", ["sd-turbo", "HyperSD_8steps", "my_dpo", "DMD2", "lcm-lora", "Lightning_4step"]
+)
 def test_distilled_by_its_name(tmp_path: Path, name: str) -> None:
     told = read(saved(tmp_path / f"{name}.safetensors", BASIC)).warnings
     assert any("By its name it changes how the model samples" in text for text in told)
