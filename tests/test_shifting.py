@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
@@ -248,3 +249,18 @@ def test_files_are_looked_at_merged_and_converted(
     said = done(capsys, "convert", source, again)
     assert said["verified"]["without"] == "2 normalisation vectors"
     json.dumps(said)
+
+
+def test_a_preview_shows_what_the_file_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of a kohya file is as without the vectors, that of a full file is not."""
+    bare = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
+    moved = bare | {"lora_unet_conv_norm_out.b_norm": torch.ones(64)}
+    drawn = {}
+    for form, tensors in (("kohya", moved), ("full", moved), ("diffusers", bare)):
+        source, out = saved(tmp_path / "in.safetensors", tensors), tmp_path / "out.safetensors"
+        words = ("merge", source, "--method", "sum", "--format", form, "--preview", "a cat")
+        with Image.open(done(capsys, *words, "--out", out)["preview"]) as image:
+            drawn[form] = image.tobytes()
+    assert drawn["kohya"] == drawn["diffusers"] != drawn["full"]
