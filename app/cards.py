@@ -9,6 +9,7 @@ from pathlib import Path
 
 from merging import formats
 from merging.errors import MergeError
+from merging.formats.shifts import in_words
 from merging.summary import block_norms, file_sha256
 
 # In words, what a LayerTable's name means.
@@ -37,6 +38,7 @@ class Card:
     known: Mapping[str, int]  # part → layers that the base has
     unmatched: tuple[str, ...]  # modules that the base does not have
     embeddings: Mapping[str, int]  # textual inversions inside → vectors
+    shifts: str  # biases and normalisation vectors that the file changes, in words
     megabytes: float
     trigger: str
     class_word: str
@@ -72,6 +74,7 @@ def card(path: Path, name: str) -> Card:
         known=dict(look.known),
         unmatched=look.unmatched,
         embeddings=dict(look.words),
+        shifts=in_words(look.shifts),
         megabytes=look.file_bytes / 2**20,
         trigger=look.trigger,
         class_word=look.class_word,

@@ -24,6 +24,7 @@ from merging.diffusion.loading import checked
 from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
+from merging.formats.shifts import in_words
 from merging.inputs import parsed, words
 from merging.low_rank import Rank
 from merging.meeting import add_meeting
@@ -87,7 +88,8 @@ def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
     if prompt is not None:
-        picture = write_preview(base, result.adapter, prompt, request.seed, options.out, _progress)
+        shown = formats.held(result.adapter, options.format)
+        picture = write_preview(base, shown, prompt, request.seed, options.out, _progress)
         answer["preview"] = str(picture)
     if options.plot:
         report_plot(result.report).save(options.plot)
@@ -167,6 +169,8 @@ def _card(entry: dict[str, Any]) -> str:
     ]
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
+    if entry["shifts"]:
+        lines.append(f"  beside   {in_words(entry['shifts'])}")
     lines += _embeddings(entry)
     lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from merging.embedding import Embedding
@@ -42,6 +43,35 @@ class LoraLayer:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """What is added to the vectors of one module: a layer's bias, or both of a normalisation."""
+
+    weight: Tensor | None = None  # (channels,), of a normalisation; None: left as it is
+    bias: Tensor | None = None  # (out,)
+
+    def vectors(self) -> dict[str, Tensor]:
+        """Those that there are, by the name of the parameter."""
+        both = {"weight": self.weight, "bias": self.bias}
+        return {name: vector for name, vector in both.items() if vector is not None}
+
+    def scaled(self, strength: float) -> Shift:
+        """strength times the same, in float64 on the CPU."""
+        return Shift(
+            **{k: strength * v.to("cpu", torch.float64) for k, v in self.vectors().items()}
+        )
+
+    def plus(self, other: Shift) -> Shift:
+        """Both together."""
+        own = self.vectors()
+        sums = {k: own[k] + v if k in own else v for k, v in other.vectors().items()}
+        return Shift(**(own | sums))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Shift:
+        """The same elsewhere, or in another precision."""
+        return Shift(**{k: v.to(device, dtype) for k, v in self.vectors().items()})
+
+
+@dataclass(frozen=True)
 class Adapter:
     """One LoRA: its layers by canonical name, and what its file says of itself."""
 
@@ -54,3 +84,5 @@ class Adapter:
     sha256: str = ""  # of the whole file it was read from
     warnings: tuple[str, ...] = ()  # what the reader noticed, in sentences
     embeddings: tuple[Embedding, ...] = ()  # words that it brings vectors for
+    # by canonical name of a layer or a normalisation: trained biases and normalisation weights
+    shifts: Mapping[str, Shift] = field(default_factory=dict)

@@ -87,15 +87,15 @@ def spelled(weights: Mapping[str, float]) -> str:
 
 
 def blocks(table: LayerTable) -> dict[str, str]:
-    """layer → the block that it lies in; layers in none are left out."""
-    found = {layer: "BASE" for layer in table.shapes if layer.startswith("text_encoder.")}
-    for module, layer in modules(table).items():
-        side, _, rest = module.partition(".")
+    """Layer or normalisation → the block that it lies in; those in none are left out."""
+    found = {module: "BASE" for module in table.modules if module.startswith("text_encoder.")}
+    for name, module in modules(table).items():
+        side, _, rest = name.partition(".")
         if side == "middle_block":
-            found[layer] = "M00"
+            found[module] = "M00"
         elif side in ("input_blocks", "output_blocks"):
             kind = "IN" if side == "input_blocks" else "OUT"
-            found[layer] = f"{kind}{int(rest.partition('.')[0]):02d}"
+            found[module] = f"{kind}{int(rest.partition('.')[0]):02d}"
     return found
 
 
@@ -111,19 +111,27 @@ def weighted(
     out. Raises MergeError if none remains.
     """
     places = blocks(table_of(adapter)) if weights is not None else {}
-    layers = {}
-    for name, layer in adapter.layers.items():
-        strength = text_encoder if name.startswith("text_encoder.") else unet
-        if weights is not None and name in places:
-            strength *= weights.get(places[name], 0.0)
-        if strength:
-            layers[name] = replace(layer, alpha=strength * layer.alpha)
+
+    def strength(name: str) -> float:
+        part = text_encoder if name.startswith("text_encoder.") else unet
+        return part if name not in places else part * (weights or {}).get(places[name], 0.0)
+
+    layers = {
+        name: replace(layer, alpha=strength(name) * layer.alpha)
+        for name, layer in adapter.layers.items()
+        if strength(name)
+    }
+    shifts = {
+        name: shift.scaled(strength(name))
+        for name, shift in adapter.shifts.items()
+        if strength(name)
+    }
     if not layers:
         raise MergeError(
             f"{adapter.name}: at these weights nothing of it is left; raise one of a block that "
             "it changes."
         )
-    return replace(adapter, layers=layers)
+    return replace(adapter, layers=layers, shifts=shifts)
 
 
 def mentions(prompt: str) -> tuple[list[Mention], str]:

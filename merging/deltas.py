@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from merging.adapter import LoraLayer
+from merging.adapter import LoraLayer, Shift
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,15 @@ def stacked(deltas: Sequence[Delta], weights: Sequence[float] | None = None) -> 
     if weights is not None:
         ups = [weight * up for weight, up in zip(weights, ups, strict=True)]
     return Delta(torch.cat(ups, dim=1), torch.cat([delta.down for delta in deltas]))
+
+
+def total(shifts: Iterable[Mapping[str, Shift]]) -> dict[str, Shift]:
+    """Σ of what the LoRAs add to biases and normalisations: no linear map, so never solved for."""
+    found: dict[str, Shift] = {}
+    for own in shifts:
+        for module, shift in own.items():
+            found[module] = found[module].plus(shift) if module in found else shift
+    return found
 
 
 def inner(one: Delta, matrix: Tensor | None, other: Delta) -> float:

@@ -21,6 +21,7 @@ from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent
 from merging.report import LayerReport, Report, Watch, unwatched
 from merging.request import MergeRequest, Source, row_sets
+from merging.shifting import Shifts, merged_shifts, notes, shifts_of
 from merging.solve import LayerProblem
 from merging.sweep import Activations, Sweep
 from merging.targets import GRAM_BYTES, gram_bytes, target_layers, wanted_layers
@@ -47,6 +48,7 @@ class _Work:
     deltas: tuple[Mapping[str, Delta], ...]
     report: Report
     watch: Watch
+    shifts: tuple[Shifts, ...]
     merged: dict[str, Delta] = field(default_factory=dict)
     phases: Phases = field(default_factory=Phases)
 
@@ -96,16 +98,13 @@ def merge(
     started = time.perf_counter()
     report = Report(METHODS[request.method].title)
     deltas = tuple(_aligned(each, report) for each in request.sources)
-    work = _Work(request, deltas, report, watch)
+    work = _Work(request, deltas, report, watch, tuple(map(shifts_of, request.sources)))
     if work.method.needs == "nothing":
         _merge_weights(work, progress, stop)
     else:
         _merge_with_model(work, activations, progress, stop)
-    if words := request.words:
-        told = ", ".join(f"{each.word} (of {each.source})" for each in words)
-        report.notes.append(
-            f"Words with vectors of their own, which no LoRA can hold: {told}; each has a file."
-        )
+    shifts = merged_shifts(work.shifts, work.method, work.problem)
+    report.notes += notes(request, shifts)
     order = _layer_order(work.deltas)
     layers = {layer: as_lora(work.merged[layer]) for layer in order if _speaks(work.merged[layer])}
     if not layers:
@@ -117,7 +116,7 @@ def merge(
     work.report.seconds = time.perf_counter() - started
     work.report.phases = work.phases.parts
     progress(1.0, "merged")
-    return MergeResult(_named(request, layers), work.report)
+    return MergeResult(replace(_named(request, layers), shifts=shifts), work.report)
 
 
 def _speaks(delta: Delta) -> bool:
@@ -200,6 +199,7 @@ def _merge_with_model(
         rounds=work.request.rounds,
         seed=work.request.seed,
         embeddings=work.request.words,
+        shifts=work.shifts,
         phases=work.phases,
     )
 

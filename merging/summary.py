@@ -73,6 +73,7 @@ def _described(found: Overview) -> dict[str, Any]:
         "dropped": {kind: len(keys) for kind, keys in found.left.items()},
         "left_out": {kind: list(keys) for kind, keys in found.left.items()},
         "embeddings": dict(found.words),
+        "shifts": dict(found.shifts),
         "ranks": sorted(found.ranks),
         "alphas": sorted(found.alphas),
         "rank_counts": _histogram(found.ranks),
@@ -96,9 +97,11 @@ def _measured(adapter: Adapter) -> dict[str, Any]:
     """What only the weights can tell: the ranks they really need, and how strong each block is."""
     layers = adapter.layers.values()
     ranks = Counter(layer.rank for layer in layers)
+    vectors = (each for own in adapter.shifts.values() for each in own.vectors().values())
     return {
         "sha256": adapter.sha256,
-        "parameters": sum(layer.up.numel() + layer.down.numel() for layer in layers),
+        "parameters": sum(layer.up.numel() + layer.down.numel() for layer in layers)
+        + sum(vector.numel() for vector in vectors),
         "ranks": sorted(ranks),
         "rank_counts": _histogram(ranks),
         "block_norms": block_norms(adapter),

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from merging.adapter import Shift
 from merging.deltas import Delta
 from merging.embedding import Embedding
 from merging.gram import RowStatistics
@@ -46,6 +47,8 @@ class Sweep:
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
     embeddings: tuple[Embedding, ...] = ()  # words that the prompts may say
+    # per LoRA: layer or normalisation → what it adds to its vectors, at its strength
+    shifts: tuple[Mapping[str, Shift], ...] = ()
     phases: Phases = field(default_factory=Phases)  # counts sampling, forward passes, solving
 
 

@@ -54,6 +54,8 @@ PLACES = {
     "unet.up_blocks.0.upsamplers.0.conv": "OUT02",
     "unet.up_blocks.1.attentions.0.proj_in": "OUT03",
     "unet.up_blocks.3.attentions.2.proj_out": "OUT11",
+    "unet.up_blocks.3.attentions.2.norm": "OUT11",
+    "text_encoder.text_model.final_layer_norm": "BASE",
 }
 
 

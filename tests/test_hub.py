@@ -106,6 +106,9 @@ def test_files_of_the_disk_are_not_looked_for_on_the_hub(
         ["convert", "me/pets", "OUT"],
         ["merge", "me/pets@0.8", "--method", "sum", "--out", "OUT"],
         ["replay", "me/pets", "me/others", "--out", "OUT"],
+        ["ranks", "me/pets"],
+        ["conflicts", "me/pets", "me/others"],
+        ["render", "--base", "mini", "--adapter", "me/pets", "--prompt", "a cat", "--out", "OUT"],
     ],
 )
 def test_without_a_network_it_is_said(

@@ -32,8 +32,9 @@ LAYERS = (
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),
     (
-        "merging.request merging.targets merging.merge merging.recipe merging.summary"
-        " merging.plot merging.block_weights merging.hub merging.conflicts merging.attribution",
+        "merging.request merging.shifting merging.targets merging.merge merging.recipe"
+        " merging.summary merging.plot merging.block_weights merging.hub merging.conflicts"
+        " merging.attribution",
         "merging.diffusion",
     ),
     ("merging.companions", "merging.rank_curve", "merging.model_card"),

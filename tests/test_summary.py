@@ -31,6 +31,7 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     parts = {TO_K: factors(TO_K, 4), CONV: factors(CONV, 8), TO_OUT: factors(TO_OUT, 4)}
     tensors = kohya(parts, {TO_K: 2.0, CONV: torch.tensor(8, dtype=torch.int64)})
     tensors[f"{FC1.kohya}.diff_b"] = torch.ones(512)
+    tensors[f"{TO_K.kohya}.diff_b"] = torch.ones(64)  # which has no bias
     tensors["lora_unet_nowhere.lora_down.weight"] = torch.ones(4, 8)
     tensors["bundle_emb.sks.string_to_param.*"] = torch.ones(3, 128)
     path = saved(tmp_path / "My Cat.safetensors", tensors, HEADER)
@@ -42,7 +43,8 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     assert found["base_layers"] == {"text_encoder": 24, "unet": 168}
     assert found["unmatched"] == ["lora_unet_nowhere"]
     assert found["dropped"] == {"bias": 1, "unknown": 1}
-    assert found["left_out"]["bias"] == [f"{FC1.kohya}.diff_b"]
+    assert found["left_out"]["bias"] == [f"{TO_K.kohya}.diff_b"]
+    assert found["shifts"] == {"bias": 1}
     assert found["embeddings"] == {"sks": 3}
     assert found["rank_counts"] == {"4": 2, "8": 1}
     assert found["alpha_counts"] == {"2": 1, "4": 1, "8": 1}  # TO_OUT has none: its rank
@@ -56,7 +58,7 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     }
     assert found["hashes"] == {"sshs_model_hash": "ab" * 32}
     assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert len(found["warnings"]) == 4
+    assert len(found["warnings"]) == 5
     json.dumps(found)
 
 

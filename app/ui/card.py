@@ -65,6 +65,7 @@ def _more(found: Card) -> str:
             f"{found.layers[part]} of {found.known[part]} in the {title.replace('-', ' ')}"
             for part, title in PARTS.items()
         ),
+        "beside them": found.shifts,
         "ranks": _histogram(found.ranks),
         "alphas": _histogram(found.alphas),
         "numbers": _histogram(found.dtypes, PRECISIONS),

@@ -1,4 +1,4 @@
-"""Write merging/formats/tables/*.json: names and weight shapes of the base models' layers.
+"""Write merging/formats/tables/*.json: weight shapes of the base models' layers, and of vectors.
 
 Both are those of the models themselves, built from their configurations on the meta
 device (no weights), in the order in which a forward pass reaches them.
@@ -23,6 +23,7 @@ from merging.diffusion.shapes import SD15_TEXT_ENCODER, SD15_UNET
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "assets" / "mini-sd"
 TABLES = ROOT / "merging" / "formats" / "tables"
+MODULES = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
 
 
 def configs(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -41,8 +42,14 @@ def models(name: str) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         return UNet2DConditionModel.from_config(unet), CLIPTextModel(CLIPTextConfig(**text))
 
 
-def layers(name: str) -> dict[str, tuple[int, ...]]:
-    """Canonical name → weight shape of every Linear and Conv2d, in forward order."""
+Rows = dict[str, tuple[int, ...] | int]
+
+
+def rows(name: str) -> Rows:
+    """In forward order, by canonical name: the weight shape of every Linear and Conv2d.
+
+    Between them the lengths of vectors, by parameter: biases, and weights of normalisations.
+    """
     unet, text = models(name)
     tokens = torch.zeros(1, text.config.max_position_embeddings, dtype=torch.long, device="meta")
     size = unet.config.sample_size
@@ -60,31 +67,41 @@ def bare(name: str) -> str:
 
 
 @torch.no_grad()
-def recorded(model: nn.Module, forward: Callable[[], object]) -> dict[str, tuple[int, ...]]:
-    """Names and weight shapes of the layers that a forward pass reaches, in order."""
-    found: dict[str, tuple[int, ...]] = {}
+def recorded(model: nn.Module, forward: Callable[[], object]) -> Rows:
+    """Names and sizes of what a forward pass reaches, in order."""
+    found: Rows = {}
 
-    def watch(name: str, layer: nn.Module) -> None:
-        shape = tuple(layer.weight.shape)
-        layer.register_forward_pre_hook(lambda _layer, _inputs: found.update({name: shape}))
+    def watch(name: str, module: nn.Module) -> None:
+        module.register_forward_pre_hook(lambda own, _inputs: found.update(sizes(name, own)))
 
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            watch(name, layer)
+    for name, module in model.named_modules():
+        if isinstance(module, MODULES):
+            watch(name, module)
     forward()
     return found
 
 
-def as_json(table: dict[str, tuple[int, ...]]) -> str:
-    """One layer a line, so that a difference can be read."""
-    rows = [f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in table.items()]
-    return "{\n" + ",\n".join(rows) + "\n}\n"
+def sizes(name: str, module: nn.Module) -> Rows:
+    """A layer's weight by the layer's name, vectors by their own."""
+    found: Rows = {}
+    for parameter, value in module.named_parameters(recurse=False):
+        if value.ndim > 1:
+            found[name] = tuple(value.shape)
+        else:
+            found[f"{name}.{parameter}"] = len(value)
+    return found
+
+
+def as_json(table: Rows) -> str:
+    """One name a line, so that a difference can be read."""
+    lines = [f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in table.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main() -> None:
     TABLES.mkdir(exist_ok=True)
     for name in ("sd15", "mini"):
-        (TABLES / f"{name}.json").write_text(as_json(layers(name)), encoding="utf-8")
+        (TABLES / f"{name}.json").write_text(as_json(rows(name)), encoding="utf-8")
 
 
 if __name__ == "__main__":

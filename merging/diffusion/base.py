@@ -16,10 +16,11 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from merging.deltas import Delta
-from merging.diffusion.modules import Layer, change
+from merging.adapter import Shift
+from merging.diffusion.modules import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layers import LayerTable
+from merging.formats.shifts import sizes
 
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -39,21 +40,32 @@ class Base:
     words: Mapping[str, list[int]] = field(default_factory=dict)
 
     @cached_property
-    def layers(self) -> dict[str, Layer]:
-        """Canonical name → module, for every Linear and Conv2d of text encoder and UNet."""
+    def modules(self) -> dict[str, Module]:
+        """Canonical name → module, for every layer and normalisation of text encoder and UNet."""
         parts = {"text_encoder": self.pipeline.text_encoder, "unet": self.pipeline.unet}
         return {
             canonical(part, name): module
             for part, model in parts.items()
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
+            if isinstance(module, Module)
         }
 
     @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Those of them that are a Linear or a Conv2d."""
+        return {name: each for name, each in self.modules.items() if isinstance(each, Layer)}
+
+    @cached_property
     def table(self) -> LayerTable:
-        """Names and weight shapes, for the readers."""
+        """Names and sizes, for the readers."""
         shapes = {name: tuple(layer.weight.shape) for name, layer in self.layers.items()}
-        return LayerTable(self.name, shapes)
+        vectors = {
+            f"{name}.{parameter}": len(value)
+            for name, module in self.modules.items()
+            for parameter, value in module.named_parameters(recurse=False)
+            if value.ndim == 1
+        }
+        return LayerTable(self.name, shapes, vectors)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,6 +84,15 @@ class Base:
         module = self.layers.get(layer)
         return None if module is None else module.weight
 
+    def check_shifts(self, shifts: Mapping[str, Shift]) -> None:
+        """MergeError where the base lacks a vector, or has it in another size."""
+        for parameter, size in sizes(shifts).items():
+            if self.table.vectors.get(parameter) != size:
+                raise MergeError(
+                    f"{parameter} ({size} numbers) does not fit the base {self.name}; choose the "
+                    "base that the LoRA was trained for."
+                )
+
     @contextmanager
     def parked(self, *parts: str) -> Iterator[None]:
         """These parts of the pipeline wait in main memory; on a CPU they are there anyway."""
@@ -88,13 +109,13 @@ class Base:
                 model.to(self.device)
 
     @contextmanager
-    def changed(self, deltas: Mapping[str, Delta]) -> Iterator[None]:
+    def changed(self, changes: Mapping[str, Change]) -> Iterator[None]:
         """The model with these changes added; untouched afterwards, even on error."""
         handles = []
         try:
-            for name, delta in deltas.items():
-                delta = delta.to(self.device, self.dtype)
-                handles.append(self.layers[name].register_forward_hook(_adding(delta)))
+            for name, own in changes.items():
+                own = own.to(self.device, self.dtype)
+                handles.append(self.modules[name].register_forward_hook(_adding(own)))
             yield
         finally:
             for handle in handles:
@@ -182,8 +203,8 @@ def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
         )
 
 
-def _adding(delta: Delta) -> Callable:
-    def hook(layer: Layer, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        return output + change(layer, inputs[0], delta)
+def _adding(own: Change) -> Callable:
+    def hook(module: Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output + change(module, inputs[0], own)
 
     return hook

@@ -115,3 +115,5 @@ def _check_layers(base: Base, sweep: Sweep) -> None:
                     f"{'no such layer' if shape is None else f'it has {shape} there'}. "
                     "Choose the base that the LoRAs were trained for."
                 )
+    for shifts in sweep.shifts:
+        base.check_shifts(shifts)

@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from merging.deltas import Delta
 from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base
-from merging.diffusion.modules import Layer, change, spread
+from merging.diffusion.modules import Change, Module, change, spread
 from merging.diffusion.names import reads_text
 from merging.prompts import is_style
 
@@ -77,39 +76,39 @@ def silenced(gate: Gate, named: Tensor) -> Gate:
 
 
 @contextmanager
-def gated(base: Base, deltas: Sequence[Mapping[str, Delta]], gate: Gate) -> Iterator[None]:
+def gated(base: Base, changes: Sequence[Mapping[str, Change]], gate: Gate) -> Iterator[None]:
     """The model with each LoRA's changes where the gate lets them; untouched afterwards."""
     moved = [
-        {name: delta.to(base.device, base.dtype) for name, delta in own.items()} for own in deltas
+        {name: each.to(base.device, base.dtype) for name, each in own.items()} for own in changes
     ]
 
     def hook(name: str) -> Callable:
-        return lambda layer, inputs, output: add_gated(
-            name, layer, inputs[0], output, gate, [own.get(name) for own in moved]
+        return lambda module, inputs, output: add_gated(
+            name, module, inputs[0], output, gate, [own.get(name) for own in moved]
         )
 
     with ExitStack() as undo:
-        for name in dict.fromkeys(name for own in deltas for name in own):
-            undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+        for name in dict.fromkeys(name for own in changes for name in own):
+            undo.callback(base.modules[name].register_forward_hook(hook(name)).remove)
         yield
 
 
 def add_gated(
     name: str,
-    layer: Layer,
+    module: Module,
     x: Tensor,
     output: Tensor,
     gate: Gate,
-    deltas: Sequence[Delta | None],
+    changes: Sequence[Change | None],
 ) -> Tensor:
-    """Add every LoRA's change to the layer's output, in place, row by row at its weight."""
+    """Add every LoRA's change to the module's output, in place, row by row at its weight."""
     positions = output.shape[2:].numel() if output.ndim == 4 else output.shape[1:-1].numel()
     weights = gate.rows(name, positions).to(x)
-    for i, delta in enumerate(deltas):
+    for i, each in enumerate(changes):
         own = weights[..., i].any(dim=1).nonzero().flatten()
-        if delta is not None and len(own):
-            addition = change(layer, x[own], delta)
-            output.index_add_(0, own, spread(weights[own, :, i], addition) * addition)
+        if each is not None and len(own):
+            addition = change(module, x[own], each)
+            output.index_add_(0, own, spread(weights[own, :, i], output) * addition)
     return output
 
 

@@ -15,15 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from greenlet import greenlet
 from torch import Tensor
 
-from merging.deltas import Delta
+from merging.deltas import Delta, total
 from merging.diffusion.base import Base
 from merging.diffusion.gate import Gate, add_gated
-from merging.diffusion.modules import Layer, change, flat_weight, input_rows, output_rows
+from merging.diffusion.modules import (
+    Layer,
+    Module,
+    change,
+    flat_weight,
+    input_rows,
+    output_rows,
+)
 from merging.diffusion.names import needs_latents, reads_text, shared_input
 from merging.diffusion.sampling import Sample, gate_of
 from merging.diffusion.tokens import text_ids
@@ -64,6 +72,9 @@ class Lockstep:
         self._sums: dict[str, tuple[RowStatistics, ...]] = {}
         self._energies: dict[str, Tensor] = {}  # layer → ‖X_c W0ᵀ‖² of every row set
         self._moved: dict[tuple[str, int], Delta] = {}
+        where = self.base.device, self.base.dtype
+        each = (*self.sweep.shifts, total(self.sweep.shifts))  # of the LoRAs, and of the merge
+        self._shifts = [{name: own.to(*where) for name, own in one.items()} for one in each]
         self._waiting = [shared_input(layer) for layer in self.sweep.targets]
         self._solved = 0
 
@@ -74,7 +85,8 @@ class Lockstep:
         # no_grad is entered once, outside: entered inside interleaved passes it would
         # restore another pass's state.
         hooked = _hooked(self.base, touched, self._reached)
-        with torch.no_grad(), hooked, _stopping(self.base, self.stop):
+        shifted = _hooked(self.base, {*self._shifts[-1]}, self._shifted)  # after what is measured
+        with torch.no_grad(), hooked, shifted, _stopping(self.base, self.stop):
             places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
             while not all(crew.dead for crew in crews):
                 self._settle(places)
@@ -174,6 +186,16 @@ class Lockstep:
         output[count:].add_(change(layer, x[count:], delta))
         return output
 
+    def _shifted(self, name: str, module: Module, x: Tensor, output: Tensor) -> Tensor:
+        """The module's output with each stream's own shift added, in place."""
+        crew = self._crews[greenlet.getcurrent()]
+        count = len(crew.samples)
+        *own, merged = (each.get(name) for each in self._shifts)
+        add_gated(name, module, x[:count], output[:count], crew.gate, own)
+        if self.merged is not None and merged is not None:
+            output[count:].add_(change(module, x[count:], merged))
+        return output
+
     def _on_device(self, name: str, source: int, delta: Delta) -> Delta:
         """The change where the model runs, moved once for all batches."""
         key = (name, source)
@@ -216,16 +238,16 @@ def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequen
 
 @contextmanager
 def _hooked(
-    base: Base, names: set[str], reached: Callable[[str, Layer, Tensor, Tensor], Tensor]
+    base: Base, names: set[str], reached: Callable[[str, Any, Tensor, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Let ``reached`` replace each named layer's output; no hook is left behind, even on error."""
+    """Let ``reached`` replace each named module's output; no hook is left behind, even on error."""
 
     def hook(name: str) -> Callable:
-        return lambda layer, inputs, output: reached(name, layer, inputs[0], output)
+        return lambda module, inputs, output: reached(name, module, inputs[0], output)
 
     with ExitStack() as undo:
         for name in names:
-            undo.callback(base.layers[name].register_forward_hook(hook(name)).remove)
+            undo.callback(base.modules[name].register_forward_hook(hook(name)).remove)
         yield
 
 

@@ -1,7 +1,8 @@
 """One layer of the model as the solver sees it: rows in, a low-rank change out.
 
 Linear layers and convolutions alike: a convolution's rows are its unfolded patches, so that its
-weight, flattened to (out, channels · height · width), acts on rows as a Linear's does.
+weight, flattened to (out, channels · height · width), acts on rows as a Linear's does. Nothing is
+solved where vectors are shifted, a layer's bias or what a normalisation multiplies and adds.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from merging.adapter import Shift
 from merging.deltas import Delta
 
 Layer = nn.Linear | nn.Conv2d
+Module = Layer | nn.LayerNorm | nn.GroupNorm
+Change = Delta | Shift
 
 
 def flat_weight(layer: Layer) -> Tensor:
@@ -39,8 +43,27 @@ def output_rows(layer: Layer, y: Tensor) -> Tensor:
     return y.flatten(2).transpose(1, 2)
 
 
-def change(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
-    """What ``delta`` adds to the layer's output for input x; same shape as the output."""
+def change(module: Module, x: Tensor, own: Change) -> Tensor:
+    """What is added to the module's output for input x; its shape, or one that spreads to it."""
+    if isinstance(own, Shift):
+        return _shifted(module, x, own)
+    if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        raise ValueError(f"a normalisation has no weight matrix to change: {module}")
+    return _multiplied(module, x, own)
+
+
+def _shifted(module: Module, x: Tensor, shift: Shift) -> Tensor:
+    """A bias as it is; what is normalised once more, multiplied and added by the changes alone."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        assert shift.bias is not None  # a layer has no other vector
+        return shift.bias[:, None, None] if isinstance(module, nn.Conv2d) else shift.bias
+    weight = x.new_zeros(module.weight.shape) if shift.weight is None else shift.weight
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(x, module.normalized_shape, weight, shift.bias, module.eps)
+    return F.group_norm(x, module.num_groups, weight, shift.bias, module.eps)
+
+
+def _multiplied(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(F.linear(x, delta.down), delta.up)
     kernel = delta.down.reshape(delta.rank, layer.in_channels, *layer.kernel_size)
@@ -51,7 +74,7 @@ def change(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
 
 
 def spread(weights: Tensor, output: Tensor) -> Tensor:
-    """Row weights (samples, rows) in a shape that multiplies the layer's output."""
+    """Row weights (samples, rows) in a shape that multiplies outputs such as this one."""
     if output.ndim == 4:
         return weights.reshape(weights.shape[0], 1, *output.shape[2:])
-    return weights.reshape(*output.shape[:-1], 1)
+    return weights.reshape(weights.shape[0], *output.shape[1:-1], 1)

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from merging.adapter import Adapter
-from merging.deltas import Delta, scaled, stacked
+from merging.adapter import Adapter, Shift
+from merging.deltas import Delta, scaled, stacked, total
 from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
@@ -118,6 +118,16 @@ def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, D
     return merged
 
 
+def shifted(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Shift]:
+    """Module → Σ strength · what is added to its vectors. MergeError where the base lacks one."""
+    for adapter, _ in adapters:
+        base.check_shifts(adapter.shifts)
+    return total(
+        {module: own.scaled(strength) for module, own in adapter.shifts.items()}
+        for adapter, strength in adapters
+    )
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Pictures that go through the pipeline together."""
@@ -170,7 +180,9 @@ class _Batch:
 
 def _draw_summed(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> list[Image.Image]:
     """The plain pipeline with the adapters' sum added to its weights."""
-    with batch.base.changed(summed(batch.base, adapters)), torch.no_grad():
+    base = batch.base
+    shifts = shifted(base, adapters)
+    with base.changed(summed(base, adapters)), base.changed(shifts), torch.no_grad():
         cond, uncond = (batch.states(texts) for texts in batch.texts)
         return batch.draw(cond, uncond)
 
@@ -182,13 +194,14 @@ def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> lis
     if not phrases or not all(phrases):
         raise MergeError("Composing by regions needs adapters with a trigger phrase each.")
     deltas = [summed(base, [pair]) for pair in adapters]
+    shifts = [shifted(base, [pair]) for pair in adapters]
     named, blank = (word_gate(base, texts, phrases) for texts in batch.texts)
     guided = batch.common.guidance > 1  # then the pipeline stacks [unconditional, conditional]
     streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
     gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
     finder = RegionFinder(base, gate, concept_tokens(base, batch.texts[0], phrases))
-    with gated(base, deltas, gate), torch.no_grad():
+    with gated(base, deltas, gate), gated(base, shifts, gate), torch.no_grad():
         prompts, empty = batch.texts
         gate.words = named
         cond = batch.states(prompts)

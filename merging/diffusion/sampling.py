@@ -123,7 +123,8 @@ def _denoise(
     gate, kept = gate_of(batch), latents.clone()
     row_set, prompts = sweep.row_sets[batch[0].row_set], [each.prompt for each in batch]
     finder = RegionFinder(base, gate, concept_tokens(base, prompts, row_set.phrases))
-    with gated(base, sweep.deltas, gate), finder.watching() if row_set.gated else nullcontext():
+    watching = finder.watching() if row_set.gated else nullcontext()
+    with gated(base, sweep.deltas, gate), gated(base, sweep.shifts, gate), watching:
         states = base.pipeline.text_encoder(text_ids(base, prompts))[0]
         for step, timestep in enumerate(scheduler.timesteps):
             check(stop)

@@ -8,6 +8,7 @@ from merging.formats.verified import Written
 from merging.formats.writer import (
     DTYPES,
     WRITERS,
+    held,
     write_diffusers,
     write_embedding,
     write_full,
@@ -21,6 +22,7 @@ __all__ = [
     "LayerTable",
     "Overview",
     "Written",
+    "held",
     "overview",
     "read",
     "read_embeddings",

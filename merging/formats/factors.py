@@ -94,6 +94,15 @@ def _dense(title: str, name: str, pair: Pair, dtype: torch.dtype, strongest: flo
     return cast
 
 
+def cast(title: str, name: str, vector: Tensor, dtype: torch.dtype) -> Tensor:
+    """A vector in the file's dtype; MergeError if too much of it vanishes there."""
+    found = vector.to("cpu", dtype)
+    wanted = vector.cpu().double()
+    if not (found.double() - wanted).norm() <= MAX_LOSS * wanted.norm():
+        raise _lossy(title, name, dtype)
+    return found
+
+
 def _cast(title: str, name: str, pair: Pair, dtype: torch.dtype, strongest: float) -> Pair:
     """The pair in the file's dtype; MergeError if values overflow it or too much vanishes in it."""
     cast = Pair(pair.up.to("cpu", dtype), pair.down.to("cpu", dtype))

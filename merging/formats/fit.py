@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from merging.errors import MergeError
-from merging.formats import changes, kohya, ldm, leftover, old_diffusers, peft
+from merging.formats import changes, kohya, ldm, leftover, old_diffusers, peft, shifts
 from merging.formats.header import Header
 from merging.formats.layers import TABLES, LayerTable, Names, Role, table
 from merging.formats.leftover import Left
@@ -47,6 +47,7 @@ class Fit:
     table: LayerTable
     style: str  # how most of the keys are spelled, in words
     layers: Keys  # in the order of the table
+    shifts: dict[str, str]  # parameter of a bias or a normalisation → key, in that order too
     left: Left  # everything else, by kind
     twice: list[str]
     misfits: dict[str, Misfit]  # layers that are not whole, or not this base's
@@ -62,16 +63,20 @@ class Fit:
         return bool(self.layers) and not (self.unknown or self.twice or self.misfits)
 
     @property
+    def known(self) -> int:
+        """How many keys have their place."""
+        return sum(map(len, self.layers.values())) + len(self.shifts)
+
+    @property
     def usable(self) -> bool:
         """Whether what is known is whole, and is more than what is not."""
-        known = sum(map(len, self.layers.values()))
-        return not (self.twice or self.misfits) and known > len(self.unknown)
+        whole = bool(self.layers) and not (self.twice or self.misfits)
+        return whole and self.known > len(self.unknown)
 
     @property
     def score(self) -> int:
         """How many keys suit this base."""
-        known = sum(map(len, self.layers.values()))
-        return known - sum(misfit.foreign for misfit in self.misfits.values())
+        return self.known - sum(misfit.foreign for misfit in self.misfits.values())
 
 
 def styles(table: LayerTable) -> tuple[Style, ...]:
@@ -113,24 +118,31 @@ def fit_to(header: Header, table: LayerTable) -> Fit:
     """Give every key of a file its layer and role, as far as this base has them."""
     known = styles(table)
     found: Keys = {}
+    vectors: dict[str, str] = {}
     left: Left = {}
     twice = []
     spelled: Counter[str] = Counter()
     for key in header.tensors:
-        style, layer, role = _find(key, known)
-        if not layer or role == "diff_b":
-            left.setdefault("bias" if layer else leftover.kind(key), []).append(key)
+        style, module, role = _find(key, known)
+        if vector := shifts.parameter(module, role, table):
+            slots, slot = vectors, vector
+        elif module in table.shapes and role not in shifts.PARAMETERS:
+            slots, slot = found.setdefault(module, {}), role
+        else:
+            left.setdefault(leftover.kind(key), []).append(key)
             continue
-        if role in found.setdefault(layer, {}):
+        if slot in slots:
             twice.append(key)
-        found[layer][role] = key
+        slots[slot] = key
         spelled[style] += 1
     stray = [layer for layer, keys in found.items() if keys.keys() == {"alpha"}]
     if stray:
         left[leftover.STRAY] = [found.pop(layer)["alpha"] for layer in stray]
     ordered = {layer: found[layer] for layer in table.shapes if layer in found}
+    vectors = {name: vectors[name] for name in table.vectors if name in vectors}
     style = max(spelled, key=lambda title: spelled[title]) if spelled else ""
-    return Fit(table, style, ordered, left, twice, _misfits(header, ordered, table))
+    misfits = _misfits(header, ordered, table) | _astray(header, vectors, ordered, table)
+    return Fit(table, style, ordered, vectors, left, twice, misfits)
 
 
 def _find(key: str, known: Iterable[Style]) -> tuple[str, str, Role]:
@@ -151,6 +163,17 @@ def _misfits(header: Header, layers: Keys, table: LayerTable) -> dict[str, Misfi
     return found
 
 
+def _astray(
+    header: Header, vectors: dict[str, str], layers: Keys, table: LayerTable
+) -> dict[str, Misfit]:
+    """What is wrong with each vector that is not right, by its parameter's name."""
+    found = {}
+    for name, key in vectors.items():
+        if misfit := shifts.misfit(name, key, header, layers, table):
+            found[name] = misfit
+    return found
+
+
 def _complaint(fit: Fit, file: str) -> str:
     """Why a file fits no base, in one sentence."""
     base = fit.table.title
@@ -160,7 +183,10 @@ def _complaint(fit: Fit, file: str) -> str:
             f"{fit.unknown[0]}; choose a LoRA in kohya or diffusers form."
         )
     if not fit.layers:
-        listed = ", ".join(f"{len(keys)} × {kind}" for kind, keys in fit.left.items())
+        counts = {kind: len(keys) for kind, keys in fit.left.items()}
+        for kind, count in shifts.counted(fit.shifts).items():
+            counts[kind] = counts.get(kind, 0) + count
+        listed = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
         return (
             f"{file} changes nothing: it has no layer's weights, only {listed}; is it the right "
             "file?"

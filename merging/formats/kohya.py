@@ -24,7 +24,7 @@ ROLES: dict[str, Role] = {
             *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
             *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
             *("lokr_t1", "lokr_t2"),
-            *("diff", "diff_b"),
+            *("diff", "diff_b", "w_norm", "b_norm"),
             *("a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
             *("weight", "on_input"),
             *("oft_blocks", "rescale"),
@@ -33,18 +33,18 @@ ROLES: dict[str, Role] = {
 }
 
 
-def spelled(layer: str) -> list[str]:
-    """A layer's names in diffusers' order of blocks; the first is the one all loaders know."""
+def spelled(module: str) -> list[str]:
+    """A module's names in diffusers' order of blocks; the first is the one all loaders know."""
     found = []
-    for spelling in spellings(layer):
-        part, _, module = spelling.partition(".")
-        found += [prefix + module.replace(".", "_") for prefix in PREFIXES[part]]
+    for spelling in spellings(module):
+        part, _, name = spelling.partition(".")
+        found += [prefix + name.replace(".", "_") for prefix in PREFIXES[part]]
     return found
 
 
 def names(table: LayerTable) -> Names:
-    """Every name of every layer, those of the original Stable Diffusion code (sgm) included."""
-    found = {name: layer for layer in table.shapes for name in spelled(layer)}
-    for module, layer in ldm.modules(table).items():
-        found |= {prefix + module.replace(".", "_"): layer for prefix in PREFIXES["unet"]}
+    """Every name of every module, those of the original Stable Diffusion code (sgm) included."""
+    found = {name: module for module in table.modules for name in spelled(module)}
+    for original, module in ldm.modules(table).items():
+        found |= {prefix + original.replace(".", "_"): module for prefix in PREFIXES["unet"]}
     return found

@@ -1,4 +1,4 @@
-"""Layer tables: the names and weight shapes of the base models, as the models themselves have them.
+"""Layer tables: the names and shapes of the base models' weights, as the models have them.
 
 Every reader goes forward from a table to the keys of its family and looks a file's keys up there;
 a name with underscores is never taken apart. The tables are made by assets/build/layer_tables.py.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from math import prod
 from pathlib import Path
 
@@ -30,6 +30,14 @@ class LayerTable:
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]  # (out, in) or (out, in, kernel height, kernel width)
+    # "module.bias" or, of a normalisation, "module.weight" → length
+    vectors: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """Every layer, then every normalisation."""
+        owners = (name.rpartition(".")[0] for name in self.vectors)
+        return tuple(dict.fromkeys((*self.shapes, *owners)))
 
     @property
     def title(self) -> str:
@@ -44,7 +52,8 @@ def table(name: str) -> LayerTable:
         raise MergeError(f"There is no layer table “{name}”; choose one of {', '.join(TABLES)}.")
     path = Path(__file__).parent / "tables" / f"{name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))
-    return LayerTable(name, {layer: tuple(shape) for layer, shape in rows.items()})
+    shapes = {layer: tuple(shape) for layer, shape in rows.items() if isinstance(shape, list)}
+    return LayerTable(name, shapes, {key: n for key, n in rows.items() if key not in shapes})
 
 
 def flat(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -81,6 +90,10 @@ def _misfit(adapter: Adapter, table: LayerTable) -> str:
         size = (layer.up.shape[0], layer.down.shape[1])
         if name not in table.shapes or flat(table.shapes[name]) != size:
             return name
+    for name, shift in adapter.shifts.items():
+        for parameter, vector in shift.vectors().items():
+            if table.vectors.get(f"{name}.{parameter}") != len(vector):
+                return name
     return ""
 
 

@@ -14,8 +14,10 @@ from merging.formats.layers import LayerTable, Names, spellings
 FAMILY = "ComfyUI"
 # What stands inside a block of each kind, in diffusers' words and in ldm's.
 RESNET = {
+    "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
@@ -23,28 +25,29 @@ ENDS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
 MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 
 
 def modules(table: LayerTable) -> Names:
-    """ldm's dotted name → layer, for every layer of the UNet."""
-    layers = [layer.removeprefix("unet.") for layer in table.shapes if layer.startswith("unet.")]
-    blocks = Counter(_block(layer) for layer in layers if layer.endswith(".conv1"))
-    attended = {_block(layer) for layer in layers if ".attentions." in layer}
-    return {_module(layer, blocks, attended): f"unet.{layer}" for layer in layers}
+    """ldm's dotted name → module, for every layer and normalisation of the UNet."""
+    own = [each.removeprefix("unet.") for each in table.modules if each.startswith("unet.")]
+    blocks = Counter(_block(each) for each in own if each.endswith(".conv1"))
+    attended = {_block(each) for each in own if ".attentions." in each}
+    return {_module(each, blocks, attended): f"unet.{each}" for each in own}
 
 
 def names(table: LayerTable) -> Names:
-    """What ComfyUI calls the layers."""
-    found = {f"diffusion_model.{module}": layer for module, layer in modules(table).items()}
-    for layer in table.shapes:
-        if layer.startswith("text_encoder."):
-            for spelling in spellings(layer):
-                module = spelling.partition(".")[2]
-                found[f"text_encoders.clip_l.transformer.{module}"] = layer
-                found[f"text_encoders.{module}"] = layer
+    """What ComfyUI calls the modules."""
+    found = {f"diffusion_model.{name}": module for name, module in modules(table).items()}
+    for module in table.modules:
+        if module.startswith("text_encoder."):
+            for spelling in spellings(module):
+                name = spelling.partition(".")[2]
+                found[f"text_encoders.clip_l.transformer.{name}"] = module
+                found[f"text_encoders.{name}"] = module
     return found
 
 

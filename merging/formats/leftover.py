@@ -15,10 +15,10 @@ UNKNOWN, STRAY = "unknown", "stray alpha"
 # How each is told, with the number of its keys and one of them; a buffer changes nothing.
 SENTENCES = {
     STRAY: "{count} alphas without weights left out, such as {key}.",
-    "normalisation": "{count} trained normalisation values left out, such as {key}: a LoRA "
-    "changes weights of layers only, so the look may differ a little.",
-    "bias": "{count} trained biases left out, such as {key}: a LoRA changes weights only, so the "
-    "look may differ a little.",
+    "normalisation": "{count} trained normalisation vectors left out, such as {key}: {base} has "
+    "no such normalisation.",
+    "bias": "{count} trained biases left out, such as {key}: {base} has none there, or the file "
+    "has it whole where its change is wanted, so the look may differ a little.",
     UNKNOWN: "{count} keys left out that {base} does not know, such as {key}.",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from merging.formats import changes, detect, embeddings, leftover, peft, trigger
+from merging.formats import changes, detect, embeddings, leftover, peft, shifts, trigger
 from merging.formats.body import Body
 from merging.formats.fit import Fit, family, fitted
 from merging.formats.header import Header, opened, read_header
@@ -32,6 +32,7 @@ class Overview:
     unmatched: tuple[str, ...]  # names of modules that the base does not have
     left: Left  # keys that cannot be used, by kind
     words: Mapping[str, int]  # each textual inversion inside → its vectors
+    shifts: Mapping[str, int]  # "bias", "normalisation" → vectors that it changes
     ranks: Counter[int]  # of the layers that have one in their header
     alphas: Counter[float]
     dtypes: Counter[str]
@@ -73,6 +74,7 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
             word or title(file): embeddings.vectors(header.tensors[key])
             for word, key in inversions.items()
         },
+        shifts=shifts.counted(fit.shifts),
         ranks=Counter(ranks.values()),
         alphas=Counter(alphas),
         dtypes=Counter(_weights(header, fit)),

@@ -13,6 +13,7 @@ from typing import Any
 from merging.errors import MergeError
 from merging.formats.header import Header
 from merging.formats.layers import LayerTable, Names, Role, spellings
+from merging.formats.shifts import UP_BIAS
 
 FAMILY = "diffusers (PEFT)"
 CONFIG_KEY = "lora_adapter_metadata"  # header field of diffusers ≥ 0.35: PEFT's config, as JSON
@@ -20,7 +21,7 @@ CONFIG_KEY = "lora_adapter_metadata"  # header field of diffusers ≥ 0.35: PEFT
 ROLES: dict[str, Role] = {
     "lora_A.weight": "down",
     "lora_B.weight": "up",
-    "lora_B.bias": "diff_b",
+    "lora_B.bias": UP_BIAS,
     "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude",
     "alpha": "alpha",

@@ -15,11 +15,15 @@ from merging.formats import ldm
 from merging.formats.layers import LayerTable, Names
 
 KOHYA = {"lora_up.weight", "lora_down.weight", "alpha"}
-WHOLE = {"diff"}  # a layer's whole difference, which diffusers does not know
+# Whole differences, of weights and of vectors, which diffusers does not know.
+WHOLE = {"diff", "diff_b", "w_norm", "b_norm"}
+MOST_UNKNOWN = {"Forge": 12}  # keys; it refuses files that have more
 PEFT = {"lora_A.weight", "lora_B.weight"}
 RESNET = {
     "conv1": "in_layers_2",
     "conv2": "out_layers_3",
+    "norm1": "in_layers_0",
+    "norm2": "out_layers_0",
     "time_emb_proj": "emb_layers_1",
     "conv_shortcut": "skip_connection",
 }
@@ -52,7 +56,7 @@ class Program:
     """One program that loads adapters."""
 
     title: str
-    names: Callable[[LayerTable], Names]  # what a key has before its suffix → layer
+    names: Callable[[LayerTable], Names]  # what a key has before its suffix → module
     suffixes: frozenset[str]
 
     def finds(self, layers: Mapping[str, Mapping[str, str]], table: LayerTable) -> list[str]:
@@ -64,8 +68,16 @@ class Program:
             if all(self._place(key, names) == layer for key in keys.values())
         ]
 
+    def misses(self, shifts: Mapping[str, str], table: LayerTable) -> int:
+        """How many of a file's vectors (parameter → key) it puts nowhere."""
+        names = self.names(table)
+        return sum(
+            self._place(key, names) != parameter.rpartition(".")[0]
+            for parameter, key in shifts.items()
+        )
+
     def _place(self, key: str, names: Names) -> str:
-        """The layer that a key is put on, "" for none."""
+        """The module that a key is put on, "" for none."""
         for suffix in self.suffixes:
             if key.endswith(f".{suffix}"):
                 return names.get(key.removesuffix(f".{suffix}"), "")
@@ -74,12 +86,12 @@ class Program:
 
 def a1111(table: LayerTable) -> Names:
     """Takes a name apart by patterns, and looks the outcome up in the original code's model."""
-    modules = {name.replace(".", "_"): layer for name, layer in ldm.modules(table).items()}
+    modules = {name.replace(".", "_"): module for name, module in ldm.modules(table).items()}
     blocks = _blocks(table)
     found = {}
-    for name, layer in _underscored(table).items():
+    for name, module in _underscored(table).items():
         if re.match(r"lora_te_text_model_encoder_layers_\d+_", name):
-            found[name] = layer
+            found[name] = module
         elif (place := original(name, blocks)) in modules:
             found[name] = modules[place]
     return found
@@ -145,9 +157,9 @@ def diffusers(table: LayerTable) -> Names:
 def _underscored(table: LayerTable) -> Names:
     prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
     found = {}
-    for layer in table.shapes:
-        part, _, module = layer.partition(".")
-        found[prefixes[part] + module.replace(".", "_")] = layer
+    for module in table.modules:
+        part, _, name = module.partition(".")
+        found[prefixes[part] + name.replace(".", "_")] = module
     return found
 
 

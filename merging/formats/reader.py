@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import changes, detect, dora, embeddings, leftover, peft
+from merging.formats import changes, detect, dora, embeddings, leftover, peft, shifts
 from merging.formats.body import Body
 from merging.formats.fit import Fit, family, fitted
 from merging.formats.header import Header, opened, read_header
@@ -54,9 +54,10 @@ def read(
         body = Body(stream, size, header, file)
         settings = peft.config(header, path, file)
         words = embeddings.bundled(body, fit.left.get(embeddings.KIND, []), fit.table)
+        layers = _layers(fit, Contents(file, body, settings, weights))
         return Adapter(
             name=title(file),
-            layers=_layers(fit, Contents(file, body, settings, weights)),
+            layers=layers,
             base=fit.table.name,
             family=family(fit),
             trigger=trigger(header.metadata) or " ".join(each.word for each in words),
@@ -64,12 +65,13 @@ def read(
             sha256=body.sha256(),
             warnings=tuple(warnings(header, fit, title(file))),
             embeddings=words,
+            shifts=shifts.read_shifts(fit.shifts, layers, body),
         )
 
 
 def warnings(header: Header, fit: Fit, name: str) -> list[str]:
     """Everything about a readable file that its user should know, in sentences."""
-    found = leftover.sentences(fit.left, fit.table.title)
+    found = leftover.sentences(fit.left, fit.table.title) + shifts.sentences(fit.shifts)
     found += embeddings.sentences(header, fit.left.get(embeddings.KIND, []), fit.table)
     bare = [
         keys

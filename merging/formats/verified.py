@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from merging.adapter import Adapter, LoraLayer
+from merging.adapter import Adapter, LoraLayer, Shift
 from merging.errors import MergeError
 from merging.formats.factors import MAX_LOSS, NEGLIGIBLE, balanced
 from merging.formats.fit import Fit, fitted
 from merging.formats.header import Header, opened, read_header
 from merging.formats.layers import TITLES, LayerTable
-from merging.formats.programs import PROGRAMS
+from merging.formats.programs import MOST_UNKNOWN, PROGRAMS
 from merging.formats.reader import read
+from merging.formats.shifts import counted, in_words, sizes
 
 LIMIT = 2 * MAX_LOSS  # of a layer's factors: what the writers allow, and as much again
 
@@ -31,6 +32,10 @@ class Written:
     error: float  # the largest ‖read − meant‖ / ‖meant‖ of a layer
     layer: str  # where that is
     programs: tuple[str, ...]  # those whose key rules find every module
+    # of the other programs, those that find all but so many keys of biases and normalisations
+    missing: Mapping[str, int] = field(default_factory=dict)
+    shifts: str = ""  # which of these are in it, in words
+    without: str = ""  # and which of the merge it cannot hold
     loaded: float | None = None  # the largest such error after diffusers' own loader, if it ran
 
     @property
@@ -41,9 +46,21 @@ class Written:
         listed = f"{', '.join(first)} and {last}" if first else last
         ran = "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"
         return (
-            f"read back: {self.modules} modules, largest error {_short(self.error)}; "
-            f"keys fit {listed}{only}{ran}"
+            f"read back: {self.modules} modules{f' and {self.shifts}' if self.shifts else ''}, "
+            f"largest error {_short(self.error)}; keys fit {listed}{only}{ran}{self._lacking}"
         )
+
+    @property
+    def _lacking(self) -> str:
+        """What a program or the file has no place for, in words."""
+        told = ""
+        for title, count in self.missing.items():
+            refused = count > MOST_UNKNOWN.get(title, count)
+            does = "would refuse it, knowing no place for" if refused else "has no place for"
+            told += f"; {title} {does} {count} keys of biases and normalisations"
+        if self.without:
+            told += f"; without {self.without}: only a full file holds these (merge --format full)"
+        return told
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -55,29 +72,39 @@ def _short(number: float) -> str:
 
 
 def verified(
-    path: Path, name: str, meant: Adapter, table: LayerTable, wanted: Sequence[str]
+    path: Path,
+    name: str,
+    meant: Adapter,
+    table: LayerTable,
+    wanted: Sequence[str],
+    without: str = "",
 ) -> Written:
     """Read the file at ``path``, called ``name``, and compare it with what it was made from.
 
     Raises MergeError, which names the layer, if a change is missing or another than meant, or if a
-    ``wanted`` program would not find it.
+    ``wanted`` program would not find the layer. ``without``: what the file is not meant to hold.
     """
     found = read(path, table, name)
     with opened(path, name) as (stream, size):
         header = read_header(stream, size, name)
     fit = fitted(header, table, name)
-    error, layer = compared(found, meant, name)
-    programs = _finding(fit, header, found)
+    error, layer = max(compared(found, meant, name), _compared_shifts(found, meant, name))
+    lost = _finding(fit, header, found)
     for title in wanted:
-        if missing := programs[title]:
+        if missing := lost[title]:
             raise _refusal(name, f"{title} would not find layer {missing[0]} in it")
+    whole = [program for program in PROGRAMS if not lost[program.title]]
+    misses = {each.title: each.misses(fit.shifts, table) for each in whole}
     return Written(
         sha256=found.sha256,
         base=table.name,
-        modules=len(found.layers),
+        modules=len(_speaking(found)),
         error=error,
         layer=layer,
-        programs=tuple(title for title, missing in programs.items() if not missing),
+        programs=tuple(title for title, count in misses.items() if not count),
+        missing={title: count for title, count in misses.items() if count},
+        shifts=in_words(counted(sizes(meant.shifts))),
+        without=without,
     )
 
 
@@ -99,14 +126,34 @@ def compared(
         if not error <= LIMIT * max(sizes[layer], NEGLIGIBLE * size):
             reason = f"layer {layer} is off by {errors[layer]:.1%} of its change"
             raise _refusal(name, reason, when)
-    if strange := [layer for layer in found.layers if layer not in meant.layers]:
+    if strange := [layer for layer in _speaking(found) if layer not in meant.layers]:
         raise _refusal(name, f"layer {strange[0]} is in it and was not meant to be", when)
     worst = max(errors, key=lambda layer: errors[layer])
     return errors[worst], worst
 
 
+def _compared_shifts(found: Adapter, meant: Adapter, name: str) -> tuple[float, str]:
+    """The same for biases and normalisations, each against its own size."""
+    worst = 0.0, ""
+    for module in {**found.shifts, **meant.shifts}:
+        wanted = meant.shifts.get(module, Shift())
+        off = found.shifts.get(module, Shift()).plus(wanted.scaled(-1.0)).vectors()
+        for parameter, rest in off.items():
+            size = float(wanted.vectors().get(parameter, 0 * rest).double().norm())
+            error = float(rest.double().norm())
+            if not error <= LIMIT * size:
+                raise _refusal(name, f"{module}.{parameter} is off by {error:.1e} of {size:.1e}")
+            worst = max(worst, (error / size if size else 0.0, f"{module}.{parameter}"))
+    return worst
+
+
 def _refusal(name: str, reason: str, when: str = "it was read back") -> MergeError:
     return MergeError(f"{name} was not kept: when {when}, {reason}; please report this.")
+
+
+def _speaking(adapter: Adapter) -> list[str]:
+    """The layers that change anything; A1111 needs zeros beside a bias that changes alone."""
+    return [name for name, own in adapter.layers.items() if own.up.any() and own.down.any()]
 
 
 def _product(layer: LoraLayer) -> float:

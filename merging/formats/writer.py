@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,9 +20,10 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import kohya, peft
 from merging.formats.embeddings import read_embeddings
-from merging.formats.factors import Pair, common_rank, stored, whole
+from merging.formats.factors import Pair, cast, common_rank, stored, whole
 from merging.formats.layers import LayerTable, table_of
 from merging.formats.modelspec import diffusers_header, full_header, kohya_header, model_hashes
+from merging.formats.shifts import counted, in_words, sizes
 from merging.formats.verified import Written, verified
 from merging.whole import write_checked
 
@@ -57,7 +59,7 @@ def write_kohya(
     header = kohya_header(adapter, table, pairs, alpha, metadata)
     content = _hashed(tensors, header)
     return write_checked(
-        path, content, lambda it: verified(it, path.name, adapter, table, EVERYWHERE)
+        path, content, lambda it: _without_shifts(it, path.name, adapter, table, EVERYWHERE)
     )
 
 
@@ -79,7 +81,7 @@ def write_diffusers(
     header = diffusers_header(adapter, table, metadata) | settings
     content = serialised(tensors, header)
     return write_checked(
-        path, content, lambda it: verified(it, path.name, adapter, table, ("diffusers",))
+        path, content, lambda it: _without_shifts(it, path.name, adapter, table, ("diffusers",))
     )
 
 
@@ -88,17 +90,46 @@ def write_full(
 ) -> Written:
     """Write every change whole (LyCORIS's ``diff``): nothing is lost by rank, but it is large.
 
-    A1111, Forge, ComfyUI and InvokeAI read it, diffusers does not. Raises as `write_kohya` does.
+    A1111, Forge, ComfyUI and InvokeAI read it, diffusers does not. It alone holds shifted vectors:
+    diffusers refuses a whole file that has any. Raises as `write_kohya` does.
     """
     table = table_of(adapter)
     tensors = {
         f"{kohya.spelled(layer)[0]}.diff": delta.reshape(table.shapes[layer])
         for layer, delta in whole(adapter, dtype).items()
     }
+    tensors = _shifted(adapter, table, dtype) | tensors
     content = _hashed(tensors, full_header(adapter, table, metadata))
     return write_checked(
         path, content, lambda it: verified(it, path.name, adapter, table, WITH_WHOLE)
     )
+
+
+def _without_shifts(
+    path: Path, name: str, adapter: Adapter, table: LayerTable, wanted: tuple[str, ...]
+) -> Written:
+    """A file of layers alone, verified as one, which says what it leaves out."""
+    left = in_words(counted(sizes(adapter.shifts)))
+    return verified(path, name, held(adapter, "kohya"), table, wanted, without=left)
+
+
+def _shifted(adapter: Adapter, table: LayerTable, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Vectors by LyCORIS's keys; A1111 takes none alone, so zeros stand where others are missing.
+
+    It asks for both of a normalisation, and for a whole difference beside a bias.
+    """
+    tensors = {}
+    for module, shift in adapter.shifts.items():
+        name = kohya.spelled(module)[0]
+        own = {end: cast(adapter.name, module, v, dtype) for end, v in shift.vectors().items()}
+        if module in table.shapes:
+            tensors[f"{name}.diff_b"] = own["bias"]
+            tensors[f"{name}.diff"] = torch.zeros(table.shapes[module], dtype=dtype)
+        else:
+            for letter, end in (("w", "weight"), ("b", "bias")):
+                length = table.vectors[f"{module}.{end}"]
+                tensors[f"{name}.{letter}_norm"] = own.get(end, torch.zeros(length, dtype=dtype))
+    return tensors
 
 
 def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None:
@@ -118,6 +149,11 @@ def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None
 
 
 WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers, "full": write_full}
+
+
+def held(adapter: Adapter, form: str) -> Adapter:
+    """The adapter as far as a file of this form holds it: shifted vectors in the full one alone."""
+    return adapter if form == "full" else replace(adapter, shifts={})
 
 
 def _hashed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:

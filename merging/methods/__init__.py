@@ -46,6 +46,7 @@ class Method:
     # Whether it solves the text's keys and values alone, on the tokens of the phrases and on
     # prompts without any; other layers fall back.
     on_phrases: bool = False
+    averages: bool = False  # strengths are relative to each other
 
     @property
     def calibrated(self) -> bool:
@@ -118,6 +119,7 @@ METHODS: dict[str, Method] = {
         "nothing",
         "relative: doubling all of them changes nothing",
         "The sum divided by the sum of strengths: gentle, and usually too weak.",
+        averages=True,
     ),
     "mwa": Method(
         "MWA",
@@ -126,6 +128,7 @@ METHODS: dict[str, Method] = {
         "nothing",
         "relative: doubling all of them changes nothing",
         "Average of epochs of one training: later ones count more, by the step in kohya's headers.",
+        averages=True,
     ),
     "ties": Method(
         "TIES",

@@ -90,9 +90,11 @@ def test_what_will_be_dropped_is_said(pair: tuple[Path, Path]) -> None:
         card(pair[0], "cat.safetensors"),
         warnings=("2 trained biases left out.",),
         unmatched=("a", "b", "c", "d"),
+        shifts="2 biases and 1 normalisation vector",
     )
     text = html(found, "sd15")
     assert "2 trained biases left out." in text
     assert "a, b, c and 1 more" in text
+    assert "<dd>2 biases and 1 normalisation vector</dd>" in text
     assert "made for the embedded mini model" in text
     assert found.sha256 in text

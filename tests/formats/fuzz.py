@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.formats import overview, read, read_embeddings, table
 from merging.formats.header import BYTES
@@ -25,11 +26,12 @@ from merging.formats.overview import HASHES
 from merging.formats.trigger import TAGS, WORDS
 from merging.recipe import RECIPE_KEY
 from tests.formats.families import CASES, noise, weight
-from tests.formats.handmade import SAMPLES, TO_K, factors, saved
+from tests.formats.handmade import FC1, SAMPLES, TO_K, factors, saved
 
 MEMORY = 100 << 20  # bytes of address space beyond what the warmed-up process has
 SECONDS = 2  # of processor time for one file
 BASES = {sample.name: weight(sample) for sample in SAMPLES}
+NORM = "lora_unet_conv_norm_out"
 WILD: tuple[Any, ...] = (
     *(0, 1, -1, 3, 2**16, 2**16 + 1, 2**31, 2**53, 2**63, 10**30, 0.5, 1e308),
     *(True, None, "", "F16", "64", [], [1], {}, {"a": 1}, "𝕏", "\ud800"),
@@ -198,6 +200,7 @@ def originals(folder: Path) -> list[bytes]:
         {"emb_params": noise(4, 128)},
         {"<word>": noise(1, 128), "<other>": noise(2, 128)},
         files[0] | {"bundle_emb.a b.string_to_param.*": noise(2, 128)},
+        files[0] | {f"{FC1.kohya}.diff_b": noise(512), f"{NORM}.w_norm": noise(64)},
     ]
     return [saved(folder / "original", tensors).read_bytes() for tensors in files]
 
@@ -224,6 +227,8 @@ def answered(path: Path) -> bool:
         for layer in getattr(found, "layers", {}).values():
             assert layer.up.isfinite().all()
             assert layer.down.isfinite().all()
+        for own in found.shifts.values() if isinstance(found, Adapter) else ():
+            assert all(vector.isfinite().all() for vector in own.vectors().values())
     return good
 
 

@@ -38,6 +38,7 @@ def accounted(path: Path) -> None:
     fit = fitted(header, table("mini"), path.name)
     found = [key for keys in fit.layers.values() for key in keys.values()]
     listed = [key for keys in fit.left.values() for key in keys]
+    listed += fit.shifts.values()
     assert sorted(found + listed) == sorted(header.tensors)
 
 

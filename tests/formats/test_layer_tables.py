@@ -14,40 +14,50 @@ from merging.formats.layers import flat, table_of
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_those_of_the_models(name: str) -> None:
-    assert list(table(name).shapes.items()) == list(layer_tables.layers(name).items())
+    found, rows = table(name), layer_tables.rows(name)
+    assert found.shapes | found.vectors == rows
+    assert list(found.shapes) == [key for key in rows if key in found.shapes]
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_have_every_linear_and_conv_layer(name: str) -> None:
+def test_tables_have_every_linear_and_conv_layer_and_every_vector(name: str) -> None:
     unet, text = layer_tables.models(name)
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     for part, model in (("unet.", unet), ("text_encoder.", text)):
         count = sum(isinstance(layer, kinds) for layer in model.modules())
         assert count == sum(layer.startswith(part) for layer in table(name).shapes)
+        count = sum(value.ndim == 1 for value in model.parameters())
+        assert count == sum(vector.startswith(part) for vector in table(name).vectors)
 
 
-def test_sd15_has_282_layers_in_the_unet_and_72_in_the_text_encoder() -> None:
+def test_sd15_has_282_layers_in_the_unet_and_72_in_the_text_encoder_and_109_and_25_norms() -> None:
     shapes = table("sd15").shapes
     assert sum(name.startswith("unet.") for name in shapes) == 282
     assert sum(name.startswith("text_encoder.text_model.") for name in shapes) == 72
     assert shapes["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"] == (320, 768)
     assert shapes["unet.up_blocks.1.resnets.0.conv1"] == (1280, 2560, 3, 3)
+    norms = [name for name in table("sd15").modules if name not in shapes]
+    assert sum(name.startswith("unet.") for name in norms) == 109
+    assert len(norms) == 109 + 25
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_no_name_means_two_layers(name: str) -> None:
-    """Each family names every layer, and as many names are left when all are put together."""
+    """Each family names every layer, and as many names are left when all are put together.
+
+    kohya's and the original code's name normalisations too.
+    """
     base = table(name)
-    unet = [layer for layer in base.shapes if layer.startswith("unet.")]
+    unet = [module for module in base.modules if module.startswith("unet.")]
     original = ldm.modules(base)
     assert len(original) == len(unet)
-    counts = {
-        family: sum(len(set(family.spelled(layer))) for layer in base.shapes)
-        for family in (kohya, old_diffusers)
-    }
-    assert len(old_diffusers.names(base)) == counts[old_diffusers]
-    assert len(kohya.names(base)) == counts[kohya] + len(kohya.PREFIXES["unet"]) * len(unet)
-    for family in (kohya, old_diffusers, peft, ldm):
+    old = sum(len(set(old_diffusers.spelled(layer))) for layer in base.shapes)
+    assert len(old_diffusers.names(base)) == old
+    count = sum(len(set(kohya.spelled(module))) for module in base.modules)
+    assert len(kohya.names(base)) == count + len(kohya.PREFIXES["unet"]) * len(unet)
+    for family in (kohya, ldm):
+        assert set(family.names(base).values()) == {*base.modules}
+    for family in (old_diffusers, peft):
         assert set(family.names(base).values()) == {*base.shapes}
 
 
@@ -72,6 +82,9 @@ LDM_NAMES = {
     "output_blocks.5.2.conv": "up_blocks.1.upsamplers.0.conv",
     "output_blocks.11.1.proj_out": "up_blocks.3.attentions.2.proj_out",
     "time_embed.2": "time_embedding.linear_2",
+    "output_blocks.7.0.out_layers.0": "up_blocks.2.resnets.1.norm2",
+    "input_blocks.2.1.norm": "down_blocks.0.attentions.1.norm",
+    "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
 

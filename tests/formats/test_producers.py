@@ -179,7 +179,8 @@ def config(layers: tuple[str, ...], options: Mapping[str, Any]) -> LoraConfig:
         else value
         for key, value in options.items()
     }
-    return LoraConfig(r=4, target_modules=list(layers), init_lora_weights="gaussian", **own)
+    own = {"init_lora_weights": "gaussian"} | own
+    return LoraConfig(r=4, target_modules=list(layers), **own)
 
 
 def fitted(models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]) -> dict[str, str]:

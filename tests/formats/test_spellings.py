@@ -80,16 +80,21 @@ def test_comfyui_s_extraction(tmp_path: Path) -> None:
     tensors[f"{COMFY[FC1]}.diff_b"] = torch.ones(512)
     tensors["diffusion_model.input_blocks.1.0.in_layers.0.diff"] = torch.ones(64)
     tensors["diffusion_model.input_blocks.1.1.norm.diff"] = torch.ones(64)
+    tensors["diffusion_model.input_blocks.1.3.norm.diff"] = torch.ones(64)
     path = saved(tmp_path / "a.safetensors", tensors)
     adapter = read(path)
     check(adapter, dict.fromkeys(COMFY, 1.0))
     assert adapter.family == "ComfyUI, LoRA and full difference"
     told = " ".join(adapter.warnings)
-    assert f"1 trained biases left out, such as {COMFY[FC1]}.diff_b" in told
+    assert "It changes 1 bias and 2 normalisation vectors too" in told
+    assert adapter.shifts.keys() == {
+        FC1.name,
+        "unet.down_blocks.0.resnets.0.norm1",
+        "unet.down_blocks.0.attentions.0.norm",
+    }
     assert (
-        "1 trained normalisation values left out, such as diffusion_model.input_blocks.1.1" in told
+        "1 trained normalisation vectors left out, such as diffusion_model.input_blocks.1.3" in told
     )
-    assert "1 keys left out that the embedded base does not know" in told
     assert "7 layers name no alpha" in told
     accounted(path)
 
@@ -157,15 +162,6 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({f"{FC1.kohya}.diff_b": (512,)}, f"1 trained biases left out, such as {FC1.kohya}"),
-        ({f"{TO_OUT.name}.lora_B.bias": (64,)}, "1 trained biases left out"),
-        (
-            {
-                "lora_unet_conv_norm_out.w_norm": (64,),
-                "lora_unet_conv_norm_out.b_norm": (64,),
-            },
-            "2 trained normalisation values left out, such as lora_unet_conv_norm_out.",
-        ),
         (
             {f"{TO_K.kohya}x.lora_down.weight": (4, 8)},
             f"1 keys left out that the embedded base does not know, such as {TO_K.kohya}x",
@@ -198,11 +194,6 @@ def test_what_is_no_change_of_weights_is_told(
     accounted(path)
 
 
-def test_a_file_of_biases_alone_changes_nothing(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.safetensors", {f"{FC1.kohya}.diff_b": torch.ones(512)})
-    assert "it has no layer's weights, only 1 × bias" in refusal(path)
-
-
 def test_a_bundle_without_a_lora_is_a_textual_inversion(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.safetensors", {"bundle_emb.sks.string_to_param.*": torch.ones(1, 8)})
     assert "is a textual inversion, not a LoRA" in refusal(path)
@@ -219,7 +210,9 @@ def test_distilled_by_its_layers(tmp_path: Path) -> None:
     assert any("By its layers it changes how the model samples" in text for text in told)
 
 
-@pytest.mark.parametrize("name", ["sd-turbo", "HyperSD_8steps", "my_dpo", "DMD2", "lcm-lora"])
+@pytest.mark.parametrize(
+    "name", ["sd-turbo", "HyperSD_8steps", "my_dpo", "DMD2", "lcm-lora", "Lightning_4step"]
+)
 def test_distilled_by_its_name(tmp_path: Path, name: str) -> None:
     told = read(saved(tmp_path / f"{name}.safetensors", BASIC)).warnings
     assert any("By its name it changes how the model samples" in text for text in told)
