@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app.index import index
-from app.keeping import (
-    merge_again,
-    pictures_again,
-    scene_again,
-    told_merge,
-    told_sheet,
-)
+from app.keeping import merge_again, pictures_again, scene_again, told_merge, told_sheet
 from app.orders import Merged, Pick
 from app.scenes import DrawOrder, Picture
 from app.storage import keep_copy
@@ -33,6 +27,7 @@ from merging.summary import file_sha256
 TABLE = """create table if not exists moments (
     id integer primary key autoincrement, made real, merge text, report text, sheet text, files text
 )"""
+GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
 KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
 
@@ -144,7 +139,7 @@ class History:
         """What was written down of an entry."""
         rows = self._rows("where id = ?", (entry,), "merge, report, sheet")
         if not rows:
-            raise MergeError("This entry is no longer in the history.")
+            raise MergeError(GONE)
         merge, report, sheet = map(json.loads, rows[0])
         return merge, report, sheet
 

@@ -89,6 +89,8 @@ def _told(value: Any, put: Put, without: Sequence[str] = ()) -> Any:
         return {name: _told(getattr(value, name), put) for name in named}
     if isinstance(value, Path):
         return {"file": put(value), "name": value.name}
+    if isinstance(value, dict):
+        return {key: _told(each, put) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [_told(each, put) for each in value]
     return value

@@ -13,7 +13,7 @@ from app.cards import Card
 from app.commands import draw_commands
 from app.differences import differences, side_by_side
 from app.executor import Step
-from app.history import History, Kept
+from app.history import GONE, History, Kept
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
@@ -133,7 +133,7 @@ class Recalling:
     def _entry(self, values: Values, place: int) -> int:
         listed: list[int] = values[self.past.listed]
         if place >= len(listed):
-            raise MergeError("This entry is no longer in the history.")
+            raise MergeError(GONE)
         return listed[place]
 
     def _listed(self, values: Values, start: int) -> Updates:
