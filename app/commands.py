@@ -6,7 +6,9 @@ Files go by the names that the visitor gave them; nothing of this machine's fold
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
+from app.batches import BatchOrder
 from app.orders import MergeOrder, Pick
 from app.scenes import DrawOrder
 from merging.request import MergeRequest
@@ -35,16 +37,32 @@ OPTIONS = {  # field of a MergeOrder → option of the command
 
 def merge_command(order: MergeOrder, out: str) -> str:
     """The merge; with prompts of the visitor's own it takes all from the recipe, saved beside."""
-    words = ["merge", *map(weighed, order.picks), "--base", order.base]
+    words = _asked(order, _options(order), "recipe.json")
+    return shlex.join([*PROGRAM, "merge", *words, "--out", out])
+
+
+def batch_command(order: BatchOrder, out: str, recipe: str) -> str:
+    """The batch; ``recipe`` is the name of one in its zip, for prompts of the visitor's own."""
+    options = _options(replace(order.merge, method=str(DEFAULTS["method"])))
+    words = _asked(order.merge, options, recipe)
+    words += ["--methods", *order.methods]
+    picks = zip(order.merge.picks, order.strengths, strict=True)
+    tried = [listed or (pick.weighed.strength,) for pick, listed in picks]
+    # with = because a list may begin with a minus
+    words += [f"--strengths={','.join(f'{value:g}' for value in listed)}" for listed in tried]
+    return shlex.join([*PROGRAM, "batch", *words, "--out", out])
+
+
+def _asked(order: MergeOrder, options: list[str], recipe: str) -> list[str]:
+    """Files, base, and how to merge: by these options, or all of it by the recipe."""
+    words = [*map(weighed, order.picks), "--base", order.base]
     if order.prompts.strip() or any(pick.prompts for pick in order.picks):
-        words += ["--recipe", "recipe.json"]
+        words += ["--recipe", recipe]
     else:
         triggers = [pick.trigger for pick in order.picks]
         words += ["--trigger", *triggers] if any(triggers) else []
-        words += _options(order)
-    if order.dtype != "fp16":
-        words += ["--dtype", order.dtype]
-    return shlex.join([*PROGRAM, *words, "--out", out])
+        words += options
+    return words + (["--dtype", order.dtype] if order.dtype != "fp16" else [])
 
 
 def draw_commands(order: DrawOrder) -> str:

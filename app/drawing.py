@@ -10,15 +10,15 @@ from typing import cast
 from PIL import Image
 
 from app.jobs import Bases, Emit, Weights, source_of, stepping
-from app.orders import file_stem
 from app.scenes import DrawOrder, Picture
 from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import Compose, render
 from merging.diffusion.samplers import Sampler
+from merging.naming import file_stem
 from merging.picture import save_png
-from merging.progress import Progress, Stop, part
+from merging.progress import Stop, part, saying
 from merging.recipe import RECIPE_KEY
 from merging.request import Source
 
@@ -53,16 +53,11 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             negative=order.negative.strip(),
             sampler=cast(Sampler, order.sampler),
             phrases=order.triggers if order.maps else (),
-            progress=_told(ahead, words),
+            progress=saying(ahead, words),
             stop=stop,
         )
         for place, image in enumerate(images):
             emit(_saved(image, panel, order, place, folder))
-
-
-def _told(progress: Progress, words: str) -> Progress:
-    """The same progress, its text after the words that say which part it is of."""
-    return lambda share, text: progress(share, f"{words}, {text}")
 
 
 def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:

@@ -12,14 +12,7 @@ import torch
 
 from app.cards import base_title, misfit, span
 from app.executor import Step
-from app.orders import (
-    Merged,
-    MergeOrder,
-    Pick,
-    file_stem,
-    own_prompts,
-    parsed_rank,
-)
+from app.orders import Merged, MergeOrder, Pick, own_prompts, parsed_rank
 from merging import formats
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
@@ -28,6 +21,7 @@ from merging.diffusion.loading import checked
 from merging.errors import MergeError
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
+from merging.naming import file_stem
 from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
 from merging.report import LayerReport
@@ -65,8 +59,18 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
     told = Telling(emit)
     progress = told.progress
-    request = MergeRequest(
-        sources=_sources(order, lambda layer: bases.get(order.base, progress).weight(layer)),
+    request = request_of(order, lambda layer: bases.get(order.base, progress).weight(layer))
+    wanted = METHODS[order.method].needs != "nothing"
+    base = bases.get(order.base, progress) if wanted else None
+    check(stop)
+    result = merge(request, activations(base) if base else None, progress, stop, told.watch)
+    emit(_written(order, request, result, folder, base))
+
+
+def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
+    """The order as the library has it, its files read; MergeError for what cannot be merged."""
+    return MergeRequest(
+        sources=_sources(order, weights),
         method=order.method,
         rank=parsed_rank(order.rank),
         targets=cast(Targets, order.targets),
@@ -84,11 +88,6 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
         rounds=order.rounds,
         seed=order.seed,
     )
-    wanted = METHODS[order.method].needs != "nothing"
-    base = bases.get(order.base, progress) if wanted else None
-    check(stop)
-    result = merge(request, activations(base) if base else None, progress, stop, told.watch)
-    emit(_written(order, request, result, folder, base))
 
 
 class Telling:

@@ -6,16 +6,15 @@ On a person's own machine the folder stays; a visitor of a public app has one in
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.cards import Card
+from app.index import index
+from app.storage import keep_copy
 from merging.errors import MergeError
 
 TABLE = """create table if not exists loras (
@@ -64,7 +63,7 @@ class Library:
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._file(card.sha256)
         if not target.is_file():
-            _copy(card.path, target)
+            keep_copy(card.path, target)
         row = (
             *(card.sha256, card.name, card.base, card.family, card.megabytes, card.trigger),
             json.dumps(card.words),
@@ -115,22 +114,8 @@ class Library:
     def _file(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.safetensors"
 
-    @contextmanager
-    def _index(self) -> Iterator[sqlite3.Connection]:
-        """The index, saved at the end; MergeError if it is damaged."""
-        path = self._folder / "index.sqlite"
-        index = sqlite3.connect(path, timeout=10)
-        try:
-            with index:
-                index.execute(TABLE)
-                yield index
-        except sqlite3.DatabaseError as error:
-            raise MergeError(
-                f"The library's index {path.name} cannot be read ({error}); delete it, and add "
-                "your files again."
-            ) from error
-        finally:
-            index.close()
+    def _index(self) -> AbstractContextManager[sqlite3.Connection]:
+        return index(self._folder / "index.sqlite", TABLE, "The library's")
 
 
 def _entry(row: tuple) -> Entry:
@@ -138,16 +123,6 @@ def _entry(row: tuple) -> Entry:
     sha256, name, base, family, megabytes, trigger, words, captions = row
     both = (tuple(json.loads(each)) for each in (words, captions))
     return Entry(sha256, name, base, family, megabytes, trigger, *both)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """The whole file or none: a hard link where the disk allows it, else a copy that is renamed."""
-    try:
-        os.link(source, target)
-    except OSError:
-        part = target.with_suffix(".part")
-        shutil.copyfile(source, part)
-        part.replace(target)
 
 
 def _words(text: str) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.batches import BatchOrder
 from app.cards import BASE_TITLES, Card
 from app.jobs import DTYPES
-from app.orders import MergeOrder
+from app.orders import MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder
 from app.settings import Settings
 from merging.errors import MergeError
@@ -48,7 +49,30 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
         raise MergeError(f"The precision must be {', '.join(DTYPES)}, not {order.dtype!r}.")
     for lines in (order.prompts.splitlines(), *(pick.prompts for pick in order.picks)):
         check_lines(settings, lines)
+    check_here(order.picks)
     check_base(settings, order.base)
+
+
+def check_here(picks: Sequence[Pick]) -> None:
+    """MergeError if a LoRA has gone that an entry of the history was made of."""
+    for pick in picks:
+        if not pick.path.is_file():
+            raise MergeError(
+                f"{pick.name} is no longer in your library: add its file again, then open the "
+                "merge from the history once more."
+            )
+
+
+def check_batch(settings: Settings, order: BatchOrder) -> None:
+    """MergeError if it is no batch, or more merges than are made at once here."""
+    check_merge(settings, order.merge)
+    if not order.methods:
+        raise MergeError("Choose at least one method for the batch.")
+    if order.count > settings.max_batch:
+        raise MergeError(
+            f"These are {order.count} merges; at most {settings.max_batch} are made at once here: "
+            "take a method or a strength out."
+        )
 
 
 def check_lines(settings: Settings, lines: Sequence[str]) -> None:
@@ -81,6 +105,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
         raise MergeError("Choose at least one column of the comparison.")
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
+    check_here(order.picks)
     check_base(settings, order.base)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,14 +133,3 @@ def suggested_prompt(triggers: list[str], base: str) -> str:
     things = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in known]
     listed = " and ".join(filter(None, [", ".join(things[:-1]), things[-1]]))
     return f"a photo of {listed}" + (" on a green background" if base == "mini" else "")
-
-
-def file_stem(method: str, labels: list[str]) -> str:
-    """A name that sorts and explains: iteris_sks-cat+vxz-pizza."""
-    return f"{method}_" + "+".join(_plain(label) for label in labels)[:80].rstrip("-+")
-
-
-def _plain(label: str) -> str:
-    """Lower-case letters, digits and single dashes."""
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:32] or "lora"

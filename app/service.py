@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from app.batches import Batched, BatchOrder, batch_job
 from app.cards import Card, card
 from app.drawing import draw_job
 from app.executor import LocalExecutor, Step
+from app.history import History, Kept
 from app.jobs import Bases, merge_job
 from app.library import Library
-from app.limits import check_draw, check_file, check_merge, check_new
+from app.limits import (
+    check_batch,
+    check_draw,
+    check_file,
+    check_here,
+    check_merge,
+    check_new,
+)
 from app.meetings import Meetings, Met
 from app.orders import Merged, MergeOrder, Pick
 from app.pushing import push
 from app.scenes import DrawOrder, Picture
 from app.settings import Settings
+from app.shelf import bundled
 from app.storage import Store
 from app.taking import Taken, TakeOrder, curve, take
 from merging.errors import MergeError
@@ -51,6 +61,15 @@ class Studio:
         home = self.settings.home
         return Library((home or self.store.folder(session)) / "library")
 
+    def history(self, session: str) -> History:
+        """Merges and pictures of before: on this machine, or in a public app of this visit."""
+        home = self.settings.home
+        return History((home or self.store.folder(session)) / "history")
+
+    def begun(self, session: str) -> bool:
+        """Whether there can be a library or a history: at home, or once a visit is open."""
+        return bool(self.settings.home or self.store.is_open(session))
+
     def keep(self, session: str, found: Card) -> str:
         """Put a file of the visit into the library; a sentence if that cannot be."""
         try:
@@ -60,6 +79,41 @@ class Studio:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return f"{found.name} is in use, but could not be kept in the library ({reason})."
         return ""
+
+    def remember(
+        self,
+        session: str,
+        merged: Merged,
+        scene: DrawOrder | None = None,
+        pictures: Sequence[Picture] = (),
+        entry: int | None = None,
+    ) -> tuple[int | None, str]:
+        """Put a merge, or the pictures of it, into the history: its entry, and why if it has none.
+
+        ``entry`` is the one that gets the pictures; without it there is a new one.
+        """
+        try:
+            return self.history(session).keep(merged, scene, pictures, entry), ""
+        except (MergeError, OSError) as error:
+            log.warning("the history: %s", error)
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return entry, f"This is in use, but could not be kept in the history ({reason})."
+
+    def recall(self, session: str, entry: int) -> Kept:
+        """An entry of the history, its files in the visit; a LoRA that has gone has no file."""
+        folder = self.store.new_folder(session)
+
+        def found(sha256: str) -> Path:
+            return self._lora(session, sha256) or folder / "gone"
+
+        return self.history(session).open(entry, folder, found)
+
+    def _lora(self, session: str, sha256: str) -> Path | None:
+        """The file with these bytes: of the library, or bundled."""
+        try:
+            return self.library(session).file(sha256)[0]
+        except MergeError:
+            return bundled(sha256)
 
     def add(self, session: str, path: Path, present: list[Card], name: str = "") -> Card:
         """Take an uploaded file into the visit; MergeError says what is wrong with it.
@@ -93,6 +147,12 @@ class Studio:
         work = partial(merge_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
 
+    def batch(self, session: str, order: BatchOrder) -> Generator[Step | Batched, None, None]:
+        """Several merges into one zip: Steps, and at the end what was made."""
+        check_batch(self.settings, order)
+        work = partial(batch_job, self._bases, order, self.store.new_folder(session))
+        return cast(Generator[Step | Batched, None, None], self._executor.run(session, work))
+
     def draw(self, session: str, order: DrawOrder) -> Generator[Step | Picture, None, None]:
         """Draw the comparison, picture by picture, all from the same noise."""
         check_draw(self.settings, order)
@@ -105,6 +165,7 @@ class Studio:
 
     def take(self, session: str, order: TakeOrder) -> Taken:
         """The merge as files to take home, and all of it in one archive."""
+        check_here(order.merged.order.picks)
         return take(order, self.store.new_folder(session))
 
     def push(self, made: Taken, repo: str, token: str, private: bool) -> str:

@@ -32,6 +32,7 @@ class Settings:
     keep_hours: float = 2  # ITERIS_KEEP_HOURS: how long a visitor's idle files live
     max_prompt: int = 500  # characters of a prompt
     max_scenes: int = 16  # prompts × seeds of one comparison
+    max_batch: int = 24  # merges of one batch
     max_lines: int = 64  # calibration prompts of a person's own, each of at most 200 characters
     max_line: int = 200
 

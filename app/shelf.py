@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from merging.summary import file_sha256
 
 SHELF = Path(__file__).parents[1] / "assets" / "loras"
 
@@ -39,3 +42,10 @@ def examples(folder: Path = SHELF) -> tuple[Example, ...]:
         )
         for items in pairs
     )
+
+
+@cache
+def bundled(sha256: str) -> Path | None:
+    """The bundled LoRA with these bytes, None if there is none."""
+    files = SHELF.glob("*.safetensors")
+    return next((file for file in sorted(files) if file_sha256(file) == sha256), None)

@@ -51,10 +51,7 @@ class Store:
         may rest on that path.
         """
         target = self.new_folder(token) / "lora.safetensors"
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copyfile(source, target)
+        keep_copy(source, target)
         return target
 
     def sweep(self) -> int:
@@ -67,6 +64,21 @@ class Store:
             else:
                 path.unlink(missing_ok=True)
         return len(old)
+
+
+def keep_copy(source: Path, target: Path) -> None:
+    """The whole file or none: a hard link where the disk allows it, else a copy that is renamed."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return  # somebody else has just put it there, under a name that says what it is
+    except OSError:
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            shutil.copyfile(source, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _touched(path: Path) -> float:

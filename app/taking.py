@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.jobs import DTYPES
-from app.orders import Merged, file_stem, parsed_rank
+from app.orders import Merged, parsed_rank
 from app.scenes import Picture
 from merging import formats
+from merging.archive import archive
 from merging.errors import MergeError
 from merging.model_card import SourceNote, model_card, source_note
+from merging.naming import file_stem
 from merging.rank_curve import CurvePoint, cut, rank_curve
 from merging.rewriting import kept
 
@@ -58,10 +59,10 @@ def take(order: TakeOrder, folder: Path) -> Taken:
         content.mkdir()
         file, check = _adapter(order, content / f"{stem}.safetensors")
         _beside(order, content, file, check)
-        archive = _zipped(content, folder / f"{stem}.zip")
+        bundle = _zipped(content, folder / f"{stem}.zip")
     except OSError as error:
         raise MergeError(f"The files cannot be written ({error.strerror}): make room.") from error
-    return Taken(file, archive, content, check)
+    return Taken(file, bundle, content, check)
 
 
 def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
@@ -135,11 +136,9 @@ def _text(path: Path, text: str) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _zipped(content: Path, archive: Path) -> Path:
+def _zipped(content: Path, path: Path) -> Path:
     """All of it in one file; the same content, the same bytes."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
-        for path in sorted(path for path in content.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(f"{content.name}/{path.relative_to(content).as_posix()}")
-            entry.external_attr = 0o644 << 16
-            bundle.writestr(entry, path.read_bytes())
-    return archive
+    with archive(path) as bundle:
+        for inner in sorted(inner for inner in content.rglob("*") if inner.is_file()):
+            bundle.add(f"{content.name}/{inner.relative_to(content).as_posix()}", inner)
+    return path

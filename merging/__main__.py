@@ -11,12 +11,12 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from merging import formats, hub
-from merging.arguments import json_file, lines_of, one_each, rank, rows
+from merging.asking import STRENGTHS, add_asking, add_base, add_words, asked
+from merging.batch import add_batch
 from merging.companions import preview_prompt, write_preview, write_sidecar, write_words
 from merging.diffusion.base import load_base
 from merging.diffusion.calibration import activations
@@ -25,23 +25,15 @@ from merging.drawing import add_render, drawn
 from merging.errors import MergeError
 from merging.evaluation.command import add_evaluation
 from merging.formats.shifts import in_words
-from merging.inputs import parsed, words
-from merging.low_rank import Rank
 from merging.meeting import add_meeting
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.plot import report_plot
 from merging.rank_curve import add_ranks, run_ranks
-from merging.recipe import header, replay
-from merging.request import MergeRequest, Source, Targets, Teacher
+from merging.recipe import header
+from merging.request import MergeRequest
 from merging.rewriting import add_rewriting, merged
-from merging.solve import Fallback, Mode
 from merging.summary import summary
-from merging.sweep import Padding, Tokens
-from merging.weighting import Weighting
-
-ROWS = "most positions of one picture that count; all: every one"
-STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,13 +63,7 @@ def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device)
-    sources = [parsed(text).source(base) for text in options.files]
-    beside = words(options.embedding, base)
-    if options.recipe:
-        adapters = [source.adapter for source in sources]
-        request = replay(json_file(options.recipe), adapters, beside)
-    else:
-        request = replace(_request(options, sources), embeddings=beside)
+    request = asked(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, activations(base), _progress)
     fields = header(request, result, options.base, base.fingerprint)
@@ -111,38 +97,6 @@ def run_methods(_options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         cells = (row["title"], row["summary"], row["needs"], row["strength"], row["source"])
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return {"methods": rows}, "\n".join(lines)
-
-
-def _request(options: argparse.Namespace, sources: list[Source]) -> MergeRequest:
-    triggers = one_each(options.trigger, len(sources), "--trigger", "")
-    prompts = one_each(options.prompts, len(sources), "--prompts", None)
-    return MergeRequest(
-        sources=tuple(
-            replace(source, trigger=trigger, prompts=lines_of(own) if own else ())
-            for source, trigger, own in zip(sources, triggers, prompts, strict=True)
-        ),
-        method=options.method,
-        rank=_default_rank(options) if options.rank is None else options.rank,
-        targets=options.targets,
-        samples=options.samples,
-        rows=options.rows,
-        fallback=options.fallback,
-        ridge=options.ridge,
-        cross_ridge=options.cross_ridge,
-        mode=options.mode,
-        weighting=options.weighting,
-        padding=options.padding,
-        tokens=options.tokens,
-        teacher=options.teacher,
-        preserve=options.preserve,
-        rounds=options.rounds,
-        seed=options.seed,
-    )
-
-
-def _default_rank(options: argparse.Namespace) -> Rank:
-    """Exact; whole differences have room for an answer of any rank."""
-    return "full" if options.format == "full" else "exact"
 
 
 def _progress(share: float, text: str) -> None:
@@ -210,12 +164,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--values", action="store_true", help="read and check the weights too")
     inspect.add_argument("--base", help="base model, for families that depend on its weights")
     _add_merge(command("merge", run_merge))
+    add_batch(command, _progress)
     add_meeting(command, STRENGTHS)
     add_rewriting(command, _progress)
     picture = command("render", run_render)
-    _add_base(picture)
+    add_base(picture)
     add_render(picture, STRENGTHS)
-    _add_words(picture)
+    add_words(picture)
     command("methods", run_methods)
     add_ranks(command("ranks", run_ranks))
     add_evaluation(command, _progress)
@@ -223,62 +178,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_merge(sub: argparse.ArgumentParser) -> None:
-    default = MergeRequest.__dataclass_fields__
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
+    add_asking(sub)
+    default = MergeRequest.__dataclass_fields__["method"].default
+    sub.add_argument("--method", choices=METHODS, default=default)
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
-    _add_base(sub)
-    sub.add_argument("--method", choices=METHODS, default=default["method"].default)
-    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--trigger", **several, help="one per FILE, in order")
-    sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
-    sub.add_argument("--rank", type=rank, help="exact, auto, full or N; full with --format full")
-    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
-    sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
-    sub.add_argument("--samples", type=int, default=default["samples"].default)
-    sub.add_argument(
-        "--rows", type=rows, metavar="N|all", default=default["rows"].default, help=ROWS
-    )
-    sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
-    sub.add_argument("--ridge", type=float, default=default["ridge"].default, help="α₂")
-    sub.add_argument("--cross-ridge", type=float, metavar="W", help="α₁, in place of --fallback")
-    sub.add_argument("--mode", choices=get_args(Mode), default=default["mode"].default)
-    sub.add_argument(
-        "--lambda",
-        dest="weighting",
-        choices=get_args(Weighting),
-        default=default["weighting"].default,
-        help="how the LoRAs' samples are balanced",
-    )
-    sub.add_argument("--padding", choices=get_args(Padding), default=default["padding"].default)
-    sub.add_argument("--tokens", choices=get_args(Tokens), default=default["tokens"].default)
-    sub.add_argument("--teacher", choices=get_args(Teacher), default=default["teacher"].default)
-    sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
-    sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
-    sub.add_argument("--seed", type=int, default=0)
-    _add_words(sub)
     sub.add_argument("--sidecar", action="store_true", help="write OUT.json for A1111 and others")
     sub.add_argument(
         "--preview", nargs="?", const="", metavar="PROMPT", help="draw OUT.preview.png with it"
     )
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
-    sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
-
-
-def _add_words(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--embedding",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="FILE[=WORD]",
-        help="textual inversions beside the LoRAs",
-    )
-
-
-def _add_base(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
 
 
 if __name__ == "__main__":

@@ -28,3 +28,8 @@ def check(stop: Stop) -> None:
 def part(progress: Progress, start: float, end: float) -> Progress:
     """A progress over [0, 1] that fills [start, end] of another one."""
     return lambda share, text: progress(start + (end - start) * share, text)
+
+
+def saying(progress: Progress, words: str) -> Progress:
+    """The same progress, its text after the words that say which part it is of."""
+    return lambda share, text: progress(share, f"{words}, {text}")

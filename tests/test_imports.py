@@ -23,7 +23,7 @@ LAYERS = (
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
         " merging.embedding merging.adapter merging.gram merging.report merging.whole"
-        " merging.workers",
+        " merging.workers merging.naming merging.archive",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
@@ -38,13 +38,17 @@ LAYERS = (
         "merging.diffusion",
     ),
     ("merging.companions", "merging.rank_curve", "merging.model_card"),
-    ("merging.evaluation", "merging.rewriting", "merging.inputs merging.drawing merging.meeting"),
+    (
+        "merging.evaluation",
+        "merging.rewriting",
+        "merging.inputs merging.drawing merging.meeting merging.asking merging.batch",
+    ),
     ("merging.__main__",),
     ("app",),
     (
         "app.settings app.config app.storage app.cards app.shelf app.orders app.scenes app.limits"
         " app.jobs app.drawing app.taking app.pushing app.commands app.executor app.pasting"
-        " app.meetings app.library",
+        " app.meetings app.library app.batches app.index app.keeping app.history app.differences",
     ),
     ("app.service",),
     ("app.ui",),

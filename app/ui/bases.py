@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.cards import BASE_TITLES
 from app.settings import Settings
-from app.ui.basics import AT_ONCE, Values
+from app.ui.basics import AT_ONCE, Updates, Values
 
 OTHER = "other"
 
@@ -19,6 +19,11 @@ class BaseChoice:
 
     radio: gr.Radio
     other: gr.Textbox
+
+    def filled(self, name: str) -> Updates:
+        """The widgets as they stand for a base."""
+        listed = name in {value for _, value in self.radio.choices if value != OTHER}
+        return {self.radio: name if listed else OTHER, self.other: "" if listed else name}
 
     def name(self, values: Values) -> str:
         """The chosen base as the service knows it."""

@@ -62,10 +62,15 @@ class Form:
             **self.options.order(values),
         )
 
-    def draw_order(self, values: Values, merged: Merged | None, prompt: str) -> DrawOrder:
-        """What the visitor wants drawn: the last merge beside what went into it."""
+    def last_merge(self, values: Values) -> Merged:
+        """The merge on the page; MergeError while there is none."""
+        merged: Merged | None = values[self.merged]
         if merged is None:
             raise MergeError("There is nothing to compare yet: merge first, then draw.")
+        return merged
+
+    def draw_order(self, values: Values, merged: Merged, prompt: str) -> DrawOrder:
+        """What the visitor wants drawn: a merge beside what went into it."""
         return DrawOrder(
             picks=merged.order.picks,
             prompt=prompt,

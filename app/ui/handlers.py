@@ -7,7 +7,7 @@ the service's iterator is closed with it, which stops the work and waits for its
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,14 @@ import gradio as gr
 
 from app.commands import draw_commands
 from app.executor import Step
-from app.orders import Merged
+from app.orders import Merged, MergeOrder
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
 from app.ui.basics import Updates, Values, said_of
 from app.ui.chart import chart, layers_of
 from app.ui.forms import Form
+from app.ui.listing import told
 from app.ui.results import Dock, Results
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
@@ -30,7 +31,7 @@ from merging.report import LayerReport
 log = logging.getLogger(__name__)
 
 JobUpdates = Generator[Updates, None, None]
-STOPPED = "Stopped. Everything is as it was before; press Merge to start again."
+STOPPED = "Stopped. Everything is as it was before; start again whenever you like."
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,27 @@ class Handlers:
     results: Results
     dock: Dock
     chart: gr.HTML  # of the layers, while a merge runs and after it
+    kept: gr.HTML  # why something could not be kept in the history
+
+    @property
+    def said(self) -> set[Any]:
+        """Where any job speaks."""
+        return {self.kept, *self.dock.outputs}
 
     @property
     def outputs(self) -> set[Any]:
-        """Whatever a job may change."""
+        """Whatever a merge or a drawing may change."""
         form = self.form
         own = {self.chart, form.merged, form.suggested, form.scene.prompt}
-        return own | self.dock.outputs | self.results.outputs
+        return own | self.said | self.results.outputs
 
     def merge(self, values: Values) -> Iterator[Updates]:
         """Merge, offer the files, and draw the comparison."""
-        yield from self._shown(self._merge(values), "Reading the files")
+        yield from self.shown(self._merge(values), "Reading the files")
 
     def draw(self, values: Values) -> Iterator[Updates]:
         """Draw the comparison anew, with another prompt or seed."""
-        merged: Merged | None = values[self.form.merged]
-        prompt = values[self.form.scene.prompt]
-        yield from self._shown(self._draw(values, merged, prompt), "Getting ready to draw")
+        yield from self.shown(self._draw(values), "Getting ready to draw")
 
     def stop(self, values: Values) -> Updates:
         """Raise the flag; the job's own handler tells when it has ended."""
@@ -67,10 +72,25 @@ class Handlers:
 
     def _merge(self, values: Values) -> JobUpdates:
         order = self.form.merge_order(values)
+        session = values[self.form.session]
+        merged = yield from self.merging(session, order)
+        entry = yield from self.remembered(session, merged)
+        prompt = self.form.prompt(values, order.picks)
+        yield {self.form.merged: merged, **self.form.prompted(values, prompt)}
+        scene = self.form.draw_order(values, merged, prompt)
+        yield from self.drawing(session, merged, scene, entry)
+
+    def _draw(self, values: Values) -> JobUpdates:
+        merged = self.form.last_merge(values)
+        scene = self.form.draw_order(values, merged, values[self.form.scene.prompt])
+        yield from self.drawing(values[self.form.session], merged, scene)
+
+    def merging(self, session: str, order: MergeOrder) -> Generator[Updates, None, Merged]:
+        """Merge and offer the files; the pictures of the last merge go."""
         merged: Merged | None = None
         rows: dict[str, LayerReport] = {}
         yield {self.chart: gr.HTML("", visible=False)}
-        with closing(self.studio.merge(values[self.form.session], order)) as items:
+        with closing(self.studio.merge(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.running(item), **self._charted(item, rows)}
@@ -78,14 +98,37 @@ class Handlers:
                     merged = item
         if merged is None:
             raise RuntimeError("a merge ended without a result")
-        prompt = self.form.prompt(values, order.picks)
         yield {
             self.form.merged: merged,
-            **self.form.prompted(values, prompt),
             **self.results.files.merged(merged),
             **self.results.views.cleared(),
         }
-        yield from self._draw(values, merged, prompt)
+        return merged
+
+    def drawing(
+        self, session: str, merged: Merged, order: DrawOrder, entry: int | None = None
+    ) -> JobUpdates:
+        """Draw a comparison and keep it: in its merge's ``entry``, or in one of its own."""
+        drawn: list[Picture] = []
+        views = self.results.views
+        with closing(self.studio.draw(session, order)) as items:
+            for item in items:
+                if isinstance(item, Step):
+                    yield {self.dock.status: markup.running(item)}
+                else:
+                    drawn = [*drawn, item]
+                    yield views.pictures(drawn, across(order))
+        yield views.compared(drawn, draw_commands(order))
+        yield from self.remembered(session, merged, order, drawn, entry)
+
+    def remembered(
+        self, session: str, merged: Merged, *sheet: Any
+    ) -> Generator[Updates, None, int | None]:
+        """Keep it in the history, or say why not; returns the entry."""
+        entry, problem = self.studio.remember(session, merged, *sheet)
+        if problem:
+            yield {self.kept: told([problem])}
+        return entry
 
     def _charted(self, step: Step, rows: dict[str, LayerReport]) -> Updates:
         """The chart with the step's layer, if it brings a new one."""
@@ -96,31 +139,23 @@ class Handlers:
         drawn = chart(list(rows.values()), layers_of(step.text))
         return {self.chart: gr.HTML(drawn, visible=True)} if drawn else {}
 
-    def _draw(self, values: Values, merged: Merged | None, prompt: str) -> JobUpdates:
-        order = self.form.draw_order(values, merged, prompt)
-        drawn: list[Picture] = []
-        views = self.results.views
-        with closing(self.studio.draw(values[self.form.session], order)) as items:
-            for item in items:
-                if isinstance(item, Step):
-                    yield {self.dock.status: markup.running(item)}
-                else:
-                    drawn = [*drawn, item]
-                    yield views.pictures(drawn, across(order))
-        yield views.compared(drawn, draw_commands(order))
-
-    def _shown(self, updates: JobUpdates, start: str) -> Iterator[Updates]:
+    def shown(
+        self, updates: JobUpdates, start: str, done: str = "", lasting: Collection[Any] = ()
+    ) -> Iterator[Updates]:
         """A job on the page: buttons off, its updates, and the last word whatever happens.
+
+        ``done`` is that word if all went well, ``lasting`` what it changes beside the results.
 
         The last word brings all results once more: of updates that come in one burst, as on a
         busy machine, Gradio's page may let one without pictures undo one with pictures.
         """
-        yield self.dock.busy(markup.running(Step(0.0, start)))
+        yield self.dock.busy(markup.running(Step(0.0, start))) | {self.kept: told([])}
         results: Updates = {}
+        kept = {*self.results.outputs, self.kept, *lasting}
         try:
             with closing(updates):
                 for update in updates:
-                    results |= {each: update[each] for each in update.keys() & self.results.outputs}
+                    results |= {each: update[each] for each in update.keys() & kept}
                     yield update
         except Cancelled:
             last = markup.told("stopped", STOPPED)
@@ -130,7 +165,7 @@ class Handlers:
             log.exception("a job failed")
             last = markup.told("failed", said_of(error))
         else:
-            last = markup.told("done", "Done.", link=True)
+            last = markup.told("done", done) if done else markup.told("done", "Done.", link=True)
         yield results | self.dock.idle(last)
 
 

@@ -145,7 +145,7 @@ class Listing:
 
         What the visitor brought is kept in the library.
         """
-        session = self._visit(values, cards)
+        session = self.visit(values, cards)
         picks = list(self.form.picks(values)) if cards else []
         said = list(refused)
         for path, name in files:
@@ -166,7 +166,7 @@ class Listing:
             **self.form.filled(cards, tuple(picks), values),
         }
 
-    def _visit(self, values: Values, cards: list[Card]) -> str:
+    def visit(self, values: Values, cards: Sequence[Card] = ()) -> str:
         """The visit's token; a list that is begun anew may begin a new visit."""
         session: str = values[self.form.session]
         if cards or self.studio.store.is_open(session):

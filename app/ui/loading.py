@@ -12,6 +12,7 @@ from app.cards import Card
 from app.ui import markup
 from app.ui.basics import QUIET, Updates, Values
 from app.ui.forms import Form
+from app.ui.options import effort_of
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.picture import Origin, Used, read_origin
@@ -58,7 +59,7 @@ class Loader:
             self.upload: None,
             self.form.suggested: "",
             **self.form.scene.filled(origin),
-            **(self._options(recipe) if recipe else {}),
+            **(self.options(recipe) if recipe else {}),
             **self._slots(values[self.form.cards], used),
             self.told: gr.HTML(loaded(origin, values[self.form.cards], used), visible=True),
         }
@@ -75,8 +76,8 @@ class Loader:
         }
         self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
 
-    def _options(self, recipe: dict[str, Any]) -> Updates:
-        """How the picture's merge was made, as far as the page has a widget for it."""
+    def options(self, recipe: dict[str, Any]) -> Updates:
+        """How a merge was made, as far as the page has a widget for it."""
         options = self.form.options
         updates: Updates = {
             getattr(options, name): recipe[name]
@@ -94,7 +95,10 @@ class Loader:
             updates |= {options.rank: "fixed", options.rank_number: rank}
         elif rank in ("exact", "auto"):
             updates[options.rank] = rank
-        return updates
+        rows = recipe.get("rows", False)
+        if rows is None or _is_number(rows):
+            updates[options.rows] = rows or 0
+        return updates | {options.effort: effort_of(recipe)}
 
     def _slots(self, cards: list[Card], used: tuple[Used, ...]) -> Updates:
         """Strength and trigger of the LoRAs that are here, known by their bytes."""

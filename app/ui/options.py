@@ -133,6 +133,12 @@ class Options:
         return {getattr(self, field): value for field, value in EFFORTS[name].items()}
 
 
+def effort_of(recipe: Mapping[str, Any]) -> str | None:
+    """The effort that sets what a recipe has, None if there is no such one."""
+    fitting = (name for name, sets in EFFORTS.items() if sets.items() <= recipe.items())
+    return next(fitting, None)
+
+
 def options() -> Options:
     """The widgets of the second step."""
     methods = [(method.title, name) for name, method in METHODS.items()]

@@ -1,4 +1,4 @@
-"""The page, section by section: Add, Merge, Compare, Take it, and the dock at its foot."""
+"""The page, section by section: Add, Merge, Compare, Take it, History, and the dock at its foot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from app.ui import markup
 from app.ui.adding import add_section, example_buttons
 from app.ui.api import add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
+from app.ui.batching import Batching, Several, several_section, wire_batch
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.help import help_section
 from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.loading import loader
 from app.ui.options import Options, options
+from app.ui.past import past_section
+from app.ui.recalling import Recalling, wire_history
 from app.ui.results import Dock, Results
 from app.ui.scene import Scene, scene_widgets
 from app.ui.shelving import Shelving, wire_library
@@ -37,34 +40,42 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 tries = example_buttons(shelf)
                 adding = add_section(studio.settings)
-                chosen, merge, chart = _merge_section()
+                chosen, merge, chart, several = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section()
                 files, measures = take_section()
+        past = past_section(studio.settings)
         help_section()
-        dock = _dock((merge, draw, *tries))
+        runs = [place.again for place in past.places]
+        dock = _dock((merge, draw, *tries, several.make, past.draw_both, *runs))
         add_endpoints(studio)  # before the page's own events, which would take their names
         states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
         form = Form(*states, adding.base, adding.slots, chosen, scene)
-        loader(form, *dropped)
+        loaded = loader(form, *dropped)
         results = Results(pictures, files)
         Take(studio, form, pictures, files, measures).wire()
         listing = Listing(studio, form, adding)
-        handlers = Handlers(studio, form, results, dock, chart)
+        handlers = Handlers(studio, form, results, dock, chart, past.said)
+        recalling = Recalling(listing, loaded, handlers, past)
         wire_files(listing)
         wire_library(Shelving(listing))
-        _wire_jobs(handlers, merge, draw)
-        _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
+        wire_batch(Batching(handlers, several), JOB)
+        wire_history(recalling, JOB)
+        ends = _wire_jobs(handlers, merge, draw)
+        ends += _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
+        for end in ends:
+            end.then(recalling.look, recalling.inputs, past.outputs, **AT_ONCE)
     return demo
 
 
-def _merge_section() -> tuple[Options, gr.Button, gr.HTML]:
+def _merge_section() -> tuple[Options, gr.Button, gr.HTML, Several]:
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(2, "Merge", "One adapter out of all of them; nothing is trained."))
         chosen = options()
         merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
         chart = gr.HTML(visible=False, elem_id="chart")
-    return chosen, merge, chart
+        several = several_section()
+    return chosen, merge, chart, several
 
 
 def _compare_section() -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:
@@ -89,21 +100,24 @@ def _dock(starters: tuple[gr.Button, ...]) -> Dock:
     return Dock(bar, status, stop, starters)
 
 
-def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> None:
-    """Merge, draw and Stop."""
+def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> list[Any]:
+    """Merge, draw and Stop; returned are the events after which there is more in the history."""
     form, dock, shown = handlers.form, handlers.dock, handlers.outputs
-    merge.click(handlers.merge, form.inputs, shown, **JOB)
-    draw.click(handlers.draw, form.inputs, shown, **JOB)
     dock.stop.click(handlers.stop, form.inputs, dock.stop, **AT_ONCE)
+    return [
+        merge.click(handlers.merge, form.inputs, shown, **JOB),
+        draw.click(handlers.draw, form.inputs, shown, **JOB),
+    ]
 
 
 def _wire_examples(
     listing: Listing, handlers: Handlers, tries: tuple[tuple[gr.Button, Example], ...]
-) -> None:
-    """One click: load a bundled pair, merge it, draw the comparison."""
-    form = handlers.form
+) -> list[Any]:
+    """One click: load a bundled pair, merge it, draw the comparison; returned as above."""
+    form, ends = handlers.form, []
     filled = {*form.outputs, listing.adding.problems, form.base.radio}
     for button, example in tries:
         loaded = button.click(listing.example(example), form.inputs, filled, **QUIET)
         loaded.then(listing.look, form.inputs, listing.adding.conflicts, **LOOK)
-        loaded.success(handlers.merge, form.inputs, handlers.outputs, **JOB)
+        ends.append(loaded.success(handlers.merge, form.inputs, handlers.outputs, **JOB))
+    return ends

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.drawing import Sampler
-from app.scenes import COLUMNS, USUAL
+from app.scenes import COLUMNS, USUAL, DrawOrder
 from app.ui.basics import AT_ONCE, Updates, Values
 from merging.picture import Origin
 
@@ -41,6 +41,13 @@ class Scene:
             "sampler": values[self.sampler],
             "columns": tuple(values[self.columns]),
             "maps": bool(values[self.maps]),
+        }
+
+    def drawn(self, order: DrawOrder) -> Updates:
+        """The widgets as they stood for an order."""
+        told = {name: getattr(order, name) for name in vars(self)}
+        return {vars(self)[name]: value for name, value in told.items()} | {
+            self.columns: list(order.columns)
         }
 
     def filled(self, origin: Origin) -> Updates:

@@ -32,7 +32,8 @@ class Shelving:
         own, adding = self.listing.adding.library, self.listing.adding
         text = values[own.search] or ""
         try:
-            entries = self._library(values).search(text) if self._begun(values) else []
+            begun = self.listing.studio.begun(values[self.listing.form.session])
+            entries = self._library(values).search(text) if begun else []
         except MergeError as error:
             return {own.found: gr.CheckboxGroup([], value=[]), adding.problems: told([str(error)])}
         label = (FITTING if text.strip() else NEWEST) if entries else NOTHING
@@ -56,11 +57,6 @@ class Shelving:
         for sha256 in values[self.listing.adding.library.found] or []:
             self._library(values).forget(sha256)
         return self.search(values)
-
-    def _begun(self, values: Values) -> bool:
-        """Whether there can be a library: at home always, in a public app once a visit is open."""
-        studio = self.listing.studio
-        return bool(studio.settings.home or studio.store.is_open(values[self.listing.form.session]))
 
     def _library(self, values: Values) -> Library:
         return self.listing.studio.library(values[self.listing.form.session])

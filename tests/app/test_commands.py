@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from app.batches import Batched, BatchOrder
 from app.cards import Card
-from app.commands import OPTIONS, draw_commands, merge_command, weighed
+from app.commands import OPTIONS, batch_command, draw_commands, merge_command, weighed
 from app.orders import Merged, MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder, Picture
 from app.service import Studio
@@ -54,6 +55,24 @@ def test_the_commands_redo_merge_and_pictures(
         drawn = [Image.open(path).tobytes() for path in sorted(folder.iterdir())]
         shown = [picture.path for picture in pictures[4 * place : 4 * place + 4]]
         assert drawn == [Image.open(path).tobytes() for path in shown]
+
+
+def test_the_command_makes_the_same_batch(
+    studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, cards = studio.open_session(), list[Card]()
+    for file in pair:
+        cards.append(studio.add(session, file, cards))
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    order = MergeOrder(tuple(map(Pick.of, cards)), samples=2, targets="cross-attention")
+    asked = BatchOrder(order, ("iteris", "sum"), ((0.9,), ()))
+    (made,) = (item for item in studio.batch(session, asked) if isinstance(item, Batched))
+    monkeypatch.chdir(tmp_path)
+    run(batch_command(asked, made.archive.name, made.recipe))
+    assert (tmp_path / made.archive.name).read_bytes() == made.archive.read_bytes()
+    learned, plain = made.rows
+    assert learned.error and learned.sum_error and 0 < learned.error < learned.sum_error
+    assert (plain.error, plain.strengths, plain.kept_energy) == (None, (0.9, 1.0), 1.0)
 
 
 def test_own_prompts_come_from_the_recipe() -> None:

@@ -25,7 +25,7 @@ def handlers() -> Handlers:
         dock = Dock(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
         results = Results(views(), take_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
-        return Handlers(nobody, form, results, dock, gr.HTML())
+        return Handlers(nobody, form, results, dock, gr.HTML(), gr.HTML())
 
 
 @pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])
@@ -42,7 +42,7 @@ def test_the_last_update_brings_the_newest_results(
         if ending is not None:
             raise ending
 
-    *_, last = handlers._shown(job(), "Starting")
+    *_, last = handlers.shown(job(), "Starting")
     assert last[results.views.gallery] == "two pictures"
     assert last[results.files.summary] == "merged"
     assert last[dock.status] != "drawing"

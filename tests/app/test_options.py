@@ -9,7 +9,12 @@ import gradio as gr
 import pytest
 
 from app.orders import MergeOrder
+from app.settings import Settings
+from app.ui.bases import base_choice
+from app.ui.forms import Form
+from app.ui.loading import Loader
 from app.ui.options import EFFORTS, PAGE_TEACHER, Options, options
+from app.ui.scene import scene_widgets
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.request import MergeRequest
@@ -35,6 +40,29 @@ def test_every_option_of_a_request_is_on_the_page_at_its_default(widgets: Option
     wanted = {each.name: each.default for each in fields(MergeRequest) if each.name not in inputs}
     assert order == wanted | {"teacher": PAGE_TEACHER, "dtype": "fp16"}
     assert order.keys() <= {each.name for each in fields(MergeOrder)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "effort"),
+    [
+        ({}, "Balanced"),
+        ({"targets": "all", "samples": 100, "rows": None, "rank": 4}, "Thorough"),
+        ({"samples": 7, "method": "ties", "mode": "full", "ridge": 0.01, "rounds": 3}, None),
+    ],
+)
+def test_a_recipe_fills_in_what_made_it(
+    settings: Settings, changed: dict[str, Any], effort: str | None
+) -> None:
+    with gr.Blocks():
+        states = [gr.State() for _ in range(4)]
+        form = Form(*states, base_choice(settings), (), options(), scene_widgets())
+        loader = Loader(form, gr.File(), gr.HTML())
+    wanted = {each.name: each.default for each in fields(MergeRequest)} | changed
+    filled = loader.options(wanted)
+    assert filled[form.options.effort] == effort
+    order = form.options.order(values(form.options) | filled)
+    told = {name: wanted[name] for name in order.keys() & wanted.keys()}
+    assert order == order | told | {"rank": str(wanted["rank"])}
 
 
 def test_what_is_typed_counts(widgets: Options) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.orders import file_stem, own_prompts, parsed_rank, suggested_prompt
+from app.orders import own_prompts, parsed_rank, suggested_prompt
 from merging.errors import MergeError
+from merging.naming import file_stem
 
 
 @pytest.mark.parametrize(

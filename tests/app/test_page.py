@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from merging.diffusion.calibration import activations
 from merging.merge import merge
 from merging.recipe import header
 from merging.request import MergeRequest, Source
-from tests.app.browsing import PHONE, Arrive
+from tests.app.browsing import PHONE, Arrive, Visitor
 
 pytestmark = pytest.mark.browser
 
@@ -99,6 +100,37 @@ def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, P
     visitor.merge()
     expect(visitor.pictures).to_have_count(5)
     expect(visitor.page.locator("#summary")).to_contain_text("Weighted sum")
+    several_at_once(visitor)
+
+
+def several_at_once(visitor: Visitor) -> None:
+    """A batch: what is typed is counted, stopped, and made into one zip."""
+    page, section = visitor.page, visitor.page.locator("#several")
+    page.get_by_role("button", name="Several at once").click()
+    lines, count = page.get_by_label("Strengths to try"), page.locator("#batch-count")
+    expect(lines).to_have_value("sks-cat: 1\nvxz-pizza: 1")
+    lines.fill("mug: 1")
+    expect(count).to_contain_text("“mug: 1” is of no LoRA")
+    lines.fill("sks-cat: 0.5, 1")
+    expect(count).to_contain_text("1 method, 2 × 1 strengths: 2 merges.")
+    make = page.get_by_role("button", name="Make them all")
+    make.click()
+    expect(visitor.running).to_contain_text("1 of 2, IterIS, ")
+    page.get_by_role("button", name="Stop").click()
+    visitor.hear("stopped")
+    section.get_by_label("Weighted sum").check()
+    section.get_by_label("IterIS").uncheck()
+    make.click()
+    visitor.hear("done", "the zip is ready")
+    expect(page.locator("#batch-table tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="The batch as a command").click()
+    expect(section.locator(".cm-content")).to_contain_text("python -m merging batch")
+    visitor.keep("batch")
+    with page.expect_download() as download:
+        page.get_by_text("Download the batch").click()
+    assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
+    with zipfile.ZipFile(Path(download.value.path())) as bundle:
+        assert len(bundle.namelist()) == 5
 
 
 def test_visitors_wait_for_each_other_and_share_nothing(

@@ -1,0 +1,32 @@
+"""The small SQLite files in which the library and the history find what they keep."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from merging.errors import MergeError
+
+
+@contextmanager
+def index(path: Path, table: str, whose: str) -> Iterator[sqlite3.Connection]:
+    """The index at ``path``, made with ``table`` where it is new, and saved at the end.
+
+    Raises OSError when the disk is full and MergeError when the file is damaged; ``whose`` begins
+    that sentence.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=10)) as found, found:
+            found.execute(table)
+            yield found
+    except sqlite3.DatabaseError as error:
+        if "full" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise MergeError(
+            f"{whose} index {path.name} cannot be read ({error}); delete it, and what is kept "
+            "there begins anew."
+        ) from error

@@ -1,0 +1,78 @@
+"""The history in a real browser, on a phone in the dark and beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.app.browsing import DESKTOP, PHONE, Arrive
+
+pytestmark = pytest.mark.browser
+HISTORY = "History: merges and pictures of before"
+
+
+def entries(page: Page) -> list[str]:
+    """The titles of the entries, from above."""
+    return page.locator("#history .entry h3:visible").all_inner_texts()
+
+
+def test_what_was_made_is_opened_made_again_compared_and_deleted(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    visitor = arrive(PHONE, "?__theme=dark")
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.number("Steps", 1)
+    page.get_by_label("Heat maps: show").uncheck()
+    for title in ("Weighted average", "Weighted sum"):
+        visitor.method(title)
+        visitor.merge_button.click()
+        expect(visitor.pictures.last).to_have_attribute("alt", f"Merged ({title})")
+        expect(visitor.merge_button).to_be_enabled()
+    page.get_by_role("button", name=HISTORY).click()
+    shown = page.locator("#history .entry:visible")
+    expect(shown).to_have_count(2)
+    names = [f"Weighted {how} of sks-cat + vxz-pizza" for how in ("sum", "average")]
+    assert entries(page) == names
+    expect(shown.first.locator("img")).to_have_count(5)
+    assert visitor.fits()
+    visitor.keep("history-phone-dark")
+
+    for tick in page.locator("#history").get_by_label("Compare").all()[:2]:
+        tick.check()
+    page.get_by_role("button", name="Compare the two ticked").click()
+    told = page.locator("#differences")
+    expect(told.locator("tbody tr")).to_have_text("methodWeighted averageWeighted sum")
+    pairs = page.locator("#pairs .thumbnail-item img")
+    expect(pairs).to_have_count(2)
+    assert [str(each.get_attribute("alt"))[:1] for each in pairs.all()] == ["A", "B"]
+    page.get_by_label("Seed", exact=True).fill("5")
+    page.get_by_role("button", name="Draw both anew").click()
+    visitor.hear("done", "both are drawn")
+    expect(page.locator("#pairs .caption-label").last).to_contain_text("seed 5")
+    page.set_viewport_size(DESKTOP)
+    visitor.keep("compared-dark")
+
+    page.get_by_role("button", name="Remove").first.click()
+    expect(visitor.triggers).to_have_count(1)
+    page.get_by_role("button", name="Open again").nth(1).click()
+    expect(page.locator("#history-said")).to_contain_text("It is back on the page.")
+    expect(page.locator("#summary")).to_contain_text("Weighted average")
+    expect(visitor.triggers).to_have_count(2)
+    expect(page.get_by_label("Method", exact=True)).to_have_value("Weighted average")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
+    expect(visitor.pictures.last).to_have_attribute("alt", "Merged (Weighted average)")
+
+    page.get_by_role("button", name="Run again").nth(1).click()
+    expect(page.locator("#history-said")).to_contain_text("the same as before, byte for byte")
+    visitor.hear("done")
+    expect(shown).to_have_count(3)
+    for left in (2, 1, 0):
+        page.locator("#history").get_by_role("button", name="Delete").first.click()
+        expect(shown).to_have_count(left)
+    other = arrive()
+    other.page.get_by_role("button", name=HISTORY).click()
+    expect(other.page.locator("#history")).to_contain_text("Nothing yet")
