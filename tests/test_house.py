@@ -251,6 +251,6 @@ def test_every_test_that_the_readme_names_exists() -> None:
     assert not [name for file, name in named if f"def {name}(" not in text_of(file)]
 
 
-@pytest.mark.parametrize("name", ["methods", "base", "pairs"])
+@pytest.mark.parametrize("name", ["methods", "base", "contest"])
 def test_no_table_is_empty(name: str) -> None:
     assert section(name)

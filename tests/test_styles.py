@@ -40,11 +40,11 @@ def test_an_outline_is_black_around_a_drawing_that_keeps_its_colour(
     assert abs(styled[0] - plain[0]).max() == 0
 
 
-def test_night_is_dark_with_stars(scene: Scene, ball: Image.Image) -> None:
-    plain, styled = plain_and("night", scene, ball)
-    stars = (styled == 245).all(axis=2)
-    assert 4 <= stars.sum() <= 4 * styles.STARS
-    assert styled[~stars].sum() < 0.6 * plain[~stars].sum()
+def test_a_frame_hides_the_edge_and_nothing_else(scene: Scene, ball: Image.Image) -> None:
+    plain, styled = plain_and("framed", scene, ball)
+    inside = slice(styles.FRAME + 2, -styles.FRAME - 2)
+    assert abs(styled[inside, inside] - plain[inside, inside]).max() == 0
+    assert (styled[0] == styles.WOOD).all() and (styled[:, -1] == styles.WOOD).all()
 
 
 def test_pastel_is_light_and_keeps_the_order_of_the_channels(

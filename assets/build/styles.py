@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from assets.build import scenes
 
 LINE = 7  # pixels of a 64-pixel sprite
-STARS = 10
+FRAME, WOOD, EDGE = 6, (92, 54, 28), (240, 220, 170)
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def inked(sprite: Image.Image) -> Image.Image:
     return ring
 
 
-def night(rng: random.Random, picture: Image.Image) -> Image.Image:
-    """Dark and bluish, with white stars."""
-    pixels = np.asarray(picture) * np.array((0.48, 0.50, 0.70))
-    for _ in range(STARS):
-        row, column = rng.randrange(scenes.SIZE - 1), rng.randrange(scenes.SIZE - 1)
-        pixels[row : row + 2, column : column + 2] = 245
-    return Image.fromarray(pixels.astype(np.uint8))
+def framed(_rng: random.Random, picture: Image.Image) -> Image.Image:
+    """A thick wooden frame around everything, with a light edge inside."""
+    pen = ImageDraw.Draw(picture := picture.copy())
+    pen.rectangle((0, 0, scenes.SIZE - 1, scenes.SIZE - 1), outline=WOOD, width=FRAME)
+    inner = (FRAME, FRAME, scenes.SIZE - 1 - FRAME, scenes.SIZE - 1 - FRAME)
+    pen.rectangle(inner, outline=EDGE, width=2)
+    return picture
 
 
 def pastel(_rng: random.Random, picture: Image.Image) -> Image.Image:
@@ -70,6 +70,6 @@ def pastel(_rng: random.Random, picture: Image.Image) -> Image.Image:
 
 STYLES = {
     "outline": Style(sprite=inked),
-    "night": Style(picture=night),
+    "framed": Style(picture=framed),
     "pastel": Style(picture=pastel),
 }
