@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from merging.picture import read_origin
 from tests.app.browsing import PHONE, Arrive, Visitor
 
 pytestmark = pytest.mark.browser
+SCORED = r" · text-align \d\.\d\d · sks cat -?\d\.\d\d"
 
 
 def summed(visitor: Visitor, pair: tuple[Path, Path]) -> None:
@@ -33,16 +36,26 @@ def test_a_comparison_is_looked_at_in_three_ways(
     page.get_by_label("Each in its own place").check()
     page.get_by_label("Each LoRA alone").uncheck()
     page.get_by_role("button", name="Negative prompt and sampler").click()
-    page.get_by_label("Negative prompt", exact=True).fill("a photo of a dog")
     page.get_by_role("button", name="Random seed").click()
     expect(page.get_by_label("Seed", exact=True)).not_to_have_value("0")
+    page.get_by_label("Negative prompt", exact=True).fill("a photo of a dog")
     seed = int(page.get_by_label("Seed", exact=True).input_value())
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (300, 200), "tan").save(photo)
+    page.get_by_role("button", name="Scores from").click()
+    expect(page.locator(".references:visible")).to_have_count(2)
+    page.locator(".references input[type=file]").first.set_input_files(photo)
+    expect(page.locator(".references").first).to_contain_text("photo")
     page.get_by_role("button", name="Draw again").click()
     expect(visitor.pictures).to_have_count(8)
     visitor.hear("done")
     captions = [str(image.get_attribute("alt")) for image in visitor.pictures.all()]
     titles = ["Base model", "All together (sum)", "Gated, no merge", "Merged (Weighted sum)"]
-    assert captions == [f"{title} · seed {s}" for title in titles for s in (seed, seed + 1)]
+    plain = [f"{title} · seed {s}" for title in titles for s in (seed, seed + 1)]
+    for caption, start in zip(captions, plain, strict=True):
+        assert re.fullmatch(re.escape(start) + SCORED, caption), caption
+    expect(page.locator("#scores")).to_contain_text("Compare the columns with each other")
+    visitor.keep("scores")
 
     page.get_by_role("tab", name="Slider").click()
     both = page.locator("#slider img")
