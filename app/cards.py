@@ -102,6 +102,7 @@ def card(path: Path, name: str) -> Card:
 def _word_card(path: Path, base: str, found: Sequence[Embedding]) -> Card:
     """Of a file that gives words vectors of their own; one word alone may be called otherwise."""
     words = {each.word: len(each.vectors) for each in found}
+    lone = len(words) == 1
     return Card(
         path=path,
         name=found[0].source,
@@ -118,9 +119,10 @@ def _word_card(path: Path, base: str, found: Sequence[Embedding]) -> Card:
         embeddings=words,
         shifts="",
         megabytes=path.stat().st_size / 2**20,
-        trigger=next(iter(words)) if len(words) == 1 else "",
+        trigger=next(iter(words)) if lone else "",
         class_word="",
-        words=tuple(words),
+        # A1111 calls every embedding as its file.
+        words=tuple(dict.fromkeys([*words, found[0].source])) if lone else tuple(words),
         captions=(),
         warnings=(),
         norms={},

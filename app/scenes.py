@@ -52,8 +52,12 @@ class DrawOrder:
     @property
     def references(self) -> dict[str, tuple[Path, ...]]:
         """Concept → the pictures of it that the visitor has given, for the scores."""
-        given = [pick for pick in self.picks if pick.references]
-        return {pick.trigger or pick.name: pick.references for pick in given}
+        found: dict[str, tuple[Path, ...]] = {}
+        for pick in self.picks:
+            if pick.references:
+                name = pick.trigger or pick.name
+                found[name] = (*found.get(name, ()), *pick.references)
+        return found
 
     @property
     def triggers(self) -> list[str]:

@@ -94,6 +94,8 @@ def opened(file: Path) -> Image.Image:
                     "thousand a side."
                 )
             return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError as error:
+        raise MergeError(f"{file.name} is no longer there; add it again.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MergeError(
             f"{file.name} is no picture that can be read; take a PNG, JPEG or WebP."

@@ -74,6 +74,8 @@ def test_what_is_no_picture_is_said(tmp_path: Path) -> None:
     Image.new("1", (10_000, 8_500)).save(tmp_path / "wide.png")
     with pytest.raises(MergeError, match=r"wide\.png has 10000 × 8500 pixels"):
         opened(tmp_path / "wide.png")
+    with pytest.raises(MergeError, match=r"^gone\.png is no longer there; add it again"):
+        opened(tmp_path / "gone.png")
     with pytest.raises(MergeError, match="nothing is no picture, and no folder that holds one"):
         pictures_in(tmp_path / "nothing")
     with pytest.raises(MergeError, match=f"sks cat: {MOST_PICTURES + 1} reference pictures"):

@@ -102,7 +102,7 @@ class Slot:
                 choices=list(found.words),
                 value=pick.trigger,
                 label="Trigger words" if lora else "Its word in prompts",
-                visible=lora or len(found.words) == 1,
+                visible=lora or len(found.embeddings) == 1,
             ),
             self.strength: gr.Slider(value=pick.strength, visible=lora),
             self.more: gr.Accordion(visible=lora),
@@ -116,7 +116,7 @@ class Slot:
             ),
             self.captions: gr.Button(visible=bool(found.captions)),
             self.references: gr.File(
-                value=[str(path) for path in pick.references] or None,
+                value=[str(path) for path in pick.references if path.is_file()] or None,
                 label=f"Pictures of {pick.trigger or found.name}",
                 visible=lora,
             ),

@@ -124,8 +124,9 @@ class Listing:
 
     def look(self, values: Values) -> Updates:
         """Where the LoRAs meet, at their strengths as they are now."""
+        cards = values[self.form.cards]
         try:
-            met = self.studio.meetings(values[self.form.cards], self.form.picks(values))
+            met = self.studio.meetings(cards, self.form.picks(values) if cards else ())
             text = conflicts(met)
         except MergeError as error:
             text = markup.problems([str(error)])
