@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from merging import formats
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.shifts import in_words
 from merging.summary import block_norms, file_sha256
 
 # In words, what a LayerTable's name means.
 BASE_TITLES = {"mini": "the embedded mini model", "sd15": "Stable Diffusion 1.5"}
+WORD = "textual inversion"  # the family of files that change no layer
 TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
 MOST_WORDS, LONGEST_WORD = 12, 60  # trigger words that are offered
 # modelspec's picture of the concept: taken only as plain image data, and not a large one.
@@ -23,7 +25,7 @@ MOST_THUMBNAIL = 400_000  # characters
 
 @dataclass(frozen=True)
 class Card:
-    """One uploaded LoRA, as its card shows it: from the file's header, but for the norms."""
+    """One file, as its card shows it: from its header, but for the norms."""
 
     path: Path  # the visit's own copy
     name: str  # the user's file name without its ending
@@ -47,6 +49,12 @@ class Card:
     warnings: tuple[str, ...]
     norms: Mapping[str, float]  # block → ‖Δ‖ of its layers; {} where only a merge can tell
     thumbnail: str = ""  # a data URL, "" where the file has no picture
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+
+    @property
+    def is_word(self) -> bool:
+        """Whether it is a textual inversion: a word with vectors of its own, and no LoRA."""
+        return self.family == WORD
 
     @property
     def base_title(self) -> str:
@@ -59,7 +67,12 @@ def card(path: Path, name: str) -> Card:
 
     MergeError says what is wrong with its header. Damaged values are refused where they are used.
     """
-    look = formats.overview(path, name=name)
+    try:
+        look = formats.overview(path, name=name)
+    except MergeError:
+        if (alone := formats.embeddings_alone(path, name)) is None:
+            raise
+        return _word_card(path, *alone)
     return Card(
         path=path,
         name=look.name,
@@ -83,6 +96,36 @@ def card(path: Path, name: str) -> Card:
         warnings=look.warnings,
         norms=_norms(path, look),
         thumbnail=_thumbnail(look.metadata.get("modelspec.thumbnail", "").strip()),
+    )
+
+
+def _word_card(path: Path, base: str, found: Sequence[Embedding]) -> Card:
+    """Of a file that gives words vectors of their own; one word alone may be called otherwise."""
+    words = {each.word: len(each.vectors) for each in found}
+    lone = len(words) == 1
+    return Card(
+        path=path,
+        name=found[0].source,
+        sha256=found[0].sha256,
+        family=WORD,
+        base=base,
+        needs_base=False,
+        ranks={},
+        alphas={},
+        dtypes={},
+        layers={},
+        known={},
+        unmatched=(),
+        embeddings=words,
+        shifts="",
+        megabytes=path.stat().st_size / 2**20,
+        trigger=next(iter(words)) if lone else "",
+        class_word="",
+        # A1111 calls every embedding as its file.
+        words=tuple(dict.fromkeys([*words, found[0].source])) if lone else tuple(words),
+        captions=(),
+        warnings=(),
+        norms={},
     )
 
 
@@ -118,7 +161,7 @@ def base_title(name: str) -> str:
 
 
 def misfit(name: str, made_for: str, base: str) -> str:
-    """One sentence if the LoRA ``name`` was made for another base than the chosen one, else ""."""
+    """One sentence if the file ``name`` was made for another base than the chosen one, else ""."""
     if made_for == base or not {made_for, base} <= BASE_TITLES.keys():
         return ""
     return (

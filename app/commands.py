@@ -6,6 +6,7 @@ Files go by the names that the visitor gave them; nothing of this machine's fold
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from app.batches import BatchOrder
@@ -62,7 +63,8 @@ def _asked(order: MergeOrder, options: list[str], recipe: str) -> list[str]:
         triggers = [pick.trigger for pick in order.picks]
         words += ["--trigger", *triggers] if any(triggers) else []
         words += options
-    return words + (["--dtype", order.dtype] if order.dtype != "fp16" else [])
+    words += ["--dtype", order.dtype] if order.dtype != "fp16" else []
+    return words + _words(order.words)
 
 
 def draw_commands(order: DrawOrder) -> str:
@@ -91,7 +93,18 @@ def weighed(pick: Pick) -> str:
     parts += [f"te={pick.text_encoder:g}"] if pick.text_encoder is not None else []
     parts += [f"unet={pick.unet:g}"] if pick.unet is not None else []
     parts += [f"lbw={pick.blocks.strip()}"] if pick.blocks.strip() else []
+    if pick.origin:  # its commit follows an @ too, so the strength is always said
+        return f"{pick.origin}@{':'.join(parts)}"
     return f"{pick.name}.safetensors" + ("" if parts == ["1"] else f"@{':'.join(parts)}")
+
+
+def _words(picks: Sequence[Pick]) -> list[str]:
+    """Textual inversions, each FILE=WORD where the word can be told."""
+    files = [
+        "=".join(filter(None, [pick.origin or f"{pick.name}.safetensors", pick.trigger]))
+        for pick in picks
+    ]
+    return ["--embedding", *files] if files else []
 
 
 def _options(order: MergeOrder) -> list[str]:
@@ -104,6 +117,12 @@ def _options(order: MergeOrder) -> list[str]:
     return words
 
 
+def _references(order: DrawOrder) -> list[str]:
+    """Pictures of the real thing, by their own names."""
+    pairs = [f"{name}={file.name}" for name, files in order.references.items() for file in files]
+    return ["--reference", *pairs] if pairs else []
+
+
 def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> str:
     words = ["render", "--base", order.base]
     words += ["--adapter", *adapters] if adapters else []
@@ -113,5 +132,7 @@ def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> s
     words += ["--negative", order.negative.strip()] if order.negative.strip() else []
     words += ["--sampler", order.sampler] if order.sampler != "DDIM" else []
     words += ["--compose", compose] if compose != "sum" else []
+    words += _words(order.words)
+    words += _references(order)
     words += ["--maps", *order.triggers] if order.maps and order.triggers else []
     return shlex.join([*PROGRAM, *words, "--out", f"pictures/{name}"])

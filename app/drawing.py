@@ -9,13 +9,16 @@ from typing import cast
 
 from PIL import Image
 
-from app.jobs import Bases, Emit, Weights, source_of, stepping
-from app.scenes import DrawOrder, Picture
+from app.jobs import Bases, Emit, Weights, source_of, stepping, words_of
+from app.scenes import DrawOrder, Picture, Unscored
 from merging import formats
 from merging.adapter import Adapter
+from merging.diffusion.base import Base
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import Compose, render
 from merging.diffusion.samplers import Sampler
+from merging.errors import MergeError
+from merging.likeness import Judge, judge
 from merging.naming import file_stem
 from merging.picture import save_png
 from merging.progress import Stop, part, saying
@@ -38,15 +41,19 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     progress = stepping(emit)
     base = bases.get(order.base, progress)
     panels = list(_panels(order, base.weight))
+    taught = words_of(order.words, base.table)
+    prompts = [prompt for prompt, _ in order.scenes]
+    judged = _judge(bases, base, order, emit)
     for done, panel in enumerate(panels):
         words = f"Drawing {done + 1} of {len(panels)}: {panel.title}"
         ahead = part(progress, done / len(panels), (done + 1) / len(panels))
         ahead(0.0, words)
         images = render(
             base,
-            [prompt for prompt, _ in order.scenes],
+            prompts,
             [seed for _, seed in order.scenes],
             adapters=panel.adapters,
+            embeddings=taught,
             steps=order.steps,
             guidance=order.guidance,
             compose=panel.compose,
@@ -56,8 +63,24 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             progress=saying(ahead, words),
             stop=stop,
         )
+        fits = judged.fits(images, prompts) if judged else []
         for place, image in enumerate(images):
-            emit(_saved(image, panel, order, place, folder))
+            scores = str(fits[place]) if fits else ""
+            emit(_saved(image, panel, order, place, folder, scores))
+
+
+def _judge(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Judge | None:
+    """Who scores the pictures, if the visitor has given any to compare with.
+
+    Pictures are drawn without scores too: why there are none is emitted as an Unscored.
+    """
+    if not order.references:
+        return None
+    try:
+        return judge(bases.clip(base, stepping(emit)), order.references)
+    except MergeError as error:
+        emit(Unscored(str(error)))
+        return None
 
 
 def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:
@@ -85,9 +108,11 @@ def _called(source: Source) -> Adapter:
     return replace(source.weighted, trigger=source.phrase)
 
 
-def _saved(image: Image.Image, panel: Panel, order: DrawOrder, place: int, folder: Path) -> Picture:
-    """The picture on disk, its maps beside it."""
-    caption = _caption(panel, order, place)
+def _saved(
+    image: Image.Image, panel: Panel, order: DrawOrder, place: int, folder: Path, scores: str
+) -> Picture:
+    """The picture on disk, its maps beside it, its scores in the caption."""
+    caption = " · ".join(filter(None, [_caption(panel, order, place), scores]))
     if panel.recipe:
         image.info["recipe"] = panel.recipe
     stem = file_stem("iteris", [panel.title, f"{place}", f"seed {order.scenes[place][1]}"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,11 +14,14 @@ from app.cards import base_title, misfit, span
 from app.executor import Step
 from app.orders import Merged, MergeOrder, Pick, own_prompts, parsed_rank
 from merging import formats
+from merging.clip import Clip, clip_of, load_clip
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.loading import checked
+from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.formats import LayerTable
 from merging.merge import MergeResult, merge
 from merging.methods import METHODS
 from merging.naming import file_stem
@@ -42,6 +45,7 @@ class Bases:
     def __init__(self, device: str) -> None:
         self._device = device
         self._loaded: dict[str, Base] = {}
+        self._clips: dict[str, Clip] = {}
 
     def get(self, name: str, progress: Progress) -> Base:
         """The base, loaded; MergeError when it cannot be had."""
@@ -53,6 +57,14 @@ class Bases:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[name] = loaded
         return self._loaded[name]
+
+    def clip(self, base: Base, progress: Progress) -> Clip:
+        """The CLIP that judges this base's pictures; MergeError when it cannot be had."""
+        name = clip_of(base.name)
+        if name not in self._clips:
+            progress(0.0, "Loading CLIP for the scores")
+            self._clips[name] = load_clip(name)
+        return self._clips[name]
 
 
 def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -69,8 +81,10 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
 
 def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
     """The order as the library has it, its files read; MergeError for what cannot be merged."""
+    sources = _sources(order, weights)
     return MergeRequest(
-        sources=_sources(order, weights),
+        sources=sources,
+        embeddings=words_of(order.words, formats.table(sources[0].adapter.base)),
         method=order.method,
         rank=parsed_rank(order.rank),
         targets=cast(Targets, order.targets),
@@ -129,7 +143,18 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
     wrong = misfit(adapter.name, adapter.base, base)
     if wrong:
         raise MergeError(wrong)
-    return replace(own.of(adapter), trigger=pick.trigger)
+    return replace(own.of(adapter, pick.origin), trigger=pick.trigger)
+
+
+def words_of(words: Sequence[Pick], table: LayerTable) -> tuple[Embedding, ...]:
+    """Textual inversions by the words that the visitor calls them; MergeError for other bases'."""
+    return tuple(
+        each
+        for pick in words
+        for each in formats.read_embeddings(
+            pick.path, table, f"{pick.name}.safetensors", pick.trigger
+        )
+    )
 
 
 def _written(

@@ -19,7 +19,13 @@ Put = Callable[[Path], str]  # takes a file in, and says what to ask for it by
 Place = Callable[[str, str], Path]  # (what to ask by, its name) → where the file lies now
 FILE = {"file", "name"}
 APART = ("order", "recipe", "report")  # of a Merged: written down by themselves
-OF_THE_MERGE = ("picks", "base", "merged", "method")  # of a DrawOrder: known from its merge
+OF_THE_MERGE = (
+    "picks",
+    "words",
+    "base",
+    "merged",
+    "method",
+)  # a DrawOrder has them of its merge
 THUMBNAIL, MOST_THUMBNAILS = 96, 6  # pixels, and how many of a sheet
 
 
@@ -45,7 +51,9 @@ def merge_again(
         _made(Pick, _revived(pick, place) | {"path": found(pick["sha256"])})
         for pick in told["order"]["picks"]
     )
-    order = _made(MergeOrder, _revived(told["order"], place) | {"picks": picks})
+    asked = _revived(told["order"], place)
+    words = tuple(_made(Pick, each) for each in asked.get("words", ()))
+    order = _made(MergeOrder, asked | {"picks": picks, "words": words})
     more = {"order": order, "recipe": told["recipe"], "report": report}
     return _made(Merged, _revived(told["merged"], place) | more)
 
@@ -63,7 +71,7 @@ def told_sheet(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> dict[
 def scene_again(told: Mapping[str, Any], merged: Merged, place: Place) -> DrawOrder:
     """What was drawn, with its merge as it lies now."""
     order = merged.order
-    own = {"picks": order.picks, "base": order.base, "merged": merged.kohya}
+    own = {"picks": order.picks, "words": order.words, "base": order.base, "merged": merged.kohya}
     return _made(DrawOrder, _revived(told["scene"], place) | own | {"method": merged.method})
 
 

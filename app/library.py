@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from app.cards import Card
 from app.index import index
 from app.storage import keep_copy
 from merging.errors import MergeError
+from merging.hub import Found
 
 TABLE = """create table if not exists loras (
     sha256 text primary key, name text, base text, family text, megabytes real, trigger text,
-    words text, captions text, used integer
+    words text, captions text, used integer, origin text default ''
 )"""
-FIELDS = "sha256, name, base, family, megabytes, trigger, words, captions"
+FIELDS = "sha256, name, base, family, megabytes, trigger, words, captions, origin"
 MOST_FOUND = 12
 # What a hit in each field is worth: a trigger says more of a file than one of its captions.
 WORTH = {"trigger": 4, "name": 3, "words": 2, "captions": 1}
@@ -44,6 +46,7 @@ class Entry:
     trigger: str
     words: tuple[str, ...]
     captions: tuple[str, ...]
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
 
     @property
     def title(self) -> str:
@@ -62,16 +65,27 @@ class Library:
         """Take a file in, or note that it was used again. Raises OSError when it cannot."""
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._file(card.sha256)
-        if not target.is_file():
+        fresh = not target.is_file()
+        if fresh:
             keep_copy(card.path, target)
+        try:
+            self._note(card)
+        except (OSError, MergeError):
+            if fresh:
+                target.unlink()
+            raise
+
+    def _note(self, card: Card) -> None:
+        """The index's row of a file, as the one that was used last."""
         row = (
             *(card.sha256, card.name, card.base, card.family, card.megabytes, card.trigger),
             json.dumps(card.words),
             json.dumps(card.captions),
+            card.origin,
         )
         with self._index() as index:
             index.execute(
-                f"insert or replace into loras ({FIELDS}, used) values (?, ?, ?, ?, ?, ?, ?, ?, "
+                f"insert or replace into loras ({FIELDS}, used) values (?, ?, ?, ?, ?, ?, ?, ?, ?, "
                 "(select coalesce(max(used), 0) + 1 from loras))",
                 row,
             )
@@ -89,11 +103,11 @@ class Library:
         found = [(score, entry) for score, entry in scored if score]
         return [entry for _, entry in sorted(found, key=lambda each: -each[0])][:MOST_FOUND]
 
-    def file(self, sha256: str) -> tuple[Path, str]:
-        """Where a LoRA lies, and its name; MergeError once it is gone."""
+    def file(self, sha256: str) -> Found:
+        """Where a LoRA lies, its name and its origin; MergeError once it is gone."""
         for entry in self._all():
             if entry.sha256 == sha256 and self._file(sha256).is_file():
-                return self._file(sha256), f"{entry.name}.safetensors"
+                return Found(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
         raise MergeError("This LoRA is no longer in the library: add its file again.")
 
     def forget(self, sha256: str) -> None:
@@ -114,15 +128,23 @@ class Library:
     def _file(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.safetensors"
 
-    def _index(self) -> AbstractContextManager[sqlite3.Connection]:
-        return index(self._folder / "index.sqlite", TABLE, "The library's")
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        with index(self._folder / "index.sqlite", TABLE, "The library's") as found:
+            if "origin" not in _columns(found):  # an index of before there was one
+                found.execute("alter table loras add column origin text default ''")
+            yield found
+
+
+def _columns(index: sqlite3.Connection) -> set[str]:
+    return {str(row[1]) for row in index.execute("pragma table_info(loras)")}
 
 
 def _entry(row: tuple) -> Entry:
     """A row of FIELDS."""
-    sha256, name, base, family, megabytes, trigger, words, captions = row
-    both = (tuple(json.loads(each)) for each in (words, captions))
-    return Entry(sha256, name, base, family, megabytes, trigger, *both)
+    sha256, name, base, family, megabytes, trigger, *listed, origin = row
+    words, captions = (tuple(json.loads(each)) for each in listed)
+    return Entry(sha256, name, base, family, megabytes, trigger, words, captions, origin)
 
 
 def _words(text: str) -> list[str]:

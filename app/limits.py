@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.batches import BatchOrder
-from app.cards import BASE_TITLES, Card
+from app.cards import BASE_TITLES, LONGEST_WORD, Card
 from app.jobs import DTYPES
 from app.orders import MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder
@@ -14,20 +14,25 @@ from app.settings import Settings
 from merging.errors import MergeError
 
 
-def check_file(settings: Settings, path: Path, present: list[Card]) -> None:
-    """MergeError if there is no room for one more file, or this one is too large."""
-    if len(present) >= settings.max_files:
-        raise MergeError(
-            f"{path.name}: a merge takes at most {settings.max_files} LoRAs here; remove one first."
-        )
+def check_file(settings: Settings, path: Path) -> None:
+    """MergeError if the file is too large."""
     if path.stat().st_size > settings.max_megabytes * 2**20:
         raise MergeError(
             f"{path.name}: the file is larger than {settings.max_megabytes} MB, the limit here."
         )
 
 
-def check_new(fresh: Card, present: list[Card]) -> None:
-    """MergeError if the very same file is on the list already."""
+def check_new(settings: Settings, fresh: Card, present: list[Card]) -> None:
+    """MergeError if there is no room for it, or the very same file is on the list already."""
+    most, kind = (
+        (settings.max_words, "textual inversions")
+        if fresh.is_word
+        else (settings.max_files, "LoRAs")
+    )
+    if [card.is_word for card in present].count(fresh.is_word) >= most:
+        raise MergeError(
+            f"{fresh.name}: a merge takes at most {most} {kind} here; remove one first."
+        )
     for other in present:
         if other.sha256 == fresh.sha256:
             twin = "" if other.name == fresh.name else f", as {other.name}"
@@ -47,6 +52,8 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
         raise MergeError(f"A merge takes at most {settings.max_files} LoRAs here, not {count}.")
     if order.dtype not in DTYPES:
         raise MergeError(f"The precision must be {', '.join(DTYPES)}, not {order.dtype!r}.")
+    if long := [word.name for word in order.words if len(word.trigger) > LONGEST_WORD]:
+        raise MergeError(f"{long[0]}: a word has at most {LONGEST_WORD} letters; shorten it.")
     for lines in (order.prompts.splitlines(), *(pick.prompts for pick in order.picks)):
         check_lines(settings, lines)
     check_here(order.picks)
@@ -106,6 +113,12 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
     check_here(order.picks)
+    for concept, pictures in order.references.items():
+        if len(pictures) > settings.max_references:
+            raise MergeError(
+                f"{concept}: at most {settings.max_references} reference pictures are taken, not "
+                f"{len(pictures)}."
+            )
     check_base(settings, order.base)
 
 

@@ -32,7 +32,11 @@ class Meetings:
 
     def of(self, cards: Sequence[Card], picks: Sequence[Pick]) -> Met:
         """The picks that are on, as their strengths are now; MergeError for a damaged file."""
-        listed = [(card, pick) for card, pick in zip(cards, picks, strict=True) if pick.on]
+        listed = [
+            (card, pick)
+            for card, pick in zip(cards, picks, strict=True)
+            if pick.on and not card.is_word
+        ]
         both = [(card, pick) for card, pick in listed if not card.needs_base]
         said = [
             f"{card.name} is not compared: its changes are known only with the base model."

@@ -16,7 +16,7 @@ from merging.seeds import seed_for
 
 @dataclass(frozen=True)
 class Pick:
-    """One LoRA of a job, as the visitor set it."""
+    """One file of a job, as the visitor set it: a LoRA, or a textual inversion."""
 
     path: Path
     name: str
@@ -27,6 +27,9 @@ class Pick:
     blocks: str = ""  # preset or list of block weights, "" for none
     prompts: tuple[str, ...] = ()  # calibration prompts of the visitor's own
     on: bool = True  # off: on the list, but in no merge
+    is_word: bool = False  # a textual inversion, and its trigger the word that prompts say
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+    references: tuple[Path, ...] = ()  # pictures of the real thing, for the scores alone
 
     @property
     def weighed(self) -> Input:
@@ -38,7 +41,13 @@ class Pick:
     @classmethod
     def of(cls, found: Card) -> Pick:
         """A file as it comes: full strength, its own trigger."""
-        return cls(found.path, found.name, trigger=found.trigger)
+        return cls(
+            found.path,
+            found.name,
+            trigger=found.trigger,
+            is_word=found.is_word,
+            origin=found.origin,
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class MergeOrder:
     seed: int = 0
     prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
     dtype: str = "fp16"
+    words: tuple[Pick, ...] = ()  # textual inversions beside the LoRAs
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,10 @@ def pasted(text: str, picks: Sequence[Pick]) -> Pasted:
     if not called:
         raise MergeError("The prompt calls no LoRA: paste one with <lora:name:strength> in it.")
     by_name = {_plain(mention.name): mention for mention in called}
-    told = tuple(_told(pick, by_name.get(_plain(pick.name))) for pick in picks)
+    told = tuple(
+        pick if pick.is_word else _told(pick, by_name.get(_plain(pick.name))) for pick in picks
+    )
+    picks = [pick for pick in picks if not pick.is_word]
     here = {_plain(pick.name) for pick in picks}
     said = [
         *_listed("Strengths filled in for", [p.name for p in picks if _plain(p.name) in by_name]),

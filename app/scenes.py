@@ -35,6 +35,7 @@ class DrawOrder:
     negative: str = ""
     sampler: str = "DDIM"
     columns: tuple[str, ...] = USUAL
+    words: tuple[Pick, ...] = ()  # textual inversions that the prompts may say
     maps: bool = False  # also where each trigger was looked at
 
     @property
@@ -49,9 +50,26 @@ class DrawOrder:
         return [(prompt, seed) for prompt in self.prompts for seed in seeds]
 
     @property
+    def references(self) -> dict[str, tuple[Path, ...]]:
+        """Concept → the pictures of it that the visitor has given, for the scores."""
+        found: dict[str, tuple[Path, ...]] = {}
+        for pick in self.picks:
+            if pick.references:
+                name = pick.trigger or pick.name
+                found[name] = (*found.get(name, ()), *pick.references)
+        return found
+
+    @property
     def triggers(self) -> list[str]:
         """The words whose maps are drawn."""
         return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why the pictures have no scores, though they were asked for."""
+
+    why: str
 
 
 @dataclass(frozen=True)

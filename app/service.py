@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -27,17 +29,20 @@ from app.limits import (
 from app.meetings import Meetings, Met
 from app.orders import Merged, MergeOrder, Pick
 from app.pushing import push
-from app.scenes import DrawOrder, Picture
+from app.scenes import DrawOrder, Picture, Unscored
 from app.settings import Settings
 from app.shelf import bundled
 from app.storage import Store
 from app.taking import Taken, TakeOrder, curve, take
 from merging.errors import MergeError
+from merging.formats.peft import beside
+from merging.hub import Found, fetched
 from merging.progress import Stop
 from merging.rank_curve import CurvePoint
 from merging.summary import summary
 
 log = logging.getLogger(__name__)
+Drawn = Step | Picture | Unscored
 
 LAST_SECONDS = 60.0  # a base that is being loaded cannot be stopped, only waited for
 
@@ -72,6 +77,11 @@ class Studio:
 
     def keep(self, session: str, found: Card) -> str:
         """Put a file of the visit into the library; a sentence if that cannot be."""
+        if beside(found.path).is_file():
+            return (
+                f"{found.name} is in use, but not kept in the library: half of it lies in a second "
+                f"file, {beside(found.path).name}. Fetch it again when you need it."
+            )
         try:
             self.library(session).keep(found)
         except (MergeError, OSError) as error:
@@ -111,24 +121,41 @@ class Studio:
     def _lora(self, session: str, sha256: str) -> Path | None:
         """The file with these bytes: of the library, or bundled."""
         try:
-            return self.library(session).file(sha256)[0]
+            return self.library(session).file(sha256).path
         except MergeError:
             return bundled(sha256)
 
-    def add(self, session: str, path: Path, present: list[Card], name: str = "") -> Card:
-        """Take an uploaded file into the visit; MergeError says what is wrong with it.
+    def add(
+        self, session: str, path: Path, present: list[Card], name: str = "", origin: str = ""
+    ) -> Card:
+        """Take a file into the visit; MergeError says what is wrong with it.
 
-        ``name`` is the file's own, where ``path`` does not have it.
+        ``name`` is the file's own, where ``path`` does not have it; ``origin`` is its place on the
+        Hub, if that is where it is from.
         """
-        check_file(self.settings, path, present)
+        check_file(self.settings, path)
         own = self.store.keep_copy(session, path)
         try:
-            fresh = card(own, name or path.name)
-            check_new(fresh, present)
+            fresh = replace(card(own, name or path.name), origin=origin)
+            check_new(self.settings, fresh, present)
         except MergeError:
-            own.unlink()
+            shutil.rmtree(own.parent)
             raise
         return fresh
+
+    def fetch(self, session: str, place: str) -> Found:
+        """A file from the Hub, pinned; MergeError if it cannot be had.
+
+        At home it goes to the Hub's own cache, with the person's own rights; in a public app into
+        the visit, and only what anyone may see.
+        """
+        home = self.settings.home
+        return fetched(
+            place,
+            cache=None if home else self.store.new_folder(session),
+            token=None if self.settings.free_base else False,
+            most=self.settings.max_megabytes * 2**20,
+        )
 
     def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:
         """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
@@ -138,7 +165,7 @@ class Studio:
         """What a file is, as the command line tells it; MergeError if it is none of ours."""
         if path is None:
             raise MergeError("Send a .safetensors file.")
-        check_file(self.settings, path, [])
+        check_file(self.settings, path)
         return summary(path)
 
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
@@ -153,11 +180,11 @@ class Studio:
         work = partial(batch_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Step | Batched, None, None], self._executor.run(session, work))
 
-    def draw(self, session: str, order: DrawOrder) -> Generator[Step | Picture, None, None]:
+    def draw(self, session: str, order: DrawOrder) -> Generator[Drawn, None, None]:
         """Draw the comparison, picture by picture, all from the same noise."""
         check_draw(self.settings, order)
         work = partial(draw_job, self._bases, order, self.store.new_folder(session))
-        return cast(Generator[Step | Picture, None, None], self._executor.run(session, work))
+        return cast(Generator[Drawn, None, None], self._executor.run(session, work))
 
     def curve(self, merged: Merged, dtype: str) -> tuple[CurvePoint, ...]:
         """What the merge would lose at smaller ranks, and its size then."""

@@ -26,6 +26,7 @@ class Settings:
     free_base: bool = True  # visitors may name a folder or a Hub id: at home only
     device: str = "auto"  # ITERIS_DEVICE: auto, cpu, cuda, mps
     max_files: int = 6  # ITERIS_MAX_FILES: LoRAs of one merge
+    max_words: int = 4  # textual inversions beside them
     max_megabytes: int = 400  # ITERIS_MAX_MB: of one file
     max_waiting: int = 20  # ITERIS_MAX_WAITING: jobs in line, of all visitors
     max_minutes: float = 60  # ITERIS_MAX_MINUTES: of one job
@@ -33,6 +34,7 @@ class Settings:
     max_prompt: int = 500  # characters of a prompt
     max_scenes: int = 16  # prompts × seeds of one comparison
     max_batch: int = 24  # merges of one batch
+    max_references: int = 16  # pictures of one concept to compare with
     max_lines: int = 64  # calibration prompts of a person's own, each of at most 200 characters
     max_line: int = 200
 

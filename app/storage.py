@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from merging.errors import MergeError
+from merging.formats.peft import beside
 
 
 class Store:
@@ -52,6 +53,8 @@ class Store:
         """
         target = self.new_folder(token) / "lora.safetensors"
         keep_copy(source, target)
+        if beside(source).is_file():
+            keep_copy(beside(source), beside(target))
         return target
 
     def sweep(self) -> int:
@@ -69,7 +72,7 @@ class Store:
 def keep_copy(source: Path, target: Path) -> None:
     """The whole file or none: a hard link where the disk allows it, else a copy that is renamed."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # the Hub's cache is one of links to files
     except FileExistsError:
         return  # somebody else has just put it there, under a name that says what it is
     except OSError:

@@ -11,12 +11,14 @@ from typing import Any, get_args
 from PIL import Image
 
 from merging.adapter import Adapter
-from merging.diffusion.base import load_base
+from merging.clip import clip_of, load_clip
+from merging.diffusion.base import Base, load_base
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import Compose, render
 from merging.diffusion.samplers import Sampler
 from merging.errors import MergeError
 from merging.inputs import parsed, words
+from merging.likeness import Judge, judge, pictures_in
 from merging.picture import Origin, read_origin, save_png
 from merging.progress import Progress
 
@@ -45,6 +47,13 @@ def add_render(sub: argparse.ArgumentParser, strengths: str) -> None:
         metavar="PHRASE",
         help="also where each phrase was looked at; without any, the adapters' triggers",
     )
+    sub.add_argument(
+        "--reference",
+        **several,
+        default=[],
+        metavar="TRIGGER=PICTURES",
+        help="a folder or a picture of the real thing: tells how alike it and each picture are",
+    )
     sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
 
 
@@ -55,6 +64,7 @@ def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, An
     base = load_base(options.base, options.device)
     sources = [parsed(text).source(base) for text in options.adapter]
     adapters = [(source.weighted, source.strength) for source in sources]
+    judged = _judge(options.reference, base)
     pairs = [(text, asked.seed + i) for text in prompts for i in range(options.count)]
     images = render(
         base,
@@ -71,9 +81,24 @@ def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, An
         progress=progress,
     )
     options.out.mkdir(parents=True, exist_ok=True)
+    fits = judged.fits(images, [prompt for prompt, _ in pairs]) if judged else []
     pictures = [_written(image, i, pairs[i], options) for i, image in enumerate(images)]
-    paths = [path for each in pictures for path in (each["path"], *each["maps"].values())]
-    return {"pictures": pictures}, "\n".join(paths)
+    lines = [[each["path"], *each["maps"].values()] for each in pictures]
+    for each, line, fit in zip(pictures, lines, fits, strict=False):
+        each["scores"] = {"text": fit.text, "image": dict(fit.image)}
+        line[0] += f"  {fit}"
+    return {"pictures": pictures}, "\n".join(text for line in lines for text in line)
+
+
+def _judge(references: Sequence[str], base: Base) -> Judge | None:
+    """Who scores the pictures, if there are any to compare with: TRIGGER=PICTURES each."""
+    found: dict[str, list[Path]] = {}
+    for text in references:
+        trigger, equals, place = text.partition("=")
+        if not (trigger.strip() and equals and place):
+            raise MergeError(f"--reference {text}: write TRIGGER=FOLDER, such as 'sks cat=photos'.")
+        found.setdefault(trigger.strip(), []).extend(pictures_in(Path(place)))
+    return judge(load_clip(clip_of(base.name)), found) if found else None
 
 
 def _asked(options: argparse.Namespace) -> Origin:

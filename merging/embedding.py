@@ -37,6 +37,7 @@ def together(embeddings: Iterable[Embedding]) -> tuple[Embedding, ...]:
             raise MergeError(
                 f"{other.source} and {each.source} bring vectors of their own for the words "
                 f"“{other.word}” and “{each.word}”, which no prompt could tell apart; rename one "
-                "(--embedding FILE=WORD does so for a file of its own), or leave one out."
+                "(a file of its own takes another word: FILE=WORD, or on its card), or leave one "
+                "out."
             )
     return tuple(found.values())

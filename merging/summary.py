@@ -11,7 +11,7 @@ from typing import Any
 from merging.adapter import Adapter, LoraLayer
 from merging.block_weights import BLOCKS, blocks
 from merging.errors import MergeError
-from merging.formats import TABLES, read, read_embeddings, table
+from merging.formats import embeddings_alone, read
 from merging.formats.layers import table_of
 from merging.formats.overview import Overview, overview
 from merging.formats.part import BaseWeights
@@ -42,21 +42,18 @@ def summary(path: Path, values: bool = False, weights: BaseWeights | None = None
 
 def _words(path: Path) -> dict[str, Any]:
     """What is said of a file of textual inversions alone; {} for any other."""
-    for base in TABLES:
-        try:
-            found = read_embeddings(path, table(base))
-        except MergeError:
-            continue
-        return {
-            "name": found[0].source,
-            "bytes": path.stat().st_size,
-            "family": "textual inversion",
-            "base": base,
-            "embeddings": {each.word: len(each.vectors) for each in found},
-            "sha256": found[0].sha256,
-            "warnings": [],
-        }
-    return {}
+    if (alone := embeddings_alone(path)) is None:
+        return {}
+    base, found = alone
+    return {
+        "name": found[0].source,
+        "bytes": path.stat().st_size,
+        "family": "textual inversion",
+        "base": base,
+        "embeddings": {each.word: len(each.vectors) for each in found},
+        "sha256": found[0].sha256,
+        "warnings": [],
+    }
 
 
 def _described(found: Overview) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -13,6 +16,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 import torch
 
+from merging import hub
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, load_base
 
@@ -22,6 +26,8 @@ SHELF = {  # trigger phrase → file
     entry["trigger"]: LORAS / entry["file"]
     for entry in json.loads((LORAS / "shelf.json").read_text("utf-8"))["loras"]
 }
+COMMIT = "4" * 40  # of everything on the Hub, in tests
+Sizes = dict[str, int]  # file → bytes
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 
 
@@ -51,6 +57,37 @@ def random_adapter(base: Base) -> Callable[..., Adapter]:
         return Adapter(f"random-{seed}", layers, base="mini", trigger=f"rn{seed} cat")
 
     return make
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sizes], list[Any]]:
+    """Put files of these sizes, each of them the cat, into the Hub's model me/pets.
+
+    What is asked for is noted.
+    """
+
+    def there(sizes: Sizes) -> list[Any]:
+        asked: list[Any] = []
+
+        def model_info(api: Any, repo: str, revision: str | None, files_metadata: bool) -> Any:
+            assert files_metadata
+            asked.append((repo, revision, *(["as anybody"] if api.token is False else [])))
+            siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+            return SimpleNamespace(sha=COMMIT, siblings=siblings)
+
+        def download(repo: str, file: str, revision: str, **where: Any) -> str:
+            asked.append(
+                (repo, file, revision, *(["as anybody"] if where["token"] is False else []))
+            )
+            place = (where["cache_dir"] or tmp_path / "cache") / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return str(shutil.copy(SHELF["sks cat"], place))
+
+        monkeypatch.setattr(hub.HfApi, "model_info", model_info)
+        monkeypatch.setattr(hub, "hf_hub_download", download)
+        return asked
+
+    return there
 
 
 def random_layer(

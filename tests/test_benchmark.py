@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from merging.clip import load_clip
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
@@ -18,7 +19,6 @@ from merging.evaluation import benchmark
 from merging.evaluation.base import one
 from merging.evaluation.cases import Case, Concept, asked, chosen
 from merging.evaluation.cells import Arena, Cell, cell, cell_name
-from merging.evaluation.clip import load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import load_detector
 from merging.evaluation.intervals import interval
@@ -281,7 +281,7 @@ def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path:
     [
         ("pictures: 2", "pictures: one", "pictures must be a whole number"),
         ("others:", "otters:", "otters is no field"),
-        ("references: photos", "references: nowhere", "nowhere holds no picture"),
+        ("references: photos", "references: nowhere", "nowhere is no picture"),
         ("trigger: sks cat", "look: blue", "look is no field"),
         ("        trigger: sks cat\n", "", "trigger is missing"),
         ("pairs:", "prompts: [a cat]\npairs:", "needs {0} and {1}"),

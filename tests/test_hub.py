@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,38 +11,10 @@ import pytest
 from merging import hub
 from merging.errors import MergeError
 from merging.hub import MAX_DOWNLOAD
-from tests.conftest import SHELF
+from tests.conftest import COMMIT, SHELF, Sizes
 from tests.test_rewriting import done, refused
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
-COMMIT = "4" * 40
-Sizes = dict[str, int]
-
-
-@pytest.fixture
-def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sizes], list[Any]]:
-    """Put files of these sizes into the model me/pets; what is asked for is noted."""
-
-    def there(sizes: Sizes) -> list[Any]:
-        asked: list[Any] = []
-
-        def model_info(_api: object, repo: str, revision: str | None, files_metadata: bool) -> Any:
-            assert files_metadata
-            asked.append((repo, revision))
-            siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
-            return SimpleNamespace(sha=COMMIT, siblings=siblings)
-
-        def download(repo: str, file: str, revision: str) -> str:
-            asked.append((repo, file, revision))
-            place = tmp_path / "cache" / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            return str(shutil.copy(CAT, place))
-
-        monkeypatch.setattr(hub.HfApi, "model_info", model_info)
-        monkeypatch.setattr(hub, "hf_hub_download", download)
-        return asked
-
-    return there
 
 
 @pytest.mark.parametrize(
@@ -63,6 +33,52 @@ def test_what_is_fetched_is_pinned(
     assert asked == [("me/pets", revision), ("me/pets", file, COMMIT)]
     assert (found.name, found.origin) == (name, f"me/pets/{file}@{COMMIT}")
     assert found.path.read_bytes() == CAT.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "file", "revision"),
+    [
+        ("https://huggingface.co/me/pets", "a b/cat.safetensors", None),
+        ("https://huggingface.co/me/pets/tree/v1", "a b/cat.safetensors", "v1"),
+        (" http://huggingface.co/me/pets/blob/main/x.safetensors?a=b ", "x.safetensors", "main"),
+        ("https://www.huggingface.co/me/pets/resolve/v1/x.safetensors", "x.safetensors", "v1"),
+    ],
+)
+def test_a_page_s_address_will_do(
+    online: Callable[[Sizes], list[Any]], address: str, file: str, revision: str | None
+) -> None:
+    asked = online({file: 9})
+    assert hub.fetched(address).origin == f"me/pets/{file}@{COMMIT}"
+    assert asked[0] == ("me/pets", revision)
+
+
+def test_a_visitor_is_anybody_and_gets_no_file_of_this_machine(
+    online: Callable[[Sizes], list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = online({"cat.safetensors": 9 << 20})
+    found = hub.fetched("me/pets", cache=tmp_path / "visit", token=False)
+    assert found.path.is_relative_to(tmp_path / "visit")
+    assert [words[-1] for words in asked] == ["as anybody"] * 2
+    with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
+        hub.fetched("me/pets", most=8 << 20)
+    monkeypatch.chdir(CAT.parents[2])
+    asked.clear()
+    local = CAT.relative_to(Path.cwd()).as_posix()  # a file here, and a place there
+    assert hub.found(Path(local)).path == Path(local)
+    with pytest.raises(MergeError, match="has no file"):
+        hub.fetched(local)
+    assert asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cat", "/etc/passwd", "../x/y", "me/pets/../../x", "https://evil.org/me/pets", "a/b c"],
+)
+def test_what_is_no_place_is_said(online: Callable[[Sizes], list[Any]], text: str) -> None:
+    asked = online({"a.safetensors": 9})
+    with pytest.raises(MergeError, match="is no place on the Hub; type owner/name"):
+        hub.fetched(text)
+    assert not asked
 
 
 def test_peft_s_settings_come_along(online: Callable[[Sizes], list[Any]]) -> None:

@@ -27,7 +27,8 @@ LAYERS = (
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
-        " merging.diagnosis merging.prompts merging.sweep merging.arguments merging.picture",
+        " merging.diagnosis merging.prompts merging.sweep merging.arguments merging.picture"
+        " merging.clip merging.likeness",
     ),
     ("merging.core_space",),
     ("merging.formats", "merging.methods"),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from merging.clip import load_clip
 from merging.errors import MergeError
 from merging.evaluation.base import table
-from merging.evaluation.clip import load_clip
 from merging.evaluation.detector import Detector, load_detector, own_look, pixels
 from merging.evaluation.shelf import shelf_pairs
 

@@ -12,6 +12,8 @@ from app.ui import markup
 from app.ui.bases import BaseChoice, base_choice
 from app.ui.concepts import Slot, slot
 
+FETCH = "Fetch"
+
 
 @dataclass(frozen=True)
 class Library:
@@ -25,10 +27,19 @@ class Library:
 
 
 @dataclass(frozen=True)
+class Hub:
+    """The way to files that lie on the Hub."""
+
+    place: gr.Textbox
+    fetch: gr.Button
+
+
+@dataclass(frozen=True)
 class Adding:
     """What is on it."""
 
     upload: gr.File
+    hub: Hub
     problems: gr.HTML
     slots: tuple[Slot, ...]
     conflicts: gr.HTML
@@ -63,13 +74,27 @@ def add_section(settings: Settings) -> Adding:
             height=148,
             elem_id="upload",
         )
+        hub = _hub()
         library = _library(settings)
         problems = gr.HTML(visible=False)
-        slots = tuple(slot() for _ in range(settings.max_files))
+        slots = tuple(slot() for _ in range(settings.max_files + settings.max_words))
         pasting = _pasting()
         conflicts = gr.HTML(visible=False, elem_id="conflicts")
         base = base_choice(settings)
-    return Adding(upload, problems, slots, conflicts, base, *pasting, library)
+    return Adding(upload, hub, problems, slots, conflicts, base, *pasting, library)
+
+
+def _hub() -> Hub:
+    with gr.Row(elem_id="hub"):
+        place = gr.Textbox(
+            "",
+            label="Or a LoRA on the Hugging Face Hub",
+            placeholder="owner/name, or owner/name/file.safetensors",
+            max_lines=1,
+            min_width=180,
+        )
+        fetch = gr.Button(FETCH, size="md", scale=0, min_width=90)
+    return Hub(place, fetch)
 
 
 def _library(settings: Settings) -> Library:

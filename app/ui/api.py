@@ -17,7 +17,7 @@ from app.drawing import Sampler
 from app.executor import Step
 from app.jobs import DTYPES
 from app.orders import MergeOrder, Pick
-from app.scenes import DrawOrder
+from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui.basics import DEFAULTS, said_of
 from app.ui.reading import add_reading
@@ -141,7 +141,7 @@ def _render_endpoint(studio: Studio) -> None:
                 for item in items:
                     if isinstance(item, Step):
                         yield None, _doing(item)
-                    else:
+                    elif isinstance(item, Picture):
                         yield str(item.path), {"progress": 1.0, "doing": "done"}
 
     files, strengths, triggers = _source_widgets()

@@ -11,13 +11,17 @@ from app.ui.markup import megabytes
 PARTS = {"text_encoder": "text-encoder", "unet": "UNet"}
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
 TEXT = "text encoder"  # what the field calls block BASE
+WORD_USE = (
+    "No LoRA, but a word with a meaning of its own: say it in the prompt, or among the trigger "
+    "words of the LoRA that it belongs to. It comes with the merge as a file of its own."
+)
 FEW = 3  # names that are listed before "and n more"
 
 
 def card(found: Card, base: str) -> str:
     """What a file is: one glance, what to know of it, and the rest behind a fold."""
     chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
-    facts = " · ".join(filter(None, _facts(found)))
+    facts = " · ".join(filter(None, _word_facts(found) if found.is_word else _facts(found)))
     return (
         f'<div class="lora">{_picture(found)}<h3>{escape(found.name)}</h3>'
         f'<div class="chips">{chips}</div>'
@@ -29,6 +33,11 @@ def _picture(found: Card) -> str:
     if not found.thumbnail:
         return ""
     return f'<img src="{escape(found.thumbnail)}" alt="{escape(found.name)}, as its file shows it">'
+
+
+def _word_facts(found: Card) -> list[str]:
+    words = [f"{word}: {count} vectors" for word, count in found.embeddings.items()]
+    return [*words, megabytes(found.megabytes)]
 
 
 def _facts(found: Card) -> list[str]:
@@ -48,13 +57,14 @@ def _notes(found: Card, base: str) -> str:
     """What a person should know before the merge, a sentence each."""
     wrong = misfit(found.name, found.base, base)
     notes = [*found.warnings]
-    if found.embeddings:
+    if found.embeddings and not found.is_word:
         notes.append(f"It brings words of its own: {', '.join(found.embeddings)}.")
     if found.needs_base:
         notes.append("Its changes depend on the base model, and are worked out with it.")
-    if not found.trigger:
+    if not (found.trigger or found.is_word):
         notes.append("The file names no trigger: type the words that call its concept.")
     said = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
+    said += [f'<p class="facts">{WORD_USE}</p>'] if found.is_word else []
     return "".join([*said, *(f'<p class="note">{escape(note)}</p>' for note in notes)])
 
 
@@ -64,6 +74,7 @@ def _more(found: Card) -> str:
         "layers": ", ".join(
             f"{found.layers[part]} of {found.known[part]} in the {title.replace('-', ' ')}"
             for part, title in PARTS.items()
+            if part in found.known
         ),
         "beside them": found.shifts,
         "ranks": _histogram(found.ranks),
@@ -75,6 +86,7 @@ def _more(found: Card) -> str:
         ),
         "not in the base": _few(found.unmatched),
         "words in the file": ", ".join(found.words),
+        "from the Hub": found.origin,
         "SHA-256": found.sha256,
     }
     listed = "".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ from app.orders import Pick
 from app.ui.basics import AT_ONCE, Updates, Values
 from app.ui.card import card
 from merging.block_weights import LISTS, PRESETS
+from merging.likeness import PICTURE_ENDINGS
 from merging.prompts import concept_prompts
 
 EVERY_BLOCK = "every block alike"
@@ -30,6 +32,8 @@ class Slot:
     remove: gr.Button
     trigger: gr.Dropdown
     strength: gr.Slider
+    references: gr.File  # stands in the Compare section
+    more: gr.Accordion
     apart: gr.Checkbox
     parts: gr.Row
     text_encoder: gr.Slider
@@ -51,6 +55,7 @@ class Slot:
             self.unet,
             self.blocks,
             self.prompts,
+            self.references,
         )
 
     @property
@@ -79,18 +84,28 @@ class Slot:
             blocks="" if blocks == EVERY_BLOCK else blocks.strip(),
             prompts=lines_of(values[self.prompts]),
             on=bool(values[self.on]),
+            is_word=found.is_word,
+            origin=found.origin,
+            references=tuple(map(Path, values[self.references] or ())),
         )
 
     def show(self, found: Card, base: str, pick: Pick) -> Updates:
         """The widgets filled for a file."""
         apart = pick.text_encoder is not None or pick.unet is not None
+        lora = not pick.is_word
         te, unet = (pick.strength if own is None else own for own in (pick.text_encoder, pick.unet))
         return {
             self.group: gr.Column(visible=True, elem_classes=_classes(pick.on)),
             self.info: card(found, base),
             self.on: pick.on,
-            self.trigger: gr.Dropdown(choices=list(found.words), value=pick.trigger),
-            self.strength: pick.strength,
+            self.trigger: gr.Dropdown(
+                choices=list(found.words),
+                value=pick.trigger,
+                label="Trigger words" if lora else "Its word in prompts",
+                visible=lora or len(found.embeddings) == 1,
+            ),
+            self.strength: gr.Slider(value=pick.strength, visible=lora),
+            self.more: gr.Accordion(visible=lora),
             self.apart: apart,
             self.parts: gr.Row(visible=apart),
             self.text_encoder: te,
@@ -100,6 +115,11 @@ class Slot:
                 "\n".join(pick.prompts), placeholder=_templates(pick.trigger or found.trigger)
             ),
             self.captions: gr.Button(visible=bool(found.captions)),
+            self.references: gr.File(
+                value=[str(path) for path in pick.references if path.is_file()] or None,
+                label=f"Pictures of {pick.trigger or found.name}",
+                visible=lora,
+            ),
         }
 
     def at(self, place: int, count: int) -> Updates:
@@ -111,7 +131,12 @@ class Slot:
 
     def hide(self) -> Updates:
         """The widgets of an empty place."""
-        return {self.group: gr.Column(visible=False), self.trigger: "", self.strength: 1.0}
+        return {
+            self.group: gr.Column(visible=False),
+            self.trigger: "",
+            self.strength: 1.0,
+            self.references: gr.File(value=None, visible=False),
+        }
 
 
 def lines_of(text: str | None) -> tuple[str, ...]:
@@ -137,15 +162,17 @@ def slot() -> Slot:
                 label="Trigger words",
                 min_width=140,
             )
-            strength = gr.Slider(-2, 2, 1, step=0.05, label="Strength", min_width=180)
+            strength = gr.Slider(
+                -2, 2, 1, step=0.05, label="Strength", info="1 is as trained", min_width=180
+            )
         more = _more()
     on.input(lambda used: gr.Column(elem_classes=_classes(used)), on, group, **AT_ONCE)
-    return Slot(group, info, on, up, down, remove, trigger, strength, *more)
+    return Slot(group, info, on, up, down, remove, trigger, strength, _references(), *more)
 
 
 def _more() -> tuple[Any, ...]:
     """What few people need: parts, blocks and calibration prompts."""
-    with gr.Accordion("More: parts, blocks, prompts", open=False, elem_classes="more"):
+    with gr.Accordion("More: parts, blocks, prompts", open=False, elem_classes="more") as more:
         apart = gr.Checkbox(
             False, label="Text encoder and UNet apart", info="Their own strengths, in its place."
         )
@@ -173,7 +200,20 @@ def _more() -> tuple[Any, ...]:
                 gr.Button(word, size="sm", min_width=120) for word in (WRITE_OUT, CAPTIONS)
             )
     apart.input(lambda wanted: gr.Row(visible=wanted), apart, parts, **AT_ONCE)
-    return apart, parts, te, unet, blocks, prompts, write_out, captions
+    return more, apart, parts, te, unet, blocks, prompts, write_out, captions
+
+
+def _references() -> gr.File:
+    """Made here, where the LoRA's other settings are; the Compare section puts it in its place."""
+    return gr.File(
+        file_count="multiple",
+        file_types=list(PICTURE_ENDINGS),
+        label="Pictures",
+        height=140,
+        visible=False,
+        render=False,
+        elem_classes="references",
+    )
 
 
 def _counts() -> str:

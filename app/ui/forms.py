@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -56,8 +56,10 @@ class Form:
 
     def merge_order(self, values: Values) -> MergeOrder:
         """What the visitor wants merged."""
+        used = [replace(pick, references=()) for pick in self.picks(values) if pick.on]
         return MergeOrder(
-            picks=tuple(pick for pick in self.picks(values) if pick.on),
+            picks=tuple(pick for pick in used if not pick.is_word),
+            words=tuple(pick for pick in used if pick.is_word),
             base=self.base.name(values),
             **self.options.order(values),
         )
@@ -71,8 +73,15 @@ class Form:
 
     def draw_order(self, values: Values, merged: Merged, prompt: str) -> DrawOrder:
         """What the visitor wants drawn: a merge beside what went into it."""
+        own = self.picks(values)
+        pictures = {key: pick.references for pick in own for key in (pick.name, pick.path)}
         return DrawOrder(
-            picks=merged.order.picks,
+            picks=tuple(
+                # of a merge of before, the same files lie elsewhere
+                replace(pick, references=pictures.get(pick.path, pictures.get(pick.name, ())))
+                for pick in merged.order.picks
+            ),
+            words=merged.order.words,
             prompt=prompt,
             base=merged.order.base,
             merged=merged.kohya,
@@ -85,7 +94,8 @@ class Form:
         typed = values[self.scene.prompt]
         if typed.strip() and typed != values[self.suggested]:
             return typed
-        return suggested_prompt([pick.trigger for pick in picks if pick.on], self.base.name(values))
+        called = [pick.trigger for pick in picks if pick.on and not pick.is_word]
+        return suggested_prompt(called, self.base.name(values))
 
     def prompted(self, values: Values, prompt: str) -> Updates:
         """The prompt field, and a note of it if the page wrote it."""

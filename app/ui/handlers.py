@@ -17,7 +17,7 @@ import gradio as gr
 from app.commands import draw_commands
 from app.executor import Step
 from app.orders import Merged, MergeOrder
-from app.scenes import DrawOrder, Picture
+from app.scenes import DrawOrder, Picture, Unscored
 from app.service import Studio
 from app.ui import markup
 from app.ui.basics import Updates, Values, said_of
@@ -111,10 +111,13 @@ class Handlers:
         """Draw a comparison and keep it: in its merge's ``entry``, or in one of its own."""
         drawn: list[Picture] = []
         views = self.results.views
+        yield views.explained(bool(order.references))
         with closing(self.studio.draw(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.running(item)}
+                elif isinstance(item, Unscored):
+                    yield views.unscored(item.why)
                 else:
                     drawn = [*drawn, item]
                     yield views.pictures(drawn, across(order))
@@ -160,7 +163,7 @@ class Handlers:
         except Cancelled:
             last = markup.told("stopped", STOPPED)
         except MergeError as error:
-            last = markup.told("failed", str(error))
+            last = markup.told("failed", said_of(error))
         except Exception as error:
             log.exception("a job failed")
             last = markup.told("failed", said_of(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ from app.pasting import pasted
 from app.service import Studio
 from app.shelf import Example
 from app.ui import markup
-from app.ui.adding import Adding
-from app.ui.basics import AT_ONCE, OUR_FAULT, QUIET, Updates, Values
+from app.ui.adding import FETCH, Adding
+from app.ui.basics import AT_ONCE, QUIET, Updates, Values, said_of, tried
 from app.ui.concepts import Slot
 from app.ui.forms import Form
 from app.ui.strip import conflicts
 from merging.errors import MergeError
+from merging.hub import Found
 from merging.prompts import tag_prompts
 
-log = logging.getLogger(__name__)
 # Reading large files takes a moment: off the page's way, and only the last of several wishes.
+FETCHES = 4  # files of the Hub that are fetched at a time
+log = logging.getLogger(__name__)
 LOOK: dict[str, Any] = {**QUIET, "concurrency_id": "look", "trigger_mode": "always_last"}
 
 
@@ -39,8 +41,24 @@ class Listing:
 
     def add_files(self, values: Values) -> Updates:
         """Uploaded files become cards; what cannot be taken is said in one sentence each."""
-        files = [(Path(path), Path(path).name) for path in values[self.adding.upload] or []]
+        files = [Found(Path(path), Path(path).name) for path in values[self.adding.upload] or []]
         return self.added(values, files, list(values[self.form.cards])) | {self.adding.upload: None}
+
+    def fetch(self, values: Values) -> Iterator[Updates]:
+        """A file of the Hub becomes a card; the box is emptied once it is there."""
+        box, button = self.adding.hub.place, self.adding.hub.fetch
+        if not (values[box] or "").strip():
+            return
+        yield {button: gr.Button("Fetching…", interactive=False)}
+
+        def work() -> Updates:
+            cards = list(values[self.form.cards])
+            session = self.visit(values, cards)
+            file = self.studio.fetch(session, values[box])
+            return {box: ""} | self.added(values | {self.form.session: session}, [file], cards)
+
+        done = {button: gr.Button(FETCH, interactive=True)}
+        yield done | tried(self.adding.problems, work)
 
     def example(self, shown: Example) -> Callable[[Values], Updates]:
         """Put a bundled pair in the place of whatever is there."""
@@ -48,10 +66,10 @@ class Listing:
         def load(values: Values) -> Updates:
             radio = self.form.base.radio
             fresh = values | {radio: "mini", self.form.scene.prompt: ""}
-            files = [(path, path.name) for path in shown.files]
+            files = [Found(path, path.name) for path in shown.files]
             return self.added(fresh, files, [], keep=False) | {radio: "mini"}
 
-        return load
+        return self.safely(load)
 
     def remove(self, place: int) -> Callable[[Values], Updates]:
         """Take one LoRA off the list; the others keep what was typed."""
@@ -61,7 +79,7 @@ class Listing:
             del cards[place : place + 1], picks[place : place + 1]
             return self.form.filled(cards, tuple(picks), values) | {self.adding.problems: told([])}
 
-        return take
+        return self.safely(take)
 
     def move(self, place: int, step: int) -> Callable[[Values], Updates]:
         """Let one LoRA change places with the one before or after it."""
@@ -75,7 +93,11 @@ class Listing:
                 listed[place], listed[other] = listed[other], listed[place]
             return self.form.filled(cards, tuple(picks), values)
 
-        return swap
+        return self.safely(swap)
+
+    def safely(self, work: Callable[[Values], Updates]) -> Callable[[Values], Updates]:
+        """The same, and what goes wrong is said above the list."""
+        return lambda values: tried(self.adding.problems, lambda: work(values))
 
     def write_out(self, place: int) -> Callable[[Values], Updates]:
         """The template sentences of one concept as lines that can be edited."""
@@ -102,8 +124,9 @@ class Listing:
 
     def look(self, values: Values) -> Updates:
         """Where the LoRAs meet, at their strengths as they are now."""
+        cards = values[self.form.cards]
         try:
-            met = self.studio.meetings(values[self.form.cards], self.form.picks(values))
+            met = self.studio.meetings(cards, self.form.picks(values) if cards else ())
             text = conflicts(met)
         except MergeError as error:
             text = markup.problems([str(error)])
@@ -116,17 +139,16 @@ class Listing:
     def _lines(
         self, place: int, lines: Callable[[Values, Card, Pick], tuple[str, ...]]
     ) -> Callable[[Values], Updates]:
-        """Put lines into one concept's prompts; what is missing for it is said above the list."""
+        """Put lines into one concept's prompts."""
 
         def fill(values: Values) -> Updates:
-            try:
-                found, pick = values[self.form.cards][place], self.form.picks(values)[place]
-                made = lines(values, found, pick)[: self.studio.settings.max_lines]
-            except MergeError as error:
-                return {self.adding.problems: told([str(error)])}
-            return {self.form.slots[place].prompts: "\n".join(made), self.adding.problems: told([])}
+            pick = self.form.picks(values)[place]
+            made = lines(values, values[self.form.cards][place], pick)
+            most = self.studio.settings.max_lines
+            text = "\n".join(made[:most])
+            return {self.form.slots[place].prompts: text, self.adding.problems: told([])}
 
-        return fill
+        return self.safely(fill)
 
     def _templates(self, values: Values, _found: Card, pick: Pick) -> tuple[str, ...]:
         options = self.form.options
@@ -136,26 +158,26 @@ class Listing:
     def added(
         self,
         values: Values,
-        files: Sequence[tuple[Path, str]],
+        files: Sequence[Found],
         cards: list[Card],
         refused: Sequence[str] = (),
         keep: bool = True,
     ) -> Updates:
-        """Files, each with its name, onto a list of cards; ``refused`` is what is to be said too.
+        """Files onto a list of cards; ``refused`` is what is to be said too.
 
         What the visitor brought is kept in the library.
         """
         session = self.visit(values, cards)
         picks = list(self.form.picks(values)) if cards else []
         said = list(refused)
-        for path, name in files:
+        for file in files:
             try:
-                found = self.studio.add(session, path, cards, name)
+                found = self.studio.add(session, file.path, cards, file.name, file.origin)
             except MergeError as error:
-                said.append(str(error))
-            except Exception:
+                said.append(said_of(error))
+            except Exception as error:
                 log.exception("a file could not be looked at")
-                said.append(f"{name}: {OUR_FAULT}")
+                said.append(f"{file.name}: {said_of(error)}")
             else:
                 cards = [*cards, found]
                 picks.append(Pick.of(found))
@@ -184,8 +206,19 @@ def wire_files(listing: Listing) -> None:
     form, adding = listing.form, listing.adding
     changed = {*form.outputs, adding.problems}
     upload = adding.upload
+    hub = adding.hub
     events = [
-        upload.upload(listing.add_files, {*form.inputs, upload}, {*changed, upload}, **QUIET),
+        gr.on(
+            [hub.fetch.click, hub.place.submit],
+            listing.fetch,
+            {*form.inputs, hub.place},
+            {*changed, hub.place, hub.fetch},
+            concurrency_limit=FETCHES,
+            **QUIET,
+        ),
+        upload.upload(
+            listing.safely(listing.add_files), {*form.inputs, upload}, {*changed, upload}, **QUIET
+        ),
         adding.paste.click(
             listing.paste,
             {*form.inputs, adding.prompt},
@@ -195,7 +228,7 @@ def wire_files(listing: Listing) -> None:
     ]
     for place, slot in enumerate(form.slots):
         events += _wire_slot(listing, place, slot)
-    form.base.radio.input(listing.rebase, form.inputs, form.outputs, **AT_ONCE)
+    form.base.radio.input(listing.safely(listing.rebase), form.inputs, changed, **AT_ONCE)
     for event in events:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     look_again = [each for slot in form.slots for each in slot.weighing]
@@ -209,6 +242,6 @@ def _wire_slot(listing: Listing, place: int, slot: Slot) -> list[Any]:
     lines = {slot.prompts, listing.adding.problems}
     slot.write_out.click(listing.write_out(place), form.inputs, lines, **AT_ONCE)
     slot.captions.click(listing.use_captions(place), form.inputs, lines, **AT_ONCE)
-    slot.up.click(listing.move(place, -1), form.inputs, form.outputs, **AT_ONCE)
-    slot.down.click(listing.move(place, +1), form.inputs, form.outputs, **AT_ONCE)
+    slot.up.click(listing.move(place, -1), form.inputs, changed, **AT_ONCE)
+    slot.down.click(listing.move(place, +1), form.inputs, changed, **AT_ONCE)
     return [slot.remove.click(listing.remove(place), form.inputs, changed, **AT_ONCE)]

@@ -123,12 +123,19 @@ def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:
 
 def sources(recipe: dict[str, Any]) -> tuple[Used, ...]:
     """What a merge was made of, as far as its recipe can be understood."""
-    listed = recipe.get("sources")
+    words = [
+        {"strength": 1.0, "trigger": one.get("word"), **one}
+        for one in _dicts(recipe.get("embeddings"))
+    ]
     return tuple(
         Used(str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"]))
-        for one in (listed if isinstance(listed, list) else [])
-        if isinstance(one, dict) and {"name", "strength", "trigger", "sha256"} <= one.keys()
+        for one in (*_dicts(recipe.get("sources")), *words)
+        if {"name", "strength", "trigger", "sha256"} <= one.keys()
     )
+
+
+def _dicts(listed: object) -> list[dict[str, Any]]:
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
 def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:

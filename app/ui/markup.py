@@ -27,6 +27,16 @@ MAPS = (
     '<p class="about">Bright is where the model looked at the trigger words while it drew; an even '
     "haze is nowhere in particular, and two concepts in one place share it.</p>"
 )
+SCORES = (
+    '<p class="about"><b>text-align</b>: how well the picture fits the prompt (0 to 2.5). Behind '
+    "each <b>concept</b>, image-align: how alike it is to your pictures of that one (−1 to 1). "
+    "Both by CLIP, a model that compares pictures and texts; a made-up trigger says nothing to it. "
+    "Compare the columns with each other: a number alone says little.</p>"
+)
+REFERENCES = (
+    '<p class="about">Drop a few pictures of the real thing for each concept: every picture that '
+    "is drawn next then says how alike they are. Nothing learns from them.</p>"
+)
 NOTHING_YET = '<p class="nothing">The merged adapter appears here.</p>'
 
 

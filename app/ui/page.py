@@ -13,6 +13,7 @@ from app.ui.adding import add_section, example_buttons
 from app.ui.api import add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
 from app.ui.batching import Batching, Several, several_section, wire_batch
+from app.ui.concepts import Slot
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.help import help_section
@@ -42,7 +43,7 @@ def build(studio: Studio) -> gr.Blocks:
                 adding = add_section(studio.settings)
                 chosen, merge, chart, several = _merge_section()
             with gr.Column(scale=6, min_width=320):
-                scene, draw, pictures, dropped = _compare_section()
+                scene, draw, pictures, dropped = _compare_section(adding.slots)
                 files, measures = take_section()
         past = past_section(studio.settings)
         help_section()
@@ -78,11 +79,17 @@ def _merge_section() -> tuple[Options, gr.Button, gr.HTML, Several]:
     return chosen, merge, chart, several
 
 
-def _compare_section() -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:
+def _compare_section(
+    slots: tuple[Slot, ...],
+) -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:
     with gr.Column(elem_classes="sheet", elem_id="compare"):
         gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
         pictures = views()
         scene = scene_widgets()
+        with gr.Accordion("Scores from your own pictures", open=False):
+            gr.HTML(markup.REFERENCES)
+            for slot in slots:
+                slot.references.render()
         draw = gr.Button("Draw again", elem_id="draw")
         with gr.Accordion("Load settings from a picture", open=False):
             dropped = gr.File(

@@ -17,12 +17,11 @@ from app.history import GONE, History, Kept
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
 from app.ui import markup
-from app.ui.basics import AT_ONCE, QUIET, Updates, Values
+from app.ui.basics import AT_ONCE, QUIET, Updates, Values, tried
 from app.ui.handlers import Handlers, JobUpdates, across
 from app.ui.listing import LOOK, Listing
 from app.ui.loading import Loader
 from app.ui.past import PLACES, Past, differences_told
-from app.ui.take import tried
 from merging.errors import MergeError
 
 SAME = "Run again: the file is the same as before, byte for byte."
@@ -121,11 +120,7 @@ class Recalling:
 
     def _tried(self, work: Callable[[], Updates]) -> Updates:
         """What the work changes; what goes wrong is said above the section."""
-        updates = tried(self.past.said, work)
-        text = updates.get(self.past.said)
-        if isinstance(text, str):
-            updates[self.past.said] = gr.HTML(text, visible=True)
-        return updates
+        return tried(self.past.said, work)
 
     def _history(self, values: Values) -> History:
         return self.studio.history(values[self.handlers.form.session])
@@ -151,9 +146,9 @@ class Recalling:
         session = self.listing.visit(values)
         kept = self.studio.recall(session, self._entry(values, place))
         cards: list[Card] = []
-        for pick in kept.here:
+        for pick in (*kept.here, *kept.merged.order.words):
             name = f"{pick.name}.safetensors"
-            cards.append(self.studio.add(session, pick.path, cards, name))
+            cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
         gone = [pick.name for pick in kept.merged.order.picks if pick not in kept.here]
         said = [f"{name} is no longer in your library: add its file." for name in gone]
         note = markup.sentences(["It is back on the page.", *said])
@@ -171,7 +166,8 @@ class Recalling:
         updates: Updates = {**based, **self.loader.options(kept.merged.recipe)}
         updates |= {form.options.dtype: order.dtype}
         if cards:
-            updates |= form.filled(cards, kept.here, {**values, **based})
+            picks = (*kept.here, *order.words)
+            updates |= form.filled(cards, picks, {**values, **based})
         if kept.scene:
             updates |= form.scene.drawn(kept.scene) | {form.suggested: ""}
         return updates
@@ -254,7 +250,7 @@ class Recalling:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.handlers.dock.status: markup.running(item)}
-                else:
+                elif isinstance(item, Picture):
                     drawn.append(item)
         return drawn
 

@@ -77,10 +77,20 @@ def scene_widgets() -> Scene:
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
         dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
-        count = gr.Slider(1, 8, 1, step=1, label="Count", min_width=170)
+        count = gr.Slider(1, 8, 1, step=1, label="Count", info="seeds in a row", min_width=170)
     with gr.Row():
-        steps = gr.Slider(1, MAX_STEPS, 25, step=1, label="Steps", min_width=140)
-        guidance = gr.Slider(0, MAX_GUIDANCE, 5, step=0.5, label="Guidance", min_width=140)
+        steps = gr.Slider(
+            1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140
+        )
+        guidance = gr.Slider(
+            0,
+            MAX_GUIDANCE,
+            5,
+            step=0.5,
+            label="Guidance",
+            info="more: closer to the prompt, harsher",
+            min_width=140,
+        )
     columns = gr.CheckboxGroup(
         [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
     )
@@ -89,6 +99,11 @@ def scene_widgets() -> Scene:
         negative = gr.Textbox(
             "", label="Negative prompt", placeholder="What should not be in the pictures."
         )
-        sampler = gr.Dropdown(list(get_args(Sampler)), value="DDIM", label="Sampler")
+        sampler = gr.Dropdown(
+            list(get_args(Sampler)),
+            value="DDIM",
+            label="Sampler",
+            info="The way from noise to picture; they differ in speed and in detail.",
+        )
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
     return Scene(prompt, seed, count, steps, guidance, negative, sampler, columns, maps)

@@ -75,6 +75,7 @@ def wire_library(shelving: Shelving) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    own.forget.click(shelving.forget, shelving.inputs, shown, **AT_ONCE)
-    added = own.add.click(shelving.add, shelving.inputs, {*form.outputs, *shown}, **QUIET)
+    add, forget = listing.safely(shelving.add), listing.safely(shelving.forget)
+    own.forget.click(forget, shelving.inputs, shown, **AT_ONCE)
+    added = own.add.click(add, shelving.inputs, {*form.outputs, *shown}, **QUIET)
     added.then(listing.look, form.inputs, adding.conflicts, **LOOK)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +14,12 @@ from app.orders import Merged
 from app.service import Studio
 from app.taking import Taken, TakeOrder
 from app.ui import markup
-from app.ui.basics import QUIET, Updates, Values, said_of
+from app.ui.basics import QUIET, Updates, Values, tried
 from app.ui.forms import Form
 from app.ui.rank_chart import choices, rank_chart
 from app.ui.views import Views, as_command
 from merging.errors import MergeError
 
-log = logging.getLogger(__name__)
 OPENED = {**QUIET, "concurrency_limit": None}
 AS_MERGED = ("as merged", "exact")
 
@@ -36,6 +33,7 @@ class Files:
     summary: gr.HTML
     kohya: gr.DownloadButton
     diffusers: gr.DownloadButton
+    words: gr.File  # textual inversions that the merge needs
     recipe: gr.Code
     command: gr.Code
     pushed: gr.HTML
@@ -53,6 +51,9 @@ class Files:
             self.summary: markup.summary(found),
             self.kohya: gr.DownloadButton(value=str(found.kohya)),
             self.diffusers: gr.DownloadButton(value=str(found.diffusers)),
+            self.words: gr.File(
+                value=[str(path) for path in found.words] or None, visible=bool(found.words)
+            ),
             self.recipe: json.dumps(found.recipe, indent=2, ensure_ascii=False),
             self.command: merge_command(found.order, found.kohya.name),
             self.rank: gr.Dropdown([AS_MERGED], value="exact"),
@@ -157,17 +158,6 @@ class Take:
         return self.studio.take(values[self.form.session], order)
 
 
-def tried(place: gr.HTML, work: Callable[[], Updates]) -> Updates:
-    """What the work changes, or in ``place`` why it could not be done."""
-    try:
-        return work()
-    except MergeError as error:
-        return {place: markup.problems([str(error)])}
-    except Exception as error:
-        log.exception("something could not be taken")
-        return {place: markup.problems([said_of(error)])}
-
-
 def take_section() -> tuple[Files, Measures]:
     """The fourth step of the page."""
     with gr.Column(elem_classes="sheet", elem_id="take"):
@@ -180,12 +170,19 @@ def take_section() -> tuple[Files, Measures]:
                     "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
                 )
                 diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
+            words = gr.File(
+                label="Words that it needs: textual inversions, a file each",
+                file_count="multiple",
+                interactive=False,
+                visible=False,
+                elem_id="words",
+            )
             measures, made = _to_measure()
             hub, pushed = _to_the_hub()
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
                 recipe = gr.Code(language="json", interactive=False, max_lines=24)
             command = as_command("The merge as a command")
-    files = Files(empty, ready, summary, kohya, diffusers, recipe, command, pushed, *made)
+    files = Files(empty, ready, summary, kohya, diffusers, words, recipe, command, pushed, *made)
     return files, Measures(*measures, *hub)
 
 

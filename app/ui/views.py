@@ -31,6 +31,7 @@ class Views:
     blank: gr.HTML  # in the pictures' place until there is one
     shown: gr.Tabs
     gallery: gr.Gallery
+    scores: gr.HTML  # what the scores mean, or why there are none
     left: gr.Dropdown
     right: gr.Dropdown
     slider: gr.ImageSlider
@@ -56,6 +57,14 @@ class Views:
                 [(str(picture.path), picture.caption) for picture in drawn], columns=across
             ),
         }
+
+    def explained(self, scored: bool) -> Updates:
+        """What the scores mean, where there will be any."""
+        return {self.scores: gr.HTML(markup.SCORES, visible=scored)}
+
+    def unscored(self, why: str) -> Updates:
+        """Why there are none."""
+        return {self.scores: gr.HTML(markup.problems([f"No scores: {why}"]), visible=True)}
 
     def compared(self, drawn: list[Picture], command: str) -> Updates:
         """Slider, maps and command of a comparison that is complete."""
@@ -86,8 +95,9 @@ def views() -> Views:
     """The upper part of the Compare section."""
     blank = gr.HTML(markup.NO_PICTURES)
     with gr.Tabs(visible=False, elem_id="views") as shown:
-        with gr.Tab("Side by side"):
+        with gr.Tab("Grid"):
             gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **SHEET)
+            scores = gr.HTML(visible=False, elem_id="scores")
         with gr.Tab("Slider"):
             with gr.Row():
                 left = gr.Dropdown([], label="Left", min_width=140)
@@ -107,7 +117,7 @@ def views() -> Views:
         with gr.Tab("Command"):
             command = as_command("The pictures as commands", folded=False)
     drawn = gr.State([])
-    return Views(drawn, blank, shown, gallery, left, right, slider, looked, maps, command)
+    return Views(drawn, blank, shown, gallery, scores, left, right, slider, looked, maps, command)
 
 
 def as_command(label: str, folded: bool = True) -> gr.Code:

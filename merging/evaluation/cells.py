@@ -28,6 +28,7 @@ from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.scoring import Scorers, Scores, scored
 from merging.evaluation.sheets import SHEET_COLUMNS, strip
 from merging.evaluation.variants import ENTRANTS
+from merging.likeness import opened
 from merging.picture import save_png
 from merging.progress import Progress, part, silent
 from merging.summary import file_sha256
@@ -164,7 +165,7 @@ def _references(arena: Arena, case: Case) -> dict[str, Tensor]:
 def _shown(arena: Arena, concept: Concept) -> list[Image.Image]:
     """The real pictures of a concept, or what its LoRA draws alone."""
     if concept.references:
-        return [Image.open(file).convert("RGB") for file in concept.references]
+        return [opened(file) for file in concept.references]
     phrase = f"a house in {concept.trigger}" if concept.style else article(concept.trigger)
     prompts = [ALONE[0].format(phrase)] * REFERENCES
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)

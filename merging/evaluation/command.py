@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from merging.adapter import Adapter
 from merging.arguments import rows
+from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.errors import MergeError
@@ -17,7 +18,6 @@ from merging.evaluation.benchmark import run
 from merging.evaluation.benchmark import table as contest_table
 from merging.evaluation.cases import Case, chosen
 from merging.evaluation.cells import Arena
-from merging.evaluation.clip import VIT_B32, load_clip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.growth import SAMPLES, bench_growth, growth_plot, growth_table
@@ -83,11 +83,11 @@ def add_evaluation(command: Command, progress: Progress) -> None:
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The contest, on the shelf's cases or on the user's own."""
     base = load_base(options.base, options.device)
-    mini = base.table.name == "mini"
-    scorers = Scorers(load_clip(), load_detector()) if mini else Scorers(load_clip(VIT_B32))
+    detector = load_detector() if base.table.name == "mini" else None
+    scorers = Scorers(load_clip(clip_of(base.table.name)), detector)
     cases = _wanted_cases(options, base, scorers.detector)
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
-    usual = EMBEDDED_GUIDANCE if mini else GUIDANCE
+    usual = GUIDANCE if detector is None else EMBEDDED_GUIDANCE
     guidance = usual if options.guidance is None else options.guidance
     arena = Arena(base, scorers, options.out, options.steps, guidance)
     return run(arena, keys, cases, progress)

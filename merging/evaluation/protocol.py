@@ -25,8 +25,8 @@ import yaml
 
 from merging.errors import MergeError
 from merging.evaluation.cases import TOGETHER, Case, Concept, asked
+from merging.likeness import pictures_in
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FIELDS = {"pictures", "prompts", "others", "pairs"}
 PAIR_FIELDS = {"name", "concepts"}
 CONCEPT_FIELDS = {"lora", "trigger", "references"}
@@ -84,13 +84,7 @@ def _references(folder: Path, row: Mapping[str, Any], place: str) -> tuple[Path,
     """All pictures of the folder, by name."""
     if "references" not in row:
         return ()
-    wanted = folder / str(row["references"])
-    files = sorted(wanted.iterdir()) if wanted.is_dir() else []
-    found = tuple(file for file in files if file.suffix.lower() in PICTURE_ENDINGS)
-    if not found:
-        endings = ", ".join(PICTURE_ENDINGS)
-        raise MergeError(f"{place}: the folder {wanted} holds no picture ({endings}).")
-    return found
+    return pictures_in(folder / str(row["references"]), place)
 
 
 def _rows(told: Mapping[str, Any], field: str, path: Path) -> Sequence[Any]:

@@ -4,9 +4,9 @@ present  together: every concept named is found in its own look (detector.found)
 alone    alone: the concept's look is the strongest class of all (a style: it is found)
 prior    prior: the other thing is the strongest class of all
 leak     alone and prior: a concept that was not named is found, above its threshold
-text     2.5 · max(cosine of picture and prompt, 0), as CustomConcept101's evaluator has it
-image    cosine of the picture and a concept's reference pictures, mean of all pairs; where several
-         concepts are named, the mean over them
+text     how well the picture fits its prompt (merging.clip.text_align)
+image    how alike it and a concept's reference pictures are (merging.clip.image_align); where
+         several concepts are named, the mean over them
 Without a detector (any base but the embedded one) only ``text`` and ``image`` are told.
 """
 
@@ -20,13 +20,12 @@ from functools import cached_property
 from PIL import Image
 from torch import Tensor
 
+from merging.clip import Clip, image_align, text_align
 from merging.evaluation.cases import Ask, Case
-from merging.evaluation.clip import Clip
 from merging.evaluation.detector import Detector
 
 Scores = dict[str, float]  # of one picture, by the names above
 METRICS = ("present", "alone", "prior", "leak", "text", "image")
-TEXT_SCALE = 2.5
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ def _by_clip(
     texts = clip.text_embeddings([ask.prompt for ask in case.asks])
     rows: list[Scores] = []
     for ask, picture, text in zip(case.asks, pictures, texts, strict=True):
-        row = {"text": TEXT_SCALE * max((picture @ text).item(), 0.0)}
+        row = {"text": text_align(picture, text)}
         known = [references[name] for name in ask.named if name in references]
-        near = [(those @ picture).mean().item() for those in known]
+        near = [image_align(picture, those) for those in known]
         rows.append(row | ({"image": sum(near) / len(near)} if near else {}))
     return rows
 

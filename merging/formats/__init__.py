@@ -1,5 +1,6 @@
 """Bytes ↔ canonical form: every family of LoRA files for Stable Diffusion 1.x that users have."""
 
+from merging.formats.embeddings import alone as embeddings_alone
 from merging.formats.embeddings import read_embeddings
 from merging.formats.layers import TABLES, LayerTable, table
 from merging.formats.overview import Overview, overview
@@ -22,6 +23,7 @@ __all__ = [
     "LayerTable",
     "Overview",
     "Written",
+    "embeddings_alone",
     "held",
     "overview",
     "read",

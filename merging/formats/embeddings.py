@@ -12,7 +12,7 @@ from pathlib import Path
 
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import leftover
+from merging.formats import layers, leftover
 from merging.formats.body import Body
 from merging.formats.header import FLOATS, Header, TensorInfo, opened, read_header
 from merging.formats.layers import LayerTable, printable, title
@@ -105,6 +105,34 @@ def read_embeddings(
             _taken(body, word or own or title(file), key, body.sha256())
             for own, key in good.items()
         )
+
+
+def alone(path: Path, name: str | None = None) -> tuple[str, tuple[Embedding, ...]] | None:
+    """Base model's name and textual inversions of a file of nothing else; None for other files.
+
+    Raises MergeError for those that were made for other base models.
+    """
+    file = printable(Path(name or path).name)
+    with opened(path, file) as (stream, size):
+        body = Body(stream, size, read_header(stream, size, file), file)
+        keys = list(body.header.tensors)
+        if not _words_only(keys):
+            return None
+        second = [key for key in keys if key == "clip_g"]  # SDXL's other text encoder
+        for base in map(layers.table, () if second else layers.TABLES):
+            if usable(body.header, keys, base):
+                return base.name, read_embeddings(path, base, name)
+        raise MergeError(_refusal(body, second or keys, layers.table(layers.TABLES[0])))
+
+
+def _words_only(keys: list[str]) -> bool:
+    """By the keys' names; diffusers writes a single one, which may be any word."""
+    if len(keys) == 1 and "." not in keys[0]:
+        return True
+    return all(
+        leftover.kind(key) == KIND or key in NAMELESS or key.startswith("string_to_")
+        for key in keys
+    )
 
 
 def _word(key: str) -> str:

@@ -65,10 +65,15 @@ def config(header: Header, path: Path, file: str) -> Mapping[str, Any]:
     return found
 
 
+def beside(path: Path) -> Path:
+    """Where PEFT's own form has its configuration, if the file is of that form."""
+    return path.with_name(BESIDE)
+
+
 def _beside(path: Path, file: str) -> str:
     """The configuration that PEFT saves in the same folder."""
     try:
-        with path.with_name(BESIDE).open(encoding="utf-8") as stream:
+        with beside(path).open(encoding="utf-8") as stream:
             return stream.read(MAX_CONFIG)
     except (OSError, UnicodeDecodeError) as error:
         raise MergeError(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,15 +39,22 @@ def studio(settings: Settings) -> Studio:
 
 
 @pytest.fixture(scope="session")
-def url(studio: Studio) -> Iterator[str]:
-    """The address of the running app."""
+def blocks(studio: Studio) -> Iterator[Any]:
+    """The running app, as Gradio has it."""
     os.environ["GRADIO_TEMP_DIR"] = str(studio.settings.work / "gradio")
     from app.ui.launch import launch
     from app.ui.page import build
 
     page = build(studio)
-    yield launch(page, studio.settings, prevent_thread_lock=True)
+    launch(page, studio.settings, prevent_thread_lock=True)
+    yield page
     page.close()
+
+
+@pytest.fixture(scope="session")
+def url(blocks: Any) -> str:
+    """Its address."""
+    return str(blocks.local_url)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Page, expect
+from safetensors.torch import save_file
 
 from merging import formats
 from merging.recipe import read_recipe
@@ -30,12 +32,23 @@ def recipe(page: Page) -> dict[str, Any]:
     return found
 
 
-def test_a_pasted_prompt_reaches_the_recipe(arrive: Arrive, pair: tuple[Path, Path]) -> None:
-    """On a phone in the dark; strengths of parts and blocks are merged as the prompt says."""
+def test_a_pasted_prompt_reaches_the_recipe(
+    arrive: Arrive, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """On a phone in the dark; strengths of parts and blocks are merged as the prompt says.
+
+    A textual inversion stands among the LoRAs, under a word of the visitor's own.
+    """
     visitor = arrive(PHONE, "?__theme=dark")
     page = visitor.page
-    visitor.add(*pair)
+    word = tmp_path / "my word.safetensors"
+    save_file({"emb_params": torch.ones(2, 128)}, word)
+    visitor.add(word, *pair)
     expect(visitor.triggers).to_have_count(2)
+    called = page.get_by_label("Its word in prompts")
+    expect(called).to_have_value("my word")
+    called.fill("zz")
+    called.press("Tab")
     page.get_by_role("button", name="Paste an A1111 prompt").click()
     page.get_by_label("Prompt with <lora").fill(PASTED)
     page.get_by_role("button", name="Fill in strengths").click()
@@ -51,7 +64,10 @@ def test_a_pasted_prompt_reaches_the_recipe(arrive: Arrive, pair: tuple[Path, Pa
     visitor.method("Weighted sum")
     visitor.number("Steps", 1)
     visitor.merge()
-    cat, pizza = recipe(page)["sources"]
+    made = recipe(page)
+    expect(page.locator("#words")).to_contain_text("zz")
+    cat, pizza = made["sources"]
+    assert [(each["word"], each["name"]) for each in made["embeddings"]] == [("zz", "my word")]
     assert (cat["strength"], cat["blocks"]["IN04"], cat["blocks"]["M00"]) == (0.5, 0, 1)
     assert pizza["strength"] == 0.9
     assert pizza["strength"] * pizza["text_encoder"] == pytest.approx(0.4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,10 +41,22 @@ def test_files_lie_there_once_by_their_hash(library: Library, cat: Card, tmp_pat
     library.keep(cat)
     files = sorted((tmp_path / "library").glob("*.safetensors"))
     assert len(files) == 2
-    path, name = library.file(cat.sha256)
+    found = library.file(cat.sha256)
+    path = found.path
     assert path in files and path.stem == cat.sha256
-    assert name == "sks-cat.safetensors"
+    assert found.name == "sks-cat.safetensors"
     assert path.read_bytes() == cat.path.read_bytes()
+
+
+def test_where_a_file_is_from_is_known_in_an_older_index_too(
+    library: Library, cat: Card, pizza: Card, tmp_path: Path
+) -> None:
+    """As written before there was an origin."""
+    with sqlite3.connect(tmp_path / "library" / "index.sqlite") as index:
+        index.execute("alter table loras drop column origin")
+    library.keep(replace(cat, origin="me/pets/cat.safetensors@44"))
+    assert library.file(cat.sha256).origin == "me/pets/cat.safetensors@44"
+    assert library.file(pizza.sha256).origin == ""
 
 
 def test_the_last_used_comes_first(library: Library, cat: Card) -> None:
@@ -72,7 +85,7 @@ def test_a_name_a_trigger_or_a_scene_finds_them(
 
 
 def test_what_was_deleted_by_hand_is_passed_over_and_said(library: Library, cat: Card) -> None:
-    library.file(cat.sha256)[0].unlink()
+    library.file(cat.sha256).path.unlink()
     assert names(library) == ["vxz-pizza"]
     with pytest.raises(MergeError, match="no longer in the library"):
         library.file(cat.sha256)

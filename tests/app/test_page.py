@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import zipfile
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 import torch
 from playwright.sync_api import expect
 
+from app.service import Studio
+from app.shelf import examples
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
@@ -134,14 +139,20 @@ def several_at_once(visitor: Visitor) -> None:
 
 
 def test_visitors_wait_for_each_other_and_share_nothing(
-    arrive: Arrive, pair: tuple[Path, Path]
+    arrive: Arrive, studio: Studio, url: str, pair: tuple[Path, Path]
 ) -> None:
+    """Neither on the page, nor by asking for every path that there is in a visit's folder."""
     first, second = arrive(), arrive()
     first.add(*pair)
     expect(first.triggers).to_have_count(2)
     expect(second.triggers).to_have_count(0)
     second.add(*reversed(pair))
     expect(second.triggers.first).to_have_value("vxz pizza")
+    own = [path for path in (studio.settings.work / "sessions").rglob("*") if path.is_file()]
+    assert len(own) >= 4
+    for path in own:
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{url}gradio_api/file={quote(str(path))}", timeout=20)
     first.prompts(200)  # work enough to be still at it when the second one asks
     first.merge_button.click()
     expect(first.running).to_contain_text("Sampling")
@@ -180,6 +191,10 @@ def test_bad_files_are_said_and_good_ones_taken(
     visitor.merge_button.click()
     visitor.hear("failed", "only one is here")
 
+    pickled = tmp_path / "cat.ckpt"
+    pickled.write_bytes(b"\x80\x02}q.")
+    visitor.add(pickled)
+    expect(visitor.page.get_by_test_id("toast-body")).to_contain_text("Invalid file type")
     visitor.add(bad_files["sd15"], bad_files["silent"])
     expect(visitor.triggers).to_have_count(3)
     expect(visitor.page.locator(".lora .bad")).to_contain_text("made for Stable Diffusion 1.5")
@@ -190,6 +205,11 @@ def test_bad_files_are_said_and_good_ones_taken(
     expect(visitor.triggers).to_have_count(2)
     visitor.merge_button.click()
     visitor.hear("failed", "silent: no trigger")
+    others = [path for shown in examples() for path in shown.files if path not in pair]
+    visitor.add(*others[:3])
+    said = f"{others[2].stem}: a merge takes at most 4 LoRAs here"
+    expect(visitor.page.locator(".problems")).to_contain_text(said)
+    expect(visitor.triggers).to_have_count(4)
 
 
 def test_a_prompt_is_needed_only_for_drawing_again(arrive: Arrive) -> None:

@@ -18,8 +18,9 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from merging.errors import MergeError
 
-CLIP = Path(__file__).parents[2] / "assets" / "mini-clip"
+CLIP = Path(__file__).parents[1] / "assets" / "mini-clip"
 VIT_B32 = "openai/clip-vit-base-patch32"
+TEXT_SCALE = 2.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ class Clip:
         return products.sum(dim=1).mean().item()
 
 
+def text_align(picture: Tensor, text: Tensor) -> float:
+    """2.5 · max(cosine, 0) of unit embeddings (width,), as CustomConcept101's evaluator has it."""
+    return TEXT_SCALE * max((picture @ text).item(), 0.0)
+
+
+def image_align(picture: Tensor, references: Tensor) -> float:
+    """Mean cosine of a picture (width,) and reference pictures (n, width), unit embeddings."""
+    return (references @ picture).mean().item()
+
+
 def embedded_pixels(model: CLIPModel, values: Tensor) -> Tensor:
     """Unit embeddings (n, width) of pixels (n, 3, 64, 64) in [0, 1]."""
     return embedded_values(model, (values - 0.5) / 0.5)
@@ -74,6 +85,11 @@ def embedded_words(model: CLIPModel, words: Tensor) -> Tensor:
     """Unit embeddings (n, width) of token numbers (n, length)."""
     pooled = model.text_model(words).pooler_output
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def clip_of(base: str) -> str:
+    """The CLIP that judges pictures of this base: the embedded one knows the embedded world."""
+    return str(CLIP) if base == "mini" else VIT_B32
 
 
 def load_clip(name: str = str(CLIP)) -> Clip:
