@@ -151,7 +151,7 @@ class Recalling:
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
         gone = [pick.name for pick in kept.merged.order.picks if pick not in kept.here]
         said = [f"{name} is no longer in your library: add its file." for name in gone]
-        note = markup.sentences(["It is back on the page.", *said])
+        note = markup.sentences(["It is back on the page, in the four steps above.", *said])
         return kept, {
             self.handlers.form.session: session,
             **self._form(values, kept, cards),

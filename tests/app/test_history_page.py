@@ -59,7 +59,7 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     page.get_by_role("button", name="Remove").first.click()
     expect(visitor.triggers).to_have_count(1)
     page.get_by_role("button", name="Open again").nth(1).click()
-    expect(page.locator("#history-said")).to_contain_text("It is back on the page.")
+    expect(page.locator("#history-said")).to_contain_text("It is back on the page")
     expect(page.locator("#summary")).to_contain_text("Weighted average")
     expect(visitor.triggers).to_have_count(2)
     expect(page.get_by_label("Method", exact=True)).to_have_value("Weighted average")
