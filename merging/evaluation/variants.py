@@ -22,6 +22,8 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
     "ridge-1e-2": {"ridge": 1e-2},
     "residual": {"mode": "delta+residual"},
     "full": {"mode": "full"},
+    "residual-preserve-1": {"mode": "delta+residual", "preserve": 1.0},
+    "residual-mean": {"mode": "delta+residual", "fallback": "mean"},
     "lambda-delta": {"weighting": "delta"},
     "lambda-relative": {"weighting": "relative"},
     "lambda-uniform": {"weighting": "uniform"},
