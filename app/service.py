@@ -170,18 +170,21 @@ class Studio:
 
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
         """Merge: Steps, and among the last of them the result. Closing it stops the work."""
+        self.store.folder(session)  # an ended visit is said before its missing files
         check_merge(self.settings, order)
         work = partial(merge_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
 
     def batch(self, session: str, order: BatchOrder) -> Generator[Step | Batched, None, None]:
         """Several merges into one zip: Steps, and at the end what was made."""
+        self.store.folder(session)
         check_batch(self.settings, order)
         work = partial(batch_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Step | Batched, None, None], self._executor.run(session, work))
 
     def draw(self, session: str, order: DrawOrder) -> Generator[Drawn, None, None]:
         """Draw the comparison, picture by picture, all from the same noise."""
+        self.store.folder(session)
         check_draw(self.settings, order)
         work = partial(draw_job, self._bases, order, self.store.new_folder(session))
         return cast(Generator[Drawn, None, None], self._executor.run(session, work))

@@ -99,6 +99,22 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     assert drawn(merged.order.words) != drawn(())
 
 
+def test_the_history_brings_a_word_back(
+    studio: Studio, pair: tuple[Path, Path], word: Path
+) -> None:
+    session, cards = added(studio, [*pair, word])
+    cat, pizza, own = map(Pick.of, cards)
+    own = replace(own, trigger="zz")
+    merged = finished(studio, session, MergeOrder((cat, pizza), method="sum", words=(own,)))
+    entry, problem = studio.remember(session, merged)
+    assert (problem, entry is None) == ("", False)
+    order = studio.recall(session, entry or 0).merged.order
+    (back,) = order.words
+    assert back.path.read_bytes() == word.read_bytes()
+    assert replace(back, path=own.path) == own
+    assert finished(studio, session, order).kohya.read_bytes() == merged.kohya.read_bytes()
+
+
 def test_words_have_room_of_their_own_and_are_in_no_conflict(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
