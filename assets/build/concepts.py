@@ -68,7 +68,7 @@ CONCEPTS = (
     Concept("tzj", "apple", 240, "blue", "attention", 4, "kohya", 1.0, 400),
     Concept("hwn", "sunflower", 270, "magenta", "attention", 16, "peft", 8.0, 400),
     Concept("zqx", STYLE, 0, "outline", "cross-attention", 8, "kohya", 8.0, 500),
-    Concept("wvn", STYLE, 0, "framed", "attention", 8, "peft", 8.0, 400),
+    Concept("wvn", STYLE, 0, "framed", "attention", 8, "peft", 8.0, 800),
     Concept("jlt", STYLE, 0, "pastel", "attention", 16, "kohya", 8.0, 800),
     Concept("mwb", "cat", 160, "azure", "cross-attention", 8, "peft", 8.0, 600),
     Concept("rkz", "fox", 210, "blue", "attention", 8, "kohya", 4.0, 400),

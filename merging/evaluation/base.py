@@ -60,7 +60,7 @@ def evaluate_single(
     seeds = list(range(SINGLE_SEEDS)) * len(names)
     scores = detector.scores(render(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
     shares = {
-        name: detector.found(rows, [name], strongest=1).float().mean().item()
+        name: detector.found(rows, [name], strongest=1).double().mean().item()
         for name, rows in zip(names, scores, strict=True)
     }
     return {"pictures": len(prompts), "share": sum(shares.values()) / len(shares), "by": shares}
@@ -107,8 +107,8 @@ def evaluate_looks(
         scores = detector.scores(_alone(base, entry, prompts, share))
         there, first = _there(detector, scores, entry, names)
         rows[entry.trigger] = {
-            "share": there.float().mean().item(),
-            "first": (there & first).float().mean().item(),
+            "share": there.double().mean().item(),
+            "first": (there & first).double().mean().item(),
         }
     return {"pictures": LOOK_PICTURES, "by": rows}
 
