@@ -18,9 +18,9 @@ from merging.solve import Fallback, Mode
 from merging.sweep import Padding, Tokens
 from merging.weighting import Weighting
 
-# The library's default is the paper's; on the page the one that showed both concepts most often
-# (`evaluate concepts` in the README), since a person wants the picture.
-PAGE_TEACHER = "composed"
+# The library's defaults are the paper's. The page's showed all concepts as often as the plain sum,
+# and each alone far more often (`evaluate concepts` in the README): a person wants the picture.
+PAGE_TEACHER, PAGE_MODE = "composed", "delta+residual"
 TITLES: Mapping[str, Mapping[str, str]] = {
     "targets": {
         "cross-attention": "text encoder + cross-attention (fast)",
@@ -34,7 +34,7 @@ TITLES: Mapping[str, Mapping[str, str]] = {
     "fallback": {"mean": "share of each (gentle)", "sum": "plain sum (strong)", "zero": "nothing"},
     "mode": {
         "delta": "its change (the paper's code)",
-        "delta+residual": "its change, and what drifted in the base",
+        "delta+residual": "its change, and what drifted on the way to the layer",
         "full": "whole weights",
     },
     "weighting": {
@@ -203,7 +203,12 @@ def _solving() -> tuple[Any, ...]:
             DEFAULTS["ridge"], label="Ridge α₂", info="How much of it comes in.", min_width=140
         )
         cross_ridge = _optional(CROSS_RIDGE, "Empty: as the line above asks.")
-    mode = _radio("mode", "What of a LoRA is imitated", "The first keeps the result small.")
+    mode = _radio(
+        "mode",
+        "What of a LoRA is imitated",
+        "The second showed all concepts most often; the first is exact at its rank.",
+        PAGE_MODE,
+    )
     weighting = _radio("weighting", "How the LoRAs are balanced (λ)", "Which prompts weigh more.")
     padding = _radio("padding", "Tokens behind a prompt's end", "Which of them count.")
     tokens = _radio("tokens", "Words of a prompt", "Which of them count.")

@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.ui.bases import base_choice
 from app.ui.forms import Form
 from app.ui.loading import Loader
-from app.ui.options import EFFORTS, PAGE_TEACHER, Options, options
+from app.ui.options import EFFORTS, PAGE_MODE, PAGE_TEACHER, Options, options
 from app.ui.scene import scene_widgets
 from merging.errors import MergeError
 from merging.methods import METHODS
@@ -38,7 +38,7 @@ def test_every_option_of_a_request_is_on_the_page_at_its_default(widgets: Option
     order = widgets.order(values(widgets))
     inputs = ("sources", "embeddings")
     wanted = {each.name: each.default for each in fields(MergeRequest) if each.name not in inputs}
-    assert order == wanted | {"teacher": PAGE_TEACHER, "dtype": "fp16"}
+    assert order == wanted | {"teacher": PAGE_TEACHER, "mode": PAGE_MODE, "dtype": "fp16"}
     assert order.keys() <= {each.name for each in fields(MergeOrder)}
 
 
