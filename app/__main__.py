@@ -1,4 +1,4 @@
-"""Start the app: ``python -m app``."""
+"""Start the app: ``python -m app [--port 7999] …``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 
-from app.config import with_file
+from app.config import flags, with_file
 from app.settings import Settings, workplace
 from merging.errors import MergeError
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; 2 for what the user can mend, with one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # A container is told to end by this signal; what is removed at the end must be removed then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        environ = with_file(os.environ)
+        environ = with_file(os.environ | flags(arguments))
         with workplace(environ) as work:
             serve(Settings.from_environment(work, environ))
     except (MergeError, OSError) as error:
@@ -54,6 +55,8 @@ def prepare(settings: Settings) -> None:
     """What Gradio reads from the environment when it is imported: so it must come before that."""
     settings.work.mkdir(parents=True, exist_ok=True)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if settings.login:
+        os.environ["SYSTEM"] = "spaces"  # or Gradio logs everybody in as nobody, for trying it out
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.work / "gradio"))
     # Gradio hands out files from the folder for temporary files only, and the visits' are not there
     # when the operator has named another one.

@@ -1,18 +1,18 @@
-"""Several merges at once: what a visitor asks for, and what runs in the worker thread."""
+"""Several merges at once: what a visitor asks for, and what comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.jobs import Bases, Emit, request_of, stepping
 from app.orders import MergeOrder, Pick
-from merging.batch import Filing, Row, batch, batch_stem, cells
 from merging.errors import MergeError
-from merging.methods import METHODS
-from merging.progress import Stop, check
+
+if TYPE_CHECKING:
+    from merging.batch import Row
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,3 @@ def strengths_of(text: str, picks: Sequence[Pick]) -> tuple[tuple[float, ...], .
 def strengths_text(picks: Sequence[Pick]) -> str:
     """The lines to begin with: every LoRA at its own strength."""
     return "\n".join(f"{pick.name}: {pick.weighed.strength:g}" for pick in picks)
-
-
-def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Make the zip in ``folder``, emit Steps and at the end the Batched."""
-    progress, name = stepping(emit), order.merge.base
-    first = replace(order.merge, method=order.methods[0])
-    request = request_of(first, lambda layer: bases.get(name, progress).weight(layer))
-    listed = cells(request, order.methods, order.strengths)
-    wanted = any(METHODS[method].needs != "nothing" for method in order.methods)
-    base = bases.get(name, progress) if wanted else None
-    check(stop)
-    archive = folder / f"{batch_stem(request)}.zip"
-    filing = Filing(name, dtype=order.merge.dtype)
-    rows = batch(listed, archive, base, filing, progress, stop)
-    emit(Batched(order, archive, rows))

@@ -12,10 +12,9 @@ from dataclasses import replace
 from app.batches import BatchOrder
 from app.orders import MergeOrder, Pick
 from app.scenes import DrawOrder
-from merging.request import MergeRequest
 
 PROGRAM = ("python", "-m", "merging")
-DEFAULTS = {field.name: field.default for field in MergeRequest.__dataclass_fields__.values()}
+DEFAULTS = {name: field.default for name, field in MergeOrder.__dataclass_fields__.items()}
 OPTIONS = {  # field of a MergeOrder → option of the command
     "method": "--method",
     "rank": "--rank",
@@ -63,6 +62,7 @@ def _asked(order: MergeOrder, options: list[str], recipe: str) -> list[str]:
         triggers = [pick.trigger for pick in order.picks]
         words += ["--trigger", *triggers] if any(triggers) else []
         words += options
+    words += _precision(order.precision)
     words += ["--dtype", order.dtype] if order.dtype != "fp16" else []
     return words + _words(order.words)
 
@@ -107,6 +107,11 @@ def _words(picks: Sequence[Pick]) -> list[str]:
     return ["--embedding", *files] if files else []
 
 
+def _precision(name: str) -> list[str]:
+    """Of the base model, where the visitor chose one."""
+    return [] if name == "auto" else ["--precision", name]
+
+
 def _options(order: MergeOrder) -> list[str]:
     """Those that are not the library's own."""
     words = []
@@ -124,7 +129,7 @@ def _references(order: DrawOrder) -> list[str]:
 
 
 def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> str:
-    words = ["render", "--base", order.base]
+    words = ["render", "--base", order.base, *_precision(order.precision)]
     words += ["--adapter", *adapters] if adapters else []
     words += ["--prompt", *order.prompts, "--seed", f"{order.seed}", "--steps", f"{order.steps}"]
     words += ["--guidance", f"{order.guidance:g}"]

@@ -1,9 +1,10 @@
-"""settings.toml: the same settings as the environment's, for those who like a file better."""
+"""Settings beside the environment's: flags, which go before it, and settings.toml under it."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from merging.errors import MergeError
@@ -17,6 +18,8 @@ FILE = Path("settings.toml")  # in the folder where the app is started
 VARIABLES = {  # name in the file → environment variable, which goes before it
     "base": "ITERIS_BASE",
     "device": "ITERIS_DEVICE",
+    "precision": "ITERIS_PRECISION",
+    "mcp": "ITERIS_MCP",
     "home": "ITERIS_HOME",
     "work": "ITERIS_WORK",
     "host": "GRADIO_SERVER_NAME",
@@ -27,6 +30,19 @@ VARIABLES = {  # name in the file → environment variable, which goes before it
     "max_minutes": "ITERIS_MAX_MINUTES",
     "keep_hours": "ITERIS_KEEP_HOURS",
 }
+
+
+def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """What the command line says, by the names of the environment; ends the program for --help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Serve the page. The README's table of settings says what each flag means.",
+    )
+    for name, variable in VARIABLES.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=variable, metavar="VALUE", help=f"in place of {variable}")
+    given = vars(parser.parse_args(arguments))
+    return {variable: value for variable, value in given.items() if value is not None}
 
 
 def with_file(environ: Mapping[str, str], file: Path = FILE) -> dict[str, str]:

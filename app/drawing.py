@@ -13,10 +13,10 @@ from app.jobs import Bases, Emit, Weights, source_of, stepping, words_of
 from app.scenes import DrawOrder, Picture, Unscored
 from merging import formats
 from merging.adapter import Adapter
+from merging.choices import Compose, Sampler
 from merging.diffusion.base import Base
 from merging.diffusion.maps import heat_map
-from merging.diffusion.render import Compose, render
-from merging.diffusion.samplers import Sampler
+from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.likeness import Judge, judge
 from merging.naming import file_stem
@@ -39,7 +39,7 @@ class Panel:
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
     """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
     progress = stepping(emit)
-    base = bases.get(order.base, progress)
+    base = bases.get(order.base, order.precision, progress)
     panels = list(_panels(order, base.weight))
     taught = words_of(order.words, base.table)
     prompts = [prompt for prompt, _ in order.scenes]

@@ -21,7 +21,7 @@ from app.orders import Merged, Pick
 from app.scenes import DrawOrder, Picture
 from app.storage import keep_copy
 from merging.errors import MergeError
-from merging.summary import file_sha256
+from merging.files import file_sha256
 
 # autoincrement: a page that still shows a deleted entry must not meet another one in its place.
 TABLE = """create table if not exists moments (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ from app.cards import base_title, misfit, span
 from app.executor import Step
 from app.orders import Merged, MergeOrder, Pick, own_prompts, parsed_rank
 from merging import formats
+from merging.choices import Fallback, Mode, Padding, Precision, Targets, Teacher, Tokens, Weighting
 from merging.clip import Clip, clip_of, load_clip
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
@@ -28,35 +30,31 @@ from merging.naming import file_stem
 from merging.progress import Progress, Stop, check
 from merging.recipe import header, recipe
 from merging.report import LayerReport
-from merging.request import MergeRequest, Source, Targets, Teacher
-from merging.solve import Fallback, Mode
-from merging.sweep import Padding, Tokens
-from merging.weighting import Weighting
+from merging.request import MergeRequest, Source
 
-DTYPES = formats.DTYPES  # what the page may offer, which knows no formats
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
 Emit = Callable[[object], None]
 Weights = Callable[[str], torch.Tensor | None]  # of the base, for files that depend on them
 
 
 class Bases:
-    """Base models by name, loaded when first wanted. Jobs alone use it, one at a time."""
+    """Base models by name and precision, loaded when first wanted. Jobs alone use it, in turn."""
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._loaded: dict[str, Base] = {}
+        self._loaded: dict[tuple[str, str], Base] = {}
         self._clips: dict[str, Clip] = {}
 
-    def get(self, name: str, progress: Progress) -> Base:
+    def get(self, name: str, precision: str, progress: Progress) -> Base:
         """The base, loaded; MergeError when it cannot be had."""
-        if name not in self._loaded:
+        if (name, precision) not in self._loaded:
             first = "" if name == "mini" else "; a first download takes minutes"
             progress(0.0, f"Loading {base_title(name)}{first}")
-            loaded = load_base(name, self._device)
+            loaded = load_base(name, self._device, cast(Precision, precision))
             while len(self._loaded) >= KEPT_BASES:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[name] = loaded
-        return self._loaded[name]
+            self._loaded[name, precision] = loaded
+        return self._loaded[name, precision]
 
     def clip(self, base: Base, progress: Progress) -> Clip:
         """The CLIP that judges this base's pictures; MergeError when it cannot be had."""
@@ -71,9 +69,10 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
     told = Telling(emit)
     progress = told.progress
-    request = request_of(order, lambda layer: bases.get(order.base, progress).weight(layer))
+    base_of = partial(bases.get, order.base, order.precision, progress)
+    request = request_of(order, lambda layer: base_of().weight(layer))
     wanted = METHODS[order.method].needs != "nothing"
-    base = bases.get(order.base, progress) if wanted else None
+    base = base_of() if wanted else None
     check(stop)
     result = merge(request, activations(base) if base else None, progress, stop, told.watch)
     emit(_written(order, request, result, folder, base))
@@ -164,9 +163,9 @@ def _written(
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)
     kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
-    fingerprint = base.fingerprint if base else ""
-    metadata = header(request, result, order.base, fingerprint)
-    dtype = DTYPES[order.dtype]
+    origin = (order.base, base.fingerprint, base.precision) if base else (order.base,)
+    metadata = header(request, result, *origin)
+    dtype = formats.DTYPES[order.dtype]
     written = {
         "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
         "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
@@ -189,6 +188,6 @@ def _written(
         seconds=result.report.seconds,
         notes=(*result.report.notes, *sentences(words)),
         checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
-        recipe=recipe(request, order.base, fingerprint),
+        recipe=recipe(request, *origin),
         report=report,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from app.batches import BatchOrder
 from app.cards import BASE_TITLES, LONGEST_WORD, Card
-from app.jobs import DTYPES
 from app.orders import MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder
 from app.settings import Settings
+from merging.choices import Dtype, Precision
 from merging.errors import MergeError
 
 
@@ -50,14 +51,20 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
         raise MergeError(f"A merge needs at least two LoRA files, and {have}: add another one.")
     if count > settings.max_files:
         raise MergeError(f"A merge takes at most {settings.max_files} LoRAs here, not {count}.")
-    if order.dtype not in DTYPES:
-        raise MergeError(f"The precision must be {', '.join(DTYPES)}, not {order.dtype!r}.")
+    check_choice(order.dtype, get_args(Dtype))
     if long := [word.name for word in order.words if len(word.trigger) > LONGEST_WORD]:
         raise MergeError(f"{long[0]}: a word has at most {LONGEST_WORD} letters; shorten it.")
     for lines in (order.prompts.splitlines(), *(pick.prompts for pick in order.picks)):
         check_lines(settings, lines)
     check_here(order.picks)
     check_base(settings, order.base)
+    check_choice(order.precision, get_args(Precision))
+
+
+def check_choice(precision: str, choices: Sequence[str]) -> None:
+    """MergeError for a precision, of a file or of a base, that there is not."""
+    if precision not in choices:
+        raise MergeError(f"The precision must be {', '.join(choices)}, not {precision!r}.")
 
 
 def check_here(picks: Sequence[Pick]) -> None:
@@ -120,6 +127,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
                 f"{len(pictures)}."
             )
     check_base(settings, order.base)
+    check_choice(order.precision, get_args(Precision))
 
 
 def check_base(settings: Settings, name: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.cards import Card
+from merging.choices import Rank
 from merging.errors import MergeError
-from merging.inputs import Input, weighed
-from merging.low_rank import Rank
 from merging.prompts import concept_prompts
 from merging.seeds import seed_for
+
+if TYPE_CHECKING:
+    from merging.inputs import Input
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Pick:
     @property
     def weighed(self) -> Input:
         """The file and its strengths, exactly as FILE@… of the command line means them."""
+        from merging.inputs import weighed  # it imports diffusers, which the page does without
+
         return weighed(
             self.path, self.strength, self.text_encoder, self.unet, self.blocks.strip() or None
         )
@@ -56,6 +61,7 @@ class MergeOrder:
 
     picks: tuple[Pick, ...]
     base: str = "mini"
+    precision: str = "auto"  # of the base model
     method: str = "iteris"
     rank: str = "exact"  # exact, auto, or a number
     targets: str = "attention"

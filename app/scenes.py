@@ -37,6 +37,7 @@ class DrawOrder:
     columns: tuple[str, ...] = USUAL
     words: tuple[Pick, ...] = ()  # textual inversions that the prompts may say
     maps: bool = False  # also where each trigger was looked at
+    precision: str = "auto"  # of the base model
 
     @property
     def prompts(self) -> list[str]:

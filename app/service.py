@@ -7,16 +7,13 @@ import shutil
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from app.batches import Batched, BatchOrder, batch_job
-from app.cards import Card, card
-from app.drawing import draw_job
+from app.batches import Batched, BatchOrder
+from app.cards import Card
 from app.executor import LocalExecutor, Step
 from app.history import History, Kept
-from app.jobs import Bases, merge_job
 from app.library import Library
 from app.limits import (
     check_batch,
@@ -26,20 +23,21 @@ from app.limits import (
     check_merge,
     check_new,
 )
-from app.meetings import Meetings, Met
 from app.orders import Merged, MergeOrder, Pick
 from app.pushing import push
 from app.scenes import DrawOrder, Picture, Unscored
 from app.settings import Settings
 from app.shelf import bundled
 from app.storage import Store
-from app.taking import Taken, TakeOrder, curve, take
+from app.taken import Taken, TakeOrder
 from merging.errors import MergeError
-from merging.formats.peft import beside
+from merging.files import beside
 from merging.hub import Found, fetched
-from merging.progress import Stop
-from merging.rank_curve import CurvePoint
-from merging.summary import summary
+
+if TYPE_CHECKING:
+    from app.engine import Engine
+    from app.meetings import Met
+    from merging.rank_curve import CurvePoint
 
 log = logging.getLogger(__name__)
 Drawn = Step | Picture | Unscored
@@ -54,8 +52,17 @@ class Studio:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self._executor = executor or LocalExecutor(settings.max_waiting, settings.max_minutes)
-        self._bases = Bases(settings.device)
-        self._meetings = Meetings()
+        self._made: Engine | None = None
+        self._making = threading.Lock()
+
+    @property
+    def _engine(self) -> Engine:
+        """Made when something is first wanted of it: its imports take seconds."""
+        from app import engine
+
+        with self._making:
+            self._made = self._made or engine.Engine(self.settings)
+            return self._made
 
     def open_session(self) -> str:
         """A new visit: its token, to be kept in the visitor's state."""
@@ -136,7 +143,7 @@ class Studio:
         check_file(self.settings, path)
         own = self.store.keep_copy(session, path)
         try:
-            fresh = replace(card(own, name or path.name), origin=origin)
+            fresh = replace(self._engine.card(own, name or path.name), origin=origin)
             check_new(self.settings, fresh, present)
         except MergeError:
             shutil.rmtree(own.parent)
@@ -159,44 +166,44 @@ class Studio:
 
     def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:
         """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
-        return self._meetings.of(cards, picks)
+        return self._engine.meetings.of(cards, picks)
 
     def inspect(self, path: Path | None) -> dict[str, Any]:
         """What a file is, as the command line tells it; MergeError if it is none of ours."""
         if path is None:
             raise MergeError("Send a .safetensors file.")
         check_file(self.settings, path)
-        return summary(path)
+        return self._engine.summary(path)
 
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
         """Merge: Steps, and among the last of them the result. Closing it stops the work."""
         self.store.folder(session)  # an ended visit is said before its missing files
         check_merge(self.settings, order)
-        work = partial(merge_job, self._bases, order, self.store.new_folder(session))
+        work = self._engine.merging(order, self.store.new_folder(session))
         return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
 
     def batch(self, session: str, order: BatchOrder) -> Generator[Step | Batched, None, None]:
         """Several merges into one zip: Steps, and at the end what was made."""
         self.store.folder(session)
         check_batch(self.settings, order)
-        work = partial(batch_job, self._bases, order, self.store.new_folder(session))
+        work = self._engine.batching(order, self.store.new_folder(session))
         return cast(Generator[Step | Batched, None, None], self._executor.run(session, work))
 
     def draw(self, session: str, order: DrawOrder) -> Generator[Drawn, None, None]:
         """Draw the comparison, picture by picture, all from the same noise."""
         self.store.folder(session)
         check_draw(self.settings, order)
-        work = partial(draw_job, self._bases, order, self.store.new_folder(session))
+        work = self._engine.drawing(order, self.store.new_folder(session))
         return cast(Generator[Drawn, None, None], self._executor.run(session, work))
 
     def curve(self, merged: Merged, dtype: str) -> tuple[CurvePoint, ...]:
         """What the merge would lose at smaller ranks, and its size then."""
-        return curve(merged, dtype)
+        return self._engine.curve(merged, dtype)
 
     def take(self, session: str, order: TakeOrder) -> Taken:
         """The merge as files to take home, and all of it in one archive."""
         check_here(order.merged.order.picks)
-        return take(order, self.store.new_folder(session))
+        return self._engine.take(order, self.store.new_folder(session))
 
     def push(self, made: Taken, repo: str, token: str, private: bool) -> str:
         """All of it to the Hub, with a token that is not kept; returns its address."""
@@ -213,12 +220,9 @@ class Studio:
     def warm_up(self) -> None:
         """Load the base in the background, so that the first visitor need not wait for it."""
 
-        def work(emit: object, _stop: Stop) -> None:
-            self._bases.get(self.settings.base, lambda _share, _text: None)
-
         def body() -> None:
             try:
-                for _ in self._executor.run("warm-up", work):
+                for _ in self._executor.run("warm-up", lambda *given: self._engine.load(*given)):
                     pass
             except MergeError as error:
                 log.warning("%s", error)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from merging.choices import Precision
 from merging.errors import MergeError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -25,6 +27,9 @@ class Settings:
     base: str = "mini"  # ITERIS_BASE: mini, sd15, a folder in diffusers layout, or a Hub id
     free_base: bool = True  # visitors may name a folder or a Hub id: at home only
     device: str = "auto"  # ITERIS_DEVICE: auto, cpu, cuda, mps
+    precision: str = "auto"  # ITERIS_PRECISION, of the base model: auto, fp32, fp16, bf16
+    mcp: bool = False  # ITERIS_MCP: whether language models may call the endpoints as tools
+    login: bool = False  # visitors may log in to the Hub: on a Space that has hf_oauth
     max_files: int = 6  # ITERIS_MAX_FILES: LoRAs of one merge
     max_words: int = 4  # textual inversions beside them
     max_megabytes: int = 400  # ITERIS_MAX_MB: of one file
@@ -51,6 +56,9 @@ class Settings:
             base=environ.get("ITERIS_BASE") or cls.base,
             free_base=at_home,
             device=environ.get("ITERIS_DEVICE") or cls.device,
+            precision=_one_of(environ, "ITERIS_PRECISION", get_args(Precision)),
+            mcp=_one_of(environ, "ITERIS_MCP", ("off", "on")) == "on",
+            login={"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys(),
             max_files=int(_number(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16)),
             max_megabytes=int(_number(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000)),
             max_waiting=int(_number(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000)),
@@ -78,6 +86,14 @@ def _home(environ: Mapping[str, str]) -> Path | None:
     if named.lower() == "off":
         return None
     return Path(named).expanduser().resolve() if named else Path.home() / ".iteris-studio"
+
+
+def _one_of(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
+    """A word from the environment, the first of the choices where it says none."""
+    text = environ.get(name, "").strip().lower() or choices[0]
+    if text not in choices:
+        raise MergeError(f"{name} must be {', '.join(choices)}, not {text!r}.")
+    return text
 
 
 def _number(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from merging.summary import file_sha256
+from merging.files import file_sha256
 
 SHELF = Path(__file__).parents[1] / "assets" / "loras"
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from merging.errors import MergeError
-from merging.formats.peft import beside
+from merging.files import beside
 
 
 class Store:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from app.jobs import DTYPES
 from app.orders import Merged, parsed_rank
 from app.scenes import Picture
+from app.taken import Taken, TakeOrder
 from merging import formats
 from merging.archive import archive
 from merging.errors import MergeError
@@ -22,36 +22,14 @@ FORMS = {"kohya": "A1111, Forge, ComfyUI, InvokeAI, diffusers", "diffusers": "di
 MOST_PICTURES = 16
 
 
-@dataclass(frozen=True)
-class TakeOrder:
-    """How the files are to be."""
-
-    merged: Merged
-    pictures: tuple[Picture, ...] = ()
-    name: str = ""  # "" leaves the one that explains itself
-    form: str = "kohya"
-    dtype: str = "fp16"
-    rank: str = "exact"  # as merged, or a number
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What was made."""
-
-    file: Path
-    archive: Path
-    folder: Path  # the archive's content, for the Hub
-    sentence: str
-
-
 def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
     """Energy and size of the merge at smaller ranks."""
-    return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), DTYPES[dtype])
+    return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), formats.DTYPES[dtype])
 
 
 def take(order: TakeOrder, folder: Path) -> Taken:
     """Write the files into ``folder``; MergeError where they cannot be written."""
-    if order.form not in FORMS or order.dtype not in DTYPES:
+    if order.form not in FORMS or order.dtype not in formats.DTYPES:
         raise MergeError(f"There is no {order.form} file in {order.dtype}; choose from the lists.")
     stem = file_stem("", [order.name])[1:] if order.name.strip() else self_explaining(order)
     content = folder / stem
@@ -71,7 +49,7 @@ def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
     rank = parsed_rank(order.rank)
     smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
     fields = kept(adapter.metadata)
-    written = formats.WRITERS[order.form](smaller, file, DTYPES[order.dtype], fields)
+    written = formats.WRITERS[order.form](smaller, file, formats.DTYPES[order.dtype], fields)
     return file, written.sentence
 
 

@@ -62,11 +62,11 @@ def run_inspect(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def run_merge(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
-    base = load_base(options.base, options.device)
+    base = load_base(options.base, options.device, options.precision)
     request = asked(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, activations(base), _progress)
-    fields = header(request, result, options.base, base.fingerprint)
+    fields = header(request, result, options.base, base.fingerprint, options.precision)
     dtype = formats.DTYPES[options.dtype]
     written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
     written = checked(base, options.out, result.adapter, written)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from merging.choices import Rank
 from merging.errors import MergeError
-from merging.low_rank import Rank
 
 
 def one_each(given: list | None, count: int, flag: str, missing: Any) -> list:

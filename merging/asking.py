@@ -10,14 +10,21 @@ from typing import Any, get_args
 
 from merging import formats
 from merging.arguments import json_file, lines_of, one_each, rank, rows
+from merging.choices import (
+    Fallback,
+    Mode,
+    Padding,
+    Precision,
+    Rank,
+    Targets,
+    Teacher,
+    Tokens,
+    Weighting,
+)
 from merging.diffusion.base import Base
 from merging.inputs import parsed, words
-from merging.low_rank import Rank
 from merging.recipe import replay
-from merging.request import MergeRequest, Source, Targets, Teacher
-from merging.solve import Fallback, Mode
-from merging.sweep import Padding, Tokens
-from merging.weighting import Weighting
+from merging.request import MergeRequest, Source
 
 ROWS = "most positions of one picture that count; all: every one"
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
@@ -76,6 +83,9 @@ def add_base(sub: argparse.ArgumentParser) -> None:
     """Which model, and where it works."""
     sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    sub.add_argument(
+        "--precision", choices=get_args(Precision), default="auto", help="of the base model"
+    )
 
 
 def asked(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:

@@ -158,7 +158,7 @@ def add_batch(
 
 def batched(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Make the batch and tell of it."""
-    base = load_base(options.base, options.device)
+    base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeRequest.__dataclass_fields__["method"].default]
     request = asked(options, base, methods[0])
     listed = cells(request, options.methods or [request.method], options.strengths or ())
@@ -259,7 +259,7 @@ def _filed(
 ) -> Row:
     """The files of one merge in a folder of their own, and what they are."""
     path = own / f"{row.stem}.safetensors"
-    names = (filing.base_name, base.fingerprint if base else "")
+    names = (filing.base_name, base.fingerprint, base.precision) if base else (filing.base_name,)
     dtype = formats.DTYPES[filing.dtype]
     fields = header(request, result, *names)
     found = formats.WRITERS[filing.form](result.adapter, path, dtype, fields)

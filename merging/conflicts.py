@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.block_weights import BLOCKS, blocks
+from merging.block_weights import BLOCKS
+from merging.blocks import blocks
 from merging.deltas import Delta, inner, scaled
 from merging.formats.layers import table_of
 from merging.request import Source

@@ -11,11 +11,11 @@ from typing import Any, get_args
 from PIL import Image
 
 from merging.adapter import Adapter
+from merging.choices import Compose, Sampler
 from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.maps import heat_map
-from merging.diffusion.render import Compose, render
-from merging.diffusion.samplers import Sampler
+from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.inputs import parsed, words
 from merging.likeness import Judge, judge, pictures_in
@@ -61,7 +61,7 @@ def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, An
     """Draw, write, and tell what was written."""
     asked = _asked(options)
     prompts = options.prompt or [asked.prompt]
-    base = load_base(options.base, options.device)
+    base = load_base(options.base, options.device, options.precision)
     sources = [parsed(text).source(base) for text in options.adapter]
     adapters = [(source.weighted, source.strength) for source in sources]
     judged = _judge(options.reference, base)

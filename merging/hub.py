@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from merging.errors import MergeError
-from merging.formats.peft import BESIDE, MAX_CONFIG
+from merging.files import BESIDE, MAX_CONFIG
 
 PLACE = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from merging.clip import Clip, image_align, text_align
 from merging.errors import MergeError
+from merging.files import PICTURE_ENDINGS
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ["PNG", "JPEG", "WEBP"]
 MOST_BYTES, MOST_PIXELS = 64 << 20, 80_000_000  # of one reference picture
 MOST_PICTURES = 64  # of one concept

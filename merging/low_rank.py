@@ -17,14 +17,12 @@ With a metric L (in, in), D L stands for D in the SVD, and the error that trunca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from merging.choices import Rank
 from merging.deltas import Delta
-
-Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is not low either
 
 AUTO_ENERGY = 0.995  # share of ‖Δ L‖² that rank "auto" keeps in every layer
 NEGLIGIBLE = 1e-12  # singular values below this share of the largest are rounding, not content

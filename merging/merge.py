@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
+from merging.choices import Rank
 from merging.deltas import Changes, Delta, as_lora
 from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
 from merging.gram import RowStatistics
-from merging.low_rank import Rank, compressed
+from merging.low_rank import compressed
 from merging.methods import METHODS, Method
 from merging.phases import Phases
 from merging.progress import Progress, Stop, check, never, part, silent

@@ -14,8 +14,9 @@ from PIL import Image
 
 from merging import formats, hub
 from merging.adapter import Adapter, LoraLayer
+from merging.choices import Rank
 from merging.deltas import scaled
-from merging.low_rank import Rank, compressed, singular_values
+from merging.low_rank import compressed, singular_values
 
 STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 

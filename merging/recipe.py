@@ -11,6 +11,7 @@ from typing import Any
 from merging import __version__
 from merging.adapter import Adapter
 from merging.attribution import attribution
+from merging.choices import Precision
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.merge import MergeRequest, MergeResult, Source
@@ -38,11 +39,14 @@ _OPTIONS = (
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
-def recipe(request: MergeRequest, base: str = "", fingerprint: str = "") -> dict[str, Any]:
+def recipe(
+    request: MergeRequest, base: str = "", fingerprint: str = "", precision: Precision = "auto"
+) -> dict[str, Any]:
     """The request as plain data: every option, and each source by name and SHA-256.
 
     ``base`` is what the base model was called; of a folder the name alone is kept, and the
-    ``fingerprint`` of its weights tells whether another folder holds the same.
+    ``fingerprint`` of its weights tells whether another folder holds the same. ``precision`` is the
+    base model's, where one was asked for.
     """
     name = Path(base).name if Path(base).is_dir() else base
     words = [
@@ -53,6 +57,7 @@ def recipe(request: MergeRequest, base: str = "", fingerprint: str = "") -> dict
         "version": __version__,
         **({"base": name} if name else {}),
         **({"base_fingerprint": fingerprint} if fingerprint else {}),
+        **({"base_precision": precision} if precision != "auto" else {}),
         "sources": [_source(source) for source in request.sources],
         **({"embeddings": words} if words else {}),
         **{option: getattr(request, option) for option in _OPTIONS},
@@ -60,10 +65,14 @@ def recipe(request: MergeRequest, base: str = "", fingerprint: str = "") -> dict
 
 
 def header(
-    request: MergeRequest, result: MergeResult, base: str = "", fingerprint: str = ""
+    request: MergeRequest,
+    result: MergeResult,
+    base: str = "",
+    fingerprint: str = "",
+    precision: Precision = "auto",
 ) -> dict[str, str]:
     """Metadata for the adapter file: recipe, triggers, sources, terms; strings only, no clock."""
-    saved = recipe(request, base, fingerprint)
+    saved = recipe(request, base, fingerprint, precision)
     method = METHODS[request.method]
     names = ", ".join(source.adapter.name for source in request.sources)
     phrases = [source.phrase for source in request.sources if source.phrase]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-from merging.phases import Phase
+if TYPE_CHECKING:
+    from merging.phases import Phase  # which imports torch
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from merging.adapter import Adapter
-from merging.block_weights import BLOCKS, weighted
+from merging.block_weights import BLOCKS
+from merging.blocks import weighted
+from merging.choices import Fallback, Mode, Padding, Rank, Targets, Teacher, Tokens, Weighting
 from merging.embedding import Embedding, together
 from merging.errors import MergeError
-from merging.low_rank import Rank
 from merging.methods import METHODS
 from merging.prompts import composed_prompts, concept_prompts, plain_prompts
 from merging.seeds import seed_for
-from merging.solve import Fallback, Mode
-from merging.sweep import Padding, RowSet, Tokens
-from merging.weighting import Weighting
-
-Targets = Literal["cross-attention", "attention", "all"]
-Teacher = Literal["single", "composed"]
+from merging.sweep import RowSet
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0

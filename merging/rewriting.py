@@ -10,22 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from merging import formats, hub
 from merging.adapter import Adapter
+from merging.choices import Precision
 from merging.companions import sentences, write_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.loading import checked
 from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.files import file_sha256
 from merging.formats.modelspec import BASES
 from merging.formats.overview import HASHES
 from merging.merge import MergeResult, merge
 from merging.progress import Progress
 from merging.recipe import header, read_recipe, replay
-from merging.summary import file_sha256
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
 # What a header says of the file that it was in, which is not true of one made from it.
@@ -60,6 +61,9 @@ def add_rewriting(command: Command, progress: Progress) -> None:
     again.add_argument("--out", type=Path, required=True, help="the adapter to write")
     again.add_argument("--base", help="base model, if not by the name in the recipe")
     again.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    again.add_argument(
+        "--precision", choices=get_args(Precision), help="of the base model, if not as before"
+    )
 
 
 def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -109,8 +113,8 @@ def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str,
     result = merge(request, activations(base), progress)
     form = FORMS.get(found.family, "diffusers")
     dtype = formats.DTYPES[precision(found.dtypes)]
-    names = (str(saved.get(key, "")) for key in ("base", "base_fingerprint"))
-    fields = header(request, result, *names)
+    name, fingerprint = (str(saved.get(key, "")) for key in ("base", "base_fingerprint"))
+    fields = header(request, result, name, fingerprint, base.precision)
     written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
     written = checked(base, options.out, result.adapter, written)
     same = written.sha256 == file_sha256(path)
@@ -127,7 +131,8 @@ def _base(options: argparse.Namespace, saved: Mapping[str, Any], fits: str) -> B
             f"{options.merged} was merged on a base in a folder called {name}, of which the recipe "
             "keeps the name alone; say where it lies: --base FOLDER."
         )
-    base = load_base(name, options.device)
+    precision = options.precision or str(saved.get("base_precision", "auto"))
+    base = load_base(name, options.device, cast(Precision, precision))
     wanted = saved.get("base_fingerprint")
     if wanted and base.fingerprint != wanted:
         raise MergeError(

@@ -28,18 +28,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import combinations_with_replacement
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from merging.choices import Fallback, Mode, Weighting
 from merging.deltas import Delta, from_dense, inner, stacked
 from merging.gram import FewRows, Moments, RowStatistics
 from merging.system import DenseSystem, RowSystem, System
-from merging.weighting import Weighting, energy_weights
-
-Fallback = Literal["mean", "sum", "zero"]
-Mode = Literal["delta", "delta+residual", "full"]
+from merging.weighting import energy_weights
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from merging.adapter import Adapter, LoraLayer
-from merging.block_weights import BLOCKS, blocks
+from merging.block_weights import BLOCKS
+from merging.blocks import blocks
 from merging.errors import MergeError
+from merging.files import file_sha256
 from merging.formats import embeddings_alone, read
 from merging.formats.layers import table_of
 from merging.formats.overview import Overview, overview
@@ -119,11 +120,3 @@ def _energy(layer: LoraLayer) -> float:
     """‖Δ‖² from the small products of each factor with itself; no (out, in) matrix is built."""
     up, down = layer.up.double(), layer.down.double()
     return layer.scale**2 * float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0))
-
-
-def file_sha256(path: Path) -> str:
-    """Of all bytes of a file; MergeError if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MergeError(f"{path.name} cannot be read ({error.strerror}).") from error

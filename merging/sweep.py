@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from merging.adapter import Shift
+from merging.choices import Padding, Tokens
 from merging.deltas import Delta
 from merging.embedding import Embedding
 from merging.gram import RowStatistics
 from merging.phases import Phases
 from merging.progress import Progress, Stop
-
-Padding = Literal["keep", "first-eos"]  # tokens after a sentence's end: counted, or left out
-Tokens = Literal["all", "concept"]  # of a sentence: counted all, or the trigger's alone
 
 
 @dataclass(frozen=True)

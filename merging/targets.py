@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from merging.choices import Targets
 from merging.methods import METHODS
-from merging.request import MergeRequest, Targets
+from merging.request import MergeRequest
 from merging.solve import LayerProblem
 from merging.sweep import RowSet
 

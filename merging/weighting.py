@@ -15,15 +15,13 @@ its own; ``delta`` and ``relative`` then take the mean of the LoRAs, to weigh it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from merging.choices import Weighting
 from merging.deltas import Delta, inner, stacked
 from merging.gram import Moments, RowStatistics
-
-Weighting = Literal["merged", "delta", "relative", "uniform"]
 
 
 def energy_weights(

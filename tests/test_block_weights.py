@@ -12,11 +12,10 @@ from merging.block_weights import (
     PRESETS,
     Mention,
     block_weights,
-    blocks,
     mentions,
     spelled,
-    weighted,
 )
+from merging.blocks import blocks, weighted
 from merging.errors import MergeError
 from merging.formats import table
 from merging.formats.layers import flat

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from merging.adapter import Adapter
-from merging.block_weights import block_weights, blocks
+from merging.block_weights import block_weights
+from merging.blocks import blocks
 from merging.conflicts import advice, conflicts
 from merging.formats.layers import table_of
 from merging.request import Source

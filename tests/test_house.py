@@ -63,6 +63,9 @@ def test_front_matter_is_what_a_space_accepts(space: dict[str, object]) -> None:
     assert len(str(space["short_description"])) <= 60
     colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert {space["colorFrom"], space["colorTo"]} <= colours
+    # a log-in that may make repositories and write to these, and to no other
+    assert space["hf_oauth"] is True
+    assert space["hf_oauth_scopes"] == ["contribute-repos"]
 
 
 def test_one_port(space: dict[str, object], steps: list[tuple[str, str]]) -> None:
@@ -112,12 +115,14 @@ def pins(name: str) -> list[str]:
 
 @pytest.mark.parametrize("pin", [pin for name in REQUIREMENTS for pin in pins(name)])
 def test_every_pin_is_exact(pin: str) -> None:
-    assert re.fullmatch(r"[\w.-]+==\d[\w.!+]*(; python_version (<|>=) \"3\.\d+\")?", pin)
+    assert re.fullmatch(
+        r"[\w.-]+(\[[a-z,]+\])?==\d[\w.!+]*(; python_version (<|>=) \"3\.\d+\")?", pin
+    )
 
 
 def test_every_import_is_pinned() -> None:
     """What merging/ and app/ import from outside is named in requirements.txt."""
-    pinned = {normal(pin.split("==")[0]) for pin in pins("requirements.txt")}
+    pinned = {normal(re.split(r"==|\[", pin)[0]) for pin in pins("requirements.txt")}
     installed = packages_distributions()
     missing = {
         top

@@ -23,7 +23,7 @@ LAYERS = (
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
         " merging.embedding merging.adapter merging.gram merging.report merging.whole"
-        " merging.workers merging.naming merging.archive",
+        " merging.workers merging.naming merging.archive merging.choices merging.files",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"
@@ -34,7 +34,8 @@ LAYERS = (
     ("merging.formats", "merging.methods"),
     (
         "merging.request merging.shifting merging.targets merging.merge merging.recipe"
-        " merging.summary merging.plot merging.block_weights merging.hub merging.conflicts"
+        " merging.summary merging.plot merging.block_weights merging.blocks merging.hub"
+        " merging.conflicts"
         " merging.attribution",
         "merging.diffusion",
     ),
@@ -48,8 +49,9 @@ LAYERS = (
     ("app",),
     (
         "app.settings app.config app.storage app.cards app.shelf app.orders app.scenes app.limits"
-        " app.jobs app.drawing app.taking app.pushing app.commands app.executor app.pasting"
-        " app.meetings app.library app.batches app.index app.keeping app.history app.differences",
+        " app.jobs app.drawing app.looking app.taken app.taking app.pushing app.commands"
+        " app.executor app.pasting app.meetings app.library app.batches app.index app.keeping"
+        " app.history app.differences app.several app.engine",
     ),
     ("app.service",),
     ("app.ui",),

@@ -10,7 +10,8 @@ import pytest
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.block_weights import block_weights, weighted
+from merging.block_weights import block_weights
+from merging.blocks import weighted
 from merging.errors import MergeError
 from merging.inputs import Input, parsed, weighed
 from merging.request import MergeRequest, Source

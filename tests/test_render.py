@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from merging.adapter import Adapter, LoraLayer
+from merging.choices import Sampler
 from merging.diffusion.attention import attention, marked
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.gate import (
@@ -26,7 +27,6 @@ from merging.diffusion.gate import (
 )
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import render, summed
-from merging.diffusion.samplers import Sampler
 from merging.diffusion.tokens import text_ids
 from merging.errors import Cancelled, MergeError
 

@@ -16,6 +16,8 @@ from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
 from merging.evaluation import weight_speed
 from merging.evaluation.growth import growth_plot, growth_table
+from merging.evaluation.picture_speed import bench_pictures, pictures_table
+from merging.evaluation.shelf import shelf_pairs
 from merging.evaluation.speed import bench, speed_table
 from merging.merge import MergeRequest, Source, merge
 from tests.conftest import distance
@@ -82,3 +84,18 @@ def test_growth_is_told_per_lora() -> None:
 def test_only_growth_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "mini", "--plot", "growth.png"]) == 2
     assert "--plot draws the growth alone, not mini" in capsys.readouterr().err
+
+
+def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:
+    """Both draw the same; which is faster is the benchmark's to tell."""
+    pair = [entry.adapter(base.table) for entry in next(iter(shelf_pairs().values()))]
+    result = bench_pictures(base, pair, repeats=1, steps=1)
+    assert list(result["rows"]) == [
+        "the plain pipeline",
+        "ours",
+        "the plain pipeline, the merge loaded by diffusers",
+        "ours, with the merge",
+    ]
+    assert result["rows"]["the plain pipeline"]["ratio"] == 1.0
+    assert "One picture of 1 steps on mini, cpu" in pictures_table(result)
+    assert len(base.pipeline.get_active_adapters()) == 0, "the base is as it was"

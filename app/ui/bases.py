@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import gradio as gr
 
 from app.cards import BASE_TITLES
 from app.settings import Settings
 from app.ui.basics import AT_ONCE, Updates, Values
+from merging.choices import Precision
 
 OTHER = "other"
+PRECISIONS = [(name, name) for name in get_args(Precision) if name != "auto"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class BaseChoice:
 
     radio: gr.Radio
     other: gr.Textbox
+    precision: gr.Radio
 
     def filled(self, name: str) -> Updates:
         """The widgets as they stand for a base."""
@@ -50,10 +54,16 @@ def base_choice(settings: Settings) -> BaseChoice:
             placeholder="/models/my-sd15 or owner/name",
             visible=False,
         )
+        precision = gr.Radio(
+            [("automatic", "auto"), *PRECISIONS],
+            value=settings.precision,
+            label="Precision of the base model",
+            info="Automatic: fp32 on a CPU, fp16 elsewhere.",
+        )
     radio.change(
         lambda name: (gr.Accordion(titles[name]), gr.Textbox(visible=name == OTHER)),
         radio,
         [section, other],
         **AT_ONCE,
     )
-    return BaseChoice(radio, other)
+    return BaseChoice(radio, other, precision)

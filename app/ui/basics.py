@@ -11,16 +11,16 @@ from typing import Any
 
 import gradio as gr
 
+from app.orders import MergeOrder
 from app.ui import markup
 from merging.errors import MergeError
-from merging.request import MergeRequest
 
 log = logging.getLogger(__name__)
 Values = dict[Any, Any]  # component → value, as Gradio hands it to a handler
 Updates = dict[Any, Any]  # component → what to change
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
-DEFAULTS = {field.name: field.default for field in MergeRequest.__dataclass_fields__.values()}
+DEFAULTS = {name: field.default for name, field in MergeOrder.__dataclass_fields__.items()}
 OUR_FAULT = "Something broke on our side, not on yours; please report what you did just before."
 DISK_FULL = "The disk here is full: remove old files or pictures, and try again."
 

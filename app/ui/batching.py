@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -18,8 +18,10 @@ from app.ui.basics import AT_ONCE, DEFAULTS, Updates, Values
 from app.ui.handlers import Handlers, JobUpdates
 from app.ui.take import tried
 from app.ui.views import as_command
-from merging.batch import Row
 from merging.methods import METHODS
+
+if TYPE_CHECKING:
+    from merging.batch import Row
 
 DONE = "Done: the zip is ready, under Merge."
 TITLES = ("merge", "rank", "size", "error left", "plain sum's", "energy kept")

@@ -13,7 +13,7 @@ from app.orders import Pick
 from app.ui.basics import AT_ONCE, Updates, Values
 from app.ui.card import card
 from merging.block_weights import LISTS, PRESETS
-from merging.likeness import PICTURE_ENDINGS
+from merging.files import PICTURE_ENDINGS
 from merging.prompts import concept_prompts
 
 EVERY_BLOCK = "every block alike"

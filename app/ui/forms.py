@@ -61,6 +61,7 @@ class Form:
             picks=tuple(pick for pick in used if not pick.is_word),
             words=tuple(pick for pick in used if pick.is_word),
             base=self.base.name(values),
+            precision=values[self.base.precision],
             **self.options.order(values),
         )
 
@@ -84,6 +85,7 @@ class Form:
             words=merged.order.words,
             prompt=prompt,
             base=merged.order.base,
+            precision=merged.order.precision,
             merged=merged.kohya,
             method=merged.method,
             **self.scene.chosen(values),

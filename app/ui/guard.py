@@ -1,13 +1,17 @@
-"""What stands before Gradio: a cap on request bodies, no files by reference, security headers."""
+"""What stands before Gradio: caps on bodies, no files by address, no borrowed login, headers."""
 
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 JSON_CAP = 256 << 10
 UPLOAD_CAP = 1 << 30
+SERVED = re.compile(r"https?://[^/]+/(?:[^?#]+/)?gradio_api/file=([^?#]+)")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -33,6 +37,9 @@ class Guard:
 
         if scope["method"] != "POST" or "/gradio_api/" not in scope["path"]:
             await self._app(scope, receive, sealed)
+        elif scope.get("session") and _from_another_site(scope):
+            # A login travels in a cookie, which the browser sends whoever asks.
+            await _deny(sealed, 403, b"Another site cannot act for a visitor who is logged in.")
         elif scope["path"].rstrip("/").endswith("/upload"):
             await self._upload(scope, receive, sealed)
         else:
@@ -68,9 +75,12 @@ class Guard:
             if len(body) > JSON_CAP:
                 await _deny(send, 413, b"The request is too large.")
                 return
-        if _names_remote_file(body):
+        taken = _by_path(body)
+        if taken is None:
             await _deny(send, 422, b"Upload the file first; files by address are not taken.")
             return
+        headers = [each for each in scope["headers"] if each[0] != b"content-length"]
+        headers.append((b"content-length", str(len(taken)).encode()))
         replayed = False
 
         async def replay() -> Message:
@@ -78,9 +88,9 @@ class Guard:
             if replayed:
                 return await receive()
             replayed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": taken, "more_body": False}
 
-        await self._app(scope, replay, send)
+        await self._app({**scope, "headers": headers}, replay, send)
 
 
 def _declared(scope: Scope) -> int:
@@ -89,21 +99,51 @@ def _declared(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-def _names_remote_file(body: bytes) -> bool:
-    """True if a file is given by address: Gradio would fetch it, without a limit on its size."""
+def _from_another_site(scope: Scope) -> bool:
+    """Whether a page of another site sent it, as all browsers tell; programs have no cookies."""
+    return dict(scope["headers"]).get(b"sec-fetch-site", b"") in (b"cross-site", b"same-site")
+
+
+def _by_path(body: bytes) -> bytes | None:
+    """The body with the files that this app served named by their paths; None if one is elsewhere.
+
+    Gradio would fetch that, without a limit on its size. Of a path it checks that it is an upload.
+    """
     try:
-        pending = [json.loads(body or b"null")]
+        whole = json.loads(body or b"null")
+        moved = _listed(whole)
+        pending = [whole]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, dict):
+                if "://" in (address := str(value.get("path", ""))):
+                    served = SERVED.fullmatch(address)
+                    if not served:
+                        return None
+                    value["path"], moved = unquote(served[1]), True
+                pending.extend(value.values())
+            elif isinstance(value, list):
+                pending.extend(value)
+        return json.dumps(whole).encode() if moved else body
     except (ValueError, RecursionError):
-        return True  # no JSON that the page or a client would send
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            if "://" in str(value.get("path", "")):
-                return True
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-    return False
+        return None  # no JSON that the page or a client would send
+
+
+def _listed(whole: Any) -> bool:
+    """Make files of the addresses in lists; Gradio's tools for language models send them bare.
+
+    True if there were any.
+    """
+    data = whole.get("data") if isinstance(whole, dict) else None
+    lists = [each for each in data if isinstance(each, list)] if isinstance(data, list) else []
+    found = [(given, place) for given in lists for place, each in enumerate(given) if _served(each)]
+    for given, place in found:
+        given[place] = {"path": given[place], "meta": {"_type": "gradio.FileData"}}
+    return bool(found)
+
+
+def _served(value: object) -> bool:
+    return isinstance(value, str) and SERVED.fullmatch(value) is not None
 
 
 async def _deny(send: Send, status: int, text: bytes) -> None:

@@ -13,13 +13,10 @@ from app.ui import markup
 from app.ui.basics import QUIET, Updates, Values
 from app.ui.forms import Form
 from app.ui.options import effort_of
+from merging.choices import Fallback, Mode, Padding, Targets, Teacher, Tokens, Weighting
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.picture import Origin, Used, read_origin
-from merging.request import Targets, Teacher
-from merging.solve import Fallback, Mode
-from merging.sweep import Padding, Tokens
-from merging.weighting import Weighting
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "method": tuple(METHODS),

@@ -51,7 +51,7 @@ def heading(number: int, title: str, hint: str) -> str:
 def problems(sentences: Iterable[str]) -> str:
     """Files that were not taken, and why."""
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<ul class="problems" role="alert">{listed}</ul>' if listed else ""
+    return f'<div role="alert"><ul class="problems">{listed}</ul></div>' if listed else ""
 
 
 def sentences(said: Iterable[str]) -> str:

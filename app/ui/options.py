@@ -8,15 +8,11 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.jobs import DTYPES
 from app.ui import markup
 from app.ui.basics import AT_ONCE, DEFAULTS, Updates, Values
+from merging.choices import Dtype, Fallback, Mode, Padding, Targets, Teacher, Tokens, Weighting
 from merging.errors import MergeError
 from merging.methods import METHODS, Method
-from merging.request import Targets, Teacher
-from merging.solve import Fallback, Mode
-from merging.sweep import Padding, Tokens
-from merging.weighting import Weighting
 
 # The library's defaults are the paper's. The page's showed all concepts as often as the plain sum,
 # and each alone far more often (`evaluate concepts` in the README): a person wants the picture.
@@ -236,7 +232,10 @@ def _file() -> tuple[Any, ...]:
         minimum=0,
     )
     dtype = gr.Radio(
-        list(DTYPES), value="fp16", label="Precision of the file", info="fp16 loads everywhere."
+        list(get_args(Dtype)),
+        value="fp16",
+        label="Precision of the file",
+        info="fp16 loads everywhere.",
     )
     return rank, number, seed, dtype
 

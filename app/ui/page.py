@@ -10,13 +10,14 @@ from app.service import Studio
 from app.shelf import Example, examples
 from app.ui import markup
 from app.ui.adding import add_section, example_buttons
-from app.ui.api import add_endpoints
+from app.ui.api import ENDPOINTS, add_endpoints
 from app.ui.basics import AT_ONCE, QUIET
 from app.ui.batching import Batching, Several, several_section, wire_batch
 from app.ui.concepts import Slot
 from app.ui.forms import Form
 from app.ui.handlers import Handlers
 from app.ui.help import help_section
+from app.ui.hub import login_button
 from app.ui.listing import LOOK, Listing, wire_files
 from app.ui.loading import loader
 from app.ui.options import Options, options
@@ -36,6 +37,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The whole app: the page and the public endpoints."""
     with gr.Blocks(title="IterIS Studio", analytics_enabled=False) as demo:
         gr.HTML(markup.HEADER, elem_id="header")
+        login_button(studio.settings.login)
         shelf = examples()
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=5, min_width=320):
@@ -44,7 +46,7 @@ def build(studio: Studio) -> gr.Blocks:
                 chosen, merge, chart, several = _merge_section()
             with gr.Column(scale=6, min_width=320):
                 scene, draw, pictures, dropped = _compare_section(adding.slots)
-                files, measures = take_section()
+                files, measures = take_section(studio.settings.login)
         past = past_section(studio.settings)
         help_section()
         runs = [place.again for place in past.places]
@@ -66,6 +68,9 @@ def build(studio: Studio) -> gr.Blocks:
         ends += _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
         for end in ends:
             end.then(recalling.look, recalling.inputs, past.outputs, **AT_ONCE)
+    for event in demo.fns.values():
+        if event.api_name not in ENDPOINTS:  # such as one that the log-in button brings
+            event.api_visibility = "private"
     return demo
 
 

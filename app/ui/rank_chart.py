@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from merging.rank_curve import CurvePoint
+if TYPE_CHECKING:
+    from merging.rank_curve import CurvePoint
 
 WIDTH, HEIGHT, LEFT, FOOT = 600.0, 170.0, 44.0, 24.0
 

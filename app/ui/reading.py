@@ -21,8 +21,10 @@ def add_reading(studio: Studio, shown: Callable[[], AbstractContextManager[None]
     def inspect(file: str) -> dict[str, Any]:
         """What a LoRA file is: family, base model, ranks, layers, trigger words, warnings.
 
-        file: one .safetensors file, at most 400 MB. The answer is that of
-        `python -m merging inspect FILE --json`, for one file.
+        The answer is that of `python -m merging inspect FILE --json`, for one file.
+
+        Args:
+            file: one .safetensors file
         """
         with shown():
             return studio.inspect(Path(file) if file else None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 from math import inf
+from typing import TYPE_CHECKING
 
-from app.meetings import Met
-from merging.conflicts import Meeting, Pair, advice
+if TYPE_CHECKING:
+    from app.meetings import Met
+    from merging.conflicts import Meeting, Pair
 
 # Each row: its name, what it means, the number shown and how dark it is, from 0 to 1.
-Row = tuple[str, str, Callable[[Meeting], str], Callable[[Meeting], float]]
+Row = tuple[str, str, Callable[["Meeting"], str], Callable[["Meeting"], float]]
 ROWS: tuple[Row, ...] = (
     (
         "overlap, %",
@@ -43,6 +45,8 @@ def conflicts(found: Met) -> str:
 
 
 def _pair(pair: Pair, opened: bool) -> str:
+    from merging.conflicts import advice  # it imports torch, which measured the pair just now
+
     names = " and ".join(map(escape, pair.names))
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in advice(pair))
     return (

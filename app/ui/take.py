@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
 from app.commands import merge_command
-from app.jobs import DTYPES
 from app.orders import Merged
 from app.service import Studio
-from app.taking import Taken, TakeOrder
+from app.taken import Taken, TakeOrder
 from app.ui import markup
 from app.ui.basics import QUIET, Updates, Values, tried
 from app.ui.forms import Form
+from app.ui.hub import Hub, hub_section
 from app.ui.rank_chart import choices, rank_chart
 from app.ui.views import Views, as_command
+from merging.choices import Dtype
 from merging.errors import MergeError
 
 OPENED = {**QUIET, "concurrency_limit": None}
 AS_MERGED = ("as merged", "exact")
+NOT_LOGGED_IN = "Nobody is logged in: use the button at the top of the page, then merge again."
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,12 @@ class Files:
 class Measures:
     """What the visitor fills in here."""
 
+    hub: Hub
     name: gr.Textbox
     form: gr.Radio
     dtype: gr.Radio
     opened: gr.Accordion
     make: gr.Button
-    repo: gr.Textbox
-    token: gr.Textbox
-    private: gr.Checkbox
-    push: gr.Button
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,12 @@ class Take:
         made = {files.file, files.archive, files.said}
         asked.opened.expand(self.look, inputs, {files.rank, files.curve, files.said}, **OPENED)
         asked.make.click(self.make, inputs, made, **OPENED)
-        pushing = inputs | {asked.repo, asked.token, asked.private}
-        asked.push.click(self.push, pushing, {files.pushed, asked.token}, **OPENED)
+        hub = asked.hub
+        pushing = inputs | {hub.repo, hub.private}
+        if hub.token is None:
+            hub.push.click(self.push_as_visitor, pushing, {hub.pushed}, **OPENED)
+        else:
+            hub.push.click(self.push, pushing | {hub.token}, {hub.pushed, hub.token}, **OPENED)
 
     def look(self, values: Values) -> Updates:
         """The curve, when somebody wants to see it."""
@@ -132,16 +135,24 @@ class Take:
 
     def push(self, values: Values) -> Updates:
         """To the Hub; the token leaves the page with the press and is not kept anywhere."""
-        asked = self.asked
+        token = self.asked.hub.token
+        return {token: ""} | self._pushed(values, values[token])
+
+    def push_as_visitor(self, values: Values, login: gr.OAuthToken | None) -> Updates:
+        """To the Hub as who is logged in; Gradio hands the login over, and nothing keeps it."""
+        if login is None:
+            return {self.asked.hub.pushed: markup.problems([NOT_LOGGED_IN])}
+        return self._pushed(values, login.token)
+
+    def _pushed(self, values: Values, token: str) -> Updates:
+        hub = self.asked.hub
 
         def work() -> Updates:
             made = self._taken(values)
-            place = self.studio.push(
-                made, values[asked.repo], values[asked.token], values[asked.private]
-            )
-            return {self.files.pushed: markup.sentences([f"It is at {place}."])}
+            place = self.studio.push(made, values[hub.repo], token, values[hub.private])
+            return {hub.pushed: markup.sentences([f"It is at {place}."])}
 
-        return {asked.token: ""} | tried(self.files.pushed, work)
+        return tried(hub.pushed, work)
 
     def _taken(self, values: Values) -> Taken:
         merged: Merged | None = values[self.form.merged]
@@ -158,7 +169,7 @@ class Take:
         return self.studio.take(values[self.form.session], order)
 
 
-def take_section() -> tuple[Files, Measures]:
+def take_section(login: bool = False) -> tuple[Files, Measures]:
     """The fourth step of the page."""
     with gr.Column(elem_classes="sheet", elem_id="take"):
         gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
@@ -178,12 +189,14 @@ def take_section() -> tuple[Files, Measures]:
                 elem_id="words",
             )
             measures, made = _to_measure()
-            hub, pushed = _to_the_hub()
+            hub = hub_section(login)
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
-                recipe = gr.Code(language="json", interactive=False, max_lines=24)
+                recipe = gr.Code(language="json", interactive=False, wrap_lines=True)
             command = as_command("The merge as a command")
-    files = Files(empty, ready, summary, kohya, diffusers, words, recipe, command, pushed, *made)
-    return files, Measures(*measures, *hub)
+    files = Files(
+        empty, ready, summary, kohya, diffusers, words, recipe, command, hub.pushed, *made
+    )
+    return files, Measures(hub, *measures)
 
 
 def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -202,7 +215,7 @@ def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
                 value="kohya",
                 label="Format",
             )
-            dtype = gr.Radio(list(DTYPES), value="fp16", label="Precision")
+            dtype = gr.Radio(list(get_args(Dtype)), value="fp16", label="Precision")
         name = gr.Textbox("", label="File name", placeholder="Empty: one that explains itself.")
         make = gr.Button("Make the files", elem_id="make")
         said = gr.HTML(elem_id="made")
@@ -210,21 +223,3 @@ def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
             file = gr.DownloadButton("The file", visible=False, size="md")
             archive = gr.DownloadButton("Zip of all", visible=False, size="md")
     return (name, form, dtype, opened, make), (rank, curve, file, archive, said)
-
-
-def _to_the_hub() -> tuple[tuple[Any, ...], gr.HTML]:
-    """Where to, with whose token."""
-    with gr.Accordion("Push to the Hugging Face Hub", open=False):
-        repo = gr.Textbox("", label="Repository", placeholder="owner/name", max_lines=1)
-        token = gr.Textbox(
-            "",
-            label="Token",
-            type="password",
-            placeholder="hf_…, with the right to write",
-            info="Used for this one upload, then forgotten: not stored, not logged.",
-            max_lines=1,
-        )
-        private = gr.Checkbox(True, label="Private: only you see it")
-        push = gr.Button("Push", elem_id="push")
-        pushed = gr.HTML(elem_id="pushed")
-    return (repo, token, private, push), pushed

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from merging.adapter import Shift
+from merging.choices import Precision
 from merging.diffusion.modules import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layers import LayerTable
@@ -26,6 +27,7 @@ MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 FINGERS = 16  # values of a layer that a fingerprint looks at
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Base:
     dtype: torch.dtype
     # words that were taught to it, in small letters → the ids of their vectors
     words: Mapping[str, list[int]] = field(default_factory=dict)
+    precision: Precision = "auto"  # as it was asked for; ``dtype`` is what it came to
 
     @cached_property
     def modules(self) -> dict[str, Module]:
@@ -129,19 +132,20 @@ def canonical(part: str, name: str) -> str:
     return f"{part}.{name}"
 
 
-def load_base(name: str = "mini", device: str = "auto") -> Base:
+def load_base(name: str = "mini", device: str = "auto", precision: Precision = "auto") -> Base:
     """Load "mini", "sd15", a folder in diffusers layout, or a Hub id.
 
-    float32 on a CPU, float16 elsewhere. Raises MergeError when it cannot be had, saying why.
+    Precision "auto" is float32 on a CPU, float16 elsewhere. Raises MergeError when it cannot be
+    had, saying why.
     """
     where = pick_device(device)
-    dtype = torch.float32 if where.type == "cpu" else torch.float16
+    dtype = pick_dtype(where, precision)
     pipeline = _load(name, dtype).to(where)
     pipeline.set_progress_bar_config(disable=True)
     # PNDM's config lacks clip_sample, whose default in DDIM would clip the latents.
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     _check_family(name, pipeline)
-    return Base(name, pipeline, where, dtype)
+    return Base(name, pipeline, where, dtype, precision=precision)
 
 
 def latent_side(base: Base) -> int:
@@ -158,6 +162,15 @@ def pick_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise MergeError("No CUDA device is visible; use --device cpu, or auto.")
     return torch.device(device)
+
+
+def pick_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """The named type, or for "auto" the one that suits the device."""
+    if precision == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if precision not in DTYPES:
+        raise MergeError(f"The precision must be auto, {', '.join(DTYPES)}, not {precision!r}.")
+    return DTYPES[precision]
 
 
 def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:

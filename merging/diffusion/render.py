@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
+from merging.choices import Compose, Sampler
 from merging.deltas import Delta, scaled, stacked, total
 from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
-from merging.diffusion.samplers import Sampler, scheduled
+from merging.diffusion.samplers import scheduled
 from merging.diffusion.sampling import POSITIONS_PER_BATCH
 from merging.diffusion.tokens import text_ids
 from merging.diffusion.words import taught
@@ -29,8 +30,6 @@ from merging.errors import MergeError
 from merging.memory import out_of_memory_told
 from merging.picture import Origin, Used
 from merging.progress import Progress, Stop, check, never, part, silent
-
-Compose = Literal["sum", "gated"]
 
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from diffusers import (
     DDIMScheduler,
@@ -14,10 +14,9 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from merging.choices import Sampler
 from merging.diffusion.base import Base
 from merging.errors import MergeError
-
-Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 
 _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "DDIM": (DDIMScheduler, {"clip_sample": False}),

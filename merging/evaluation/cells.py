@@ -19,8 +19,9 @@ from torch import Tensor
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.choices import Compose
 from merging.diffusion.base import Base
-from merging.diffusion.render import Compose, render
+from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Ask, Case, Concept, article
 from merging.evaluation.contestants import Combined
@@ -28,10 +29,10 @@ from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.scoring import Scorers, Scores, scored
 from merging.evaluation.sheets import SHEET_COLUMNS, strip
 from merging.evaluation.variants import ENTRANTS
+from merging.files import file_sha256
 from merging.likeness import opened
 from merging.picture import save_png
 from merging.progress import Progress, part, silent
-from merging.summary import file_sha256
 from merging.whole import write_whole
 
 LIBRARY = Path(__file__).parents[1]

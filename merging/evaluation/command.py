@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from merging.adapter import Adapter
 from merging.arguments import rows
+from merging.choices import Targets
 from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.shapes import random_adapter, random_sd15
@@ -22,6 +23,7 @@ from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.growth import SAMPLES, bench_growth, growth_plot, growth_table
 from merging.evaluation.machine import machine
+from merging.evaluation.picture_speed import bench_pictures, pictures_table
 from merging.evaluation.protocol import protocol_cases
 from merging.evaluation.scoring import Scorers
 from merging.evaluation.shelf import shelf_pairs
@@ -30,7 +32,7 @@ from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.variants import ENTRANTS
 from merging.evaluation.weight_speed import bench_weights, weights_table
 from merging.progress import Progress
-from merging.request import MergeRequest, Targets
+from merging.request import MergeRequest
 
 QUICK_PICTURES = 8
 # The embedded base exaggerates from 5 on: the detector then misses what one LoRA draws by itself.
@@ -109,7 +111,7 @@ def _wanted_cases(
 
 
 def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """How fast: a merge beside its limit (mini, sd15 in shape), its growth, or beside peft."""
+    """How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures."""
     measure, table = BENCHES[options.what]
     if options.plot and options.what != "growth":
         raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
@@ -154,9 +156,17 @@ def _bench_weights(_options: argparse.Namespace) -> dict[str, Any]:
     return {"weights": bench_weights()}
 
 
+def _bench_pictures(options: argparse.Namespace) -> dict[str, Any]:
+    base = load_base("mini", options.device)
+    pair = next(iter(shelf_pairs().values()))
+    adapters = [entry.adapter(base.table) for entry in pair]
+    return {"pictures": bench_pictures(base, adapters, options.repeats)}
+
+
 BENCHES = {
     "mini": (_bench_mini, speed_table),
     "sd15": (_bench_sd15, speed_table),
     "growth": (_bench_growth, growth_table),
     "weights": (_bench_weights, weights_table),
+    "pictures": (_bench_pictures, pictures_table),
 }

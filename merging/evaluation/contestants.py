@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.adapter import Adapter
+from merging.choices import Compose
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
-from merging.diffusion.render import Compose
 from merging.evaluation.peft_merges import Combination, peft_merged
 from merging.merge import merge
 from merging.progress import Progress

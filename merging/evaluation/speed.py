@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from merging.adapter import Adapter
+from merging.choices import Targets
 from merging.deltas import Delta
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.calibration import solve_on
@@ -24,7 +25,7 @@ from merging.evaluation.paper_loop import paper_loop
 from merging.merge import merge
 from merging.phases import Phases, mebibytes, peak_bytes, reset_peak
 from merging.progress import Progress, Stop, silent
-from merging.request import MergeRequest, Source, Targets
+from merging.request import MergeRequest, Source
 from merging.sweep import SolveLayer, Sweep
 
 LIMIT = "bare doubled forward pass"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import MergeError
+from merging.files import BESIDE, MAX_CONFIG, beside
 from merging.formats.header import Header
 from merging.formats.layers import LayerTable, Names, Role, spellings
 from merging.formats.shifts import UP_BIAS
@@ -27,8 +28,6 @@ ROLES: dict[str, Role] = {
     "alpha": "alpha",
 }
 PARTS = ("unet", "text_encoder")
-BESIDE = "adapter_config.json"  # PEFT's configuration, in a file of its own
-MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
 BARE = "base_model.model."  # what PEFT itself puts in front of a model's own names
 
 
@@ -63,11 +62,6 @@ def config(header: Header, path: Path, file: str) -> Mapping[str, Any]:
             "again with diffusers or peft."
         )
     return found
-
-
-def beside(path: Path) -> Path:
-    """Where PEFT's own form has its configuration, if the file is of that form."""
-    return path.with_name(BESIDE)
 
 
 def _beside(path: Path, file: str) -> str:

@@ -1,32 +1,20 @@
-"""Every merging method, as a table that one can read."""
+"""Every merging method, as a table that one can read.
+
+The table names each method's function, whose module is imported when it is first asked: a page or
+a list of methods needs none of them, and torch takes seconds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal
 
-from merging.deltas import Delta
-from merging.methods.average import average
-from merging.methods.custom_diffusion import custom_diffusion
-from merging.methods.dare import dare
-from merging.methods.dc_merge import dc_merge
-from merging.methods.do_merging import do_merging
-from merging.methods.equalised import equalised
-from merging.methods.iso_c import iso_c
-from merging.methods.iteris import iteris
-from merging.methods.knots import knots
-from merging.methods.lora_lego import lora_lego
-from merging.methods.mix_of_show import mix_of_show
-from merging.methods.mwa import mwa
-from merging.methods.opcm import opcm
-from merging.methods.regmean import regmean
-from merging.methods.regmean_damped import regmean_damped
-from merging.methods.sum import weighted_sum
-from merging.methods.ties import ties
-from merging.methods.tsv import tsv
-from merging.methods.widen import widen
-from merging.solve import LayerProblem
+if TYPE_CHECKING:
+    from merging.deltas import Delta
+    from merging.solve import LayerProblem
+
 
 # "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;
 # "merged inputs": those of the merge as well
@@ -38,7 +26,7 @@ class Method:
     """One way to merge a layer, with what a person must know to choose it."""
 
     title: str
-    solve: Callable[[LayerProblem], Delta]
+    function: str  # module:name in this package
     source: str
     needs: Needs
     strength: str  # what the strengths mean to it
@@ -49,6 +37,11 @@ class Method:
     averages: bool = False  # strengths are relative to each other
 
     @property
+    def solve(self) -> Callable[[LayerProblem], Delta]:
+        """The function that merges one layer."""
+        return resolve_name(f"{__name__}.{self.function}")
+
+    @property
     def calibrated(self) -> bool:
         """Whether prompts are run to find its answer."""
         return self.needs in ("inputs", "merged inputs")
@@ -57,7 +50,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "iteris": Method(
         "IterIS",
-        iteris,
+        "iteris:iteris",
         "arXiv:2411.15231",
         "merged inputs",
         "the strength at which each LoRA is imitated",
@@ -65,7 +58,7 @@ METHODS: dict[str, Method] = {
     ),
     "regmean": Method(
         "RegMean",
-        regmean,
+        "regmean:regmean",
         "arXiv:2212.09849",
         "inputs",
         "the strength at which each LoRA is imitated",
@@ -73,7 +66,7 @@ METHODS: dict[str, Method] = {
     ),
     "regmean-damped": Method(
         "RegMean, damped",
-        regmean_damped,
+        "regmean_damped:regmean_damped",
         "arXiv:2212.09849",
         "inputs",
         "the strength at which each LoRA is imitated",
@@ -81,7 +74,7 @@ METHODS: dict[str, Method] = {
     ),
     "mix-of-show": Method(
         "Mix-of-Show objective",
-        mix_of_show,
+        "mix_of_show:mix_of_show",
         "arXiv:2305.18292",
         "inputs",
         "the strength at which each LoRA is imitated",
@@ -89,7 +82,7 @@ METHODS: dict[str, Method] = {
     ),
     "custom-diffusion": Method(
         "Custom Diffusion",
-        custom_diffusion,
+        "custom_diffusion:custom_diffusion",
         "arXiv:2212.04488",
         "inputs",
         "the strength at which each LoRA is imitated",
@@ -98,7 +91,7 @@ METHODS: dict[str, Method] = {
     ),
     "sum": Method(
         "Weighted sum",
-        weighted_sum,
+        "sum:weighted_sum",
         "arXiv:2212.04089",
         "nothing",
         "each LoRA's multiplier, as in `<lora:name:strength>`",
@@ -106,7 +99,7 @@ METHODS: dict[str, Method] = {
     ),
     "equalised": Method(
         "Sum, norms equalised",
-        equalised,
+        "equalised:equalised",
         "arXiv:2507.05678",
         "nothing",
         "each LoRA's multiplier, after loud ones were turned down",
@@ -114,7 +107,7 @@ METHODS: dict[str, Method] = {
     ),
     "average": Method(
         "Weighted average",
-        average,
+        "average:average",
         "arXiv:2203.05482",
         "nothing",
         "relative: doubling all of them changes nothing",
@@ -123,7 +116,7 @@ METHODS: dict[str, Method] = {
     ),
     "mwa": Method(
         "MWA",
-        mwa,
+        "mwa:mwa",
         "arXiv:2504.18580",
         "nothing",
         "relative: doubling all of them changes nothing",
@@ -132,7 +125,7 @@ METHODS: dict[str, Method] = {
     ),
     "ties": Method(
         "TIES",
-        ties,
+        "ties:ties",
         "arXiv:2306.01708",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -140,7 +133,7 @@ METHODS: dict[str, Method] = {
     ),
     "knots": Method(
         "KnOTS-TIES",
-        knots,
+        "knots:knots",
         "arXiv:2410.19735",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -148,7 +141,7 @@ METHODS: dict[str, Method] = {
     ),
     "dare": Method(
         "DARE",
-        dare,
+        "dare:dare",
         "arXiv:2311.03099",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -156,7 +149,7 @@ METHODS: dict[str, Method] = {
     ),
     "tsv": Method(
         "TSV-Merge",
-        tsv,
+        "tsv:tsv",
         "arXiv:2412.00081",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -164,7 +157,7 @@ METHODS: dict[str, Method] = {
     ),
     "iso-c": Method(
         "Iso-C",
-        iso_c,
+        "iso_c:iso_c",
         "arXiv:2502.04959",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -172,7 +165,7 @@ METHODS: dict[str, Method] = {
     ),
     "dc-merge": Method(
         "DC-Merge",
-        dc_merge,
+        "dc_merge:dc_merge",
         "arXiv:2603.06242",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -180,7 +173,7 @@ METHODS: dict[str, Method] = {
     ),
     "do-merging": Method(
         "DO-Merging",
-        do_merging,
+        "do_merging:do_merging",
         "arXiv:2505.15875",
         "nothing",
         "how much each LoRA adds to the common magnitudes; directions count alike",
@@ -188,7 +181,7 @@ METHODS: dict[str, Method] = {
     ),
     "lora-lego": Method(
         "LoRA-LEGO",
-        lora_lego,
+        "lora_lego:lora_lego",
         "arXiv:2409.16167",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -196,7 +189,7 @@ METHODS: dict[str, Method] = {
     ),
     "opcm": Method(
         "OPCM",
-        opcm,
+        "opcm:opcm",
         "arXiv:2501.09522",
         "nothing",
         "each LoRA's multiplier before they are merged",
@@ -204,7 +197,7 @@ METHODS: dict[str, Method] = {
     ),
     "widen": Method(
         "WIDEN",
-        widen,
+        "widen:widen",
         "arXiv:2408.03092",
         "weights",
         "each LoRA's multiplier before they are merged",

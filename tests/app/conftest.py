@@ -23,13 +23,19 @@ from tests.app.browsing import DESKTOP, Arrive, Visitor, chromium
 CAT, PIZZA = SHELF / "sks-cat.safetensors", SHELF / "vxz-pizza.safetensors"
 
 
+def free_port() -> int:
+    """A port that nobody uses just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A person's own machine, on a port that is free just now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return Settings(port=port, device="cpu", work=tmp_path_factory.mktemp("work"), max_files=4)
+    return Settings(
+        port=free_port(), device="cpu", work=tmp_path_factory.mktemp("work"), max_files=4
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app.orders import MergeOrder, Pick
+from app.settings import Settings
+from app.ui.calling import PER_FILE
+from app.ui.merge_api import MergeEndpoint, merge_widgets
 from merging import formats
-from merging.diffusion.base import Base
+from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
+from merging.inputs import weighed
 from merging.merge import merge
 from merging.methods import METHODS
 from merging.recipe import header
@@ -68,6 +77,86 @@ def test_merge_gives_the_librarys_own_bytes(
     assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
     assert report["recipe"]["sources"][1]["strength"] == 0.8
     assert len(report["layers"]) == len(result.adapter.layers)
+
+
+# Every option of a merge, none at its default.
+UNUSUAL: dict[str, Any] = {
+    "base": "mini",
+    "precision": "fp32",
+    "method": "iteris",
+    "targets": "cross-attention",
+    "samples": 2,
+    "rows": 40,
+    "teacher": "composed",
+    "preserve": 0.2,
+    "fallback": "mean",
+    "ridge": 0.01,
+    "cross_ridge": 0.02,
+    "mode": "delta+residual",
+    "weighting": "delta",
+    "padding": "first-eos",
+    "tokens": "concept",
+    "rounds": 2,
+    "rank": "6",
+    "seed": 11,
+}
+
+
+def test_every_option_of_a_merge_can_be_called(
+    client: Client, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """All of an order's fields are arguments; what they do is what the library does with them."""
+    file, report = client.predict(
+        files=[handle_file(path) for path in pair],
+        strengths=[0.9, 0.8],
+        text_encoder=[0.5, 0.8],
+        unet=[0.9, 0.4],
+        blocks=["", "MIDD"],
+        own_prompts=["a sks cat\na sks cat on a mat", "a vxz pizza"],
+        prompts="a sks cat and a vxz pizza",
+        dtype="fp32",
+        **UNUSUAL,
+        api_name="/merge",
+    )
+    base = load_base("mini", "cpu", "fp32")
+    sources = tuple(
+        replace(weighed(path, *strengths).of(formats.read(path)), trigger=trigger, prompts=lines)
+        for path, strengths, trigger, lines in (
+            (pair[0], (0.9, 0.5, 0.9), "sks cat", ("a sks cat", "a sks cat on a mat")),
+            (pair[1], (0.8, 0.8, 0.4, "MIDD"), "vxz pizza", ("a vxz pizza",)),
+        )
+    )
+    given = {key: value for key, value in UNUSUAL.items() if key not in ("base", "precision")}
+    request = MergeRequest(sources, **given | {"rank": 6})
+    result = merge(request, activations(base))
+    formats.write_kohya(
+        result.adapter,
+        tmp_path / "own",
+        torch.float32,
+        header(request, result, "mini", base.fingerprint, "fp32"),
+    )
+    assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
+    assert report["recipe"]["base_precision"] == "fp32"
+
+
+def test_no_option_is_forgotten(client: Client, settings: Settings) -> None:
+    """An argument, a widget and a line of help for every field of an order."""
+    fields = {each.name for each in dataclasses.fields(MergeOrder)} - {"picks"}
+    with gr.Blocks():
+        widgets = merge_widgets(settings)
+    taken = inspect.signature(MergeEndpoint.merge).parameters
+    assert list(widgets) == list(taken)[1:]
+    assert fields == widgets.keys() - {"files", *PER_FILE} - {"file_format"}
+    assert {each.field for each in PER_FILE.values()} == {
+        each.name for each in dataclasses.fields(Pick)
+    } - {"path", "name", "on"}
+    assert all(f"{name}: " in str(MergeEndpoint.merge.__doc__) for name in widgets)
+    for name in fields:  # what a caller leaves out is what an order leaves out
+        usual = getattr(MergeOrder(()), name)
+        assert taken[name].default == usual == widgets[name].value or usual is None
+    asked = client.view_api(return_format="dict")["named_endpoints"]["/merge"]["parameters"]
+    assert {each["parameter_name"] for each in asked} == widgets.keys()
+    assert not any(each["python_type"]["type"] == "Any" for each in asked)
 
 
 def test_merge_writes_the_diffusers_form_too(client: Client, pair: tuple[Path, Path]) -> None:
@@ -164,6 +253,10 @@ def test_render_needs_no_lora(client: Client) -> None:
         ({"method": "magic"}, "magic"),
         ({"samples": 100_000}, "100000"),
         ({"base": "sd15"}, "made for the embedded mini model"),
+        ({"unet": [1.0]}, "unet must be a list of 2 numbers"),
+        ({"own_prompts": ["a cat"]}, "own_prompts must be a list of 2 texts"),
+        ({"blocks": ["MIDDLE", ""]}, "neither a preset"),
+        ({"precision": "fp8"}, "fp8"),
     ],
 )
 def test_bad_calls_are_answered_in_one_sentence(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from app.cards import MOST_THUMBNAIL, Card, card
+from app.cards import Card
+from app.looking import MOST_THUMBNAIL, card
 from app.ui.card import card as html
 from merging import formats
 

@@ -36,7 +36,9 @@ def test_the_commands_redo_merge_and_pictures(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     cat, pizza = map(Pick.of, cards)
     picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
-    order = MergeOrder(picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32")
+    order = MergeOrder(
+        picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32", precision="bf16"
+    )
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
     monkeypatch.chdir(tmp_path)
     run(merge_command(order, merged.kohya.name))
@@ -45,6 +47,7 @@ def test_the_commands_redo_merge_and_pictures(
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
         negative="it's a dog", sampler="Euler a", columns=tuple(COLUMNS),
+        precision="bf16",
     )  # fmt: skip
     pictures = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
     commands = draw_commands(scene).splitlines()

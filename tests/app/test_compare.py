@@ -10,6 +10,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from merging.picture import read_origin
+from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive, Visitor
 
 pytestmark = pytest.mark.browser
@@ -58,6 +59,8 @@ def test_a_comparison_is_looked_at_in_three_ways(
     expect(page.locator("#scores")).to_contain_text("Compare the columns with each other")
     visitor.keep("scores")
 
+    accessible(visitor, "#compare")
+
     page.get_by_role("tab", name="Slider").click()
     both = page.locator("#slider img")
     before = [image.get_attribute("src") for image in both.all()]
@@ -65,6 +68,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     page.get_by_role("option", name=captions[0]).click()
     expect(both.first).not_to_have_attribute("src", str(before[0]))
     visitor.keep("slider")
+    accessible(visitor, "#views")
 
     page.get_by_role("tab", name="Heat maps").click()
     maps = page.locator("#maps .thumbnail-item img")
@@ -72,6 +76,10 @@ def test_a_comparison_is_looked_at_in_three_ways(
     alts = [image.get_attribute("alt") for image in maps.all()]
     assert alts == ["the picture", "sks cat", "vxz pizza"]
     visitor.keep("heat-maps")
+    accessible(visitor, "#views")
+    page.get_by_role("tab", name="Command").click()
+    accessible(visitor, "#views")
+    page.get_by_role("tab", name="Heat maps").click()
 
     saved = tmp_path / "picture.png"
     saved.write_bytes(page.request.get(str(maps.first.get_attribute("src"))).body())
@@ -135,3 +143,6 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
     expect(page.locator("#pushed")).to_contain_text("the Hub could not be reached")
     expect(page.get_by_label("Token")).to_have_value("")
     visitor.keep("taken")
+    for fold in ("Recipe", "The merge as a command"):
+        page.get_by_role("button", name=fold).click()
+    accessible(visitor, "#take")

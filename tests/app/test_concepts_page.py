@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from merging import formats
 from merging.recipe import read_recipe
+from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive
 
 pytestmark = pytest.mark.browser
@@ -100,11 +101,18 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     expect(page.locator(".conflicts")).to_be_visible()
     visitor.keep("concepts")
     visitor.quick()
+    page.get_by_role("button", name="Paste an A1111 prompt").press("Enter")
+    page.get_by_role("button", name="Base model").press("Enter")
+    page.get_by_label("fp32").first.check()
+    accessible(visitor)
     visitor.merge_button.press("Enter")
     expect(page.locator("#chart svg")).to_be_visible()
     visitor.hear("done")
     visitor.keep("merge")
-    pizza, cat = recipe(page)["sources"]
+    accessible(visitor, "#chart")
+    saved = recipe(page)
+    pizza, cat = saved["sources"]
+    assert saved["base_precision"] == "fp32"
     assert pizza["trigger"] == "vxz pizza"
     assert cat["prompts"] == ["a sks cat on a mat", "a small sks cat"]
 
@@ -142,6 +150,7 @@ def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[P
     expect(found).to_contain_text("sks-cat · sks cat")
     found.click()
     visitor.keep("library")
+    accessible(visitor, "#library")
     page.locator("#library").get_by_role("button", name="Add").click()
     expect(visitor.triggers).to_have_count(2)
     assert names(page) == ["vxz-pizza", "sks-cat"]

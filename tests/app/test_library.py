@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cards import Card, card
+from app.cards import Card
 from app.library import MOST_FOUND, Library
+from app.looking import card
 from app.service import Studio
 from app.settings import Settings
 from merging.errors import MergeError

@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.app.conftest import free_port
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300  # seconds: two busy cores
 
@@ -50,7 +52,7 @@ def test_a_wrong_port_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
-    port = free_port()
+    port = str(free_port())
     with started(tmp_path, GRADIO_SERVER_PORT=port) as program:
         assert answers(f"http://127.0.0.1:{port}/config", program)
         assert list(tmp_path.glob("iteris-studio-*"))
@@ -70,12 +72,6 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
     assert program.returncode == 2
     assert port in said.splitlines()[-1]
     assert "Traceback" not in said
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def answers(address: str, program: subprocess.Popen[str]) -> bool:

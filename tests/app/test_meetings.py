@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cards import card
+from app.looking import card
 from app.meetings import Meetings
 from app.orders import Pick
 from app.ui.strip import conflicts as strip

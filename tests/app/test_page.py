@@ -21,6 +21,7 @@ from merging.diffusion.calibration import activations
 from merging.merge import merge
 from merging.recipe import header
 from merging.request import MergeRequest, Source
+from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive, Visitor
 
 pytestmark = pytest.mark.browser
@@ -97,6 +98,7 @@ def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, P
     visitor.merge_button.click()
     expect(visitor.running).to_be_visible()
     expect(visitor.merge_button).to_be_disabled()
+    accessible(visitor, "#dock")
     visitor.page.get_by_role("button", name="Stop").click()
     visitor.hear("stopped", "Stopped")
     expect(visitor.merge_button).to_be_enabled()
@@ -188,8 +190,10 @@ def test_bad_files_are_said_and_good_ones_taken(
     for words in ("text.safetensors is not a safetensors", "cut short", "SDXL", "twin: the same"):
         assert words in said, said
     expect(visitor.triggers).to_have_count(1)
+    visitor.page.get_by_role("button", name="Help").click()
     visitor.merge_button.click()
     visitor.hear("failed", "only one is here")
+    accessible(visitor)
 
     pickled = tmp_path / "cat.ckpt"
     pickled.write_bytes(b"\x80\x02}q.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import VARIABLES, with_file
+from app.config import VARIABLES, flags, with_file
 from app.settings import Settings, workplace
 from merging.errors import MergeError
 from tests.conftest import ROOT
@@ -82,6 +82,27 @@ def test_a_wrong_file_is_said(tmp_path: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MergeError, match=r"settings\.toml"):
         with_file({}, file)
+
+
+def test_flags_go_before_the_environment_and_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('precision = "bf16"\nmcp = "on"\nport = 1\n', encoding="utf-8")
+    environ = {"GRADIO_SERVER_PORT": "2"} | flags(["--port", "3", "--max-files", "4"])
+    found = Settings.from_environment(tmp_path, with_file(environ, file))
+    assert (found.precision, found.mcp, found.port, found.max_files) == ("bf16", True, 3, 4)
+
+
+@pytest.mark.parametrize("name", ["ITERIS_PRECISION", "ITERIS_MCP"])
+def test_a_wrong_word_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MergeError, match=f"{name} must be .* not 'maybe'"):
+        Settings.from_environment(tmp_path, {name: "maybe"})
+
+
+def test_visitors_log_in_only_on_a_space_that_has_it(tmp_path: Path) -> None:
+    space = {"SPACE_ID": "me/it", "OAUTH_CLIENT_ID": "x"}
+    assert Settings.from_environment(tmp_path, space).login
+    for name in space:
+        assert not Settings.from_environment(tmp_path, {name: "x"}).login
 
 
 def test_the_readme_lists_every_setting_and_no_other() -> None:

@@ -17,7 +17,8 @@ from app.orders import Merged, MergeOrder, Pick
 from app.pushing import push
 from app.scenes import DrawOrder, Picture
 from app.service import Studio
-from app.taking import TakeOrder, curve
+from app.taken import TakeOrder
+from app.taking import curve
 from app.ui.rank_chart import choices, rank_chart
 from merging import formats
 from merging.errors import MergeError

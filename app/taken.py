@@ -1,0 +1,31 @@
+"""How a merge is to be taken home, and what was made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.orders import Merged
+from app.scenes import Picture
+
+
+@dataclass(frozen=True)
+class TakeOrder:
+    """How the files are to be."""
+
+    merged: Merged
+    pictures: tuple[Picture, ...] = ()
+    name: str = ""  # "" leaves the one that explains itself
+    form: str = "kohya"
+    dtype: str = "fp16"
+    rank: str = "exact"  # as merged, or a number
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was made."""
+
+    file: Path
+    archive: Path
+    folder: Path  # the archive's content, for the Hub
+    sentence: str

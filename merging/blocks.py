@@ -1,0 +1,59 @@
+"""Which block a layer lies in, and an adapter whose blocks are weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from merging.adapter import Adapter
+from merging.errors import MergeError
+from merging.formats.layers import LayerTable, table_of
+from merging.formats.ldm import modules
+
+
+def blocks(table: LayerTable) -> dict[str, str]:
+    """Layer or normalisation → the block that it lies in; those in none are left out."""
+    found = {module: "BASE" for module in table.modules if module.startswith("text_encoder.")}
+    for name, module in modules(table).items():
+        side, _, rest = name.partition(".")
+        if side == "middle_block":
+            found[module] = "M00"
+        elif side in ("input_blocks", "output_blocks"):
+            kind = "IN" if side == "input_blocks" else "OUT"
+            found[module] = f"{kind}{int(rest.partition('.')[0]):02d}"
+    return found
+
+
+def weighted(
+    adapter: Adapter,
+    text_encoder: float = 1.0,
+    unet: float = 1.0,
+    weights: Mapping[str, float] | None = None,
+) -> Adapter:
+    """The adapter with its changes multiplied part by part and block by block.
+
+    ``weights`` is what `block_weights` gives; a block that it lacks counts 0. Layers at 0 are left
+    out. Raises MergeError if none remains.
+    """
+    places = blocks(table_of(adapter)) if weights is not None else {}
+
+    def strength(name: str) -> float:
+        part = text_encoder if name.startswith("text_encoder.") else unet
+        return part if name not in places else part * (weights or {}).get(places[name], 0.0)
+
+    layers = {
+        name: replace(layer, alpha=strength(name) * layer.alpha)
+        for name, layer in adapter.layers.items()
+        if strength(name)
+    }
+    shifts = {
+        name: shift.scaled(strength(name))
+        for name, shift in adapter.shifts.items()
+        if strength(name)
+    }
+    if not layers:
+        raise MergeError(
+            f"{adapter.name}: at these weights nothing of it is left; raise one of a block that "
+            "it changes."
+        )
+    return replace(adapter, layers=layers, shifts=shifts)

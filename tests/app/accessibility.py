@@ -1,0 +1,69 @@
+"""What axe finds on a page as it stands, light and dark, wide and narrow.
+
+axe-core comes inside its PyPI package and runs in the page itself: no request leaves the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+from tests.app.browsing import DESKTOP, PHONE, Visitor
+
+# Colours half-way between two themes are nobody's.
+STILL = "*, ::before, ::after { transition: none !important; animation: none !important; }"
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# Gradio's own, which no argument and no theme of ours reaches: rule, element, and why it stays.
+GRADIOS = (
+    (
+        "image-redundant-alt",
+        r'alt="(Settings|logo)"',
+        "the icons of the footer repeat the words beside them; it has no setting for that",
+    ),
+    (
+        "image-redundant-alt",
+        r"<img src=\S+/gradio_api/file=",
+        "a gallery takes a picture's caption for its text too; without either it would be nameless",
+    ),
+)
+
+
+def accessible(visitor: Visitor, within: str = "") -> None:
+    """No violation but Gradio's own in this part of the page, or on all of it, in any theme."""
+    page = visitor.page
+    before, found = page.viewport_size, []
+    page.add_style_tag(content=STILL)
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)
+        for viewport in (DESKTOP, PHONE):
+            page.set_viewport_size(viewport)
+            found += [
+                f"{theme} {viewport['width']} px: {each}" for each in _violations(page, within)
+            ]
+    page.emulate_media(color_scheme="light")
+    if before:
+        page.set_viewport_size({"width": before["width"], "height": before["height"]})
+    assert not found, "\n".join(found)
+
+
+def _violations(page: Page, within: str) -> list[str]:
+    answer: dict[str, Any] = Axe().run(page, within or None).response
+    return [
+        f"{rule['id']} at {node['target'][0]}: {node['html'][:160]}: {_why(node)}"
+        for rule in answer["violations"]
+        for node in rule["nodes"]
+        if not _gradios(rule["id"], node["html"])
+    ]
+
+
+def _gradios(rule: str, element: str) -> bool:
+    return any(rule == own and re.search(looks, element) for own, looks, _ in GRADIOS)
+
+
+def _why(node: dict[str, Any]) -> str:
+    """axe's own words on it."""
+    checks = [*node["any"], *node["all"], *node["none"]]
+    return "; ".join(check["message"] for check in checks)[:200]
