@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
-from merging.block_weights import weighted
+from merging.blocks import weighted
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibration import activations
 from merging.diffusion.gate import constant_gate, gated
