@@ -62,9 +62,9 @@ class RenderEndpoint:
 
         Args:
             prompt: what to draw
-            files: LoRAs as .safetensors files, such as the one that merge gave
+            files: LoRAs, such as the one that merge gave, and textual inversions, as .safetensors
             strengths: how strong each is, as in <lora:name:0.8>; 1 unless given
-            triggers: the words that call each concept; those of the files unless given
+            triggers: the words that call each; those of the files unless given
             text_encoder: strength of each text encoder part, in the place of the whole's
             unet: strength of each UNet part, in the place of the whole's
             blocks: block weights of each, a preset such as MIDD or 12, 17, 20 or 26 numbers
@@ -86,10 +86,12 @@ class RenderEndpoint:
         }
         with shown_to_client():
             session = self.studio.open_session()
+            loras, words = picks(self.studio, session, files, **lists)
             order = DrawOrder(
-                picks(self.studio, session, files, **lists),
+                loras,
                 prompt,
                 base,
+                words=words,
                 precision=precision,
                 seed=seed,
                 steps=steps,

@@ -83,8 +83,8 @@ def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.compon
 
 def picks(
     studio: Studio, session: str, files: list[str] | None, **given: object
-) -> tuple[Pick, ...]:
-    """The client's files, taken into a session of their own, with what the lists say of each."""
+) -> tuple[tuple[Pick, ...], tuple[Pick, ...]]:
+    """The client's LoRAs and textual inversions, with what the lists say of each file."""
     paths = [Path(path) for path in files or []]
     columns = {
         PER_FILE[name].field: PER_FILE[name].of(name, entries, len(paths))
@@ -94,7 +94,12 @@ def picks(
     for path in paths:
         cards.append(studio.add(session, path, cards))
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return tuple(Pick(card.path, card.name, **row) for card, row in zip(cards, rows, strict=True))
+    every = [
+        Pick(card.path, card.name, is_word=card.is_word, **row)
+        for card, row in zip(cards, rows, strict=True)
+    ]
+    loras = tuple(pick for pick in every if not pick.is_word)
+    return loras, tuple(pick for pick in every if pick.is_word)
 
 
 @contextmanager

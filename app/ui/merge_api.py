@@ -64,9 +64,9 @@ class MergeEndpoint:
         in their order, or are left out. A call takes from seconds to minutes.
 
         Args:
-            files: two or more LoRAs as .safetensors files
+            files: two or more LoRAs, and textual inversions for their prompts, as .safetensors
             strengths: how strong each is, as in <lora:name:0.8>; 1 unless given
-            triggers: the words that call each concept; those of the files unless given
+            triggers: the words that call each; those of the files unless given
             text_encoder: strength of each text encoder part, in the place of the whole's
             unet: strength of each UNet part, in the place of the whole's
             blocks: block weights of each, a preset such as MIDD or 12, 17, 20 or 26 numbers
@@ -105,8 +105,8 @@ class MergeEndpoint:
         }
         with shown_to_client():
             session = self.studio.open_session()
-            chosen = picks(self.studio, session, files, **lists)
-            order = MergeOrder(chosen, **{**options, "rows": rows or None})
+            loras, words = picks(self.studio, session, files, **lists)
+            order = MergeOrder(loras, words=words, **{**options, "rows": rows or None})
             for item in at_last(self.studio.merge(session, order)):
                 if isinstance(item, Step):
                     yield None, doing(item)
@@ -114,7 +114,7 @@ class MergeEndpoint:
                     yield _told(item, file_format)
 
 
-OPTIONS = MergeOrder.__dataclass_fields__.keys() - {"picks"}
+OPTIONS = MergeOrder.__dataclass_fields__.keys() - {"picks", "words"}  # which are files
 
 
 def _told(merged: Merged, file_format: str) -> tuple[str, State]:

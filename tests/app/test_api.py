@@ -16,6 +16,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from safetensors.torch import save_file
 
 from app.orders import MergeOrder, Pick
 from app.settings import Settings
@@ -139,9 +140,26 @@ def test_every_option_of_a_merge_can_be_called(
     assert report["recipe"]["base_precision"] == "fp32"
 
 
+def test_textual_inversions_go_with_the_files(
+    client: Client, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    word = tmp_path / "own.safetensors"
+    save_file({"emb_params": torch.ones(1, 128)}, word)
+    files = [handle_file(path) for path in (pair[0], word, pair[1])]
+    given = {"files": files, "triggers": ["", "zz", ""]}
+    _, report = client.predict(**given, method="sum", api_name="/merge")
+    (kept,) = report["recipe"]["embeddings"]
+    assert (kept["word"], len(report["recipe"]["sources"])) == ("zz", 2)
+    drawn = [
+        client.predict(prompt="a zz", files=listed, triggers=called, steps=1, api_name="/render")[0]
+        for listed, called in ((files, ["", "zz", ""]), (files[::2], ["", ""]))
+    ]
+    assert Image.open(drawn[0]).tobytes() != Image.open(drawn[1]).tobytes()
+
+
 def test_no_option_is_forgotten(client: Client, settings: Settings) -> None:
     """An argument, a widget and a line of help for every field of an order."""
-    fields = {each.name for each in dataclasses.fields(MergeOrder)} - {"picks"}
+    fields = {each.name for each in dataclasses.fields(MergeOrder)} - {"picks", "words"}
     with gr.Blocks():
         widgets = merge_widgets(settings)
     taken = inspect.signature(MergeEndpoint.merge).parameters
@@ -149,7 +167,7 @@ def test_no_option_is_forgotten(client: Client, settings: Settings) -> None:
     assert fields == widgets.keys() - {"files", *PER_FILE} - {"file_format"}
     assert {each.field for each in PER_FILE.values()} == {
         each.name for each in dataclasses.fields(Pick)
-    } - {"path", "name", "on"}
+    } - {"path", "name", "on", "is_word", "origin", "references"}
     assert all(f"{name}: " in str(MergeEndpoint.merge.__doc__) for name in widgets)
     for name in fields:  # what a caller leaves out is what an order leaves out
         usual = getattr(MergeOrder(()), name)
