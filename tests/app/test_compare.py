@@ -137,6 +137,8 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
         page.get_by_text("Zip of all").click()
     assert download.value.suggested_filename == "sum_sks-cat+vxz-pizza_r8.zip"
     page.get_by_role("button", name="Push to the Hugging Face Hub").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.wait_for_timeout(500)  # a fold that opens gives its fields their first values a bit later
     page.get_by_label("Repository").fill("me/it")
     page.get_by_label("Token").fill("hf_thisIsNobodysToken")
     page.locator("#push").click()

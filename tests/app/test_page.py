@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from app.service import Studio
 from app.shelf import examples
+from app.ui.options import PAGE_MODE, PAGE_TEACHER
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
@@ -53,7 +54,8 @@ def test_two_files_become_one_adapter_and_pictures(
         Source(adapter, strength, adapter.trigger)
         for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
     )
-    request = MergeRequest(sources, samples=4, targets="cross-attention", teacher="composed")
+    asked = {"teacher": PAGE_TEACHER, "mode": PAGE_MODE}
+    request = MergeRequest(sources, samples=4, targets="cross-attention", **asked)
     result = merge(request, activations(base))
     formats.write_kohya(
         result.adapter,
