@@ -5,15 +5,13 @@ Adapters and PNGs hardly shrink. An archive appears whole or not at all.
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merging.errors import MergeError
+from merging.whole import appearing, synced
 
 MODE = 0o644 << 16  # of every file inside
 
@@ -42,16 +40,9 @@ def archive(path: Path) -> Iterator[Archive]:
 
     Raises MergeError, with the name alone, where it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("xb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as bundle:
-                yield Archive(bundle)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise MergeError(f"{path.name} cannot be written ({reason}); make room.") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with (
+        appearing(path, path.name, "make room") as beside,
+        synced(beside) as stream,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as bundle,
+    ):
+        yield Archive(bundle)

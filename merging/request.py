@@ -75,8 +75,8 @@ class MergeRequest:
     # Most positions of one picture that count; None: all. Products cost as much as they have rows,
     # and neighbours tell the same: every position of the embedded base's 16 × 16 still counts.
     rows: int | None = 256
-    # Under the composed teacher this fallback and ridge showed both concepts most often
-    # (merging/evaluation/ablation.md); under the single one no pair stood out.
+    # Chosen under the composed teacher, on three pairs and by a detector that was replaced since;
+    # beside the residual the fallback hardly matters (merging/evaluation/ablation.md).
     fallback: Fallback = "sum"  # where the calibration is silent
     ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
     cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from merging.errors import MergeError
 
@@ -20,17 +21,33 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def write_checked(path: Path, content: bytes, check: Callable[[Path], Checked]) -> Checked:
     """The same, if ``check`` of what was written raises nothing; its answer is given back."""
+    with appearing(path, str(path), "choose another place") as beside:
+        with synced(beside) as stream:
+            stream.write(content)
+        return check(beside)
+
+
+@contextmanager
+def appearing(path: Path, name: str, remedy: str) -> Iterator[Path]:
+    """A place beside ``path`` to write to, renamed at the end; nothing is left if anything raises.
+
+    What cannot be written is a MergeError that calls the file by ``name``.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        found = check(beside)
+        yield beside
         beside.replace(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise MergeError(f"{path} cannot be written ({reason}); choose another place.") from error
+        raise MergeError(f"{name} cannot be written ({reason}); {remedy}.") from error
     finally:
         beside.unlink(missing_ok=True)
-    return found
+
+
+@contextmanager
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to, on the disk once it is closed."""
+    with path.open("xb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -14,7 +14,7 @@ from merging.choices import Dtype, Fallback, Mode, Padding, Targets, Teacher, To
 from merging.errors import MergeError
 from merging.methods import METHODS, Method
 
-# The library's defaults are the paper's. The page's showed all concepts as often as the plain sum,
+# The library's defaults are the paper's. The page's showed all concepts about as often as the sum,
 # and each alone far more often (`evaluate concepts` in the README): a person wants the picture.
 PAGE_TEACHER, PAGE_MODE = "composed", "delta+residual"
 TITLES: Mapping[str, Mapping[str, str]] = {
@@ -202,7 +202,7 @@ def _solving() -> tuple[Any, ...]:
     mode = _radio(
         "mode",
         "What of a LoRA is imitated",
-        "The second showed all concepts most often; the first is exact at its rank.",
+        "The second shows all concepts more often; the first is exact at its rank.",
         PAGE_MODE,
     )
     weighting = _radio("weighting", "How the LoRAs are balanced (λ)", "Which prompts weigh more.")

@@ -47,7 +47,7 @@ class Arena:
     scorers: Scorers
     folder: Path
     steps: int = 25
-    guidance: float = 3.0
+    guidance: float = 3.0  # more exaggerates the embedded base's colours
     seen: dict[Path, Tensor] = field(default_factory=dict)  # reference embeddings by LoRA file
 
     def drawn(

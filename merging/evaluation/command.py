@@ -35,8 +35,7 @@ from merging.progress import Progress
 from merging.request import MergeRequest
 
 QUICK_PICTURES = 8
-# The embedded base exaggerates from 5 on: the detector then misses what one LoRA draws by itself.
-GUIDANCE, EMBEDDED_GUIDANCE = 7.5, 3.0
+GUIDANCE = 7.5  # what people draw with on every base but the embedded one
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
 
@@ -64,7 +63,9 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     contest.add_argument("--contestant", nargs="*", help=f"these only: {', '.join(ENTRANTS)}")
     contest.add_argument("--pictures", type=int, default=40, help="of each kind and case")
     contest.add_argument("--steps", type=int, default=25)
-    contest.add_argument("--guidance", type=float, help="3 on the embedded base, else 7.5")
+    contest.add_argument(
+        "--guidance", type=float, help=f"{Arena.guidance:g} on the embedded base, else {GUIDANCE:g}"
+    )
     contest.add_argument(
         "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
     )
@@ -89,7 +90,7 @@ def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, A
     scorers = Scorers(load_clip(clip_of(base.table.name)), detector)
     cases = _wanted_cases(options, base, scorers.detector)
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
-    usual = GUIDANCE if detector is None else EMBEDDED_GUIDANCE
+    usual = GUIDANCE if detector is None else Arena.guidance
     guidance = usual if options.guidance is None else options.guidance
     arena = Arena(base, scorers, options.out, options.steps, guidance)
     return run(arena, keys, cases, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +28,19 @@ def run(command: str) -> None:
     assert main(words) == 0
 
 
+def visit(studio: Studio, files: Iterable[Path], folder: Path) -> tuple[str, list[Card]]:
+    """A visit with these files, which the commands will find in the folder."""
+    session, cards = studio.open_session(), list[Card]()
+    for file in files:
+        cards.append(studio.add(session, file, cards))
+        (folder / file.name).write_bytes(file.read_bytes())
+    return session, cards
+
+
 def test_the_commands_redo_merge_and_pictures(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, cards = studio.open_session(), list[Card]()
-    for file in pair:
-        cards.append(studio.add(session, file, cards))
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    session, cards = visit(studio, pair, tmp_path)
     cat, pizza = map(Pick.of, cards)
     picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
     order = MergeOrder(
@@ -63,10 +70,7 @@ def test_the_commands_redo_merge_and_pictures(
 def test_the_command_makes_the_same_batch(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, cards = studio.open_session(), list[Card]()
-    for file in pair:
-        cards.append(studio.add(session, file, cards))
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    session, cards = visit(studio, pair, tmp_path)
     order = MergeOrder(tuple(map(Pick.of, cards)), samples=2, targets="cross-attention")
     asked = BatchOrder(order, ("iteris", "sum"), ((0.9,), ()))
     (made,) = (item for item in studio.batch(session, asked) if isinstance(item, Batched))
