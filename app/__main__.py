@@ -7,31 +7,50 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from app.config import flags, with_file
 from app.settings import Settings, workplace
 from merging.errors import MergeError
+
+WAKE_SECONDS = 0.1  # how often the program looks whether it was told to end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; 2 for what the user can mend, with one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # A container is told to end by this signal; what is removed at the end must be removed then.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ended = told_to_end()
     try:
         environ = with_file(os.environ | flags(arguments))
         with workplace(environ) as work:
-            serve(Settings.from_environment(work, environ))
+            serve(Settings.from_environment(work, environ), ended)
     except (MergeError, OSError) as error:
         print(f"iteris-studio: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def serve(settings: Settings) -> None:
-    """Build the page over the service and block until the program is told to end."""
+def told_to_end() -> Callable[[], bool]:
+    """Whether the program was asked to end since: by Ctrl+C, or by SIGTERM as a container is.
+
+    Nothing is raised where the signal meets the program: in the midst of an import or of the
+    server's start an exception can be turned into another one. Asked twice, it ends at once.
+    """
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: bool(asked)
+
+
+def serve(settings: Settings, ended: Callable[[], bool]) -> None:
+    """Build the page over the service and stay until the program is told to end."""
     prepare(settings)
     from app.service import Studio
     from app.storage import Store, start_janitor
@@ -46,7 +65,8 @@ def serve(settings: Settings) -> None:
     print(f"IterIS Studio is at {address} (Ctrl+C ends it)", flush=True)
     try:
         studio.warm_up()
-        page.block_thread()
+        while not ended():
+            time.sleep(WAKE_SECONDS)
     finally:
         studio.close()
 

@@ -57,8 +57,8 @@ def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
         assert answers(f"http://127.0.0.1:{port}/config", program)
         assert list(tmp_path.glob("iteris-studio-*"))
         program.terminate()
-        last_words(program)
-    assert program.returncode == 0
+        said = last_words(program)
+    assert program.returncode == 0, said
     assert not list(tmp_path.glob("iteris-studio-*"))
 
 
