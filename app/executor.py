@@ -53,6 +53,7 @@ class LocalExecutor:
     def __init__(self, max_waiting: int = 20, max_minutes: float = 60, tick: float = 0.2) -> None:
         self._line: list[_Job] = []
         self._moved = threading.Condition()
+        self._closed = False
         self._max_waiting = max_waiting
         self._max_seconds = 60 * max_minutes
         self._tick = tick
@@ -75,14 +76,16 @@ class LocalExecutor:
         return bool(jobs)
 
     def close(self, patience: float) -> None:
-        """Stop every job and wait for its worker, at most ``patience`` seconds each.
+        """Stop every job, begin none any more, and wait ``patience`` seconds for each worker.
 
         Python must not end while a worker is inside torch: the process would be aborted.
         """
         with self._moved:
+            self._closed = True
             jobs = list(self._line)
+            for job in jobs:
+                job.stop.set()
         for job in jobs:
-            job.stop.set()
             if job.worker:
                 job.worker.join(patience)
 
@@ -117,6 +120,14 @@ class LocalExecutor:
             jobs = "one job is" if ahead == 1 else f"{ahead} jobs are"
             yield Step(0.0, f"Waiting: {jobs} before yours", job.seconds)
 
+    def _begin(self, job: _Job, thread: threading.Thread) -> None:
+        """Start the thread, unless the job was stopped before: ``close`` joins only what runs."""
+        with self._moved:
+            if self._closed or job.stop.is_set():
+                raise Cancelled("stopped before it began")
+            thread.start()
+            job.worker = thread
+
     def _work(self, job: _Job, work: Work) -> Generator[object, None, None]:
         """Run it in a thread of its own, which has ended when this iterator has."""
         reports: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -129,8 +140,7 @@ class LocalExecutor:
                 failure.append(error)
 
         thread = threading.Thread(target=body, name="iteris-job", daemon=True)
-        job.worker = thread
-        thread.start()
+        self._begin(job, thread)
         late = False
         try:
             step = Step(0.0, "Starting")

@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.shelf import bundled
 from app.storage import Store
 from app.taken import Taken, TakeOrder
-from merging.errors import MergeError
+from merging.errors import Cancelled, MergeError
 from merging.files import beside
 from merging.hub import Found, fetched
 
@@ -226,5 +226,7 @@ class Studio:
                     pass
             except MergeError as error:
                 log.warning("%s", error)
+            except Cancelled:
+                log.debug("the program ended before the base was there")
 
         threading.Thread(target=body, name="iteris-warm-up", daemon=True).start()

@@ -132,3 +132,10 @@ def test_closing_stops_the_worker_and_waits_for_it(executor: LocalExecutor) -> N
     assert workers() == 0
     with pytest.raises(Cancelled):
         list(job)
+
+
+def test_nothing_begins_once_it_is_closed(executor: LocalExecutor) -> None:
+    executor.close(patience=10)
+    with pytest.raises(Cancelled, match="before it began"):
+        list(executor.run("a", patient))
+    assert workers() == 0
