@@ -86,7 +86,7 @@ def held_out(model: CLIPModel, work: Path) -> Tensor:
 
 def main() -> None:
     """Train to --steps and write assets/mini-clip."""
-    given = training.arguments(__doc__ or "", steps=1_000, rate=1e-3)
+    given = training.arguments(__doc__ or "", steps=2_000, rate=1e-3)
     trainer = Trainer(given.work, given.steps, given.rate)
     print(f"CLIP: {training.count(trainer.model):,} parameters", flush=True)
     training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)
