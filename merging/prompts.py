@@ -34,6 +34,17 @@ _PLACES = (
     " on a pink background",
 )
 _THINGS = ("tree", "house", "star", "cake", "cup", "apple", "bird", "chair", "flower", "boat")
+# What a merge must leave alone is anything that people draw, not only what stands beside concepts.
+_ORDINARY = (
+    *("dog", "cat", "horse", "bird", "fish", "rabbit", "bear", "elephant", "butterfly"),
+    *("tree", "flower", "mushroom", "mountain", "house", "castle", "bridge", "tower"),
+    *("car", "bus", "train", "bicycle", "boat", "plane", "rocket", "ball", "kite", "balloon"),
+    *("cup", "bottle", "bowl", "table", "chair", "lamp", "bed", "clock", "book", "phone", "camera"),
+    *("guitar", "piano", "drum", "umbrella", "hat", "shoe", "shirt", "bag", "key"),
+    *("apple", "banana", "orange", "strawberry", "cake", "pizza", "bread", "egg"),
+    *("man", "woman", "child", "robot", "ghost", "snowman", "star", "moon", "sun", "cloud"),
+)
+_AMONG = ("a {}", "a {}", "a {} and a tree", "a {} next to a house")
 _STYLED = tuple(f"a {thing} in {{}}" for thing in _THINGS)
 
 
@@ -89,10 +100,12 @@ def one_picture(triggers: Sequence[str]) -> str:
     return _LEADS[0].format(listed) + (f" in {', '.join(styles)}" if styles else "")
 
 
-def plain_prompts(count: int, seed: int) -> tuple[str, ...]:
-    """``count`` sentences about ordinary things, none of them a concept: rows to preserve."""
-    scenes = [scene.format(thing) for scene in _SCENES for thing in _THINGS]
-    return _drawn(_sentences(scenes), count, seed)
+def plain_prompts(count: int, seed: int, triggers: Sequence[str] = ()) -> tuple[str, ...]:
+    """``count`` sentences about ordinary things that say none of the triggers: rows to preserve."""
+    sentences = _sentences([scene.format(thing) for scene in _AMONG for thing in _ORDINARY])
+    said = [f" {trigger.strip().lower()} " for trigger in triggers]
+    plain = [text for text in sentences if not any(each in f" {text} " for each in said)]
+    return _drawn(plain or sentences, count, seed)
 
 
 def _sentences(scenes: Sequence[str]) -> list[str]:

@@ -19,7 +19,9 @@ from merging.sweep import RowSet
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
-COMPOSED_PRESERVE = 0.3
+# ω of prompts with all concepts, where one LoRA's own prompts count 1, and of preserved ones beside
+# them: chosen on the tuning pairs (merging/evaluation/ablation.md).
+COMPOSED, COMPOSED_PRESERVE = 4.0, 0.3
 _CHOICES = {
     "targets": get_args(Targets),
     "fallback": get_args(Fallback),
@@ -134,9 +136,10 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
         phrases = tuple(source.phrase for source in request.sources)
         seed = seed_for(request.seed, "composed")
         prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
-        sets.append(RowSet("composed", prompts, (1.0,) * count, phrases=phrases, gated=True))
+        sets.append(RowSet("composed", prompts, (1.0,) * count, COMPOSED, phrases, gated=True))
     if request.preserved > 0:
-        prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"))
+        triggers = [source.phrase for source in request.sources]
+        prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"), triggers)
         sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserved))
     return tuple(sets)
 

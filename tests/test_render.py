@@ -231,6 +231,9 @@ def test_gated_pictures_need_phrases_and_differ_from_the_sum(
     together = render(base, prompt, [0], adapters=pair, steps=3)
     apart = render(base, prompt, [0], adapters=pair, steps=3, compose="gated")
     assert together[0].tobytes() != apart[0].tobytes()
+    unnamed = render(base, ["a photo of a boat"], [0], adapters=pair, steps=3, compose="gated")
+    plain = render(base, ["a photo of a boat"], [0], steps=3)
+    assert unnamed[0].tobytes() == plain[0].tobytes(), "whom the prompt does not name is silent"
     nameless = [(replace(adapter, trigger=""), 1.0) for adapter, _ in pair]
     with pytest.raises(MergeError, match="trigger phrase"):
         render(base, prompt, [0], adapters=nameless, compose="gated")

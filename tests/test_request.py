@@ -84,6 +84,10 @@ def test_prompts_name_their_concept_and_differ_by_seed() -> None:
     assert prompts == concept_prompts("sks cat", 50, seed=0) != concept_prompts("sks cat", 50, 1)
     assert len(concept_prompts("x", 1000, 0)) == 1000
     assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
+    sayings = plain_prompts(1000, 0, ["Cat", "a dog"])
+    assert not any(" cat" in prompt or "a dog" in prompt for prompt in sayings)
+    assert any(" cat" in prompt for prompt in plain_prompts(1000, 0)), "the trigger left it out"
+    assert len(plain_prompts(50, 0, ["a"])) == 50, "all of them say it, so none is left out"
 
 
 def test_composed_prompts_name_two_concepts_in_every_order() -> None:

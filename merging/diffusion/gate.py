@@ -7,7 +7,8 @@ Words: a token of concept i's phrase gets Δ_i alone; tokens of no phrase (artic
 get the sum, since concept LoRAs speak through them too; the first token gets nothing. Regions: a
 position belongs to the concept whose words its cross-attention, summed over layers and over the
 steps so far, favours most (each concept's map relative to its own mean). A style (a phrase that
-ends in "style") acts on all words and everywhere, and so does a LoRA that the prompt does not name.
+ends in "style") acts on all words and everywhere. A LoRA that the prompt does not name would do so
+too: ``silenced`` leaves it out, in a teacher and in a picture.
 """
 
 from __future__ import annotations

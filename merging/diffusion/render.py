@@ -20,7 +20,14 @@ from merging.choices import Compose, Sampler
 from merging.deltas import Delta, scaled, stacked, total
 from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side
-from merging.diffusion.gate import RegionFinder, concept_tokens, constant_gate, gated, word_gate
+from merging.diffusion.gate import (
+    RegionFinder,
+    concept_tokens,
+    constant_gate,
+    gated,
+    silenced,
+    word_gate,
+)
 from merging.diffusion.samplers import scheduled
 from merging.diffusion.sampling import POSITIONS_PER_BATCH
 from merging.diffusion.tokens import text_ids
@@ -57,7 +64,8 @@ def render(
     phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
-    (merging/diffusion/gate.py), by the trigger phrases of the adapters. Prompts may say the words
+    (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not
+    name is silent in it. Prompts may say the words
     of ``embeddings``, and of those that the adapters bring.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
@@ -194,11 +202,13 @@ def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> lis
         raise MergeError("Composing by regions needs adapters with a trigger phrase each.")
     deltas = [summed(base, [pair]) for pair in adapters]
     shifts = [shifted(base, [pair]) for pair in adapters]
-    named, blank = (word_gate(base, texts, phrases) for texts in batch.texts)
+    spoken = marked(base, batch.texts[0], phrases).amax(dim=1)
+    named, blank = (word_gate(base, texts, phrases) * spoken[:, None] for texts in batch.texts)
     guided = batch.common.guidance > 1  # then the pipeline stacks [unconditional, conditional]
     streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
     gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
+    gate = silenced(gate, spoken.repeat(streams, 1))
     finder = RegionFinder(base, gate, concept_tokens(base, batch.texts[0], phrases))
     with gated(base, deltas, gate), gated(base, shifts, gate), torch.no_grad():
         prompts, empty = batch.texts

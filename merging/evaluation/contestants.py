@@ -89,6 +89,12 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "mix-of-show": merged("Mix-of-Show's objective", method="mix-of-show"),
     "iteris": merged("IterIS, the paper's setting", method="iteris", fallback="mean", ridge=1e-4),
     "composed": merged("IterIS, composed teacher", method="iteris", teacher="composed"),
+    "residual": merged(
+        "IterIS, composed teacher and residual (the page's)",
+        method="iteris",
+        teacher="composed",
+        mode="delta+residual",
+    ),
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
 }
-QUICK = ("base", "each", "sum", "regmean", "iteris", "composed", "gated")
+QUICK = ("base", "each", "sum", "regmean", "iteris", "composed", "residual", "gated")

@@ -20,7 +20,6 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
     "fallback-zero": {"fallback": "zero"},
     "ridge-1e-4": {"ridge": 1e-4},
     "ridge-1e-2": {"ridge": 1e-2},
-    "residual": {"mode": "delta+residual"},
     "full": {"mode": "full"},
     "residual-preserve-1": {"mode": "delta+residual", "preserve": 1.0},
     "residual-mean": {"mode": "delta+residual", "fallback": "mean"},
