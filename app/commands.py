@@ -29,6 +29,7 @@ OPTIONS = {  # field of a MergeOrder → option of the command
     "tokens": "--tokens",
     "rows": "--rows",
     "teacher": "--teacher",
+    "composed_weight": "--composed-weight",
     "preserve": "--preserve",
     "rounds": "--rounds",
     "seed": "--seed",

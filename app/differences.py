@@ -29,6 +29,7 @@ OPTIONS = {  # of a recipe → in words
     "padding": "tokens behind a prompt's end",
     "tokens": "words of a prompt",
     "teacher": "what the merge learns from",
+    "composed_weight": "weight of prompts with all concepts",
     "preserve": "weight of prompts without any concept",
     "rounds": "rounds",
     "seed": "seed of the merge",

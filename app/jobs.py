@@ -97,6 +97,7 @@ def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
         padding=cast(Padding, order.padding),
         tokens=cast(Tokens, order.tokens),
         teacher=cast(Teacher, order.teacher),
+        composed_weight=order.composed_weight,
         preserve=order.preserve,
         rounds=order.rounds,
         seed=order.seed,

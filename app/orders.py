@@ -75,6 +75,7 @@ class MergeOrder:
     padding: str = "keep"
     tokens: str = "all"
     teacher: str = "single"
+    composed_weight: float = 4.0
     preserve: float | None = None
     rounds: int | None = None
     seed: int = 0

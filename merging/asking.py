@@ -60,6 +60,9 @@ def add_asking(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--padding", choices=get_args(Padding), default=default["padding"].default)
     sub.add_argument("--tokens", choices=get_args(Tokens), default=default["tokens"].default)
     sub.add_argument("--teacher", choices=get_args(Teacher), default=default["teacher"].default)
+    sub.add_argument(
+        "--composed-weight", type=float, metavar="W", default=default["composed_weight"].default
+    )
     sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
     sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
     sub.add_argument("--seed", type=int, default=0)
@@ -122,6 +125,7 @@ def _request(options: argparse.Namespace, sources: Sequence[Source], method: str
         padding=options.padding,
         tokens=options.tokens,
         teacher=options.teacher,
+        composed_weight=options.composed_weight,
         preserve=options.preserve,
         rounds=options.rounds,
         seed=options.seed,

@@ -32,6 +32,7 @@ _OPTIONS = (
     "padding",
     "tokens",
     "teacher",
+    "composed_weight",
     "preserve",
     "rounds",
     "seed",

@@ -19,9 +19,7 @@ from merging.sweep import RowSet
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
-# ω of prompts with all concepts, where one LoRA's own prompts count 1, and of preserved ones beside
-# them: chosen on the tuning pairs (merging/evaluation/ablation.md).
-COMPOSED, COMPOSED_PRESERVE = 4.0, 0.3
+COMPOSED_PRESERVE = 0.3
 _CHOICES = {
     "targets": get_args(Targets),
     "fallback": get_args(Fallback),
@@ -87,6 +85,8 @@ class MergeRequest:
     padding: Padding = "keep"
     tokens: Tokens = "all"
     teacher: Teacher = "single"  # "composed" adds prompts with all concepts, under a gate
+    # Their weight, where one LoRA's own prompts count 1: chosen on the tuning pairs (ablation.md).
+    composed_weight: float = 4.0
     # Weight of prompts without any trigger, whose target is no change; None is COMPOSED_PRESERVE
     # beside composed prompts, which need it (alone they were half as good in a trial), else 0.
     preserve: float | None = None
@@ -136,7 +136,8 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
         phrases = tuple(source.phrase for source in request.sources)
         seed = seed_for(request.seed, "composed")
         prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
-        sets.append(RowSet("composed", prompts, (1.0,) * count, COMPOSED, phrases, gated=True))
+        omega, weights = request.composed_weight, (1.0,) * count
+        sets.append(RowSet("composed", prompts, weights, omega, phrases, gated=True))
     if request.preserved > 0:
         triggers = [source.phrase for source in request.sources]
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"), triggers)
@@ -197,6 +198,11 @@ def _check_choices(request: MergeRequest) -> None:
         raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
     if request.rows is not None and request.rows < 1:
         raise MergeError(f"Rows per picture must be all or at least 1, not {request.rows}.")
+    if request.composed_weight <= 0:
+        raise MergeError(
+            f"Prompts with all concepts must weigh more than {request.composed_weight:g}; "
+            "the teacher “single” leaves them out."
+        )
     if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or (request.preserve or 0) < 0:
         raise MergeError(
             "The ridge must be above 0, the cross ridge and the weight of preserved rows not below."

@@ -28,7 +28,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "padding": get_args(Padding),
     "tokens": get_args(Tokens),
 }
-NUMBERS, TYPED = ("samples", "seed", "ridge"), ("cross_ridge", "preserve", "rounds")
+NUMBERS = ("samples", "seed", "ridge", "composed_weight")
+TYPED = ("cross_ridge", "preserve", "rounds")
 
 
 @dataclass(frozen=True)

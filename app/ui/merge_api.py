@@ -44,6 +44,7 @@ class MergeEndpoint:
         samples: int = 50,
         rows: int | None = 256,
         teacher: str = "single",
+        composed_weight: float = 4.0,
         preserve: float | None = None,
         fallback: str = "sum",
         ridge: float = 1e-3,
@@ -79,6 +80,7 @@ class MergeEndpoint:
             samples: calibration prompts made per LoRA
             rows: most positions of one picture that count, 0 for all
             teacher: single (each LoRA on its own prompts) or composed (also prompts with all)
+            composed_weight: weight of those prompts, where each LoRA's own weigh 1
             preserve: weight of prompts without any concept, which keep the rest as it is
             fallback: what a layer does where prompts say nothing, mean, sum or zero
             ridge: how much of the fallback comes in, the paper's alpha 2
@@ -146,6 +148,7 @@ def merge_widgets(settings: Settings) -> dict[str, gr.components.Component]:
         "samples": _whole("samples", lowest=1, highest=200),
         "rows": _whole("rows", lowest=0),
         "teacher": _library_choice("teacher"),
+        "composed_weight": gr.Number(DEFAULTS["composed_weight"], label="composed_weight"),
         "preserve": gr.Number(None, label="preserve", minimum=0),
         "fallback": _library_choice("fallback"),
         "ridge": gr.Number(DEFAULTS["ridge"], label="ridge"),

@@ -69,6 +69,7 @@ class Options:
     samples: gr.Slider
     rows: gr.Number
     teacher: gr.Radio
+    composed_weight: gr.Number
     preserve: gr.Textbox
     fallback: gr.Radio
     ridge: gr.Number
@@ -93,6 +94,7 @@ class Options:
             "rank": str(int(values[self.rank_number] or 0)) if fixed else values[self.rank],
             "samples": int(values[self.samples]),
             "rows": int(values[self.rows] or 0) or None,
+            "composed_weight": float(values[self.composed_weight] or 0),
             "preserve": _number(values[self.preserve], PRESERVE),
             "ridge": float(values[self.ridge] or 0),
             "cross_ridge": _number(values[self.cross_ridge], CROSS_RIDGE),
@@ -109,7 +111,8 @@ class Options:
     def used_by(self, method: Method) -> set[Any]:
         """Those of them that make a difference to a method."""
         by_prompts = {
-            *(self.effort, self.targets, self.samples, self.rows, self.teacher, self.preserve),
+            *(self.effort, self.targets, self.samples, self.rows),
+            *(self.teacher, self.composed_weight, self.preserve),
             *(self.fallback, self.ridge, self.mode, self.padding, self.tokens, self.seed),
         }
         if not method.calibrated:
@@ -184,11 +187,17 @@ def _learning() -> tuple[Any, ...]:
     teacher = _radio(
         "teacher", "What the merge learns from", "Prompts that it is to draw alike.", PAGE_TEACHER
     )
+    composed_weight = gr.Number(
+        DEFAULTS["composed_weight"],
+        label="Weight of prompts that name several",
+        info="One LoRA's own prompts weigh 1.",
+        minimum=0,
+    )
     preserve = _optional(
         PRESERVE,
         "They keep the rest as it is. Empty: 0.3 beside prompts that name them all, else 0.",
     )
-    return targets, samples, rows, teacher, preserve
+    return targets, samples, rows, teacher, composed_weight, preserve
 
 
 def _solving() -> tuple[Any, ...]:

@@ -14,6 +14,9 @@ from merging.evaluation.contestants import CONTESTANTS, Contestant, merged
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "single-teacher": {"teacher": "single"},
     "single-preserve": {"teacher": "single", "preserve": 1.0},
+    "composed-weight-1": {"composed_weight": 1.0},
+    "residual-composed-1": {"mode": "delta+residual", "composed_weight": 1.0},
+    "residual-composed-8": {"mode": "delta+residual", "composed_weight": 8.0},
     "no-preserve": {"preserve": 0.0},
     "preserve-1": {"preserve": 1.0},
     "fallback-mean": {"fallback": "mean"},

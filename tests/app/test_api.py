@@ -89,6 +89,7 @@ UNUSUAL: dict[str, Any] = {
     "samples": 2,
     "rows": 40,
     "teacher": "composed",
+    "composed_weight": 2.5,
     "preserve": 0.2,
     "fallback": "mean",
     "ridge": 0.01,
