@@ -71,8 +71,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     progress = told.progress
     base_of = partial(bases.get, order.base, order.precision, progress)
     request = request_of(order, lambda layer: base_of().weight(layer))
-    wanted = METHODS[order.method].needs != "nothing"
-    base = base_of() if wanted else None
+    base = base_of() if request.based else None
     check(stop)
     result = merge(request, activations(base) if base else None, progress, stop, told.watch)
     emit(_written(order, request, result, folder, base))

@@ -9,7 +9,6 @@ from pathlib import Path
 from app.batches import Batched, BatchOrder
 from app.jobs import Bases, Emit, request_of, stepping
 from merging.batch import Filing, batch, batch_stem, cells
-from merging.methods import METHODS
 from merging.progress import Stop, check
 
 
@@ -20,8 +19,7 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
     base_of = partial(bases.get, name, order.merge.precision, progress)
     request = request_of(first, lambda layer: base_of().weight(layer))
     listed = cells(request, order.methods, order.strengths)
-    wanted = any(METHODS[method].needs != "nothing" for method in order.methods)
-    base = base_of() if wanted else None
+    base = base_of() if any(cell.request.based for cell in listed) else None
     check(stop)
     archive = folder / f"{batch_stem(request)}.zip"
     filing = Filing(name, dtype=order.merge.dtype)

@@ -86,3 +86,4 @@ class Adapter:
     embeddings: tuple[Embedding, ...] = ()  # words that it brings vectors for
     # by canonical name of a layer or a normalisation: trained biases and normalisation weights
     shifts: Mapping[str, Shift] = field(default_factory=dict)
+    based: bool = False  # whether its changes were told by a base model's weights (DoRA, OFT …)

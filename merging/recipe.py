@@ -47,8 +47,11 @@ def recipe(
 
     ``base`` is what the base model was called; of a folder the name alone is kept, and the
     ``fingerprint`` of its weights tells whether another folder holds the same. ``precision`` is the
-    base model's, where one was asked for.
+    base model's, where one was asked for. Neither is said of a merge in which the base had no part:
+    it is the same with any, and the page makes it without loading one.
     """
+    if not request.based:
+        fingerprint, precision = "", "auto"
     name = Path(base).name if Path(base).is_dir() else base
     words = [
         {"word": each.word, "name": each.source, "sha256": each.sha256}

@@ -95,6 +95,12 @@ class MergeRequest:
     embeddings: tuple[Embedding, ...] = ()  # beside those that the adapters bring
 
     @property
+    def based(self) -> bool:
+        """Whether the base model's weights have a part in it: for the method, or for a file."""
+        read = any(source.adapter.based for source in self.sources)
+        return read or METHODS[self.method].needs != "nothing"
+
+    @property
     def words(self) -> tuple[Embedding, ...]:
         """All words with vectors of their own; MergeError if two cannot be told apart."""
         brought = (each for source in self.sources for each in source.adapter.embeddings)

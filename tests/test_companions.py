@@ -17,6 +17,7 @@ from merging import companions, formats
 from merging.adapter import Adapter
 from merging.diffusion.base import MINI, Base
 from merging.errors import MergeError
+from merging.recipe import recipe
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF
 from tests.test_rewriting import done, metadata, refused
@@ -116,10 +117,10 @@ def test_a_merge_on_a_folder_is_replayed_where_the_weights_are_the_same(
 ) -> None:
     mine, other = folders
     first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
-    done(capsys, "merge", CAT, PIZZA, "--method", "sum", "--base", mine, "--out", first)
-    recipe = metadata(first)["iteris.recipe"]
-    assert json.loads(recipe)["base"] == "mine"
-    assert str(mine) not in recipe
+    done(capsys, "merge", CAT, PIZZA, "--method", "widen", "--base", mine, "--out", first)
+    saved = metadata(first)["iteris.recipe"]
+    assert json.loads(saved)["base"] == "mine"
+    assert str(mine) not in saved
     words = refused(capsys, "replay", first, CAT, PIZZA, "--out", again)
     assert "was merged on a base in a folder called mine" in words
     assert "--base FOLDER" in words
@@ -128,6 +129,14 @@ def test_a_merge_on_a_folder_is_replayed_where_the_weights_are_the_same(
     assert not again.exists()
     moved = shutil.copytree(mine, tmp_path / "elsewhere")
     assert done(capsys, "replay", first, CAT, PIZZA, "--base", moved, "--out", again)["same"]
+
+
+def test_a_merge_without_the_base_tells_only_its_name() -> None:
+    """The page makes it without loading one, the command line with it: the recipe is the same."""
+    plain = MergeRequest(tuple(Source(formats.read(file)) for file in (CAT, PIZZA)), method="sum")
+    assert recipe(plain, "mini", "0" * 64, "fp16") == recipe(plain, "mini")
+    needy = replace(plain, method="widen")
+    assert recipe(needy, "mini", "0" * 64)["base_fingerprint"] == "0" * 64
 
 
 def test_words_of_a_merge_are_in_its_card(tmp_path: Path) -> None:

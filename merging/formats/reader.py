@@ -66,6 +66,7 @@ def read(
             warnings=tuple(warnings(header, fit, title(file))),
             embeddings=words,
             shifts=shifts.read_shifts(fit.shifts, layers, body),
+            based=any(map(changes.needs_base, fit.layers.values())),
         )
 
 

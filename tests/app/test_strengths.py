@@ -70,6 +70,7 @@ def test_a_dora_waits_for_the_base_and_is_merged_with_it(
     found = finished(
         studio, session, MergeOrder((picks[0], replace(picks[1], strength=0.0)), method="sum")
     )
+    assert found.recipe["base_fingerprint"] == base.fingerprint
     merged = formats.read(found.kohya)
     for layer, own in plain.layers.items():
         weight = base.layers[layer].weight.detach()
