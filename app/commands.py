@@ -12,6 +12,7 @@ from dataclasses import replace
 from app.batches import BatchOrder
 from app.orders import MergeOrder, Pick
 from app.scenes import DrawOrder
+from app.taken import TakeOrder
 
 PROGRAM = ("python", "-m", "merging")
 DEFAULTS = {name: field.default for name, field in MergeOrder.__dataclass_fields__.items()}
@@ -36,10 +37,24 @@ OPTIONS = {  # field of a MergeOrder → option of the command
 }
 
 
-def merge_command(order: MergeOrder, out: str) -> str:
+def merge_command(order: MergeOrder, out: str, form: str = "kohya") -> str:
     """The merge; with prompts of the visitor's own it takes all from the recipe, saved beside."""
-    words = _asked(order, _options(order), "recipe.json")
+    options = _options(order)
+    if form == "full" and order.rank == DEFAULTS["rank"]:
+        options += ["--rank", order.rank]  # a full file's own default is another
+    words = _asked(order, options, "recipe.json")
+    words += ["--format", form] if form != "kohya" else []
     return shlex.join([*PROGRAM, "merge", *words, "--out", out])
+
+
+def take_commands(order: TakeOrder, out: str) -> str:
+    """The merge, and its file as it was wanted."""
+    merged, source = order.merged, order.source
+    form = "full" if source == merged.full else "kohya"
+    words = ["convert", source.name, out, "--format", order.form, "--dtype", order.dtype]
+    words += ["--rank", order.rank] if order.rank != "exact" else []
+    asked = merge_command(merged.order, source.name, form)
+    return f"{asked}\n{shlex.join([*PROGRAM, *words])}"
 
 
 def batch_command(order: BatchOrder, out: str, recipe: str) -> str:

@@ -162,25 +162,27 @@ def _written(
     """Both files on disk, and what the page says of them; a base that is at hand loads them."""
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)
-    kohya, peft = folder / f"{stem}.safetensors", folder / f"{stem}_diffusers.safetensors"
+    files = {"kohya": folder / f"{stem}.safetensors"}
+    files["diffusers"] = folder / f"{stem}_diffusers.safetensors"
+    if result.adapter.shifts or request.rank == "full":  # no LoRA holds these, or not as small
+        files["full"] = folder / f"{stem}_full.safetensors"
     origin = (order.base, base.fingerprint, base.precision) if base else (order.base,)
     metadata = header(request, result, *origin)
     dtype = formats.DTYPES[order.dtype]
     written = {
-        "kohya": formats.write_kohya(result.adapter, kohya, dtype, metadata),
-        "diffusers": formats.write_diffusers(result.adapter, peft, dtype, metadata),
+        form: formats.WRITERS[form](result.adapter, path, dtype, metadata)
+        for form, path in files.items()
     }
     if base:
-        for form, path in (("kohya", kohya), ("diffusers", peft)):
+        for form, path in files.items():
             written[form] = checked(base, path, result.adapter, written[form])
-    words = write_words(result.adapter, kohya)
+    words = write_words(result.adapter, files["kohya"])
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
     return Merged(
         order=order,
         method=title,
-        kohya=kohya,
-        diffusers=peft,
+        **files,
         words=tuple(Path(each["path"]) for each in words),
         trigger=result.adapter.trigger,
         layers=len(result.adapter.layers),

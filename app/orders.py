@@ -63,7 +63,7 @@ class MergeOrder:
     base: str = "mini"
     precision: str = "auto"  # of the base model
     method: str = "iteris"
-    rank: str = "exact"  # exact, auto, or a number
+    rank: str = "exact"  # exact, auto, full, or a number
     targets: str = "attention"
     samples: int = 50
     rows: int | None = 256
@@ -101,18 +101,21 @@ class Merged:
     checks: tuple[str, ...]  # what was found when the files were read back, a sentence each
     recipe: dict[str, object]
     report: dict[str, object]  # every layer, as plain data
+    full: Path | None = None  # every change whole, where the others hold less or are larger
 
 
 def parsed_rank(text: str) -> Rank:
-    """ "exact", "auto" or a number in words of the library."""
+    """ "exact", "auto", "full" or a number in words of the library."""
     text = text.strip().lower()
     if text == "exact":
         return "exact"
     if text == "auto":
         return "auto"
+    if text == "full":
+        return "full"
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise MergeError(f"The rank must be exact, auto or a number from 1, not {text!r}.")
+    raise MergeError(f"The rank must be exact, auto, full or a number from 1, not {text!r}.")
 
 
 def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:

@@ -8,6 +8,12 @@ from pathlib import Path
 from app.orders import Merged
 from app.scenes import Picture
 
+FORMS = {  # of files, and who loads each
+    "kohya": "every program",
+    "diffusers": "diffusers alone",
+    "full": "all but diffusers; every change whole, large",
+}
+
 
 @dataclass(frozen=True)
 class TakeOrder:
@@ -19,6 +25,12 @@ class TakeOrder:
     form: str = "kohya"
     dtype: str = "fp16"
     rank: str = "exact"  # as merged, or a number
+
+    @property
+    def source(self) -> Path:
+        """The file of the merge that has the most of what is wanted."""
+        full = self.merged.full if self.form == "full" else None
+        return full or self.merged.kohya
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.orders import Merged, parsed_rank
 from app.scenes import Picture
-from app.taken import Taken, TakeOrder
+from app.taken import FORMS, Taken, TakeOrder
 from merging import formats
 from merging.archive import archive
 from merging.errors import MergeError
@@ -18,7 +18,6 @@ from merging.naming import file_stem
 from merging.rank_curve import CurvePoint, cut, rank_curve
 from merging.rewriting import kept
 
-FORMS = {"kohya": "A1111, Forge, ComfyUI, InvokeAI, diffusers", "diffusers": "diffusers, PEFT"}
 MOST_PICTURES = 16
 
 
@@ -45,7 +44,7 @@ def take(order: TakeOrder, folder: Path) -> Taken:
 
 def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
     """The adapter as it is wanted, read back; returns what was found."""
-    adapter = formats.read(order.merged.kohya, name=order.merged.kohya.name)
+    adapter = formats.read(order.source, name=order.source.name)
     rank = parsed_rank(order.rank)
     smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
     fields = kept(adapter.metadata)
@@ -58,7 +57,7 @@ def self_explaining(order: TakeOrder) -> str:
     stem = order.merged.kohya.stem
     rank = "" if order.rank == "exact" else f"_r{order.rank}"
     dtype = "" if order.dtype == "fp16" else f"_{order.dtype}"
-    return f"{stem}{rank}{dtype}" + ("_diffusers" if order.form == "diffusers" else "")
+    return f"{stem}{rank}{dtype}" + ("" if order.form == "kohya" else f"_{order.form}")
 
 
 def notes_on(merged: Merged) -> list[SourceNote]:

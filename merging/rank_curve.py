@@ -16,6 +16,7 @@ from merging import formats, hub
 from merging.adapter import Adapter, LoraLayer
 from merging.choices import Rank
 from merging.deltas import scaled
+from merging.errors import MergeError
 from merging.low_rank import compressed, singular_values
 
 STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -55,7 +56,12 @@ def rank_curve(adapter: Adapter, dtype: torch.dtype = torch.float16) -> tuple[Cu
 
 
 def cut(adapter: Adapter, rank: Rank) -> Adapter:
-    """The adapter with no layer above this rank (Eckart–Young, layer by layer)."""
+    """The adapter with no layer above this rank (Eckart–Young, layer by layer).
+
+    Raises MergeError for a number below 1.
+    """
+    if isinstance(rank, int) and rank < 1:
+        raise MergeError(f"The rank must be at least 1, not {rank}.")
     return replace(
         adapter, layers={name: _cut(layer, rank) for name, layer in adapter.layers.items()}
     )

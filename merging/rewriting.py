@@ -26,6 +26,7 @@ from merging.formats.modelspec import BASES
 from merging.formats.overview import HASHES
 from merging.merge import MergeResult, merge
 from merging.progress import Progress
+from merging.rank_curve import cut
 from merging.recipe import header, read_recipe, replay
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
@@ -49,6 +50,7 @@ def add_rewriting(command: Command, progress: Progress) -> None:
     convert.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
     convert.add_argument("--format", choices=formats.WRITERS, default="kohya")
     convert.add_argument("--dtype", choices=formats.DTYPES, help="if not as in the file")
+    convert.add_argument("--rank", type=int, metavar="N", help="of every layer, at most")
     convert.add_argument("--base", help="base model, for families that depend on its weights")
 
     def run_replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -73,6 +75,8 @@ def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     path = hub.found(options.file).path
     found = formats.overview(path, table)
     adapter = formats.read(path, table, weights=weights)
+    if options.rank is not None:
+        adapter = cut(adapter, options.rank)
     dtype = options.dtype or precision(found.dtypes)
     written = formats.WRITERS[options.format](
         replace(adapter, name=options.out.stem),

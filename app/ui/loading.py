@@ -91,7 +91,7 @@ class Loader:
         rank = recipe.get("rank")
         if isinstance(rank, int):
             updates |= {options.rank: "fixed", options.rank_number: rank}
-        elif rank in ("exact", "auto"):
+        elif rank in ("exact", "auto", "full"):
             updates[options.rank] = rank
         rows = recipe.get("rows", False)
         if rows is None or _is_number(rows):

@@ -12,13 +12,12 @@ from app.executor import Step
 from app.orders import Merged, MergeOrder
 from app.service import Studio
 from app.settings import Settings
+from app.taken import FORMS, TakeOrder
 from app.ui.basics import DEFAULTS
 from app.ui.calling import State, at_last, doing, picks, shown_to_client, source_widgets
 from app.ui.options import CHOICES
 from merging.choices import Dtype, Precision
 from merging.methods import METHODS
-
-FORMATS = ("kohya", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,10 @@ class MergeEndpoint:
             padding: tokens after a prompt's end, keep or first-eos
             tokens: words of a prompt that count, all or concept
             rounds: the paper's iteration so many times, in the place of the one pass
-            rank: of the result, exact, auto or a number
+            rank: of the result, exact, auto, full or a number
             seed: the same seed gives the same file
             dtype: precision of the file, fp16, bf16 or fp32
-            file_format: kohya (for every program) or diffusers
+            file_format: kohya (for every program), diffusers, or full (every change whole)
         """
         # The arguments from ``prompts`` on are the order's own fields, by the same names.
         options = {name: value for name, value in locals().items() if name in OPTIONS}
@@ -113,16 +112,18 @@ class MergeEndpoint:
                 if isinstance(item, Step):
                     yield None, doing(item)
                 else:
-                    yield _told(item, file_format)
+                    yield self._told(session, item, file_format)
+
+    def _told(self, session: str, merged: Merged, file_format: str) -> tuple[str, State]:
+        """The file, and everything that is known of it."""
+        path = merged.kohya if file_format == "kohya" else merged.diffusers
+        if file_format == "full":
+            asked = TakeOrder(merged, form="full", dtype=merged.order.dtype)
+            path = merged.full or self.studio.take(session, asked).file
+        return str(path), {"recipe": merged.recipe, **merged.report}
 
 
 OPTIONS = MergeOrder.__dataclass_fields__.keys() - {"picks", "words"}  # which are files
-
-
-def _told(merged: Merged, file_format: str) -> tuple[str, State]:
-    """The file, and everything that is known of it."""
-    path = merged.kohya if file_format == "kohya" else merged.diffusers
-    return str(path), {"recipe": merged.recipe, **merged.report}
 
 
 def add_merge(studio: Studio) -> None:
@@ -161,7 +162,7 @@ def merge_widgets(settings: Settings) -> dict[str, gr.components.Component]:
         "rank": gr.Textbox(str(DEFAULTS["rank"]), label="rank"),
         "seed": _whole("seed", lowest=0),
         "dtype": _choice("dtype", get_args(Dtype)),
-        "file_format": _choice("file_format", FORMATS, "kohya"),
+        "file_format": _choice("file_format", tuple(FORMS), "kohya"),
     }
 
 

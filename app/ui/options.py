@@ -226,10 +226,11 @@ def _solving() -> tuple[Any, ...]:
 def _file() -> tuple[Any, ...]:
     """What comes out."""
     rank = gr.Radio(
-        [("exact", "exact"), ("automatic", "auto"), ("fixed", "fixed")],
+        [("exact", "exact"), ("automatic", "auto"), ("fixed", "fixed"), ("uncut", "full")],
         value=str(DEFAULTS["rank"]),
         label="Rank of the result",
-        info="Exact loses nothing; automatic and fixed make a smaller file.",
+        info="Exact: the LoRAs' ranks added up. Automatic and fixed make a smaller file. Uncut: "
+        "also what a merge has beyond exact where it imitates more than the change; large.",
     )
     number = gr.Number(16, label="Fixed rank", precision=0, minimum=1, maximum=512, visible=False)
     rank.change(lambda kind: gr.Number(visible=kind == "fixed"), rank, number, **AT_ONCE)

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.commands import merge_command
+from app.commands import merge_command, take_commands
 from app.orders import Merged
 from app.service import Studio
-from app.taken import Taken, TakeOrder
+from app.taken import FORMS, Taken, TakeOrder
 from app.ui import markup
 from app.ui.basics import QUIET, Updates, Values, tried
 from app.ui.forms import Form
@@ -35,10 +35,12 @@ class Files:
     summary: gr.HTML
     kohya: gr.DownloadButton
     diffusers: gr.DownloadButton
+    full: gr.DownloadButton  # of a merge that the others do not hold, or not as small
     words: gr.File  # textual inversions that the merge needs
     recipe: gr.Code
     command: gr.Code
     pushed: gr.HTML
+    form: gr.Radio
     rank: gr.Dropdown
     curve: gr.HTML
     file: gr.DownloadButton
@@ -53,6 +55,10 @@ class Files:
             self.summary: markup.summary(found),
             self.kohya: gr.DownloadButton(value=str(found.kohya)),
             self.diffusers: gr.DownloadButton(value=str(found.diffusers)),
+            self.full: gr.DownloadButton(
+                value=str(found.full) if found.full else None, visible=bool(found.full)
+            ),
+            self.form: "full" if found.full else "kohya",
             self.words: gr.File(
                 value=[str(path) for path in found.words] or None, visible=bool(found.words)
             ),
@@ -66,9 +72,10 @@ class Files:
             self.pushed: "",
         }
 
-    def taken(self, made: Taken) -> Updates:
+    def taken(self, order: TakeOrder, made: Taken) -> Updates:
         """Files made to measure."""
         return {
+            self.command: take_commands(order, made.file.name),
             self.file: gr.DownloadButton(value=str(made.file), visible=True),
             self.archive: gr.DownloadButton(value=str(made.archive), visible=True),
             self.said: markup.sentences([f"{made.file.name}, {made.sentence}."]),
@@ -85,7 +92,6 @@ class Measures:
 
     hub: Hub
     name: gr.Textbox
-    form: gr.Radio
     dtype: gr.Radio
     opened: gr.Accordion
     make: gr.Button
@@ -104,9 +110,9 @@ class Take:
     def wire(self) -> None:
         """Opening draws the curve; both buttons do what they say."""
         asked, files = self.asked, self.files
-        inputs = {self.form.session, self.form.merged, self.views.drawn, files.rank}
-        inputs |= {asked.name, asked.form, asked.dtype}
-        made = {files.file, files.archive, files.said}
+        inputs = {self.form.session, self.form.merged, self.views.drawn, files.rank, files.form}
+        inputs |= {asked.name, asked.dtype}
+        made = {files.file, files.archive, files.said, files.command}
         asked.opened.expand(self.look, inputs, {files.rank, files.curve, files.said}, **OPENED)
         asked.make.click(self.make, inputs, made, **OPENED)
         hub = asked.hub
@@ -131,7 +137,12 @@ class Take:
 
     def make(self, values: Values) -> Updates:
         """Other precision, rank or name."""
-        return tried(self.files.said, lambda: self.files.taken(self._taken(values)))
+
+        def work() -> Updates:
+            order = self._order(values)
+            return self.files.taken(order, self._taken(values, order))
+
+        return tried(self.files.said, work)
 
     def push(self, values: Values) -> Updates:
         """To the Hub; the token leaves the page with the press and is not kept anywhere."""
@@ -148,24 +159,26 @@ class Take:
         hub = self.asked.hub
 
         def work() -> Updates:
-            made = self._taken(values)
+            made = self._taken(values, self._order(values))
             place = self.studio.push(made, values[hub.repo], token, values[hub.private])
             return {hub.pushed: markup.sentences([f"It is at {place}."])}
 
         return tried(hub.pushed, work)
 
-    def _taken(self, values: Values) -> Taken:
+    def _order(self, values: Values) -> TakeOrder:
         merged: Merged | None = values[self.form.merged]
         if merged is None:
             raise MergeError("There is nothing to take yet: merge first.")
-        order = TakeOrder(
+        return TakeOrder(
             merged,
             tuple(values[self.views.drawn]),
             values[self.asked.name],
-            values[self.asked.form],
+            values[self.files.form],
             values[self.asked.dtype],
             str(values[self.files.rank]),
         )
+
+    def _taken(self, values: Values, order: TakeOrder) -> Taken:
         return self.studio.take(values[self.form.session], order)
 
 
@@ -181,6 +194,12 @@ def take_section(login: bool = False) -> tuple[Files, Measures]:
                     "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
                 )
                 diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
+            full = gr.DownloadButton(
+                "All of it, every change whole: A1111 · Forge · ComfyUI · InvokeAI",
+                visible=False,
+                size="md",
+                elem_id="full",
+            )
             words = gr.File(
                 label="Words that it needs: textual inversions, a file each",
                 file_count="multiple",
@@ -194,7 +213,7 @@ def take_section(login: bool = False) -> tuple[Files, Measures]:
                 recipe = gr.Code(language="json", interactive=False, wrap_lines=True)
             command = as_command("The merge as a command")
     files = Files(
-        empty, ready, summary, kohya, diffusers, words, recipe, command, hub.pushed, *made
+        *(empty, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed), *made
     )
     return files, Measures(hub, *measures)
 
@@ -211,9 +230,10 @@ def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         )
         with gr.Row():
             form = gr.Radio(
-                [("kohya: every program", "kohya"), ("diffusers", "diffusers")],
+                [(f"{name}: {who}", name) for name, who in FORMS.items()],
                 value="kohya",
                 label="Format",
+                info="Only the full one has a place for biases and normalisations.",
             )
             dtype = gr.Radio(list(get_args(Dtype)), value="fp16", label="Precision")
         name = gr.Textbox("", label="File name", placeholder="Empty: one that explains itself.")
@@ -222,4 +242,4 @@ def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         with gr.Row():
             file = gr.DownloadButton("The file", visible=False, size="md")
             archive = gr.DownloadButton("Zip of all", visible=False, size="md")
-    return (name, form, dtype, opened, make), (rank, curve, file, archive, said)
+    return (name, dtype, opened, make), (form, rank, curve, file, archive, said)

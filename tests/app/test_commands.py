@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from app.batches import Batched, BatchOrder
 from app.cards import Card
-from app.commands import OPTIONS, batch_command, draw_commands, merge_command, weighed
+from app.commands import (
+    OPTIONS,
+    batch_command,
+    draw_commands,
+    merge_command,
+    take_commands,
+    weighed,
+)
 from app.orders import Merged, MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder, Picture
 from app.service import Studio
+from app.taken import TakeOrder
+from merging import formats
 from merging.__main__ import main
+from merging.adapter import Shift
 from merging.inputs import parsed
 from merging.recipe import _OPTIONS as RECIPE_OPTIONS
 
@@ -65,6 +77,41 @@ def test_the_commands_redo_merge_and_pictures(
         drawn = [Image.open(path).tobytes() for path in sorted(folder.iterdir())]
         shown = [picture.path for picture in pictures[4 * place : 4 * place + 4]]
         assert drawn == [Image.open(path).tobytes() for path in shown]
+
+
+def test_the_commands_write_the_same_whole_file(
+    studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that one has biases; a merge without any is made whole of its LoRA."""
+    layer, files = "text_encoder.text_model.encoder.layers.0.mlp.fc1", list[Path]()
+    for place, file in enumerate(pair):  # few layers: whole ones take long to be read back
+        adapter = formats.read(file)
+        own = {name: change for name, change in adapter.layers.items() if "mid_block" in name}
+        shifts = {} if place else {layer: Shift(bias=torch.linspace(-1, 1, 512))}
+        files.append(tmp_path / file.name)
+        few = replace(adapter, layers=own, shifts=shifts)
+        formats.write_full(few, files[-1], torch.float32)
+    session, (cat, pizza) = visit(studio, files, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for strengths, rank in (((1.0, 0.5), "exact"), ((0.0, 1.0), "4")):
+        both = zip(map(Pick.of, (cat, pizza)), strengths, strict=True)
+        picks = tuple(replace(pick, strength=strength) for pick, strength in both)
+        order = MergeOrder(picks, method="sum")
+        (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+        asked = TakeOrder(merged, form="full", dtype="bf16", rank=rank)
+        made = studio.take(session, asked)
+        merge, convert = take_commands(asked, made.file.name).splitlines()
+        if merged.full:
+            run(merge)
+        else:  # as the first test here does
+            shutil.copy(merged.kohya, tmp_path)
+        run(convert)
+        assert (tmp_path / made.file.name).read_bytes() == made.file.read_bytes()
+        found = formats.read(made.file)
+        assert (merged.full is not None) == (rank == "exact") == (layer in found.shifts)
+        if merged.full:
+            assert "1 bias, largest error" in merged.checks[-1]
+            assert (tmp_path / merged.full.name).read_bytes() == merged.full.read_bytes()
 
 
 def test_the_command_makes_the_same_batch(

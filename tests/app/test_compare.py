@@ -131,11 +131,12 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
     expect(page.locator("#curve svg")).to_be_visible()
     page.get_by_label("Rank of the file").click()
     page.get_by_role("option", name="8: keeps").click()
+    page.get_by_label("full: all but diffusers").check()
     page.get_by_role("button", name="Make the files").click()
-    expect(page.locator("#made")).to_contain_text("_r8.safetensors, read back")
+    expect(page.locator("#made")).to_contain_text("_r8_full.safetensors, read back")
     with page.expect_download() as download:
         page.get_by_text("Zip of all").click()
-    assert download.value.suggested_filename == "sum_sks-cat+vxz-pizza_r8.zip"
+    assert download.value.suggested_filename == "sum_sks-cat+vxz-pizza_r8_full.zip"
     page.get_by_role("button", name="Push to the Hugging Face Hub").click()
     expect(page.get_by_label("Token")).to_be_visible()
     page.wait_for_timeout(500)  # a fold that opens gives its fields their first values a bit later
@@ -147,4 +148,6 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
     visitor.keep("taken")
     for fold in ("Recipe", "The merge as a command"):
         page.get_by_role("button", name=fold).click()
+    converted = "_r8_full.safetensors --format full --dtype fp16 --rank 8"
+    expect(page.locator("#take .cm-content").last).to_contain_text(converted)
     accessible(visitor, "#take")

@@ -116,7 +116,7 @@ def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[Take, Values]:
         shown.drawn: [],
         files.rank: "exact",
         asked.name: "",
-        asked.form: "kohya",
+        files.form: "kohya",
         asked.dtype: "fp16",
         asked.hub.repo: "me/it",
         asked.hub.private: True,

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import yaml
 from huggingface_hub import HfApi
@@ -20,6 +21,7 @@ from app.service import Studio
 from app.taken import TakeOrder
 from app.taking import curve
 from app.ui.rank_chart import choices, rank_chart
+from app.ui.take import take_section
 from merging import formats
 from merging.errors import MergeError
 from merging.model_card import SourceNote, model_card
@@ -60,6 +62,18 @@ def test_a_smaller_file_is_the_best_of_its_rank(
     assert distance(found, cut(formats.read(order.merged.kohya), 4)) < 1e-4
     assert max(layer.rank for layer in found.layers.values()) == 4
     assert found.trigger == "sks cat, vxz pizza"
+
+
+def test_the_full_file_is_offered_first_where_it_alone_holds_all(
+    drawn: tuple[str, TakeOrder],
+) -> None:
+    merged = drawn[1].merged
+    with gr.Blocks():
+        files, _ = take_section()
+        for full in (merged.kohya, None):
+            shown = files.merged(replace(merged, full=full))
+            assert shown[files.form] == ("full" if full else "kohya")
+            assert shown[files.full].visible == bool(full)
 
 
 def test_the_archive_holds_all_that_belongs_to_it(
