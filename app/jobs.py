@@ -74,7 +74,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     base = base_of() if request.based else None
     check(stop)
     result = merge(request, activations(base) if base else None, progress, stop, told.watch)
-    emit(_written(order, request, result, folder, base))
+    emit(written(order, request, result, folder, base))
 
 
 def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
@@ -156,7 +156,7 @@ def words_of(words: Sequence[Pick], table: LayerTable) -> tuple[Embedding, ...]:
     )
 
 
-def _written(
+def written(
     order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path, base: Base | None
 ) -> Merged:
     """Both files on disk, and what the page says of them; a base that is at hand loads them."""
@@ -169,13 +169,13 @@ def _written(
     origin = (order.base, base.fingerprint, base.precision) if base else (order.base,)
     metadata = header(request, result, *origin)
     dtype = formats.DTYPES[order.dtype]
-    written = {
+    found = {
         form: formats.WRITERS[form](result.adapter, path, dtype, metadata)
         for form, path in files.items()
     }
     if base:
         for form, path in files.items():
-            written[form] = checked(base, path, result.adapter, written[form])
+            found[form] = checked(base, path, result.adapter, found[form])
     words = write_words(result.adapter, files["kohya"])
     title = METHODS[order.method].title
     report = json.loads(json.dumps(result.report.as_dict()))
@@ -189,7 +189,7 @@ def _written(
         ranks=span([layer.rank for layer in result.adapter.layers.values()]),
         seconds=result.report.seconds,
         notes=(*result.report.notes, *sentences(words)),
-        checks=tuple(f"{form} file, {each.sentence}" for form, each in written.items()),
+        checks=tuple(f"{form} file, {each.sentence}" for form, each in found.items()),
         recipe=recipe(request, *origin),
         report=report,
     )

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Drawn = Step | Picture | Unscored
+Tried = Step | Merged | Batched
 
 LAST_SECONDS = 60.0  # a base that is being loaded cannot be stopped, only waited for
 
@@ -182,12 +183,12 @@ class Studio:
         work = self._engine.merging(order, self.store.new_folder(session))
         return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
 
-    def batch(self, session: str, order: BatchOrder) -> Generator[Step | Batched, None, None]:
-        """Several merges into one zip: Steps, and at the end what was made."""
+    def batch(self, session: str, order: BatchOrder) -> Generator[Tried, None, None]:
+        """Several merges into one zip: Steps, every merge, and at the end what was made."""
         self.store.folder(session)
         check_batch(self.settings, order)
         work = self._engine.batching(order, self.store.new_folder(session))
-        return cast(Generator[Step | Batched, None, None], self._executor.run(session, work))
+        return cast(Generator[Tried, None, None], self._executor.run(session, work))
 
     def draw(self, session: str, order: DrawOrder) -> Generator[Drawn, None, None]:
         """Draw the comparison, picture by picture, all from the same noise."""

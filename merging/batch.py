@@ -71,6 +71,7 @@ class Filing:
     base_name: str = ""
     form: str = "kohya"
     dtype: str = "fp16"
+    made: Callable[[Cell, MergeResult], None] | None = None  # is given every merge of it, too
 
 
 def cells(
@@ -238,6 +239,8 @@ def _made(
     row = Row(cell.stem, request.method, tuple(source.strength for source in request.sources))
     try:
         result = merge(request, activations(base) if base else None, progress, stop)
+        if filing.made:
+            filing.made(cell, result)
         with TemporaryDirectory(prefix="iteris-batch-") as own:
             row = _filed(row, Path(own), request, result, base, filing)
             for path in sorted(Path(own).iterdir()):

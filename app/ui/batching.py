@@ -13,9 +13,11 @@ import gradio as gr
 from app.batches import Batched, BatchOrder, strengths_of, strengths_text
 from app.commands import batch_command
 from app.executor import Step
+from app.orders import Merged
 from app.ui import markup
 from app.ui.basics import AT_ONCE, DEFAULTS, Updates, Values
 from app.ui.handlers import Handlers, JobUpdates
+from app.ui.listing import told
 from app.ui.take import tried
 from app.ui.views import as_command
 from merging.methods import METHODS
@@ -81,17 +83,22 @@ class Batching:
 
     def _made(self, values: Values) -> JobUpdates:
         order, own = self._order(values), self.several
-        session = values[self.handlers.form.session]
+        session, made = values[self.handlers.form.session], list[Merged]()
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.handlers.dock.status: markup.running(item)}
+                elif isinstance(item, Merged):
+                    made.append(item)
                 else:
                     yield {
                         own.table: _table(item),
                         own.archive: gr.DownloadButton(value=str(item.archive), visible=True),
                         own.command: batch_command(order, item.archive.name, item.recipe),
                     }
+        # a batch that was stopped leaves nothing; the last one ends up on top of the history
+        said = [self.handlers.studio.remember(session, each)[1] for each in made]
+        yield {self.handlers.kept: told(list(dict.fromkeys(filter(None, said))))}
 
     def _order(self, values: Values) -> BatchOrder:
         merge = self.handlers.form.merge_order(values)
@@ -156,11 +163,11 @@ def _row(row: Row) -> str:
     return f"<tr>{name}{''.join(f'<td>{number}</td>' for number in numbers)}</tr>"
 
 
-def wire_batch(batching: Batching, job: dict[str, Any]) -> None:
-    """Opening fills in the LoRAs; changes count; the button makes."""
+def wire_batch(batching: Batching, job: dict[str, Any]) -> Any:
+    """Opening fills in the LoRAs; changes count; the button makes, which is returned."""
     own, inputs = batching.several, batching.inputs
     own.section.expand(batching.open, inputs, {own.strengths, own.count}, **AT_ONCE)
     changes = [own.methods.change, own.strengths.change]
     gr.on(changes, batching.look, inputs, own.count, trigger_mode="always_last", **AT_ONCE)
     made = {own.table, own.archive, own.command, *batching.handlers.said}
-    own.make.click(batching.make, inputs, made, **job)
+    return own.make.click(batching.make, inputs, made, **job)

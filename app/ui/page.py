@@ -62,9 +62,8 @@ def build(studio: Studio) -> gr.Blocks:
         recalling = Recalling(listing, loaded, handlers, past)
         wire_files(listing)
         wire_library(Shelving(listing))
-        wire_batch(Batching(handlers, several), JOB)
         wire_history(recalling, JOB)
-        ends = _wire_jobs(handlers, merge, draw)
+        ends = [*_wire_jobs(handlers, merge, draw), wire_batch(Batching(handlers, several), JOB)]
         ends += _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
         for end in ends:
             end.then(recalling.look, recalling.inputs, past.outputs, **AT_ONCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from app.commands import (
     take_commands,
     weighed,
 )
+from app.executor import Step
 from app.orders import Merged, MergeOrder, Pick
 from app.scenes import COLUMNS, DrawOrder, Picture
 from app.service import Studio
@@ -120,10 +122,19 @@ def test_the_command_makes_the_same_batch(
     session, cards = visit(studio, pair, tmp_path)
     order = MergeOrder(tuple(map(Pick.of, cards)), samples=2, targets="cross-attention")
     asked = BatchOrder(order, ("iteris", "sum"), ((0.9,), ()))
-    (made,) = (item for item in studio.batch(session, asked) if isinstance(item, Batched))
+    *merges, made = (item for item in studio.batch(session, asked) if not isinstance(item, Step))
+    assert isinstance(made, Batched)
     monkeypatch.chdir(tmp_path)
     run(batch_command(asked, made.archive.name, made.recipe))
     assert (tmp_path / made.archive.name).read_bytes() == made.archive.read_bytes()
+    with zipfile.ZipFile(made.archive) as bundle:  # each merge is whole without its zip, too
+        for row, merged in zip(made.rows, merges, strict=True):
+            assert isinstance(merged, Merged)
+            (name,) = (n for n in bundle.namelist() if n.endswith(f"{row.stem}.safetensors"))
+            assert bundle.read(name) == merged.kohya.read_bytes()
+            cat, pizza = order.picks
+            picks = (replace(cat, strength=0.9), pizza)
+            assert merged.order == replace(order, picks=picks, method=row.method)
     learned, plain = made.rows
     assert learned.error and learned.sum_error and 0 < learned.error < learned.sum_error
     assert (plain.error, plain.strengths, plain.kept_energy) == (None, (0.9, 1.0), 1.0)

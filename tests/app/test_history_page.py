@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.app.accessibility import accessible
 from tests.app.browsing import DESKTOP, PHONE, Arrive
 
 pytestmark = pytest.mark.browser
@@ -40,6 +41,7 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     expect(shown.first.locator("img")).to_have_count(5)
     assert visitor.fits()
     visitor.keep("history-phone-dark")
+    accessible(visitor, "#history")
 
     for tick in page.locator("#history").get_by_label("Compare").all()[:2]:
         tick.check()

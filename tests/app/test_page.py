@@ -134,7 +134,11 @@ def several_at_once(visitor: Visitor) -> None:
     expect(page.locator("#batch-table tbody tr")).to_have_count(2)
     page.get_by_role("button", name="The batch as a command").click()
     expect(section.locator(".cm-content")).to_contain_text("python -m merging batch")
+    accessible(visitor, "#several")
     visitor.keep("batch")
+    page.get_by_role("button", name="History: merges").click()
+    newest = page.locator("#history .entry:visible").first
+    expect(newest).to_contain_text("sks-cat at 1, vxz-pizza at 1")
     with page.expect_download() as download:
         page.get_by_text("Download the batch").click()
     assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
