@@ -148,7 +148,7 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
 def words_of(words: Sequence[Pick], table: LayerTable) -> tuple[Embedding, ...]:
     """Textual inversions by the words that the visitor calls them; MergeError for other bases'."""
     return tuple(
-        each
+        replace(each, origin=pick.origin)
         for pick in words
         for each in formats.read_embeddings(
             pick.path, table, f"{pick.name}.safetensors", pick.trigger

@@ -20,6 +20,7 @@ class Embedding:
     vectors: Tensor  # (vectors, width of the text encoder), float32
     source: str = ""  # name of the adapter or the file that brought it
     sha256: str = ""  # of a file of its own; "" inside an adapter
+    origin: str = ""  # owner/repo/file@commit where that is from the Hub
 
     @property
     def plain(self) -> str:

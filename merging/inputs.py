@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merging.adapter import Adapter
@@ -92,7 +92,8 @@ def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
     for text in texts:
         file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
         place = found(Path(file if equals else text))
-        found_words += read_embeddings(place.path, base.table, place.name, word.strip())
+        read_words = read_embeddings(place.path, base.table, place.name, word.strip())
+        found_words += [replace(each, origin=place.origin) for each in read_words]
     return tuple(found_words)
 
 

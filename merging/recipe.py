@@ -53,10 +53,7 @@ def recipe(
     if not request.based:
         fingerprint, precision = "", "auto"
     name = Path(base).name if Path(base).is_dir() else base
-    words = [
-        {"word": each.word, "name": each.source, "sha256": each.sha256}
-        for each in request.embeddings
-    ]
+    words = list(map(_word, request.embeddings))
     return {
         "version": __version__,
         **({"base": name} if name else {}),
@@ -108,6 +105,15 @@ def _source(source: Source) -> dict[str, Any]:
     }
 
 
+def _word(word: Embedding) -> dict[str, Any]:
+    return {
+        "word": word.word,
+        "name": word.source,
+        "sha256": word.sha256,
+        **({"origin": word.origin} if word.origin else {}),
+    }
+
+
 def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The recipe in the header of a file that we wrote; None in any other."""
     try:
@@ -154,7 +160,8 @@ def _reworded(entry: dict[str, Any], embeddings: Sequence[Embedding]) -> Embeddi
     same = [each for each in found if each.word == entry["word"]] or found
     if not same:
         raise _missing(entry)
-    return dataclasses.replace(same[0], word=entry["word"], source=entry["name"])
+    own = {"source": entry["name"], "origin": entry.get("origin", "")}
+    return dataclasses.replace(same[0], word=entry["word"], **own)
 
 
 def _missing(entry: dict[str, Any]) -> MergeError:

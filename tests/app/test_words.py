@@ -25,7 +25,7 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.inputs import Input, parsed
 from merging.merge import merge
-from merging.recipe import header
+from merging.recipe import header, replay
 from merging.request import MergeRequest, Source
 from tests.app.test_service import QUICK, added, finished
 
@@ -71,7 +71,8 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     assert "my word: 2 vectors" in html(found, "mini") and "rank" not in html(found, "mini")
     assert "made for the embedded mini model" in html(found, "sd15")
     cat, own, pizza = map(Pick.of, cards)
-    own = replace(own, trigger="zz")
+    hub = "me/x/my word.safetensors@44"
+    own = replace(own, trigger="zz", origin=hub)
     picks = (replace(cat, trigger="sks cat zz"), pizza)
     merged = finished(studio, session, MergeOrder(picks, words=(own,), **LITTLE))
     vectors = load_file(word)["emb_params"]
@@ -81,13 +82,16 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     adapters = map(formats.read, pair)
     request = MergeRequest(
         tuple(map(Source, adapters, (1.0, 1.0), ("sks cat zz", "vxz pizza"))),
-        embeddings=(Embedding("zz", vectors, "my word", found.sha256),),
+        embeddings=(Embedding("zz", vectors, "my word", found.sha256, hub),),
         **LITTLE,
     )
     result = merge(request, activations(base))
     fields = header(request, result, "mini", base.fingerprint)
     formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, fields)
     assert merged.kohya.read_bytes() == (tmp_path / "own").read_bytes()
+    saved = merged.recipe
+    assert [each["origin"] for each in saved["embeddings"]] == [hub]  # type: ignore[attr-defined]
+    assert replay(saved, [s.adapter for s in request.sources], request.embeddings) == request
 
     def drawn(words: tuple[Pick, ...]) -> bytes:
         scene = DrawOrder(
