@@ -26,6 +26,7 @@ VARIABLES = {  # name in the file → environment variable, which goes before it
     "port": "GRADIO_SERVER_PORT",
     "max_files": "ITERIS_MAX_FILES",
     "max_mb": "ITERIS_MAX_MB",
+    "max_history_mb": "ITERIS_MAX_HISTORY_MB",
     "max_waiting": "ITERIS_MAX_WAITING",
     "max_minutes": "ITERIS_MAX_MINUTES",
     "keep_hours": "ITERIS_KEEP_HOURS",

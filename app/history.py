@@ -131,6 +131,21 @@ class History:
             found.execute("delete from moments where id = ?", (entry,))
         self._tidy(json.loads(rows[0][0]))
 
+    def make_room(self, most: int, spared: int) -> tuple[Entry, ...]:
+        """Delete the oldest entries, ``spared`` never, until all files have at most ``most`` bytes.
+
+        Returns those that went. What a page has open of one stays: it has links to the files.
+        """
+        gone: list[Entry] = []
+        while self.size()[1] > most and (oldest := self._oldest(spared)):
+            self.forget(oldest.id)
+            gone.append(oldest)
+        return tuple(gone)
+
+    def _oldest(self, spared: int) -> Entry | None:
+        rows = self._rows("where id != ? order by id limit 1", (spared,))
+        return _entry(*rows[0]) if rows else None
+
     @property
     def _begun(self) -> bool:
         return (self._folder / "index.sqlite").is_file()
@@ -218,4 +233,18 @@ def _entry(id: int, made: float, merge: str, sheet: str) -> Entry:
         seed=drawn["scene"]["seed"],
         pictures=len(drawn["pictures"]),
         thumbnails=tuple(map(tuple, drawn["thumbnails"])),
+    )
+
+
+def made_room(gone: Sequence[Entry], most: int) -> str:
+    """Which entries went so that the history has at most so many MB; "" for none."""
+    if not gone:
+        return ""
+    listed = ", ".join(
+        f"{entry.method} of {' + '.join(name for name, _ in entry.loras)}" for entry in gone[:3]
+    )
+    more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+    return (
+        f"The history holds at most {most} MB here (max_history_mb), so its oldest entries went: "
+        f"{listed}{more}."
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from app.batches import Batched, BatchOrder
 from app.cards import Card
 from app.executor import LocalExecutor, Step
-from app.history import History, Kept
+from app.history import History, Kept, made_room
 from app.library import Library
 from app.limits import (
     check_batch,
@@ -106,12 +106,16 @@ class Studio:
         pictures: Sequence[Picture] = (),
         entry: int | None = None,
     ) -> tuple[int | None, str]:
-        """Put a merge, or the pictures of it, into the history: its entry, and why if it has none.
+        """Put a merge, or the pictures of it, into the history: its entry, and what is to be said.
 
-        ``entry`` is the one that gets the pictures; without it there is a new one.
+        That is why it has none, or which older ones had to go for it. ``entry`` is the one that
+        gets the pictures; without it there is a new one.
         """
+        most = self.settings.max_history_mb
         try:
-            return self.history(session).keep(merged, scene, pictures, entry), ""
+            history = self.history(session)
+            entry = history.keep(merged, scene, pictures, entry)
+            return entry, made_room(history.make_room(most * 2**20, entry), most)
         except (MergeError, OSError) as error:
             log.warning("the history: %s", error)
             reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -33,6 +33,7 @@ class Settings:
     max_files: int = 6  # ITERIS_MAX_FILES: LoRAs of one merge
     max_words: int = 4  # textual inversions beside them
     max_megabytes: int = 400  # ITERIS_MAX_MB: of one file
+    max_history_mb: int = 10_000  # ITERIS_MAX_HISTORY_MB: of one history's files
     max_waiting: int = 20  # ITERIS_MAX_WAITING: jobs in line, of all visitors
     max_minutes: float = 60  # ITERIS_MAX_MINUTES: of one job
     keep_hours: float = 2  # ITERIS_KEEP_HOURS: how long a visitor's idle files live
@@ -61,6 +62,9 @@ class Settings:
             login={"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys(),
             max_files=int(_number(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16)),
             max_megabytes=int(_number(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000)),
+            max_history_mb=int(
+                _number(environ, "ITERIS_MAX_HISTORY_MB", cls.max_history_mb, 1, 10_000_000)
+            ),
             max_waiting=int(_number(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000)),
             max_minutes=_number(environ, "ITERIS_MAX_MINUTES", cls.max_minutes, 0.01, 10_000),
             keep_hours=_number(environ, "ITERIS_KEEP_HOURS", cls.keep_hours, 0.01, 10_000),

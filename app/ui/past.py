@@ -89,7 +89,8 @@ class Past:
 def past_section(settings: Settings) -> Past:
     """Folded, below the four steps."""
     stays = (
-        "It stays on this machine until you delete it."
+        f"It stays on this machine until you delete it; beyond {settings.max_history_mb} MB the "
+        "oldest go first."
         if settings.home
         else "It is yours alone, and ends with your visit."
     )

@@ -148,6 +148,28 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert not list((tmp_path / "home" / "history").iterdir())
 
 
+def test_the_oldest_go_when_there_is_too_much_and_what_is_open_stays(
+    home: Studio, made: Made, tmp_path: Path
+) -> None:
+    """Files of 2 MB each, under a limit of 5; then one that is larger than the limit itself."""
+    studio = Studio(replace(home.settings, max_history_mb=5))
+    session, said, ids = studio.open_session(), list[str](), list[int | None]()
+    for place, size in enumerate((2, 2, 2, 6)):
+        file = tmp_path / f"{place}.safetensors"
+        file.write_bytes(bytes([place]) * (size << 20))
+        entry, words = studio.remember(session, replace(made[1], kohya=file, diffusers=file))
+        ids.append(entry)
+        said.append(words)
+        if not place:
+            opened = studio.recall(session, entry or 0)
+    assert said[:2] == ["", ""]
+    one = "Weighted sum of sks-cat + vxz-pizza"
+    assert said[2].endswith(f"5 MB here (max_history_mb), so its oldest entries went: {one}.")
+    assert said[3].endswith(f"went: {one}, {one}.")
+    assert [each.id for each in studio.history(session).entries(0, 9)] == ids[3:]
+    assert opened.merged.kohya.read_bytes() == bytes(2 << 20)
+
+
 def test_at_home_it_stays_and_in_public_it_is_each_visitor_s_own(
     home: Studio, settings: Settings, made: Made, tmp_path: Path
 ) -> None:
