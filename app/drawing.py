@@ -18,11 +18,11 @@ from merging.diffusion.base import Base
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
+from merging.files import RECIPE_KEY
 from merging.likeness import Judge, judge
 from merging.naming import file_stem
 from merging.picture import save_png
 from merging.progress import Stop, part, saying
-from merging.recipe import RECIPE_KEY
 from merging.request import Source
 
 

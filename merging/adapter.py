@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.embedding import Embedding
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,7 @@ class Shift:
 
     def scaled(self, strength: float) -> Shift:
         """strength times the same, in float64 on the CPU."""
-        return Shift(
-            **{k: strength * v.to("cpu", torch.float64) for k, v in self.vectors().items()}
-        )
+        return Shift(**{k: strength * v.cpu().double() for k, v in self.vectors().items()})
 
     def plus(self, other: Shift) -> Shift:
         """Both together."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.errors import MergeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def together(embeddings: Iterable[Embedding]) -> tuple[Embedding, ...]:
     for each in embeddings:
         other = found.setdefault(each.plain.casefold(), each)
         same = other.word.casefold() == each.word.casefold()
-        if not (same and torch.equal(other.vectors, each.vectors)):
+        if not (same and other.vectors.equal(each.vectors)):
             raise MergeError(
                 f"{other.source} and {each.source} bring vectors of their own for the words "
                 f"“{other.word}” and “{each.word}”, which no prompt could tell apart; rename one "

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from merging.errors import MergeError
 
 BESIDE = "adapter_config.json"  # PEFT's configuration, in a file of its own
+RECIPE_KEY = "iteris.recipe"  # the header field of our files
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
 
@@ -23,3 +27,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise MergeError(f"{path.name} cannot be read ({error.strerror}).") from error
+
+
+def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The recipe in the header of a file that we wrote; None in any other."""
+    try:
+        found = json.loads(metadata[RECIPE_KEY])
+    except (KeyError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from merging.attribution import attribution
 from merging.choices import Precision
 from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.files import RECIPE_KEY
 from merging.merge import MergeRequest, MergeResult, Source
 from merging.methods import METHODS
 
-RECIPE_KEY = "iteris.recipe"  # the header field of our files
 _OPTIONS = (
     "method",
     "rank",
@@ -112,15 +112,6 @@ def _word(word: Embedding) -> dict[str, Any]:
         "sha256": word.sha256,
         **({"origin": word.origin} if word.origin else {}),
     }
-
-
-def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The recipe in the header of a file that we wrote; None in any other."""
-    try:
-        found = json.loads(metadata[RECIPE_KEY])
-    except (KeyError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def replay(

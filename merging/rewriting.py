@@ -21,13 +21,13 @@ from merging.diffusion.calibration import activations
 from merging.diffusion.loading import checked
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.files import file_sha256
+from merging.files import file_sha256, read_recipe
 from merging.formats.modelspec import BASES
 from merging.formats.overview import HASHES
 from merging.merge import MergeResult, merge
 from merging.progress import Progress
 from merging.rank_curve import cut
-from merging.recipe import header, read_recipe, replay
+from merging.recipe import header, replay
 
 Command = Callable[[str, Callable], argparse.ArgumentParser]
 # What a header says of the file that it was in, which is not true of one made from it.

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from merging import formats
 from merging.adapter import Adapter, LoraLayer
 from merging.block_weights import BLOCKS
 from merging.blocks import blocks
 from merging.errors import MergeError
-from merging.files import file_sha256
-from merging.formats import embeddings_alone, read
+from merging.files import file_sha256, read_recipe
 from merging.formats.layers import table_of
 from merging.formats.overview import Overview, overview
 from merging.formats.part import BaseWeights
-from merging.recipe import read_recipe
 
 # Files up to here are hashed even if only the header is asked for: 16 MiB take about a tenth of a
 # second where the processor has no instructions for it.
@@ -37,13 +36,13 @@ def summary(path: Path, values: bool = False, weights: BaseWeights | None = None
         raise
     told = _described(found)
     if values:
-        return told | _measured(read(path, weights=weights))
+        return told | _measured(formats.read(path, weights=weights))
     return told | {"sha256": file_sha256(path) if found.file_bytes <= HASHED else None}
 
 
 def _words(path: Path) -> dict[str, Any]:
     """What is said of a file of textual inversions alone; {} for any other."""
-    if (alone := embeddings_alone(path)) is None:
+    if (alone := formats.embeddings_alone(path)) is None:
         return {}
     base, found = alone
     return {

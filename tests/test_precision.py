@@ -16,8 +16,8 @@ from merging.diffusion.base import Base, load_base, pick_dtype
 from merging.diffusion.calibration import activations
 from merging.diffusion.render import render
 from merging.errors import MergeError
+from merging.files import read_recipe
 from merging.merge import merge
-from merging.recipe import read_recipe
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, distance
 

@@ -10,6 +10,7 @@ import pytest
 
 from merging.adapter import Adapter
 from merging.errors import MergeError
+from merging.files import RECIPE_KEY
 from merging.merge import merge
 from merging.prompts import (
     composed_prompts,
@@ -19,7 +20,7 @@ from merging.prompts import (
     plain_prompts,
     tag_prompts,
 )
-from merging.recipe import RECIPE_KEY, header, recipe, replay
+from merging.recipe import header, recipe, replay
 from merging.request import MergeRequest, Source, row_sets
 
 

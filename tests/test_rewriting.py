@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.__main__ import main
-from merging.recipe import RECIPE_KEY
+from merging.files import RECIPE_KEY
 from tests.conftest import SHELF, distance
 from tests.formats.families import CASES
 from tests.formats.handmade import saved

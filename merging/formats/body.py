@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from merging.errors import MergeError
 from merging.formats.header import Header
 
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TYPES = {  # what each type is called by torch
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+}
+CODES = {  # and by struct, which has no bfloat16
+    "F64": "<d",
+    "F32": "<f",
+    "F16": "<e",
+    "I64": "<q",
+    "I32": "<i",
+    "I16": "<h",
+    "I8": "<b",
+    "U8": "<B",
 }
 CHUNK = 1 << 20  # bytes hashed at a time
 
@@ -38,12 +49,27 @@ class Body:
 
     def tensor(self, key: str) -> Tensor:
         """One tensor as it is stored; MergeError if the file has become shorter meanwhile."""
+        import torch
+
+        info = self.header.tensors[key]
+        dtype = getattr(torch, TYPES[info.dtype])
+        return torch.frombuffer(self._raw(key), dtype=dtype).reshape(info.shape)
+
+    def number(self, key: str) -> float:
+        """A tensor of one value, read without torch; MergeError as of `tensor`."""
+        raw, dtype = bytes(self._raw(key)), self.header.tensors[key].dtype
+        if dtype == "BF16":  # the upper half of a float32
+            raw, dtype = b"\0\0" + raw, "F32"
+        return float(struct.unpack(CODES[dtype], raw)[0])
+
+    def _raw(self, key: str) -> bytearray:
+        """The bytes of a tensor, and of nothing else."""
         info = self.header.tensors[key]
         self.stream.seek(self._start + info.start)
         raw = bytearray(info.end - info.start)
         if self.stream.readinto(raw) != len(raw):  # type: ignore[attr-defined]
             raise MergeError(f"{self.file} was cut short while it was read; try it again.")
-        return torch.frombuffer(raw, dtype=TYPES[info.dtype]).reshape(info.shape)
+        return raw
 
     def sha256(self) -> str:
         """Of all bytes of the file."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from math import prod
 
-import torch
-
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape
 from merging.formats.part import Misfit, Part, Shapes, misplaced
@@ -31,6 +29,8 @@ def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
 
 def baked(part: Part, layer: LoraLayer) -> LoraLayer:
     """The change that is left once W0 + Δ has been brought to the norms of the file."""
+    import torch
+
     role = next(role for role in MARKS if role in part.tensors)
     norms = part.tensors[role]
     whole = (part.base + layer.delta()).reshape(*part.shape[:2], -1)  # (out, in, kernel)

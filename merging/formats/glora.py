@@ -7,8 +7,6 @@ b2 (out, r).
 
 from __future__ import annotations
 
-import torch
-
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape
 from merging.formats.part import Misfit, Part, Shapes, clash, is_pointwise, lacks, misplaced, over
@@ -55,6 +53,8 @@ def rank(shapes: Shapes, weight: Shape) -> int:
 
 def change(part: Part) -> LoraLayer:
     """The change on the base's own weights, in as few factors as it needs."""
+    import torch
+
     order = _order({role: tuple(value.shape) for role, value in part.tensors.items()}, part.shape)
     a1, a2, b1, b2 = (part.tensors[role].flatten(1) for role in order)
     scale = over(part.alpha, a2.shape[0]) / a2.shape[0]

@@ -6,13 +6,15 @@ its two sides.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape, flat
 from merging.formats.part import Misfit, Part, Shapes, clash, lacks, misplaced, over
 from merging.formats.shrink import of_matrix, of_product
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TITLE = "LoHa"
 MARKS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
@@ -52,6 +54,8 @@ def rank(shapes: Shapes, weight: Shape) -> int:
 
 def change(part: Part) -> LoraLayer:
     """The exact product of the two halves, in as few factors as it needs."""
+    import torch
+
     values = part.tensors
     r = values["hada_w1_b"].shape[0]
     scale = over(part.alpha, r) / r
@@ -72,4 +76,6 @@ def change(part: Part) -> LoraLayer:
 
 def _tucker(core: Tensor, outer: Tensor, inner: Tensor) -> Tensor:
     """(out, in · height · width) of a core with its two sides."""
+    import torch
+
     return torch.einsum("pqhw,po,qi->oihw", core, outer, inner).flatten(1)

@@ -6,13 +6,15 @@ scale is alpha / r of a factorised half; where both are whole it is 1, whatever 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape, flat
 from merging.formats.part import Misfit, Part, Shapes, clash, lacks, misplaced, over
 from merging.formats.shrink import of_matrix
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TITLE = "LoKr"
 MARKS = (
@@ -72,6 +74,8 @@ def rank(shapes: Shapes, weight: Shape) -> int:
 
 def change(part: Part) -> LoraLayer:
     """The exact Kronecker product, from the factors of its halves."""
+    import torch
+
     values = part.tensors
     one = _value(values.get("lokr_w1"), values.get("lokr_w1_a"), values.get("lokr_w1_b"))
     core = values.get("lokr_t2")
@@ -89,6 +93,8 @@ def change(part: Part) -> LoraLayer:
 
 def _kron(one: Tensor, two: Tensor) -> Tensor:
     """The Kronecker product; torch's own fails on some slices of one column."""
+    import torch
+
     rows, columns = one.shape[0] * two.shape[0], one.shape[1] * two.shape[1]
     return torch.einsum("ij,kl->ikjl", one, two).reshape(rows, columns)
 

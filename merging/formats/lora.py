@@ -6,8 +6,6 @@ The factors of such a file are kept as they are. A convolution's kernel lies in 
 
 from __future__ import annotations
 
-import torch
-
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape
 from merging.formats.part import Misfit, Part, Shapes, clash, is_pointwise, lacks, misplaced, over
@@ -55,6 +53,8 @@ def rank(shapes: Shapes, weight: Shape) -> int:
 
 def change(part: Part) -> LoraLayer:
     """The file's own factors."""
+    import torch
+
     up, down = part.tensors["up"].flatten(1), part.tensors["down"].flatten(1)
     if "mid" in part.tensors:
         down = torch.einsum("prhw,ri->pihw", part.tensors["mid"], down).flatten(1)

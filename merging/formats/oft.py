@@ -9,14 +9,15 @@ has several (stages, count, size, size) and applies R, each stage on rows that l
 from __future__ import annotations
 
 from math import prod
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.adapter import LoraLayer
 from merging.formats.layers import Shape
 from merging.formats.part import Misfit, Part, Shapes, lacks, misplaced
 from merging.formats.shrink import of_matrix
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TITLE = "OFT"
 MARKS = ("oft_blocks", "rescale")
@@ -65,6 +66,8 @@ def change(part: Part) -> LoraLayer:
 
 def _rotations(blocks: Tensor, limit: float) -> Tensor:
     """Cayley's transform of every block; ``limit`` is the largest norm of them all, 0 for none."""
+    import torch
+
     skew = blocks - blocks.mT
     norm = skew.norm()
     if 0 < limit < norm:

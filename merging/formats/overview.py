@@ -13,7 +13,6 @@ from merging.formats.fit import Fit, family, fitted
 from merging.formats.header import Header, opened, read_header
 from merging.formats.layers import LayerTable, printable, title
 from merging.formats.leftover import Left
-from merging.formats.reader import warnings
 
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
 
@@ -88,6 +87,20 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
     )
 
 
+def warnings(header: Header, fit: Fit, name: str) -> list[str]:
+    """Everything about a readable file that its user should know, in sentences."""
+    found = leftover.sentences(fit.left, fit.table.title) + shifts.sentences(fit.shifts)
+    found += embeddings.sentences(header, fit.left.get(embeddings.KIND, []), fit.table)
+    bare = [
+        keys
+        for keys in fit.layers.values()
+        if keys.get("down", "").endswith("lora_down.weight") and "alpha" not in keys
+    ]
+    if bare:
+        found.append(f"{len(bare)} layers name no alpha; it is taken to be their rank.")
+    return [*found, *detect.doubts(header, name)]
+
+
 def _parts(layers: Iterable[str]) -> Mapping[str, int]:
     counts = Counter(layer.partition(".")[0] for layer in layers)
     return {part: counts[part] for part in ("text_encoder", "unet")}
@@ -134,7 +147,5 @@ def _weights(header: Header, fit: Fit) -> Iterable[str]:
 def _alphas(body: Body, fit: Fit) -> dict[str, float]:
     """Each layer's alpha, a few bytes each, from their places in the file."""
     return {
-        layer: float(body.tensor(keys["alpha"]).item())
-        for layer, keys in fit.layers.items()
-        if "alpha" in keys
+        layer: body.number(keys["alpha"]) for layer, keys in fit.layers.items() if "alpha" in keys
     }

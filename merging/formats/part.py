@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.errors import MergeError
 from merging.formats.layers import Role, Shape, flat
 
-BaseWeights = Callable[[str], Tensor | None]  # canonical layer name -> its weight, None if unknown
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# canonical layer name -> its weight, None if unknown
+BaseWeights = Callable[[str], "Tensor | None"]
 Shapes = Mapping[Role, Shape]
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import changes, detect, dora, embeddings, leftover, peft, shifts
+from merging.formats import changes, detect, dora, embeddings, peft, shifts
 from merging.formats.body import Body
 from merging.formats.fit import Fit, family, fitted
-from merging.formats.header import Header, opened, read_header
+from merging.formats.header import opened, read_header
 from merging.formats.layers import LayerTable, Role, printable, title
+from merging.formats.overview import warnings
 from merging.formats.part import BaseWeights, Part
 from merging.formats.trigger import trigger
 
@@ -68,20 +69,6 @@ def read(
             shifts=shifts.read_shifts(fit.shifts, layers, body),
             based=any(map(changes.needs_base, fit.layers.values())),
         )
-
-
-def warnings(header: Header, fit: Fit, name: str) -> list[str]:
-    """Everything about a readable file that its user should know, in sentences."""
-    found = leftover.sentences(fit.left, fit.table.title) + shifts.sentences(fit.shifts)
-    found += embeddings.sentences(header, fit.left.get(embeddings.KIND, []), fit.table)
-    bare = [
-        keys
-        for keys in fit.layers.values()
-        if keys.get("down", "").endswith("lora_down.weight") and "alpha" not in keys
-    ]
-    if bare:
-        found.append(f"{len(bare)} layers name no alpha; it is taken to be their rank.")
-    return [*found, *detect.doubts(header, name)]
 
 
 def _layers(fit: Fit, contents: Contents) -> dict[str, LoraLayer]:

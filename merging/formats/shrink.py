@@ -7,10 +7,12 @@ found from its Gram matrix, without the singular values ever being divided by.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from merging.adapter import LoraLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Share of ‖Δ‖ that the cut may cost: float32, in which factors are kept, rounds to 6e-8, and the
 # Gram matrix of a float64 change tells directions apart down to about 1e-7.
@@ -19,6 +21,8 @@ TOLERANCE = 5e-7
 
 def of_matrix(change: Tensor) -> LoraLayer:
     """Δ (out, in) as the product of an orthonormal and a plain factor, of the smallest rank."""
+    import torch
+
     if change.shape[0] > change.shape[1]:
         turned = of_matrix(change.T)
         return LoraLayer(turned.down.T, turned.up.T, turned.alpha)
@@ -31,6 +35,8 @@ def of_matrix(change: Tensor) -> LoraLayer:
 
 def of_product(up: Tensor, down: Tensor) -> LoraLayer:
     """The same for Δ = up (out, k) @ down (k, in), without the matrix where k is small."""
+    import torch
+
     if up.shape[1] >= min(up.shape[0], down.shape[1]):
         return of_matrix(up @ down)
     basis, inner = torch.linalg.qr(up)

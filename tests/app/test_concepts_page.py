@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
 from merging import formats
-from merging.recipe import read_recipe
+from merging.files import read_recipe
 from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive
 

@@ -20,7 +20,7 @@ from app.service import Studio
 from app.settings import Settings
 from app.taking import TakeOrder
 from merging.errors import MergeError
-from merging.recipe import RECIPE_KEY
+from merging.files import RECIPE_KEY
 
 Made = tuple[str, Merged, DrawOrder, tuple[Picture, ...]]
 

@@ -22,8 +22,9 @@ from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.errors import Cancelled, MergeError
+from merging.files import RECIPE_KEY
 from merging.merge import merge
-from merging.recipe import RECIPE_KEY, header
+from merging.recipe import header
 from merging.request import MergeRequest, Source
 
 QUICK = {"samples": 4, "targets": "cross-attention"}

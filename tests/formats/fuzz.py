@@ -20,11 +20,11 @@ import torch
 
 from merging.adapter import Adapter
 from merging.errors import MergeError
+from merging.files import RECIPE_KEY
 from merging.formats import overview, read, read_embeddings, table
 from merging.formats.header import BYTES
 from merging.formats.overview import HASHES
 from merging.formats.trigger import TAGS, WORDS
-from merging.recipe import RECIPE_KEY
 from tests.formats.families import CASES, noise, weight
 from tests.formats.handmade import FC1, SAMPLES, TO_K, factors, saved
 
