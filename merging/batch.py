@@ -10,7 +10,7 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -134,16 +134,8 @@ def batch_stem(request: MergeRequest) -> str:
     return file_stem("batch", list(map(_label, request.sources)))
 
 
-def add_batch(
-    command: Callable[[str, Callable], argparse.ArgumentParser], progress: Progress
-) -> None:
-    """Add the command to the parser that ``command`` makes subparsers for."""
-
-    def run_batch(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """Several methods and strengths at once: one zip with files, recipes and a summary."""
-        return batched(options, progress)
-
-    sub = command("batch", run_batch)
+def add_batch(sub: argparse.ArgumentParser) -> None:
+    """The command's options."""
     add_asking(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
     sub.add_argument("--methods", **several, choices=METHODS, help="all of them are tried")
@@ -155,9 +147,10 @@ def add_batch(
         help="one list per FILE, in order, such as 0.6,0.8,1; without, those of the FILEs",
     )
     sub.add_argument("--out", type=Path, required=True, help="the zip to write")
+    sub.set_defaults(run=run_batch)
 
 
-def batched(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Make the batch and tell of it."""
     base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeRequest.__dataclass_fields__["method"].default]

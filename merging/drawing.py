@@ -11,6 +11,7 @@ from typing import Any, get_args
 from PIL import Image
 
 from merging.adapter import Adapter
+from merging.asking import STRENGTHS, add_base, add_words
 from merging.choices import Compose, Sampler
 from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base
@@ -26,10 +27,11 @@ MAX_COUNT = 64
 TAKEN = ("negative", "seed", "steps", "guidance", "sampler", "compose")  # options of an Origin
 
 
-def add_render(sub: argparse.ArgumentParser, strengths: str) -> None:
+def add_render(sub: argparse.ArgumentParser) -> None:
     """The options; those that a picture may bring have no default of their own."""
+    add_base(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=strengths)
+    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--prompt", **several, metavar="TEXT")
     sub.add_argument("--negative", metavar="TEXT", help="what should not be in the pictures")
     sub.add_argument("--seed", type=int, help="of the first picture; 0 if nothing is said")
@@ -55,9 +57,11 @@ def add_render(sub: argparse.ArgumentParser, strengths: str) -> None:
         help="a folder or a picture of the real thing: tells how alike it and each picture are",
     )
     sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    add_words(sub)
+    sub.set_defaults(run=run_render)
 
 
-def drawn(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+def run_render(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Draw, write, and tell what was written."""
     asked = _asked(options)
     prompts = options.prompt or [asked.prompt]

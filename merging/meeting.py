@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from merging.asking import STRENGTHS
 from merging.conflicts import Meeting, Pair, advice, conflicts
 from merging.diffusion.base import load_base
 from merging.errors import MergeError
 from merging.inputs import parsed
+from merging.progress import Progress
 
 
-def add_meeting(command: Callable[[str, Callable], argparse.ArgumentParser], files: str) -> None:
-    """Add it to the parser that ``command`` makes subparsers for; ``files`` is their help."""
-    sub = command("conflicts", run_conflicts)
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=files)
+def add_conflicts(sub: argparse.ArgumentParser) -> None:
+    """Its options."""
+    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
+    sub.set_defaults(run=run_conflicts)
 
 
-def run_conflicts(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
     """Where every two of some LoRAs get in each other's way, block by block."""
     if len(options.files) < 2:
         raise MergeError("Conflicts are between LoRAs: name at least two files.")

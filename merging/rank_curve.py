@@ -18,6 +18,7 @@ from merging.choices import Rank
 from merging.deltas import scaled
 from merging.errors import MergeError
 from merging.low_rank import compressed, singular_values
+from merging.progress import Progress
 
 STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -98,9 +99,10 @@ def add_ranks(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", type=Path, metavar="FILE")
     sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16", help="for the sizes")
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the curve")
+    sub.set_defaults(run=run_ranks)
 
 
-def run_ranks(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
     """What an adapter loses at smaller ranks, and the size of its file."""
     found = hub.found(options.file)
     adapter = formats.read(found.path, name=found.name)

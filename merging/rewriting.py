@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -29,7 +29,6 @@ from merging.progress import Progress
 from merging.rank_curve import cut
 from merging.recipe import header, replay
 
-Command = Callable[[str, Callable], argparse.ArgumentParser]
 # What a header says of the file that it was in, which is not true of one made from it.
 OF_THE_FILE = {
     *HASHES,
@@ -43,32 +42,31 @@ FORMS = {"kohya": "kohya", "kohya, full difference": "full"}
 PRECISIONS = {"F64": "fp32", "F32": "fp32", "BF16": "bf16"}
 
 
-def add_rewriting(command: Command, progress: Progress) -> None:
-    """Add both commands to the parser that ``command`` makes subparsers for."""
-    convert = command("convert", run_convert)
-    convert.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
-    convert.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
-    convert.add_argument("--format", choices=formats.WRITERS, default="kohya")
-    convert.add_argument("--dtype", choices=formats.DTYPES, help="if not as in the file")
-    convert.add_argument("--rank", type=int, metavar="N", help="of every layer, at most")
-    convert.add_argument("--base", help="base model, for families that depend on its weights")
+def add_convert(sub: argparse.ArgumentParser) -> None:
+    """The options of ``convert``."""
+    sub.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
+    sub.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
+    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
+    sub.add_argument("--dtype", choices=formats.DTYPES, help="if not as in the file")
+    sub.add_argument("--rank", type=int, metavar="N", help="of every layer, at most")
+    sub.add_argument("--base", help="base model, for families that depend on its weights")
+    sub.set_defaults(run=run_convert)
 
-    def run_replay(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """A merged file once more, from the recipe inside it and the same inputs."""
-        return replayed(options, progress)
 
-    again = command("replay", run_replay)
-    again.add_argument("merged", type=Path, metavar="MERGED", help="a file that merge has written")
-    again.add_argument("files", nargs="+", type=Path, metavar="FILE", help="its inputs, any order")
-    again.add_argument("--out", type=Path, required=True, help="the adapter to write")
-    again.add_argument("--base", help="base model, if not by the name in the recipe")
-    again.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    again.add_argument(
+def add_replay(sub: argparse.ArgumentParser) -> None:
+    """The options of ``replay``."""
+    sub.add_argument("merged", type=Path, metavar="MERGED", help="a file that merge has written")
+    sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="its inputs, any order")
+    sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    sub.add_argument("--base", help="base model, if not by the name in the recipe")
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    sub.add_argument(
         "--precision", choices=get_args(Precision), help="of the base model, if not as before"
     )
+    sub.set_defaults(run=run_replay)
 
 
-def run_convert(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
     """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
     base = load_base(options.base, "cpu") if options.base else None
     table, weights = (base.table, base.weight) if base else (None, None)
@@ -102,7 +100,7 @@ def precision(dtypes: Counter[str]) -> str:
     return PRECISIONS.get(dtypes.most_common(1)[0][0], "fp16")
 
 
-def replayed(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Redo a merge; the same bytes where inputs, base, versions and processor are the same."""
     path = hub.found(options.merged).path
     found = formats.overview(path)

@@ -28,6 +28,15 @@ SHELF = {  # trigger phrase → file
 }
 COMMIT = "4" * 40  # of everything on the Hub, in tests
 Sizes = dict[str, int]  # file → bytes
+HEAVY = (  # packages that take long to import
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors.torch",
+    "greenlet",
+)
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 
 

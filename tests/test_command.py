@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,19 @@ from PIL import Image
 
 from merging import formats
 from merging.methods import METHODS
-from tests.conftest import ROOT, SHELF, distance
+from tests.conftest import HEAVY, ROOT, SHELF, distance
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+LIGHT = (["inspect", str(CAT), str(PIZZA)], ["methods"], ["--help"])  # commands
+AFTERWARDS = f"""
+import sys
+from merging.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    names = {(*HEAVY, "numpy", "huggingface_hub")!r}
+    print([name for name in names if name in sys.modules], file=sys.stderr)
+"""
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -40,6 +51,28 @@ def test_inspect_says_what_the_files_are() -> None:
     assert [entry["trigger"] for entry in found] == ["sks cat", "vxz pizza"]
     assert [entry["base"] for entry in found] == ["mini", "mini"]
     assert "trigger  sks cat" in run("inspect", CAT).stdout
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=lambda words: words[0])
+def test_what_needs_no_weights_imports_nothing_heavy(words: list[str]) -> None:
+    command = [sys.executable, "-c", AFTERWARDS, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+    assert done.stdout
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=lambda words: words[0])
+def test_a_reader_may_go_as_head_does(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    # unbuffered, argparse itself swallows that nobody reads its help
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "merging", *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, dict]) -> None:

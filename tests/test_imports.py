@@ -45,6 +45,7 @@ LAYERS = (
         "merging.rewriting",
         "merging.inputs merging.drawing merging.meeting merging.asking merging.batch",
     ),
+    ("merging.telling", "merging.writing"),
     ("merging.__main__",),
     ("app",),
     (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,22 +37,9 @@ from merging.request import MergeRequest
 QUICK_PICTURES = 8
 GUIDANCE = 7.5  # what people draw with on every base but the embedded one
 
-Command = Callable[[str, Callable], argparse.ArgumentParser]
 
-
-def add_evaluation(command: Command, progress: Progress) -> None:
-    """Add both commands to the parser that ``command`` makes subparsers for."""
-
-    def run_evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """How well: the embedded base and its LoRAs, or the contest of ways to combine concepts."""
-        if options.what == "concepts":
-            found = run_concepts(options, progress)
-            return found, contest_table(found)
-        base = load_base("mini", options.device)
-        figures = base_figures.evaluate_base(base, load_detector(), progress)
-        return figures, base_figures.table(figures)
-
-    evaluate = command("evaluate", run_evaluate)
+def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    """The options of ``evaluate``."""
     evaluate.add_argument("what", choices=("base", "concepts"))
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     contest = evaluate.add_argument_group("of “concepts”")
@@ -70,8 +57,11 @@ def add_evaluation(command: Command, progress: Progress) -> None:
         "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
     )
     contest.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of results")
+    evaluate.set_defaults(run=run_evaluate)
 
-    measured = command("bench", run_bench)
+
+def add_bench(measured: argparse.ArgumentParser) -> None:
+    """The options of ``bench``."""
     measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
     measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
@@ -81,6 +71,17 @@ def add_evaluation(command: Command, progress: Progress) -> None:
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    measured.set_defaults(run=run_bench)
+
+
+def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """How well: the embedded base and its LoRAs, or the contest of ways to combine concepts."""
+    if options.what == "concepts":
+        found = run_concepts(options, progress)
+        return found, contest_table(found)
+    base = load_base("mini", options.device)
+    figures = base_figures.evaluate_base(base, load_detector(), progress)
+    return figures, base_figures.table(figures)
 
 
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _wanted_cases(
     return cases if options.case is None else chosen(cases, options.case)
 
 
-def run_bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def run_bench(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
     """How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures."""
     measure, table = BENCHES[options.what]
     if options.plot and options.what != "growth":

@@ -7,17 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.app.conftest import free_port
-from tests.conftest import ROOT
+from tests.conftest import HEAVY, ROOT
 
-HEAVY = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "accelerate",
-    "safetensors.torch",
-    "greenlet",
-)
 SERVED = f"""
 import sys
 from pathlib import Path
