@@ -1,8 +1,9 @@
 """One job at a time: a worker thread with a stop flag, behind an iterator.
 
-The iterator yields what the work reports at least every ``tick`` seconds, so that whoever consumes
-it can close it; closing it raises the stop flag, waits for the thread to end, and only then lets
-the next job start. Gradio would otherwise free the slot while the work still runs.
+The iterator yields about every ``tick`` seconds how far the work is, so that whoever consumes it
+can close it, and not more often: every update of a page takes time from the work. Results and
+solved layers all come. Closing it raises the stop flag, waits for the thread to end, and only then
+lets the next job start. Gradio would otherwise free the slot while the work still runs.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class _Job:
 class LocalExecutor:
     """Runs jobs of all visitors one after the other, in the order in which they came."""
 
-    def __init__(self, max_waiting: int = 20, max_minutes: float = 60, tick: float = 0.2) -> None:
+    def __init__(self, max_waiting: int = 20, max_minutes: float = 60, tick: float = 0.5) -> None:
         self._line: list[_Job] = []
         self._moved = threading.Condition()
         self._closed = False
@@ -141,7 +142,7 @@ class LocalExecutor:
 
         thread = threading.Thread(target=body, name="iteris-job", daemon=True)
         self._begin(job, thread)
-        late = False
+        late, told = False, float("-inf")
         try:
             step = Step(0.0, "Starting")
             while thread.is_alive() or not reports.empty():
@@ -154,6 +155,9 @@ class LocalExecutor:
                     report = step
                 if isinstance(report, Step):
                     report = step = replace(report, seconds=job.seconds)
+                    if report.solved is None and time.monotonic() - told < self._tick:
+                        continue  # a newer one is told soon
+                told = time.monotonic()
                 yield report
         finally:
             job.stop.set()
