@@ -6,7 +6,7 @@ from typing import Literal
 
 # --- of a merge (what each means: merging/request.py and the modules that it names) ---------------
 Targets = Literal["cross-attention", "attention", "all"]  # layers that are solved from prompts
-Teacher = Literal["single", "composed"]
+Teacher = Literal["single", "composed", "sum", "tsv"]  # merging/composites.py
 Fallback = Literal["mean", "sum", "zero"]  # merging/solve.py
 Mode = Literal["delta", "delta+residual", "full"]  # merging/solve.py
 Weighting = Literal["merged", "delta", "relative", "uniform"]  # merging/weighting.py

@@ -19,7 +19,9 @@ def objectives(problem: LayerProblem, answer: Delta) -> dict[str, float]:
     if reference <= 0:
         return {}
     answers = {"base": nothing(problem), "sum": stacked(problem.present)}
-    unmoved = replace(problem, rows=_unmoved(problem.rows), mode="delta", weighting="uniform")
+    unmoved = replace(
+        problem, rows=_unmoved(problem.rows, len(problem.deltas)), mode="delta", weighting="uniform"
+    )
     if unmoved.rows:
         answers["regmean"] = solve_rows(unmoved)
     answers["merged"] = answer
@@ -33,12 +35,13 @@ def fallback_share(problem: LayerProblem, answer: Delta) -> float:
     return (inner(part, None, part) / size) ** 0.5 if size > 0 else 0.0
 
 
-def _unmoved(rows: Sequence[RowStatistics]) -> tuple[RowStatistics, ...]:
+def _unmoved(rows: Sequence[RowStatistics], count: int) -> tuple[RowStatistics, ...]:
     """The single-concept sets as RegMean sees them: the merged model's inputs are the teacher's."""
-    return tuple(each.unmoved() for each in rows if _of_one_lora(each))
+    return tuple(each.unmoved() for each in rows if _of_one_lora(each, count))
 
 
-def _of_one_lora(rows: RowStatistics) -> bool:
-    """Whether one LoRA alone is the teacher of every row."""
+def _of_one_lora(rows: RowStatistics, count: int) -> bool:
+    """Whether one of so many LoRAs alone is the teacher of every row."""
     weights = rows.weight_sum
-    return len(rows.active) == 1 and weights[rows.active[0]].item() == rows.rows
+    one = rows.active[0] if len(rows.active) == 1 else count
+    return one < count and weights[one].item() == rows.rows

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.choices import Rank
+from merging.composites import composite_shifts, composites_of
 from merging.deltas import Changes, Delta, as_lora
 from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
@@ -189,6 +190,8 @@ def _merge_with_model(
         return
     sweep = Sweep(
         deltas=work.deltas,
+        composites=composites_of(work.request, layers, work.problem),
+        composite_shifts=composite_shifts(work.request, work.shifts),
         targets=tuple(targets),
         fixed=dict(work.merged),
         row_sets=sets,
@@ -205,7 +208,8 @@ def _merge_with_model(
     )
 
     def solve(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
-        problem = replace(work.problem(layer), weight=weight, rows=rows)
+        own = tuple(each.get(layer) for each in sweep.composites)
+        problem = replace(work.problem(layer), weight=weight, rows=rows, composites=own)
         return _settle(work, problem, work.method)
 
     activations(sweep, solve, part(progress, 0.02, 0.98), stop)

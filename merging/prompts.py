@@ -12,6 +12,8 @@ from itertools import permutations, product
 
 from merging.errors import MergeError
 
+Couple = tuple[int, int]  # places of two LoRAs
+
 _LEADS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 _SCENES = (
     "a {}",
@@ -90,6 +92,20 @@ def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[st
     shown = product((" in ", ", ", " in ", ", "), things or _THINGS, styles)
     listings += [f"a {thing}{joint}{style}" for joint, thing, style in shown]
     return _drawn(_sentences(listings), count, seed)
+
+
+def couples(triggers: Sequence[str]) -> list[Couple]:
+    """Which LoRAs are taught together, whatever order they come in.
+
+    Every thing with two others, so that the work grows with their number and not its square; every
+    style with one thing.
+    """
+    order = sorted(range(len(triggers)), key=triggers.__getitem__)
+    things = [i for i in order if not is_style(triggers[i])]
+    styles = [i for i in order if is_style(triggers[i])]
+    ring = list(zip(things, [*things[1:], *things[:1]], strict=True))
+    found = ring if len(things) > 2 else ring[:-1]
+    return found + [(things[k % len(things)], i) for k, i in enumerate(styles) if things]
 
 
 def one_picture(triggers: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from merging.choices import Fallback, Mode, Padding, Rank, Targets, Teacher, Tok
 from merging.embedding import Embedding, together
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.prompts import composed_prompts, concept_prompts, plain_prompts
+from merging.prompts import Couple, composed_prompts, concept_prompts, couples, plain_prompts
 from merging.seeds import seed_for
 from merging.sweep import RowSet
 
@@ -84,7 +84,7 @@ class MergeRequest:
     weighting: Weighting = "merged"  # the paper's λ, as merging/weighting.py explains
     padding: Padding = "keep"
     tokens: Tokens = "all"
-    teacher: Teacher = "single"  # "composed" adds prompts with all concepts, under a gate
+    teacher: Teacher = "single"  # the others add prompts with two concepts, and say who draws both
     # Their weight, where one LoRA's own prompts count 1: chosen on the tuning pairs (ablation.md).
     composed_weight: float = 4.0
     # Weight of prompts without any trigger, whose target is no change; None is COMPOSED_PRESERVE
@@ -111,8 +111,15 @@ class MergeRequest:
         """The weight of preserved prompts that holds."""
         if METHODS[self.method].on_phrases:
             return self.preserve or 1.0  # it cannot do without them, and any weight is the same
-        default = COMPOSED_PRESERVE if self.teacher == "composed" else 0.0
+        default = 0.0 if self.teacher == "single" else COMPOSED_PRESERVE
         return default if self.preserve is None else self.preserve
+
+    @property
+    def taught_couples(self) -> list[Couple]:
+        """The LoRAs that a merge of two weights teaches together; none for another teacher."""
+        if self.teacher in ("single", "composed") or not METHODS[self.method].calibrated:
+            return []
+        return couples([source.phrase for source in self.sources])
 
     @property
     def counted(self) -> Tokens:
@@ -128,27 +135,52 @@ class MergeRequest:
 
 def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
     """One set per LoRA, on its own prompts under itself (the paper's); then what goes beyond it."""
-    count = len(request.sources)
+    teachers = len(request.sources) + len(request.taught_couples)
     sets = [
         RowSet(
             source.adapter.name,
             _own_prompts(request, source),
-            weights=tuple(float(i == j) for j in range(count)),
+            weights=_alone(i, teachers),
             phrases=(source.phrase,) if source.phrase else (),
         )
         for i, source in enumerate(request.sources)
     ]
-    if request.teacher == "composed" and count > 1:
-        phrases = tuple(source.phrase for source in request.sources)
-        seed = seed_for(request.seed, "composed")
-        prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
-        omega, weights = request.composed_weight, (1.0,) * count
-        sets.append(RowSet("composed", prompts, weights, omega, phrases, gated=True))
+    if request.teacher == "composed" and len(sets) > 1:
+        sets.append(_by_gate(request))
+    sets += _by_composites(request)
     if request.preserved > 0:
         triggers = [source.phrase for source in request.sources]
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"), triggers)
-        sets.append(RowSet("preserved", prompts, (0.0,) * count, omega=request.preserved))
+        sets.append(RowSet("preserved", prompts, (0.0,) * teachers, omega=request.preserved))
     return tuple(sets)
+
+
+def _by_gate(request: MergeRequest) -> RowSet:
+    """All couples in one set, every LoRA on its own words and region."""
+    phrases = tuple(source.phrase for source in request.sources)
+    count, seed = len(phrases), seed_for(request.seed, "composed")
+    prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
+    omega = request.composed_weight
+    return RowSet("composed", prompts, (1.0,) * count, omega, phrases, gated=True)
+
+
+def _by_composites(request: MergeRequest) -> list[RowSet]:
+    """A set for each couple, under its own composite; together they are as many as the gate's."""
+    count, pairs = len(request.sources), request.taught_couples
+    sets = []
+    for place, pair in enumerate(pairs):
+        phrases = tuple(sorted(request.sources[i].phrase for i in pair))
+        name = f"composed: {' + '.join(phrases)}"
+        share = max(1, request.samples * count // (2 * len(pairs)))
+        prompts = composed_prompts(phrases, share, seed_for(request.seed, *phrases))
+        weights = _alone(count + place, count + len(pairs))
+        sets.append(RowSet(name, prompts, weights, request.composed_weight / len(pairs), phrases))
+    return sets
+
+
+def _alone(place: int, count: int) -> tuple[float, ...]:
+    """The weights of a teacher that is one of so many, undisturbed."""
+    return tuple(float(i == place) for i in range(count))
 
 
 def _own_prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
@@ -220,7 +252,7 @@ def _check_choices(request: MergeRequest) -> None:
 
 
 def _check_phrases(request: MergeRequest) -> None:
-    """Prompts are made from phrases, and a composed teacher tells the concepts apart by them."""
+    """Prompts are made from phrases, and those with two concepts say which by them."""
     for source in request.sources:
         if not source.phrase and not source.prompts:
             raise MergeError(
@@ -228,8 +260,8 @@ def _check_phrases(request: MergeRequest) -> None:
                 "call its concept, or give it prompts of its own."
             )
     phrases = [source.phrase for source in request.sources]
-    if request.teacher == "composed" and not (all(phrases) and len(set(phrases)) == len(phrases)):
+    if request.teacher != "single" and not (all(phrases) and len(set(phrases)) == len(phrases)):
         raise MergeError(
-            "The composed teacher needs a trigger phrase for every LoRA, each another one; found: "
-            f"{', '.join(phrase or 'none' for phrase in phrases)}."
+            f"The teacher “{request.teacher}” needs a trigger phrase for every LoRA, each another "
+            f"one; found: {', '.join(phrase or 'none' for phrase in phrases)}."
         )

@@ -56,6 +56,7 @@ class LayerProblem:
     names: tuple[str, ...] = ()  # of the LoRAs, one each: who they are, whatever their order
     steps: tuple[int | None, ...] = ()  # training step of each LoRA's file; None if it says none
     seed: int = 0  # of methods that draw at random
+    composites: tuple[Delta | None, ...] = ()  # further teachers (merging/composites.py)
 
     @cached_property
     def moments(self) -> list[Moments]:
@@ -69,7 +70,7 @@ class LayerProblem:
     def weights(self) -> list[float]:
         """ω_c λ_c of every row set."""
         sets = list(zip(self.rows, self.moments, strict=True))
-        return energy_weights(self.weighting, self.weight, self.deltas, sets)
+        return energy_weights(self.weighting, self.weight, self.teachers, sets)
 
     @cached_property
     def ridge(self) -> float:
@@ -101,10 +102,9 @@ class LayerProblem:
     @cached_property
     def pull(self) -> Delta:
         """Σ_c ω_c λ_c Σ_i Δ_i C_ci: what the rows ask for, before S⁻¹."""
-        downs = [
-            pulled(self, i, delta.down) for i, delta in enumerate(self.deltas) if delta is not None
-        ]
-        return Delta(torch.cat([delta.up for delta in self.present], dim=1), torch.cat(downs))
+        given = [(i, delta) for i, delta in enumerate(self.teachers) if delta is not None]
+        downs = [pulled(self, i, delta.down) for i, delta in given]
+        return Delta(torch.cat([delta.up for _, delta in given], dim=1), torch.cat(downs))
 
     @cached_property
     def parts(self) -> tuple[Delta, Delta]:
@@ -112,7 +112,7 @@ class LayerProblem:
 
         The second is Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹.
         """
-        pairs = zip(cross_ridges(self), self.deltas, strict=True)
+        pairs = zip(cross_ridges(self), self.teachers, strict=True)
         kept = torch.cat([ridge * delta.down for ridge, delta in pairs if delta is not None])
         pulled, kept = self.system.divided(torch.cat([self.pull.down, kept])).chunk(2)
         return Delta(self.pull.up, pulled), Delta(self.pull.up, kept)
@@ -120,8 +120,13 @@ class LayerProblem:
     @cached_property
     def wanted(self) -> float:
         """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖²: what doing nothing would miss."""
-        energies = map(partial(_target_energy, self.deltas), self.rows, self.moments)
+        energies = map(partial(_target_energy, self.teachers), self.rows, self.moments)
         return sum(w * energy for w, energy in zip(self.weights, energies, strict=True))
+
+    @property
+    def teachers(self) -> tuple[Delta | None, ...]:
+        """The changes that the rows' weights speak of: of the LoRAs, then of the composites."""
+        return self.deltas + self.composites
 
     @property
     def present(self) -> list[Delta]:
@@ -137,19 +142,22 @@ def solve_rows(problem: LayerProblem) -> Delta:
 
 
 def cross_ridges(problem: LayerProblem) -> list[float]:
-    """α₁ Σ_c ω_c λ_c ‖C_ci‖_F of every LoRA i.
+    """α₁ Σ_c ω_c λ_c ‖C_ci‖_F of every teacher i.
 
-    Preserved rows pull to the same fallback, shared by all LoRAs.
+    Preserved rows pull to the same fallback, shared by all LoRAs. A composite is whole by itself:
+    its own rows pull to it with α₂, as those of one LoRA would.
     """
-    totals = [0.0] * len(problem.deltas)
+    count = len(problem.deltas)
+    totals = [0.0] * len(problem.teachers)
     for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):
         if rows.active:
             for i in rows.active:
                 totals[i] += weight * moments.cross_norm(i)
         else:
-            shared = weight * moments.gram_norm() / len(totals)
-            totals = [total + shared for total in totals]
-    return [cross_alpha(problem) * total for total in totals]
+            shared = weight * moments.gram_norm() / count
+            totals[:count] = [total + shared for total in totals[:count]]
+    alphas = [cross_alpha(problem)] * count + [problem.alpha] * len(problem.composites)
+    return [alpha * total for alpha, total in zip(alphas, totals, strict=True)]
 
 
 def cross_alpha(problem: LayerProblem) -> float:

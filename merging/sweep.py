@@ -23,7 +23,8 @@ class RowSet:
 
     name: str
     prompts: tuple[str, ...]
-    weights: tuple[float, ...]  # of each LoRA in this set's teacher; all 0 preserves the base
+    # of each LoRA, then of each composite, in this set's teacher; all 0 preserves the base
+    weights: tuple[float, ...]
     omega: float = 1.0  # how much the set counts beside the others
     phrases: tuple[str, ...] = ()  # trigger phrases that its prompts say
     gated: bool = False  # the teacher is gated by them, one phrase per LoRA
@@ -47,7 +48,19 @@ class Sweep:
     embeddings: tuple[Embedding, ...] = ()  # words that the prompts may say
     # per LoRA: layer or normalisation → what it adds to its vectors, at its strength
     shifts: tuple[Mapping[str, Shift], ...] = ()
+    composites: tuple[Mapping[str, Delta], ...] = ()  # merging/composites.py; as ``deltas``
+    composite_shifts: tuple[Mapping[str, Shift], ...] = ()  # one for each of them
     phases: Phases = field(default_factory=Phases)  # counts sampling, forward passes, solving
+
+    @property
+    def teachers(self) -> tuple[Mapping[str, Delta], ...]:
+        """Whatever a row set gives a weight to: the LoRAs, then the composites."""
+        return self.deltas + self.composites
+
+    @property
+    def teacher_shifts(self) -> tuple[Mapping[str, Shift], ...]:
+        """Their shifts; none where no LoRA has any."""
+        return self.shifts + self.composite_shifts
 
 
 # (layer, base weight (out, in) in float64, its rows) → the merged change of the layer

@@ -35,8 +35,7 @@ LAYERS = (
     (
         "merging.request merging.shifting merging.targets merging.merge merging.recipe"
         " merging.summary merging.plot merging.block_weights merging.blocks merging.hub"
-        " merging.conflicts"
-        " merging.attribution",
+        " merging.conflicts merging.attribution merging.composites",
         "merging.diffusion",
     ),
     ("merging.companions", "merging.rank_curve", "merging.model_card"),

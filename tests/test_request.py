@@ -15,6 +15,7 @@ from merging.merge import merge
 from merging.prompts import (
     composed_prompts,
     concept_prompts,
+    couples,
     is_style,
     one_picture,
     plain_prompts,
@@ -36,7 +37,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"method": "magic"}, "No method is called 'magic'; there are iteris"),
         ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
         ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
-        ({"teacher": "none"}, "teacher must be one of single, composed"),
+        ({"teacher": "none"}, "teacher must be one of single, composed, sum, tsv"),
         ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
         ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
         ({"rows": 0}, "Rows per picture must be all or at least 1"),
@@ -74,7 +75,7 @@ def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
             MergeRequest(sources)
     MergeRequest((nameless, two), method="sum")  # needs no phrase
     MergeRequest((replace(nameless, prompts=("a cat",)), two))  # has prompts of its own
-    with pytest.raises(MergeError, match="composed teacher needs a trigger phrase"):
+    with pytest.raises(MergeError, match="“composed” needs a trigger phrase"):
         MergeRequest((replace(nameless, prompts=("a cat",)), two), teacher="composed")
     MergeRequest((nameless, two), method="sum", teacher="composed")  # looks at no prompts
 
@@ -129,6 +130,29 @@ def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source
     assert more[2].phrases == ("rn1 cat", "rn2 cat") and more[3].omega == 0.3
     given = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))
     assert given[0].prompts == ("my cat",)
+
+
+def test_couples_are_as_many_as_the_things_whatever_their_order() -> None:
+    assert couples(["b fox", "a cat"]) == [(1, 0)] and couples(["a cat"]) == []
+    assert couples(["d", "a", "c", "b"]) == [(1, 3), (3, 2), (2, 0), (0, 1)]
+    assert couples(["ink style", "b fox", "a cat", "wet style"]) == [(2, 1), (2, 0), (1, 3)]
+    assert couples(["ink style", "wet style"]) == []
+
+
+def test_a_couple_is_taught_by_its_own_merge(pair: tuple[Source, Source]) -> None:
+    sets = row_sets(MergeRequest(pair, samples=5, teacher="tsv"))
+    assert [each.name for each in sets[2:]] == ["composed: rn1 cat + rn2 cat", "preserved"]
+    assert [each.weights for each in sets] == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
+    assert [each.omega for each in sets] == [1, 1, 4, 0.3] and not sets[2].gated
+    third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
+    three = row_sets(MergeRequest((*pair, third), samples=10, teacher="sum"))[3:6]
+    assert [len(each.prompts) for each in three] == [5, 5, 5]
+    assert sum(each.omega for each in three) == pytest.approx(4)
+    assert all(
+        sum(phrase in text for phrase in each.phrases) == 2
+        for each in three
+        for text in each.prompts
+    )
 
 
 def test_recipe_replays_the_request_whatever_the_order_of_files(

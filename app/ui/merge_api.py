@@ -78,7 +78,8 @@ class MergeEndpoint:
             targets: layers that are solved from prompts, cross-attention, attention or all
             samples: calibration prompts made per LoRA
             rows: most positions of one picture that count, 0 for all
-            teacher: single (each LoRA on its own prompts) or composed (also prompts with all)
+            teacher: single (each LoRA on its own prompts), or who draws prompts with two: tsv, sum
+                or composed (each LoRA in its own place)
             composed_weight: weight of those prompts, where each LoRA's own weigh 1
             preserve: weight of prompts without any concept, which keep the rest as it is
             fallback: what a layer does where prompts say nothing, mean, sum or zero

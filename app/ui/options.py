@@ -14,9 +14,9 @@ from merging.choices import Dtype, Fallback, Mode, Padding, Targets, Teacher, To
 from merging.errors import MergeError
 from merging.methods import METHODS, Method
 
-# The library's defaults are the paper's. The page's showed all concepts about as often as the sum,
-# and each alone far more often (`evaluate concepts` in the README): a person wants the picture.
-PAGE_TEACHER, PAGE_MODE = "composed", "delta+residual"
+# The library's defaults are the paper's. The page's showed all concepts more often, on the tuning
+# pairs (merging/evaluation/ablation.md): a person wants the picture.
+PAGE_TEACHER, PAGE_MODE = "tsv", "delta+residual"
 TITLES: Mapping[str, Mapping[str, str]] = {
     "targets": {
         "cross-attention": "text encoder + cross-attention (fast)",
@@ -25,7 +25,9 @@ TITLES: Mapping[str, Mapping[str, str]] = {
     },
     "teacher": {
         "single": "each LoRA on its own prompts (the paper)",
-        "composed": "also prompts that name them all",
+        "tsv": "also prompts with two, as TSV of the two draws them",
+        "sum": "also prompts with two, as their sum draws them",
+        "composed": "also prompts with two, each LoRA in its own place",
     },
     "fallback": {"mean": "share of each (gentle)", "sum": "plain sum (strong)", "zero": "nothing"},
     "mode": {

@@ -73,7 +73,7 @@ class Lockstep:
         self._energies: dict[str, Tensor] = {}  # layer → ‖X_c W0ᵀ‖² of every row set
         self._moved: dict[tuple[str, int], Delta] = {}
         where = self.base.device, self.base.dtype
-        each = (*self.sweep.shifts, total(self.sweep.shifts))  # of the LoRAs, and of the merge
+        each = (*self.sweep.teacher_shifts, total(self.sweep.shifts))  # teachers', and the merge's
         self._shifts = [{name: own.to(*where) for name, own in one.items()} for one in each]
         self._waiting = [shared_input(layer) for layer in self.sweep.targets]
         self._solved = 0
@@ -177,7 +177,7 @@ class Lockstep:
         count = len(crew.samples)
         own = [
             self._on_device(name, i, deltas[name]) if name in deltas else None
-            for i, deltas in enumerate(self.sweep.deltas)
+            for i, deltas in enumerate(self.sweep.teachers)
         ]
         add_gated(name, layer, x[:count], output[:count], crew.gate, own)
         if self.merged is None:

@@ -124,7 +124,7 @@ def _denoise(
     row_set, prompts = sweep.row_sets[batch[0].row_set], [each.prompt for each in batch]
     finder = RegionFinder(base, gate, concept_tokens(base, prompts, row_set.phrases))
     watching = finder.watching() if row_set.gated else nullcontext()
-    with gated(base, sweep.deltas, gate), gated(base, sweep.shifts, gate), watching:
+    with gated(base, sweep.teachers, gate), gated(base, sweep.teacher_shifts, gate), watching:
         states = base.pipeline.text_encoder(text_ids(base, prompts))[0]
         for step, timestep in enumerate(scheduler.timesteps):
             check(stop)

@@ -90,11 +90,17 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "iteris": merged("IterIS, the paper's setting", method="iteris", fallback="mean", ridge=1e-4),
     "composed": merged("IterIS, composed teacher", method="iteris", teacher="composed"),
     "residual": merged(
-        "IterIS, composed teacher and residual (the page's)",
+        "IterIS, composed teacher and residual",
         method="iteris",
         teacher="composed",
         mode="delta+residual",
     ),
+    "taught": merged(
+        "IterIS, taught by TSV of two, and residual (the page's)",
+        method="iteris",
+        teacher="tsv",
+        mode="delta+residual",
+    ),
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
 }
-QUICK = ("base", "each", "sum", "regmean", "iteris", "composed", "residual", "gated")
+QUICK = ("base", "each", "sum", "tsv", "regmean", "iteris", "composed", "taught", "gated")

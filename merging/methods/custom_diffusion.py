@@ -43,7 +43,7 @@ def custom_diffusion(problem: LayerProblem) -> Delta:
 
 
 def _present(problem: LayerProblem) -> list[tuple[int, Delta]]:
-    return [(i, delta) for i, delta in enumerate(problem.deltas) if delta is not None]
+    return [(i, delta) for i, delta in enumerate(problem.teachers) if delta is not None]
 
 
 def _gram(problem: LayerProblem, phrases: bool) -> Tensor:
