@@ -1,11 +1,23 @@
-"""The shelf as cases: its pairs, and its sets merged at once and asked for two at a time."""
+"""The shelf as cases: its pairs, and its sets merged at once and asked for two at a time.
+
+Three pairs are few to choose by, so all objects of the tuning pairs also meet crosswise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from merging.evaluation.cases import Case, Concept, asked
-from merging.evaluation.shelf import LORAS, SPLITS, Entry, listed_pairs, shelf, shelf_sets
+from merging.evaluation.shelf import (
+    LORAS,
+    SPLITS,
+    Entry,
+    listed_pairs,
+    shelf,
+    shelf_pairs,
+    shelf_sets,
+)
 
 TITLES = {"object": "objects", "style": "object + style", "same": "two of a kind"}
 
@@ -25,8 +37,21 @@ def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
         if pair.split == split:
             own = tuple(entries[trigger] for trigger in pair.triggers)
             yield _case(pair.name, TITLES[pair.kind], split, own, count, things)
+    for name, own in _crossed(split).items():
+        yield _case(name, "objects crossed", split, own, count, things)
     for size, own in shelf_sets(split).items():
         yield _case(f"{split}-{size}", f"{size} at once", split, own, count, things)
+
+
+def _crossed(split: str) -> dict[str, tuple[Entry, Entry]]:
+    """Every two objects of different tuning pairs, by name; claims stay with the listed pairs."""
+    pairs = shelf_pairs("tuning").values() if split == "tuning" else ()
+    return {
+        f"{one.object}-{other.object}": (one, other)
+        for first, second in combinations(pairs, 2)
+        for one in first
+        for other in second
+    }
 
 
 def _case(
