@@ -210,7 +210,7 @@ def _sharing(pair: Pair) -> str:
     most = " and ".join(title(met.block) for met in ranked[:2])
     return (
         f"They react to the same inputs ({numbers}), most in {most}: a sum mixes them there. "
-        "Try IterIS with prompts that name them all, or lower strengths."
+        "Try IterIS taught by prompts that name both, or lower strengths."
     )
 
 

@@ -197,7 +197,7 @@ def _learning() -> tuple[Any, ...]:
     )
     preserve = _optional(
         PRESERVE,
-        "They keep the rest as it is. Empty: 0.3 beside prompts that name them all, else 0.",
+        "They keep the rest as it is. Empty: 0.3 beside prompts with two, else 0.",
     )
     return targets, samples, rows, teacher, composed_weight, preserve
 
