@@ -9,13 +9,13 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.index import index
+from app.index import add_column, index
 from app.keeping import merge_again, pictures_again, scene_again, told_merge, told_sheet
 from app.orders import Merged, Pick
 from app.scenes import DrawOrder, Picture
@@ -25,8 +25,10 @@ from merging.files import file_sha256
 
 # autoincrement: a page that still shows a deleted entry must not meet another one in its place.
 TABLE = """create table if not exists moments (
-    id integer primary key autoincrement, made real, merge text, report text, sheet text, files text
+    id integer primary key autoincrement, made real, merge text, report text, sheet text,
+    files text, pinned integer default 0
 )"""
+FIELDS = "id, made, pinned, merge, sheet"
 GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
 KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
@@ -41,6 +43,7 @@ class Entry:
     loras: tuple[tuple[str, float], ...]  # name, strength
     base: str
     ranks: str
+    pinned: bool = False  # the limit never takes it
     prompt: str = ""  # of the pictures, "" where none were drawn
     seed: int = 0
     pictures: int = 0
@@ -131,9 +134,17 @@ class History:
             found.execute("delete from moments where id = ?", (entry,))
         self._tidy(json.loads(rows[0][0]))
 
-    def make_room(self, most: int, spared: int) -> tuple[Entry, ...]:
-        """Delete the oldest entries, ``spared`` never, until all files have at most ``most`` bytes.
+    def pin(self, entry: int, wanted: bool) -> None:
+        """Let the limit never take an entry, or take it again; MergeError if it is gone."""
+        if not self._rows("where id = ?", (entry,)):
+            raise MergeError(GONE)
+        with self._index() as found:
+            found.execute("update moments set pinned = ? where id = ?", (wanted, entry))
 
+    def make_room(self, most: int, spared: int) -> tuple[Entry, ...]:
+        """Delete the oldest entries until all files have at most ``most`` bytes.
+
+        Those that are pinned stay, and so does ``spared``: there may be more left than that.
         Returns those that went. What a page has open of one stays: it has links to the files.
         """
         gone: list[Entry] = []
@@ -143,7 +154,7 @@ class History:
         return tuple(gone)
 
     def _oldest(self, spared: int) -> Entry | None:
-        rows = self._rows("where id != ? order by id limit 1", (spared,))
+        rows = self._rows("where id != ? and not pinned order by id limit 1", (spared,))
         return _entry(*rows[0]) if rows else None
 
     @property
@@ -201,20 +212,21 @@ class History:
         for name in {*files} - used:
             (self._folder / name).unlink(missing_ok=True)
 
-    def _rows(
-        self, which: str, values: tuple[int, ...], fields: str = "id, made, merge, sheet"
-    ) -> list[tuple]:
+    def _rows(self, which: str, values: tuple[int, ...], fields: str = FIELDS) -> list[tuple]:
         if not self._begun:
             return []
         with self._index() as found:
             return found.execute(f"select {fields} from moments {which}", values).fetchall()
 
-    def _index(self) -> AbstractContextManager[sqlite3.Connection]:
-        return index(self._folder / "index.sqlite", TABLE, "The history's")
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        with index(self._folder / "index.sqlite", TABLE, "The history's") as found:
+            add_column(found, "moments", "pinned", "integer default 0")
+            yield found
 
 
-def _entry(id: int, made: float, merge: str, sheet: str) -> Entry:
-    """A row in words."""
+def _entry(id: int, made: float, pinned: int, merge: str, sheet: str) -> Entry:
+    """A row of FIELDS in words."""
     told, drawn = json.loads(merge), json.loads(sheet)
     order, merged = told["order"], told["merged"]
     entry = Entry(
@@ -224,6 +236,7 @@ def _entry(id: int, made: float, merge: str, sheet: str) -> Entry:
         loras=tuple((source["name"], source["strength"]) for source in told["recipe"]["sources"]),
         base=order["base"],
         ranks=merged["ranks"],
+        pinned=bool(pinned),
     )
     if not drawn:
         return entry
@@ -236,15 +249,24 @@ def _entry(id: int, made: float, merge: str, sheet: str) -> Entry:
     )
 
 
-def made_room(gone: Sequence[Entry], most: int) -> str:
-    """Which entries went so that the history has at most so many MB; "" for none."""
-    if not gone:
-        return ""
+def made_room(gone: Sequence[Entry], size: int, most: int) -> str:
+    """What happened so that the history has at most ``most`` MB, and whether it has; "" if nothing.
+
+    ``size`` is in bytes, what it has now.
+    """
+    said = [_went(gone)] if gone else []
+    if size > most * 2**20:
+        said.append(
+            "what is ticked “Keep” stays, as does what was just made: it has "
+            f"{size / 2**20:.0f} MB now"
+        )
+    limit = f"The history is to have at most {most} MB here (max_history_mb)"
+    return f"{limit}: {'; '.join(said)}." if said else ""
+
+
+def _went(gone: Sequence[Entry]) -> str:
     listed = ", ".join(
         f"{entry.method} of {' + '.join(name for name, _ in entry.loras)}" for entry in gone[:3]
     )
     more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-    return (
-        f"The history holds at most {most} MB here (max_history_mb), so its oldest entries went: "
-        f"{listed}{more}."
-    )
+    return f"its oldest entries went, {listed}{more}"

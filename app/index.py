@@ -30,3 +30,9 @@ def index(path: Path, table: str, whose: str) -> Iterator[sqlite3.Connection]:
             f"{whose} index {path.name} cannot be read ({error}); delete it, and what is kept "
             "there begins anew."
         ) from error
+
+
+def add_column(index: sqlite3.Connection, table: str, column: str, kind: str) -> None:
+    """Give an index of before a column that it does not have yet."""
+    if column not in {row[1] for row in index.execute(f"pragma table_info({table})")}:
+        index.execute(f"alter table {table} add column {column} {kind}")

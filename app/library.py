@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.cards import Card
-from app.index import index
+from app.index import add_column, index
 from app.storage import keep_copy
 from merging.errors import MergeError
 from merging.hub import Found
@@ -131,13 +131,8 @@ class Library:
     @contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
         with index(self._folder / "index.sqlite", TABLE, "The library's") as found:
-            if "origin" not in _columns(found):  # an index of before there was one
-                found.execute("alter table loras add column origin text default ''")
+            add_column(found, "loras", "origin", "text default ''")
             yield found
-
-
-def _columns(index: sqlite3.Connection) -> set[str]:
-    return {str(row[1]) for row in index.execute("pragma table_info(loras)")}
 
 
 def _entry(row: tuple) -> Entry:

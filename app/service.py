@@ -115,7 +115,8 @@ class Studio:
         try:
             history = self.history(session)
             entry = history.keep(merged, scene, pictures, entry)
-            return entry, made_room(history.make_room(most * 2**20, entry), most)
+            gone = history.make_room(most * 2**20, entry)
+            return entry, made_room(gone, history.size()[1], most)
         except (MergeError, OSError) as error:
             log.warning("the history: %s", error)
             reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -30,6 +30,7 @@ class Place:
     group: gr.Column
     told: gr.HTML
     ticked: gr.Checkbox
+    pinned: gr.Checkbox
     open: gr.Button
     again: gr.Button
     forget: gr.Button
@@ -40,7 +41,14 @@ class Place:
             self.group: gr.Column(visible=True),
             self.told: entry_told(entry),
             self.ticked: False,
+            self.pinned: entry.pinned,
+            self.forget: gr.Button(interactive=not entry.pinned),
         }
+
+    @property
+    def changing(self) -> set[Any]:
+        """What another entry changes."""
+        return {self.group, self.told, self.ticked, self.pinned, self.forget}
 
     def hide(self) -> Updates:
         """An empty place."""
@@ -82,23 +90,23 @@ class Past:
     @property
     def outputs(self) -> set[Any]:
         """What changes with the list."""
-        places = {part for place in self.places for part in (place.group, place.told, place.ticked)}
-        return {self.said, self.listed, self.start, self.size, self.newer, self.older, *places}
+        own = {self.said, self.listed, self.start, self.size, self.newer, self.older}
+        return own.union(*(place.changing for place in self.places))
 
 
 def past_section(settings: Settings) -> Past:
     """Folded, below the four steps."""
     stays = (
-        f"It stays on this machine until you delete it; beyond {settings.max_history_mb} MB the "
-        "oldest go first."
+        "It stays on this machine until you delete it."
         if settings.home
         else "It is yours alone, and ends with your visit."
     )
+    limit = f"Beyond {settings.max_history_mb} MB the oldest go first, none that is ticked “Keep”."
     said = gr.HTML(visible=False, elem_id="history-said")
     with gr.Accordion("History: merges and pictures of before", open=False, elem_id="history") as (
         section
     ):
-        gr.HTML(f'<p class="about">Every merge and every sheet of pictures is kept. {stays}</p>')
+        gr.HTML(f'<p class="about">All that was merged and drawn. {stays} {limit}</p>')
         size = gr.HTML(NOTHING)
         places = tuple(_place() for _ in range(PLACES))
         with gr.Row():
@@ -117,10 +125,13 @@ def _place() -> Place:
     with gr.Column(visible=False, elem_classes="slot past") as group:
         told = gr.HTML()
         with gr.Row(elem_classes="tools"):
-            ticked = gr.Checkbox(False, label="Compare", container=False, min_width=90)
+            ticked, pinned = (
+                gr.Checkbox(False, label=word, container=False, min_width=0)
+                for word in ("Compare", "Keep")
+            )
             words = ("Open again", "Run again", "Delete")
             buttons = [gr.Button(word, size="sm", scale=0, min_width=0) for word in words]
-    return Place(group, told, ticked, *buttons)
+    return Place(group, told, ticked, pinned, *buttons)
 
 
 def entry_told(entry: Entry) -> str:

@@ -54,7 +54,7 @@ class Recalling:
     def inputs(self) -> set[Any]:
         """The form's, and what is on the list."""
         past = self.past
-        ticks = {place.ticked for place in past.places}
+        ticks = {tick for place in past.places for tick in (place.ticked, place.pinned)}
         return {*self.handlers.form.inputs, past.listed, past.start, *ticks}
 
     @property
@@ -96,6 +96,17 @@ class Recalling:
             return self._tried(work)
 
         return delete
+
+    def pin(self, place: int) -> Callable[[Values], Updates]:
+        """Keep an entry from the limit, and from being deleted by mistake; or no longer."""
+        own = self.past.places[place]
+
+        def keep(values: Values) -> Updates:
+            wanted = bool(values[own.pinned])
+            self._history(values).pin(self._entry(values, place), wanted)
+            return {own.forget: gr.Button(interactive=not wanted)}
+
+        return lambda values: self._tried(lambda: keep(values))
 
     def open(self, place: int) -> Callable[[Values], Updates]:
         """Put a merge with its pictures back on the page."""
@@ -274,6 +285,8 @@ def wire_history(recalling: Recalling, job: dict[str, Any]) -> None:
     past.draw_both.click(recalling.draw_both, inputs, working, **job)
     for number, place in enumerate(past.places):
         place.forget.click(recalling.forget(number), inputs, shown, **AT_ONCE)
+        kept = {past.said, place.forget}
+        place.pinned.input(recalling.pin(number), inputs, kept, **AT_ONCE)
         opened = place.open.click(recalling.open(number), inputs, filled, **QUIET)
         again = place.again.click(
             recalling.run(number), inputs, {*filled, *recalling.handlers.outputs}, **job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,10 +165,43 @@ def test_the_oldest_go_when_there_is_too_much_and_what_is_open_stays(
             opened = studio.recall(session, entry or 0)
     assert said[:2] == ["", ""]
     one = "Weighted sum of sks-cat + vxz-pizza"
-    assert said[2].endswith(f"5 MB here (max_history_mb), so its oldest entries went: {one}.")
-    assert said[3].endswith(f"went: {one}, {one}.")
+    assert said[2].endswith(f"5 MB here (max_history_mb): its oldest entries went, {one}.")
+    assert f"went, {one}, {one}; what is ticked “Keep” stays" in said[3]
+    assert said[3].endswith("it has 6 MB now.")
     assert [each.id for each in studio.history(session).entries(0, 9)] == ids[3:]
     assert opened.merged.kohya.read_bytes() == bytes(2 << 20)
+
+
+def test_what_is_pinned_is_never_taken(home: Studio, made: Made, tmp_path: Path) -> None:
+    """Files of 2 MB each under a limit of 5, the oldest one pinned, in an index of before."""
+    studio = Studio(replace(home.settings, max_history_mb=5))
+    session, ids = studio.open_session(), list[int]()
+
+    def remember(number: int) -> str:
+        file = tmp_path / f"{number}.safetensors"
+        file.write_bytes(bytes([number]) * (2 << 20))
+        entry, words = studio.remember(session, replace(made[1], kohya=file, diffusers=file))
+        ids.append(entry or 0)
+        return words
+
+    def listed() -> list[tuple[int, bool]]:
+        return [(each.id, each.pinned) for each in studio.history(session).entries(0, 9)]
+
+    remember(0)
+    with sqlite3.connect(tmp_path / "home" / "history" / "index.sqlite") as index:
+        index.execute("alter table moments drop column pinned")
+    studio.history(session).pin(ids[0], True)
+    assert [remember(1), "Keep" in remember(2)] == ["", False]
+    assert listed() == [(ids[2], False), (ids[0], True)], "the second one went in its place"
+    studio.history(session).pin(ids[2], True)
+    assert remember(3).endswith("what is ticked “Keep” stays, as does what was just made: it has "
+                                "6 MB now.")  # fmt: skip
+    assert len(listed()) == 3
+    studio.history(session).pin(ids[0], False)
+    remember(4)
+    assert listed() == [(ids[4], False), (ids[2], True)]
+    with pytest.raises(MergeError, match="no longer in the history"):
+        studio.history(session).pin(ids[0], True)
 
 
 def test_at_home_it_stays_and_in_public_it_is_each_visitor_s_own(

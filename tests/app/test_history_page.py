@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.accessibility import accessible
-from tests.app.browsing import DESKTOP, PHONE, Arrive
+from tests.app.browsing import DESKTOP, PHONE, Arrive, Visitor
 
 pytestmark = pytest.mark.browser
 HISTORY = "History: merges and pictures of before"
@@ -19,30 +19,22 @@ def entries(page: Page) -> list[str]:
     return page.locator("#history .entry h3:visible").all_inner_texts()
 
 
-def test_what_was_made_is_opened_made_again_compared_and_deleted(
-    arrive: Arrive, pair: tuple[Path, Path]
-) -> None:
-    visitor = arrive(PHONE, "?__theme=dark")
-    page = visitor.page
+def merged_twice(visitor: Visitor, pair: tuple[Path, Path]) -> None:
+    """An average and a sum, with pictures of one step."""
     visitor.add(*pair)
     expect(visitor.triggers).to_have_count(2)
     visitor.number("Steps", 1)
-    page.get_by_label("Heat maps: show").uncheck()
+    visitor.page.get_by_label("Heat maps: show").uncheck()
     for title in ("Weighted average", "Weighted sum"):
         visitor.method(title)
         visitor.merge_button.click()
         expect(visitor.pictures.last).to_have_attribute("alt", f"Merged ({title})")
         expect(visitor.merge_button).to_be_enabled()
-    page.get_by_role("button", name=HISTORY).click()
-    shown = page.locator("#history .entry:visible")
-    expect(shown).to_have_count(2)
-    names = [f"Weighted {how} of sks-cat + vxz-pizza" for how in ("sum", "average")]
-    assert entries(page) == names
-    expect(shown.first.locator("img")).to_have_count(5)
-    assert visitor.fits()
-    visitor.keep("history-phone-dark")
-    accessible(visitor, "#history")
 
+
+def compared(visitor: Visitor) -> None:
+    """The two on the list are ticked, laid side by side, and drawn anew with another seed."""
+    page = visitor.page
     for tick in page.locator("#history").get_by_label("Compare").all()[:2]:
         tick.check()
     page.get_by_role("button", name="Compare the two ticked").click()
@@ -55,6 +47,32 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     page.get_by_role("button", name="Draw both anew").click()
     visitor.hear("done", "both are drawn")
     expect(page.locator("#pairs .caption-label").last).to_contain_text("seed 5")
+
+
+def test_what_was_made_is_opened_made_again_compared_and_deleted(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    visitor = arrive(PHONE)
+    page = visitor.page
+    page.emulate_media(color_scheme="dark")
+    merged_twice(visitor, pair)
+    page.get_by_role("button", name=HISTORY).click()
+    shown = page.locator("#history .entry:visible")
+    expect(shown).to_have_count(2)
+    names = [f"Weighted {how} of sks-cat + vxz-pizza" for how in ("sum", "average")]
+    assert entries(page) == names
+    expect(shown.first.locator("img")).to_have_count(5)
+    assert visitor.fits()
+    visitor.keep("history-phone-dark")
+    accessible(visitor, "#history")
+
+    page.emulate_media(color_scheme="dark")
+    keep = page.locator("#history").get_by_label("Keep").nth(1)
+    keep.check()
+    delete = page.locator("#history").get_by_role("button", name="Delete")
+    expect(delete.nth(1)).to_be_disabled()
+    expect(delete.first).to_be_enabled()
+    compared(visitor)
     page.set_viewport_size(DESKTOP)
     visitor.keep("compared-dark")
 
@@ -72,8 +90,12 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     expect(page.locator("#history-said")).to_contain_text("the same as before, byte for byte")
     visitor.hear("done")
     expect(shown).to_have_count(3)
+    kept = page.locator("#history").get_by_label("Keep").nth(2)
+    expect(kept).to_be_checked()
+    kept.uncheck()
+    expect(delete.nth(2)).to_be_enabled()
     for left in (2, 1, 0):
-        page.locator("#history").get_by_role("button", name="Delete").first.click()
+        delete.first.click()
         expect(shown).to_have_count(left)
     other = arrive()
     other.page.get_by_role("button", name=HISTORY).click()
