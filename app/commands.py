@@ -152,6 +152,7 @@ def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> s
     words += ["--count", f"{order.count}"] if order.count > 1 else []
     words += ["--negative", order.negative.strip()] if order.negative.strip() else []
     words += ["--sampler", order.sampler] if order.sampler != "DDIM" else []
+    words += ["--size", order.size.strip()] if order.size.strip() else []
     words += ["--compose", compose] if compose != "sum" else []
     words += _words(order.words)
     words += _references(order)

@@ -59,6 +59,7 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             compose=panel.compose,
             negative=order.negative.strip(),
             sampler=cast(Sampler, order.sampler),
+            size=order.size,
             phrases=order.triggers if order.maps else (),
             progress=saying(ahead, words),
             stop=stop,

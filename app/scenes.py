@@ -34,6 +34,7 @@ class DrawOrder:
     count: int = 1  # pictures per prompt, seed by seed
     negative: str = ""
     sampler: str = "DDIM"
+    size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
     columns: tuple[str, ...] = USUAL
     words: tuple[Pick, ...] = ()  # textual inversions that the prompts may say
     maps: bool = False  # also where each trigger was looked at

@@ -24,7 +24,15 @@ from merging.picture import Origin, read_origin, save_png
 from merging.progress import Progress
 
 MAX_COUNT = 64
-TAKEN = ("negative", "seed", "steps", "guidance", "sampler", "compose")  # options of an Origin
+TAKEN = (
+    "negative",
+    "seed",
+    "steps",
+    "guidance",
+    "sampler",
+    "size",
+    "compose",
+)  # options of an Origin
 
 
 def add_render(sub: argparse.ArgumentParser) -> None:
@@ -39,6 +47,7 @@ def add_render(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)
     sub.add_argument("--sampler", choices=get_args(Sampler))
+    sub.add_argument("--size", metavar="WIDTHxHEIGHT", help="in pixels; else the base's own")
     sub.add_argument("--compose", choices=get_args(Compose))
     sub.add_argument(
         "--like", type=Path, metavar="PNG", help="settings of this picture, where none are given"
@@ -81,6 +90,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[dict[st
         compose=asked.compose,  # type: ignore[arg-type] # checked by the parser, or below
         negative=asked.negative,
         sampler=asked.sampler,  # type: ignore[arg-type] # render refuses others
+        size=asked.size,
         phrases=_phrases(options.maps, (adapter for adapter, _ in adapters)),
         progress=progress,
     )

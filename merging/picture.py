@@ -23,7 +23,8 @@ from merging.whole import write_whole
 KEYS = ("parameters", "iteris", "recipe")
 MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a picture to be read, and of each of its texts
 LORA = re.compile(r"\s*<lora:([^:<>]+):(-?[\d.]+)[^<>]*>")
-FIELD = re.compile(r"(Steps|Sampler|CFG scale|Seed|Model): ([^,]+)")
+FIELD = re.compile(r"(Steps|Sampler|CFG scale|Seed|Size|Model): ([^,]+)")
+SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Origin:
     sampler: str = "DDIM"
     compose: str = "sum"
     base: str = ""
-    side: int = 0  # pixels; 0 where it is not known
+    size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
+    side: int = 0  # of the base's own pictures, in pixels; 0 where it is not known
     adapters: tuple[Used, ...] = ()
 
     def texts(self) -> dict[str, str]:
@@ -61,9 +63,17 @@ class Origin:
         negative = f"\nNegative prompt: {self.negative}" if self.negative else ""
         return (
             f"{self.prompt}{loras}{negative}\nSteps: {self.steps}, Sampler: {self.sampler}, "
-            f"CFG scale: {self.guidance:g}, Seed: {self.seed}, Size: {self.side}x{self.side}, "
-            f"Model: {self.base}"
+            f"CFG scale: {self.guidance:g}, Seed: {self.seed}, "
+            f"Size: {self.size or f'{self.side}x{self.side}'}, Model: {self.base}"
         )
+
+
+def sides(size: str) -> tuple[int, int]:
+    """Width and height in pixels of WIDTHxHEIGHT; MergeError for what is none."""
+    found = SIZE.fullmatch(size.strip())
+    if not found:
+        raise MergeError(f"A size is WIDTHxHEIGHT in pixels, such as 512x768, not {size!r}.")
+    return int(found[1]), int(found[2])
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -112,6 +122,7 @@ def parsed(text: str) -> Origin:
         steps=int(fields["Steps"]),
         guidance=float(fields.get("CFG scale", 5.0)),
         sampler=fields.get("Sampler", "DDIM").strip(),
+        size=fields.get("Size", "").strip(),
         base=fields.get("Model", "").strip(),
         adapters=tuple(Used(one, float(strength)) for one, strength in LORA.findall(prompt)),
     )

@@ -40,7 +40,8 @@ def test_a_picture_can_be_drawn_again_from_its_png(
 ) -> None:
     """All that it was drawn from but the weights, whatever was chosen."""
     adapter = replace(random_adapter(1), sha256="ab" * 32)
-    settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a"}
+    settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a",
+                "size": "80x64"}  # fmt: skip
     (first,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], **settings)
     save_png(first, tmp_path / "picture.png")
     origin, recipe = read_origin(tmp_path / "picture.png")
@@ -63,7 +64,15 @@ def test_pictures_of_other_programs_are_understood_as_far_as_they_go() -> None:
         "CFG scale: 7.5, Seed: 123, Size: 512x512, Model hash: abc, Model: sd15"
     )
     assert found == Origin(
-        "a cat,", "dog", 123, 20, 7.5, "Euler a", base="sd15", adapters=(Used("mine", 0.8),)
+        "a cat,",
+        "dog",
+        123,
+        20,
+        7.5,
+        "Euler a",
+        base="sd15",
+        size="512x512",
+        adapters=(Used("mine", 0.8),),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from merging.adapter import Adapter, LoraLayer
-from merging.choices import Sampler
+from merging.choices import Compose, Sampler
 from merging.diffusion.attention import attention, marked
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.gate import (
@@ -102,6 +102,27 @@ def test_maps_show_where_a_concept_is(base: Base) -> None:
     assert not any(layer._forward_hooks for layer in base.layers.values())
 
 
+@pytest.mark.parametrize("compose", get_args(Compose))
+def test_pictures_have_the_size_that_was_asked_for(
+    base: Base, random_adapter: Callable[..., Adapter], compose: Compose
+) -> None:
+    """Wider than high, maps and regions with it; the base's own size said is the size unsaid."""
+    cat = replace(random_adapter(1), trigger="cat")
+    asked: dict[str, Any] = {"adapters": [(cat, 0.1)], "steps": 2, "compose": compose}
+    (wide,) = render(base, [PROMPT], [0], size="96x64", phrases=["cat"], **asked)
+    assert wide.size == (96, 64) and pixels(wide).std() > 5
+    assert wide.info["maps"]["cat"].shape == (16, 24)
+    assert "Size: 96x64," in wide.info["parameters"]
+    own, said = (render(base, [PROMPT], [0], size=size, **asked)[0] for size in ("", "64 x 64"))
+    assert own.tobytes() == said.tobytes()
+
+
+@pytest.mark.parametrize("size", ["large", "64", "100x64", "64x192", "0x64", "64x64x64"])
+def test_an_impossible_size_is_a_sentence(base: Base, size: str) -> None:
+    with pytest.raises(MergeError, match=r"^A (size is WIDTHxHEIGHT|picture of .* multiple of 16)"):
+        render(base, [PROMPT], [0], size=size)
+
+
 def test_a_map_is_the_attention_of_the_models_own_processor(base: Base) -> None:
     """One layer beside diffusers' own ``get_attention_scores``, which no picture is made with."""
     block = base.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
@@ -163,7 +184,7 @@ def test_a_gate_of_ones_is_the_plain_sum(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
     pair = [(random_adapter(1), 1.0), (random_adapter(2), 1.0)]
-    gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, 16)
+    gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, (16, 16))
     ids = text_ids(base, [PROMPT])
     latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -184,7 +205,9 @@ def parted(base: Base) -> Callable[..., Gate]:
 
     def gate_for(prompt: str, phrases: Sequence[str], silent: bool = False) -> Gate:
         count = len(phrases)
-        gate = constant_gate(torch.ones(1, count), base.pipeline.tokenizer.model_max_length, 16)
+        gate = constant_gate(
+            torch.ones(1, count), base.pipeline.tokenizer.model_max_length, (16, 16)
+        )
         gate.words = word_gate(base, [prompt], phrases)
         if silent:
             gate = silenced(gate, marked(base, [prompt], phrases).amax(dim=1))

@@ -167,7 +167,7 @@ def test_a_shift_is_what_changed_parameters_do(
 ) -> None:
     """Also under a gate that lets all LoRAs act everywhere; and the base is left as it was."""
     before, wanted = noise(base), noise(moved)
-    gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, 16)
+    gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, (16, 16))
     with base.changed(shifted(base, [(three[0], 1.0)])):
         torch.testing.assert_close(noise(base), wanted, rtol=1e-4, atol=1e-4)
     halves = [shifted(base, [(three[0], share)]) for share in (0.25, 0.75)]

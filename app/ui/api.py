@@ -54,6 +54,7 @@ class RenderEndpoint:
         negative: str = "",
         sampler: str = "DDIM",
         compose: str = "sum",
+        size: str = "",
     ) -> Iterator[tuple[str | None, State]]:
         """Draw one picture with a base model and any number of LoRA files, or none.
 
@@ -75,6 +76,7 @@ class RenderEndpoint:
             guidance: how closely the prompt is followed
             negative: what should not be in the picture
             sampler: how noise becomes a picture
+            size: WIDTHxHEIGHT in pixels, such as 512x768; the base model's own unless given
             compose: sum (all LoRAs everywhere) or gated (each on its own words and region)
         """
         lists = {
@@ -99,6 +101,7 @@ class RenderEndpoint:
                 negative=negative,
                 sampler=sampler,
                 columns=(compose,),
+                size=size,
             )
             for item in at_last(self.studio.draw(session, order)):
                 if isinstance(item, Step):
@@ -130,4 +133,5 @@ def _render_widgets(settings: Settings) -> list[gr.components.Component]:
         gr.Textbox("", label="negative"),
         gr.Dropdown(list(get_args(Sampler)), value="DDIM", label="sampler"),
         gr.Dropdown(list(get_args(Compose)), value="sum", label="compose"),
+        gr.Textbox("", label="size"),
     ]

@@ -27,6 +27,7 @@ class Scene:
     guidance: gr.Slider
     negative: gr.Textbox
     sampler: gr.Dropdown
+    size: gr.Textbox
     columns: gr.CheckboxGroup
     maps: gr.Checkbox
 
@@ -39,6 +40,7 @@ class Scene:
             "guidance": float(values[self.guidance]),
             "negative": values[self.negative],
             "sampler": values[self.sampler],
+            "size": values[self.size],
             "columns": tuple(values[self.columns]),
             "maps": bool(values[self.maps]),
         }
@@ -61,6 +63,7 @@ class Scene:
             self.steps: min(max(origin.steps, 1), MAX_STEPS),
             self.guidance: min(max(origin.guidance, 0.0), MAX_GUIDANCE),
             self.sampler: origin.sampler if known else "DDIM",
+            self.size: origin.size,
         }
 
 
@@ -95,7 +98,7 @@ def scene_widgets() -> Scene:
         [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
-    with gr.Accordion("Negative prompt and sampler", open=False):
+    with gr.Accordion("Negative prompt, sampler and size", open=False):
         negative = gr.Textbox(
             "", label="Negative prompt", placeholder="What should not be in the pictures."
         )
@@ -105,5 +108,12 @@ def scene_widgets() -> Scene:
             label="Sampler",
             info="The way from noise to picture; they differ in speed and in detail.",
         )
+        size = gr.Textbox(
+            "",
+            label="Size",
+            info="WIDTHxHEIGHT in pixels, such as 512x768; empty: as the base model was trained.",
+            placeholder="automatic",
+            max_lines=1,
+        )
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    return Scene(prompt, seed, count, steps, guidance, negative, sampler, columns, maps)
+    return Scene(prompt, seed, count, steps, guidance, negative, sampler, size, columns, maps)

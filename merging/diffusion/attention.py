@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from merging.diffusion.base import Base, latent_side
+from merging.diffusion.base import Base
 from merging.diffusion.modules import Layer
 from merging.diffusion.tokens import places
 
@@ -21,13 +21,13 @@ class AttentionWatch:
     (DAAM, arXiv:2210.04885), which sums the bare scores.
     """
 
-    def __init__(self, base: Base, concepts: Tensor) -> None:
-        """``concepts`` (samples, tokens, concepts) marks each one's words in the last samples."""
+    def __init__(self, base: Base, concepts: Tensor, size: Sequence[int]) -> None:
+        """``concepts`` (samples, tokens, concepts) marks each one's words in the last samples.
+
+        ``size`` is the latent's, height and width.
+        """
         self.base, self.concepts = base, concepts.to(base.device)
-        side = latent_side(base)
-        self.evidence = torch.zeros(
-            len(concepts), concepts.shape[2], side, side, device=base.device
-        )
+        self.evidence = torch.zeros(len(concepts), concepts.shape[2], *size, device=base.device)
         self._queries: Tensor | None = None
 
     @contextmanager

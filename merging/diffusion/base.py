@@ -22,10 +22,12 @@ from merging.diffusion.modules import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layers import LayerTable
 from merging.formats.shifts import sizes
+from merging.picture import sides
 
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+MOST_SIDES = 2  # a picture is at most so many times as wide, and as high, as the base's own
 FINGERS = 16  # values of a layer that a fingerprint looks at
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -151,6 +153,26 @@ def load_base(name: str = "mini", device: str = "auto", precision: Precision = "
 def latent_side(base: Base) -> int:
     """Height and width of the latent in this base's native pictures."""
     return base.pipeline.unet.config.sample_size
+
+
+def latent_size(base: Base, size: str = "") -> tuple[int, int]:
+    """Height and width of the latent of pictures of WIDTHxHEIGHT, "" for the base's own.
+
+    MergeError for what the base cannot draw: its levels halve the latent again and again, and far
+    from the size that it was trained at a base repeats itself.
+    """
+    own, factor = latent_side(base), base.pipeline.vae_scale_factor
+    if not size.strip():
+        return own, own
+    width, height = sides(size)
+    step = factor * 2 ** (len(base.pipeline.unet.config.block_out_channels) - 1)
+    most = MOST_SIDES * own * factor
+    if any(side % step or not step <= side <= most for side in (width, height)):
+        raise MergeError(
+            f"A picture of {size.strip()} cannot be drawn with the base {base.name}: each side has "
+            f"to be a multiple of {step} pixels, at most {most}. Without a size it takes its own."
+        )
+    return height // factor, width // factor
 
 
 def pick_device(device: str) -> torch.device:

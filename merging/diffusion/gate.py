@@ -47,12 +47,12 @@ class Gate:
         return F.interpolate(self.regions, size=size, mode="area").flatten(2).transpose(1, 2)
 
 
-def constant_gate(weights: Tensor, tokens: int, side: int) -> Gate:
-    """The same weights (samples, LoRAs) for every word and position."""
+def constant_gate(weights: Tensor, tokens: int, size: Sequence[int]) -> Gate:
+    """The same weights (samples, LoRAs) for every word and position; size: height and width."""
     samples, count = weights.shape
     return Gate(
         weights[:, None].expand(samples, tokens, count),
-        weights[:, :, None, None].expand(samples, count, side, side),
+        weights[:, :, None, None].expand(samples, count, *size),
     )
 
 
@@ -118,7 +118,7 @@ class RegionFinder(AttentionWatch):
 
     def __init__(self, base: Base, gate: Gate, concepts: Tensor) -> None:
         """``concepts`` (samples, tokens, LoRAs) marks each concept's words in the last samples."""
-        super().__init__(base, concepts)
+        super().__init__(base, concepts, gate.regions.shape[2:])
         self.gate = gate
         self.unparted = gate.regions[-len(concepts) :].to(base.device)
 

@@ -19,7 +19,7 @@ from merging.adapter import Adapter, Shift
 from merging.choices import Compose, Sampler
 from merging.deltas import Delta, scaled, stacked, total
 from merging.diffusion.attention import AttentionWatch, marked
-from merging.diffusion.base import Base, latent_side
+from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.gate import (
     RegionFinder,
     concept_tokens,
@@ -54,14 +54,16 @@ def render(
     compose: Compose = "sum",
     negative: str = "",
     sampler: Sampler = "DDIM",
+    size: str = "",
     phrases: Sequence[str] = (),
     progress: Progress = silent,
     stop: Stop = never,
 ) -> list[Image.Image]:
     """One picture per (prompt, seed) pair; ``image.info`` has the texts that its PNG will bear.
 
-    ``phrases`` asks for ``image.info["maps"]`` too: where the picture was made by looking at each
-    phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
+    ``size`` is WIDTHxHEIGHT in pixels, "" for the base's own. ``phrases`` asks for
+    ``image.info["maps"]`` too: where the picture was made by looking at each phrase,
+    phrase → (height, width) of the latent (`merging.diffusion.attention`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
     (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not
@@ -73,7 +75,7 @@ def render(
     """
     _check_range(steps, guidance)
     pairs = list(zip(prompts, seeds, strict=True))
-    side = latent_side(base)
+    latent = latent_size(base, size)
     common = Origin(
         prompt="",
         negative=negative,
@@ -82,21 +84,22 @@ def render(
         sampler=sampler,
         compose=compose,
         base=base.name,
-        side=side * base.pipeline.vae_scale_factor,
+        size=size.strip(),
+        side=latent_side(base) * base.pipeline.vae_scale_factor,
         adapters=tuple(Used(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
     )
-    size = max(1, POSITIONS_PER_BATCH // (2 * side * side))
+    at_once = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []
     draw = _draw_gated if compose == "gated" else _draw_summed
     told = out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it")
     brought = [each for adapter, _ in adapters for each in adapter.embeddings]
     with told, taught(base, [*brought, *embeddings]), scheduled(base, sampler):
         text_ids(base, [*prompts, negative])
-        for start in range(0, len(pairs), size):
+        for start in range(0, len(pairs), at_once):
             check(stop)
-            own = pairs[start : start + size]
+            own = pairs[start : start + at_once]
             ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
-            images += draw(_Batch(base, own, common, phrases, ahead, stop), adapters)
+            images += draw(_Batch(base, own, common, latent, phrases, ahead, stop), adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
@@ -142,6 +145,7 @@ class _Batch:
     base: Base
     pairs: Sequence[tuple[str, int]]  # (prompt, seed)
     common: Origin  # what is the same for all of them
+    latent: tuple[int, int]  # height, width
     phrases: Sequence[str]  # whose maps are wanted
     progress: Progress
     stop: Stop
@@ -168,11 +172,15 @@ class _Batch:
                 after_step()
             return values
 
-        watch = AttentionWatch(self.base, marked(self.base, self.texts[0], self.phrases))
+        marks = marked(self.base, self.texts[0], self.phrases)
+        watch = AttentionWatch(self.base, marks, self.latent)
+        height, width = (side * self.base.pipeline.vae_scale_factor for side in self.latent)
         with watch.watching() if self.phrases else nullcontext():
             images = self.base.pipeline(
                 prompt_embeds=cond,
                 negative_prompt_embeds=uncond,
+                height=height,
+                width=width,
                 num_inference_steps=steps,
                 guidance_scale=self.common.guidance,
                 generator=[torch.Generator().manual_seed(seed) for _, seed in self.pairs],
@@ -207,7 +215,7 @@ def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> lis
     guided = batch.common.guidance > 1  # then the pipeline stacks [unconditional, conditional]
     streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
-    gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, latent_side(base))
+    gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, batch.latent)
     gate = silenced(gate, spoken.repeat(streams, 1))
     finder = RegionFinder(base, gate, concept_tokens(base, batch.texts[0], phrases))
     with gated(base, deltas, gate), gated(base, shifts, gate), torch.no_grad():

@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from merging.diffusion.attention import marked
-from merging.diffusion.base import Base, latent_side
+from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.gate import (
     Gate,
     RegionFinder,
@@ -81,7 +81,7 @@ def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     row_set = sweep.row_sets[index]
     prompts = row_set.prompts
     weights = torch.tensor([row_set.weights] * len(prompts))
-    gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_side(base))
+    gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_size(base))
     if row_set.gated:
         gate.words = word_gate(base, prompts, row_set.phrases)
         gate = silenced(gate, marked(base, prompts, row_set.phrases).amax(dim=1))

@@ -219,13 +219,14 @@ def test_render_is_gated_and_sampled_as_the_library_does(
         negative="a dog",
         sampler="Euler",
         compose="gated",
+        size="64x80",
         steps=3,
         api_name="/render",
     )
     adapters = [(formats.read(path), 1.0) for path in pair]
     (own,) = render(
         base, [prompt], [0], adapters=adapters, steps=3, negative="a dog", sampler="Euler",
-        compose="gated",
+        compose="gated", size="64x80",
     )  # fmt: skip
     assert Image.open(file).tobytes() == own.tobytes()
 

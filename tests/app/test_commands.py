@@ -68,7 +68,7 @@ def test_the_commands_redo_merge_and_pictures(
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
         negative="it's a dog", sampler="Euler a", columns=tuple(COLUMNS),
-        precision="bf16",
+        precision="bf16", size="64x80",
     )  # fmt: skip
     pictures = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
     commands = draw_commands(scene).splitlines()

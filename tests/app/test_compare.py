@@ -37,10 +37,11 @@ def test_a_comparison_is_looked_at_in_three_ways(
     visitor.number("Count", 2)
     page.get_by_label("Each in its own place").check()
     page.get_by_label("Each LoRA alone").uncheck()
-    page.get_by_role("button", name="Negative prompt and sampler").click()
+    page.get_by_role("button", name="Negative prompt, sampler and size").click()
     page.get_by_role("button", name="Random seed").click()
     expect(page.get_by_label("Seed", exact=True)).not_to_have_value("0")
     page.get_by_label("Negative prompt", exact=True).fill("a photo of a dog")
+    page.get_by_label("Size").fill("80x64")
     seed = int(page.get_by_label("Seed", exact=True).input_value())
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (300, 200), "tan").save(photo)
@@ -86,6 +87,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     origin, recipe = read_origin(saved)
     assert (origin.seed, origin.negative) == (seed + 1, "a photo of a dog")
     assert recipe is not None and recipe["method"] == "sum"
+    assert Image.open(saved).size == (80, 64)
 
 
 def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_path: Path) -> None:
