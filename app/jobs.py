@@ -192,4 +192,5 @@ def written(
         checks=tuple(f"{form} file, {each.sentence}" for form, each in found.items()),
         recipe=recipe(request, *origin),
         report=report,
+        shifts=bool(result.adapter.shifts),
     )

@@ -71,8 +71,14 @@ def told_sheet(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> dict[
 def scene_again(told: Mapping[str, Any], merged: Merged, place: Place) -> DrawOrder:
     """What was drawn, with its merge as it lies now."""
     order = merged.order
-    own = {"picks": order.picks, "words": order.words, "base": order.base, "merged": merged.kohya}
-    return _made(DrawOrder, _revived(told["scene"], place) | own | {"method": merged.method})
+    own = {
+        "picks": order.picks,
+        "words": order.words,
+        "base": order.base,
+        "merged": merged.drawn_with,
+        "method": merged.method,
+    }
+    return _made(DrawOrder, _revived(told["scene"], place) | own)
 
 
 def pictures_again(told: Mapping[str, Any], place: Place) -> tuple[Picture, ...]:

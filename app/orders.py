@@ -102,6 +102,12 @@ class Merged:
     recipe: dict[str, object]
     report: dict[str, object]  # every layer, as plain data
     full: Path | None = None  # every change whole, where the others hold less or are larger
+    shifts: bool = False  # biases or normalisations are in it, which the full file alone holds
+
+    @property
+    def drawn_with(self) -> Path:
+        """The file that pictures of the merge are drawn from: one that has all of it."""
+        return self.full if self.shifts and self.full else self.kohya
 
 
 def parsed_rank(text: str) -> Rank:

@@ -86,7 +86,7 @@ class Form:
             prompt=prompt,
             base=merged.order.base,
             precision=merged.order.precision,
-            merged=merged.kohya,
+            merged=merged.drawn_with,
             method=merged.method,
             **self.scene.chosen(values),
         )

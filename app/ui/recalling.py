@@ -202,7 +202,7 @@ class Recalling:
         yield {self.past.said: gr.HTML(note, visible=True)}
         entry = yield from self.handlers.remembered(session, merged)
         if kept.scene:
-            scene = replace(kept.scene, merged=merged.kohya)
+            scene = replace(kept.scene, merged=merged.drawn_with)
             yield from self.handlers.drawing(session, merged, scene, entry)
 
     def _both(self, values: Values, session: str) -> tuple[Kept, Kept]:

@@ -63,7 +63,9 @@ class Files:
                 value=[str(path) for path in found.words] or None, visible=bool(found.words)
             ),
             self.recipe: json.dumps(found.recipe, indent=2, ensure_ascii=False),
-            self.command: merge_command(found.order, found.kohya.name),
+            self.command: merge_command(
+                found.order, found.drawn_with.name, "full" if found.shifts else "kohya"
+            ),
             self.rank: gr.Dropdown([AS_MERGED], value="exact"),
             self.curve: "",
             self.file: gr.DownloadButton(visible=False),

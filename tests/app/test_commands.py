@@ -114,6 +114,15 @@ def test_the_commands_write_the_same_whole_file(
         if merged.full:
             assert "1 bias, largest error" in merged.checks[-1]
             assert (tmp_path / merged.full.name).read_bytes() == merged.full.read_bytes()
+            scene = DrawOrder(
+                picks, "a cat", merged=merged.drawn_with, steps=1, columns=("merged",)
+            )
+            (shown,) = (item for item in studio.draw(session, scene) if isinstance(item, Picture))
+            run(draw_commands(scene))
+            (drawn,) = (tmp_path / "pictures" / "merged").iterdir()
+            assert Image.open(drawn).tobytes() == Image.open(shown.path).tobytes()
+            assert layer in formats.read(merged.drawn_with).shifts
+        assert layer not in formats.read(merged.kohya).shifts
 
 
 def test_the_command_makes_the_same_batch(
