@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 from app.cards import Card
 from merging.choices import Rank
 from merging.errors import MergeError
-from merging.prompts import concept_prompts
+from merging.prompts import concept_prompts, is_style
 from merging.seeds import seed_for
 
 if TYPE_CHECKING:
     from merging.inputs import Input
+
+PLACES = {  # where things are in examples of prompts
+    "mini": tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
+    "": ("", " on a wooden table", " in a garden", " at the beach at sunset"),
+}
 
 
 @dataclass(frozen=True)
@@ -151,11 +156,26 @@ def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
     return own
 
 
-def suggested_prompt(triggers: list[str], base: str) -> str:
-    """A sentence that needs every concept; the embedded base knows backgrounds, so it gets one."""
+def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
+    """Sentences that need every concept, things first and then styles; the first is the usual one.
+
+    The embedded base knows backgrounds, and no other places.
+    """
     known = [trigger.strip() for trigger in triggers if trigger.strip()]
-    if not known:
-        return ""
-    things = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in known]
-    listed = " and ".join(filter(None, [", ".join(things[:-1]), things[-1]]))
-    return f"a photo of {listed}" + (" on a green background" if base == "mini" else "")
+    things = [trigger for trigger in known if not is_style(trigger)] or ["house"]
+    look = "".join(f" in {trigger}" for trigger in known if is_style(trigger))
+    orders = dict.fromkeys((tuple(things), tuple(reversed(things))))
+    places = PLACES["mini" if base == "mini" else ""]
+    return tuple(
+        f"a photo of {_listed(order)}{look}{place}" for place in places for order in orders
+    )
+
+
+def suggested_prompt(triggers: Sequence[str], base: str) -> str:
+    """The first of these examples; "" where no trigger is known."""
+    return example_prompts(triggers, base)[0] if any(map(str.strip, triggers)) else ""
+
+
+def _listed(things: Sequence[str]) -> str:
+    named = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in things]
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))

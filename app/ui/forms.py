@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.cards import Card
-from app.orders import Merged, MergeOrder, Pick, suggested_prompt
+from app.orders import Merged, MergeOrder, Pick, example_prompts, suggested_prompt
 from app.scenes import DrawOrder
 from app.ui.bases import BaseChoice
 from app.ui.basics import Updates, Values
@@ -96,8 +96,14 @@ class Form:
         typed = values[self.scene.prompt]
         if typed.strip() and typed != values[self.suggested]:
             return typed
-        called = [pick.trigger for pick in picks if pick.on and not pick.is_word]
-        return suggested_prompt(called, self.base.name(values))
+        return suggested_prompt(_called(picks), self.base.name(values))
+
+    def another_prompt(self, values: Values) -> Updates:
+        """The example after the one in the prompt's place, or the first one."""
+        examples = example_prompts(_called(self.picks(values)), self.base.name(values))
+        typed = values[self.scene.prompt]
+        after = examples.index(typed) + 1 if typed in examples else 0
+        return self.prompted(values, examples[after % len(examples)])
 
     def prompted(self, values: Values, prompt: str) -> Updates:
         """The prompt field, and a note of it if the page wrote it."""
@@ -116,3 +122,8 @@ class Form:
         for slot in self.slots[len(cards) :]:
             updates |= slot.hide()
         return updates
+
+
+def _called(picks: tuple[Pick, ...]) -> list[str]:
+    """The trigger words of the LoRAs that are switched on."""
+    return [pick.trigger for pick in picks if pick.on and not pick.is_word]

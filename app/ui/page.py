@@ -45,7 +45,7 @@ def build(studio: Studio) -> gr.Blocks:
                 adding = add_section(studio.settings)
                 chosen, merge, chart, several = _merge_section()
             with gr.Column(scale=6, min_width=320):
-                scene, draw, pictures, dropped = _compare_section(adding.slots)
+                scene, another, draw, pictures, dropped = _compare_section(adding.slots)
                 files, measures = take_section(studio.settings.login)
         past = past_section(studio.settings)
         help_section()
@@ -61,6 +61,8 @@ def build(studio: Studio) -> gr.Blocks:
         handlers = Handlers(studio, form, results, dock, chart, past.said)
         recalling = Recalling(listing, loaded, handlers, past)
         wire_files(listing)
+        written = {form.suggested, scene.prompt, adding.problems}
+        another.click(listing.safely(form.another_prompt), form.inputs, written, **AT_ONCE)
         wire_library(Shelving(listing))
         wire_history(recalling, JOB)
         ends = [*_wire_jobs(handlers, merge, draw), wire_batch(Batching(handlers, several), JOB)]
@@ -85,11 +87,11 @@ def _merge_section() -> tuple[Options, gr.Button, gr.HTML, Several]:
 
 def _compare_section(
     slots: tuple[Slot, ...],
-) -> tuple[Scene, gr.Button, Views, tuple[gr.File, gr.HTML]]:
+) -> tuple[Scene, gr.Button, gr.Button, Views, tuple[gr.File, gr.HTML]]:
     with gr.Column(elem_classes="sheet", elem_id="compare"):
         gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
         pictures = views()
-        scene = scene_widgets()
+        scene, another = scene_widgets()
         with gr.Accordion("Scores from your own pictures", open=False):
             gr.HTML(markup.REFERENCES)
             for slot in slots:
@@ -101,7 +103,7 @@ def _compare_section(
             )
             told = gr.HTML(visible=False, elem_id="like-said")
     pictures.wire()
-    return scene, draw, pictures, (dropped, told)
+    return scene, another, draw, pictures, (dropped, told)
 
 
 def _dock(starters: tuple[gr.Button, ...]) -> Dock:

@@ -67,8 +67,8 @@ class Scene:
         }
 
 
-def scene_widgets() -> Scene:
-    """The form of the Compare section."""
+def scene_widgets() -> tuple[Scene, gr.Button]:
+    """The form of the Compare section, and the button for another example of a prompt."""
     prompt = gr.Textbox(
         "",
         label="Prompt",
@@ -77,10 +77,11 @@ def scene_widgets() -> Scene:
         "Several prompts: one a line.",
         elem_id="prompt",
     )
+    another = gr.Button("Write an example", size="sm", elem_id="another")
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
         dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
-        count = gr.Slider(1, 8, 1, step=1, label="Count", info="seeds in a row", min_width=170)
+        count = gr.Slider(1, 8, 1, step=1, label="Count", info="of seeds", min_width=170)
     with gr.Row():
         steps = gr.Slider(
             1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140
@@ -91,7 +92,7 @@ def scene_widgets() -> Scene:
             5,
             step=0.5,
             label="Guidance",
-            info="more: closer to the prompt, harsher",
+            info="more: closer, harsher",
             min_width=140,
         )
     columns = gr.CheckboxGroup(
@@ -116,4 +117,5 @@ def scene_widgets() -> Scene:
             max_lines=1,
         )
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    return Scene(prompt, seed, count, steps, guidance, negative, sampler, size, columns, maps)
+    made = Scene(prompt, seed, count, steps, guidance, negative, sampler, size, columns, maps)
+    return made, another

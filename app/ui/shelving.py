@@ -13,6 +13,7 @@ from app.ui.listing import LOOK, Listing, told
 from merging.errors import MergeError
 
 NEWEST, FITTING, NOTHING = "Added last", "Fitting, the best first", "Nothing fits"
+EMPTY = "Nothing yet: what you add above is kept here"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Shelving:
             entries = self._library(values).search(text) if begun else []
         except MergeError as error:
             return {own.found: gr.CheckboxGroup([], value=[]), adding.problems: told([str(error)])}
-        label = (FITTING if text.strip() else NEWEST) if entries else NOTHING
+        found, none = (FITTING, NOTHING) if text.strip() else (NEWEST, EMPTY)
+        label = found if entries else none
         choices = [(entry.title, entry.sha256) for entry in entries]
         return {own.found: gr.CheckboxGroup(choices, value=[], label=label)}
 

@@ -212,7 +212,9 @@ def take_section(login: bool = False) -> tuple[Files, Measures]:
             measures, made = _to_measure()
             hub = hub_section(login)
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
-                recipe = gr.Code(language="json", interactive=False, wrap_lines=True)
+                recipe = gr.Code(
+                    language="json", interactive=False, wrap_lines=True, label="recipe.json"
+                )
             command = as_command("The merge as a command")
     files = Files(
         *(empty, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed), *made

@@ -122,10 +122,16 @@ def views() -> Views:
 
 def as_command(label: str, folded: bool = True) -> gr.Code:
     """What was done, to be copied to a terminal."""
+    shown: dict[str, Any] = {
+        "language": "shell",
+        "interactive": False,
+        "wrap_lines": True,
+        "show_line_numbers": False,  # beside wrapped lines they stand in the wrong places
+    }
     if not folded:
-        return gr.Code(language="shell", interactive=False, wrap_lines=True, label=label)
+        return gr.Code(label=label, **shown)
     with gr.Accordion(label, open=False):
-        return gr.Code(language="shell", interactive=False, wrap_lines=True, label=label)
+        return gr.Code(label=label, **shown)
 
 
 def under_slider(drawn: Sequence[Picture], left: str, right: str) -> tuple[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.orders import own_prompts, parsed_rank, suggested_prompt
+from app.orders import example_prompts, own_prompts, parsed_rank, suggested_prompt
 from merging.errors import MergeError
 from merging.naming import file_stem
 
@@ -19,6 +19,7 @@ from merging.naming import file_stem
         ),
         (["sks cat", " ", "art of x"], "sd15", "a photo of a sks cat and an art of x"),
         (["a1", "b2", "c3"], "sd15", "a photo of an a1, a b2 and a c3"),
+        (["ink style", "sks cat"], "sd15", "a photo of a sks cat in ink style"),
         (["", ""], "mini", ""),
     ],
 )
@@ -26,6 +27,10 @@ def test_the_suggested_prompt_needs_every_concept(
     triggers: list[str], base: str, expected: str
 ) -> None:
     assert suggested_prompt(triggers, base) == expected
+    examples = example_prompts(triggers, base)
+    assert len({*examples}) == len(examples) >= 4
+    for trigger in filter(str.strip, triggers):
+        assert all(trigger in example for example in examples)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ def test_two_files_become_one_adapter_and_pictures(
     assert captions[-1] == "Merged (IterIS)"
     prompt = "a photo of a sks cat and a vxz pizza on a green background"
     expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    page.get_by_role("button", name="Write an example").click()
+    other = "a photo of a vxz pizza and a sks cat on a green background"
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(other)
     with page.expect_download() as download:
         page.get_by_text("A1111 · Forge").click()
     assert download.value.suggested_filename == "iteris_sks-cat+vxz-pizza.safetensors"
