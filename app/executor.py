@@ -30,6 +30,7 @@ class Step:
     solved: LayerReport | None = None  # the layer of a merge that is done with this step
 
 
+ENDED = object()  # the last report, so that nobody waits for another one
 # The work calls emit(thing) for every Step and every result it has, and asks stop() often.
 Work = Callable[[Callable[[object], None], Stop], None]
 
@@ -139,13 +140,15 @@ class LocalExecutor:
                 work(reports.put, job.stop.is_set)
             except BaseException as error:  # noqa: BLE001 -- handed over to the consumer's thread
                 failure.append(error)
+            finally:
+                reports.put(ENDED)
 
         thread = threading.Thread(target=body, name="iteris-job", daemon=True)
         self._begin(job, thread)
         late, told = False, float("-inf")
         try:
             step = Step(0.0, "Starting")
-            while thread.is_alive() or not reports.empty():
+            while True:
                 late = late or job.seconds > self._max_seconds
                 if late:
                     job.stop.set()
@@ -153,6 +156,8 @@ class LocalExecutor:
                     report = reports.get(timeout=self._tick)
                 except queue.Empty:
                     report = step
+                if report is ENDED:
+                    break
                 if isinstance(report, Step):
                     report = step = replace(report, seconds=job.seconds)
                     if report.solved is None and time.monotonic() - told < self._tick:
