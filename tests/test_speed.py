@@ -14,7 +14,8 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
-from merging.evaluation import weight_speed
+from merging.errors import MergeError
+from merging.evaluation import growth, weight_speed
 from merging.evaluation.growth import growth_plot, growth_table
 from merging.evaluation.picture_speed import bench_pictures, pictures_table
 from merging.evaluation.shelf import shelf_pairs
@@ -31,18 +32,36 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     Of each picture 40 positions count, the same ones in both.
     """
     pair = [random_adapter(1), random_adapter(2, rank=8, alpha=8.0)]
-    given = {"samples": 4, "repeats": 1, "targets": "cross-attention", "rounds": 14}
-    result = bench(base, pair, **given, rows=40)
+    told: list[tuple[float, str]] = []
+    sources = tuple(map(Source, pair))
+    request = MergeRequest(sources, samples=4, targets="cross-attention", rows=40)
+    result = bench(base, request, 1, rounds=14, progress=lambda *what: told.append(what))
     assert result["apart"] < 1e-4
     assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
     text = speed_table(result)
-    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each" in text
+    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each, cross" in text
+    assert "cross-attention, delta, cpu" in text
     assert "the paper's loop, 14 rounds" in text and "apart" in text
+    shares, words = zip(*told, strict=True)
+    assert list(shares) == sorted(shares) and shares[-1] == 1.0
+    assert [step for step in result["rows"] if any(each.startswith(step) for each in words)] == [
+        *result["rows"]
+    ]
+
+
+def test_the_loop_has_no_composed_teacher(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    sources = tuple(Source(random_adapter(seed)) for seed in (1, 2))
+    with pytest.raises(MergeError, match="single teacher only; take --rounds 0"):
+        bench(base, MergeRequest(sources, teacher="composed"), 1)
 
 
 def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_speed, "RANK", 4)
-    monkeypatch.setattr(weight_speed, "MARKS", ("mid_block.attentions.", "layers.0.self_attn"))
+    monkeypatch.setattr(
+        weight_speed, "MARKS", ("down_blocks.0.attentions.0.", "layers.0.self_attn")
+    )
     result = weight_speed.bench_weights()
     assert result["modules"] == 16 and result["apart"] < 1e-4  # peft works in float32
     assert "16 modules, rank 4" in weight_speed.weights_table(result)
@@ -62,13 +81,28 @@ def test_a_table_stands_above_its_machine_versions_and_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["--samples", "2", "--repeats", "1", "--rounds", "0", "--targets", "cross-attention"]
+    words += ["--mode", "delta+residual"]
     assert main(["bench", "mini", *words, "--device", "cpu"]) == 0
-    told = capsys.readouterr().out
-    assert told.count("bare doubled forward pass") == 3
+    told, progress = capsys.readouterr()
+    assert told.count("bare doubled forward pass") == told.count("cross-attention, delta+res") == 3
+    assert "lockstep, one pass, layer" in progress
     last = told.strip().splitlines()[-1]
     assert f"{torch.get_num_threads()} threads; Python {platform.python_version()}" in last
     assert f"torch {torch.__version__.partition('+')[0]}" in last
     assert f"`python -m merging bench mini {' '.join(words)} --device cpu`" in last
+
+
+def test_growth_is_measured_case_by_case(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded base, in two cases; which one it is stands in the progress."""
+    monkeypatch.setattr(growth, "random_sd15", lambda device: base)
+    monkeypatch.setattr(growth, "COUNTS", (1, 2))
+    monkeypatch.setattr(growth, "RANKS", (growth.RANK,))
+    told: list[str] = []
+    result = growth.bench_growth(1, "cpu", lambda _share, text: told.append(text))
+    assert [row["loras"] for row in result["rows"]] == [1, 2]
+    for count in (1, 2):
+        start = f"{count} LoRAs of rank 16, lockstep, one pass, layer "
+        assert any(text.startswith(start) for text in told)
 
 
 def test_growth_is_told_per_lora() -> None:
