@@ -12,7 +12,10 @@ from merging.adapter import Adapter
 from merging.deltas import Changes
 from merging.diffusion import sampling
 from merging.diffusion.base import Base
+from merging.diffusion.calibration import activations
 from merging.diffusion.tokens import text_ids
+from merging.errors import Cancelled
+from merging.merge import merge
 from merging.progress import never, silent
 from merging.request import MergeRequest, Source, row_sets
 from merging.seeds import seed_for
@@ -47,3 +50,23 @@ def test_every_sample_lies_on_its_own_loras_trajectory(
                 torch.testing.assert_close(samples[place].latent, latents[place])
             noise = unet(latents, time, encoder_hidden_states=states).sample
             latents = scheduler.step(noise, time, latents).prev_sample
+
+
+def test_a_stop_is_heard_while_a_picture_is_sampled(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    """At every layer: one step of SD 1.5 takes a CPU many seconds."""
+    begun: list[bool] = []
+    ended: list[bool] = []
+    layers = base.layers["unet.conv_in"], base.layers["unet.conv_out"]
+    watches = [
+        layer.register_forward_hook(lambda *_, seen=seen: seen.append(True))
+        for layer, seen in zip(layers, (begun, ended), strict=True)
+    ]
+    with pytest.raises(Cancelled):
+        request = MergeRequest((Source(random_adapter(1)),), samples=2)
+        merge(request, activations(base), stop=lambda: bool(begun))
+    for watch in watches:
+        watch.remove()
+    assert len(begun) == 1 and not ended
+    assert not any(layer._forward_pre_hooks for layer in base.layers.values())

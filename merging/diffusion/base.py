@@ -22,6 +22,7 @@ from merging.diffusion.modules import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layers import LayerTable
 from merging.formats.shifts import sizes
+from merging.progress import Stop, check
 
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -110,6 +111,19 @@ class Base:
         finally:
             for model in models:
                 model.to(self.device)
+
+    @contextmanager
+    def heeding(self, stop: Stop) -> Iterator[None]:
+        """Hear a stop at every layer of the model, whatever it is run for: Cancelled."""
+        handles = [
+            layer.register_forward_pre_hook(lambda *_: check(stop))
+            for layer in self.layers.values()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextmanager
     def changed(self, changes: Mapping[str, Change]) -> Iterator[None]:
