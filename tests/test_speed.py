@@ -14,7 +14,6 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
-from merging.errors import MergeError
 from merging.evaluation import growth, weight_speed
 from merging.evaluation.growth import growth_plot, growth_table
 from merging.evaluation.picture_speed import bench_pictures, pictures_table
@@ -47,14 +46,6 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     assert [step for step in result["rows"] if any(each.startswith(step) for each in words)] == [
         *result["rows"]
     ]
-
-
-def test_the_loop_has_no_composed_teacher(
-    base: Base, random_adapter: Callable[..., Adapter]
-) -> None:
-    sources = tuple(Source(random_adapter(seed)) for seed in (1, 2))
-    with pytest.raises(MergeError, match="single teacher only; take --rounds 0"):
-        bench(base, MergeRequest(sources, teacher="composed"), 1)
 
 
 def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +106,21 @@ def test_growth_is_told_per_lora() -> None:
     assert growth_plot(result).width > growth_plot(result).height > 0
 
 
-def test_only_growth_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "mini", "--plot", "growth.png"]) == 2
-    assert "--plot draws the growth alone, not mini" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
+        ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
+        ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
+        ("mini --samples 0", "Samples per LoRA must be 1 to 1000, not 0"),
+        ("mini --teacher composed", "single teacher only; take --rounds 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:

@@ -117,13 +117,25 @@ def _wanted_cases(
 def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures."""
     measure, table = BENCHES[options.what]
-    if options.plot and options.what != "growth":
-        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
+    _check_bench(options)
     results = measure(options, progress)
     progress(1.0, "measured")
     on = f"Measured on {machine(str(pick_device(options.device)))}; `{options.written}`."
     tables = [table(result) for result in results.values()]
     return {**results, "machine": on}, "\n\n".join([*tables, on])
+
+
+def _check_bench(options: argparse.Namespace) -> None:
+    """MergeError for what cannot be measured; the request checks its own."""
+    if options.plot and options.what != "growth":
+        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
+    if options.repeats < 1 or options.rounds < 0:
+        raise MergeError(
+            f"Repeats must be at least 1 and rounds at least 0, not {options.repeats} and "
+            f"{options.rounds}."
+        )
+    if options.side < 8 or options.side % 8:
+        raise MergeError(f"The side of latents must be 8, 16, 24 or so on, not {options.side}.")
 
 
 def _bench_mini(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -153,7 +165,7 @@ def _bench(
 ) -> dict[str, Any]:
     request = MergeRequest(
         tuple(map(Source, pair)),
-        samples=options.samples or MergeRequest.samples,
+        samples=MergeRequest.samples if options.samples is None else options.samples,
         targets=options.targets,
         mode=options.mode,
         teacher=options.teacher,
@@ -163,7 +175,8 @@ def _bench(
 
 
 def _bench_growth(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    result = bench_growth(options.samples or SAMPLES, options.device, progress)
+    samples = SAMPLES if options.samples is None else options.samples
+    result = bench_growth(samples, options.device, progress)
     if options.plot:
         growth_plot(result).save(options.plot)
     return {"growth": result}
