@@ -68,7 +68,7 @@ class Shift:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Shift:
         """The same elsewhere, or in another precision."""
-        return Shift(**{k: v.to(device, dtype) for k, v in self.vectors().items()})
+        return Shift(**{k: v.to(dtype).to(device) for k, v in self.vectors().items()})
 
 
 @dataclass(frozen=True)

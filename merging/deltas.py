@@ -34,7 +34,8 @@ class Delta:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
         """The same change elsewhere, or in another precision."""
-        return Delta(self.up.to(device, dtype), self.down.to(device, dtype))
+        up, down = self.up.to(dtype), self.down.to(dtype)  # first: MPS has no float64
+        return Delta(up.to(device), down.to(device))
 
 
 def scaled(layer: LoraLayer, strength: float) -> Delta:

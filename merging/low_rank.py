@@ -9,6 +9,9 @@ and all but two products with the wide factors is work on (r, r) matrices. But a
 the condition of its factor. Where that would be felt, the SVD comes by QR of both factors and the
 SVD of the small core (methods of arXiv:2602.10993, alg. 2), several times as slow.
 
+With as many components as Δ has rows or columns, factors save nothing: Δ is multiplied out, and the
+eigenvectors of its own smaller Gram matrix, Δ Δᵀ or Δᵀ Δ, are one side of its SVD.
+
 With a metric L (in, in), D L stands for D in the SVD, and the error that truncation minimises is
 ‖(Δ − Δ_k) L‖_F: for L Lᵀ = the Gram matrix of the layer's inputs, the error of its *outputs*
 (reduced-rank regression).
@@ -56,18 +59,32 @@ def compressed(delta: Delta, rank: Rank, metric: Tensor | None = None) -> tuple[
 
     ``metric`` is the lower Cholesky factor L (in, in); None measures plain Frobenius error.
     """
-    measured = delta.down if metric is None else delta.down @ metric
-    inner = _inner_svd(delta.up, measured)
+    measured = Delta(delta.up, delta.down if metric is None else delta.down @ metric)
+    inner = None if _saves_nothing(delta) else _inner_svd(measured.up, measured.down)
     if inner is not None and _told(inner[0].sizes, rank):
         core, frame = inner
         cut, share = core.cut(rank)
         answer = Delta(delta.up @ (frame.up @ cut.up), (cut.down @ frame.down) @ delta.down)
     else:
-        answer, share = _svd(delta.up, measured).cut(rank)
+        answer, share = _outer_svd(measured, rank).cut(rank)
         if metric is not None:
             down = torch.linalg.solve_triangular(metric, answer.down, upper=False, left=False)
             answer = Delta(answer.up, down)
     return (answer if metric is None else balanced(answer)), share
+
+
+def _saves_nothing(delta: Delta) -> bool:
+    """Whether Δ itself is no larger than its factors' Gram matrices."""
+    return delta.rank >= min(len(delta.up), delta.down.shape[1])
+
+
+def _outer_svd(delta: Delta, rank: Rank) -> Svd:
+    """The SVD of Δ as far as the rank wants it, by Δ's Gram matrix where that tells enough."""
+    if _saves_nothing(delta):
+        svd = _dense_svd(delta.dense())
+        if _told(svd.sizes, rank):
+            return svd
+    return _svd(delta.up, delta.down)
 
 
 def balanced(delta: Delta) -> Delta:
@@ -118,6 +135,16 @@ def _told(sizes: Tensor, rank: Rank) -> bool:
     else:
         wanted = min(rank, len(sizes)) if isinstance(rank, int) else len(sizes)
     return 0 < wanted <= int((sizes > VISIBLE * sizes[:1]).sum().item())
+
+
+def _dense_svd(matrix: Tensor) -> Svd:
+    """The same of an (out, in) matrix, k = min(out, in); sound as far as sizes are visible."""
+    if len(matrix) > matrix.shape[1]:
+        turned = _dense_svd(matrix.T)
+        return Svd(turned.right.T, turned.sizes, turned.left.T)
+    energies, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    sizes, left = energies.flip(0).clamp_min(0).sqrt(), vectors.flip(1)
+    return Svd(left, sizes, (left / sizes).T @ matrix)
 
 
 def _svd(up: Tensor, down: Tensor) -> Svd:

@@ -1,6 +1,6 @@
 """The closed form shared by IterIS and RegMean, over row sets, in factored form.
 
-Notation (row vectors; one layer; the sums over rows are explained in merging/gram.py):
+Notation (row vectors; one layer; the sums over rows are explained in merging/moments.py):
 
     W0 (out, in)   weight of the base model
     Δ_i = B_i A_i  change of LoRA i, all scales folded in: B_i (out, r_i), A_i (r_i, in)
@@ -34,7 +34,8 @@ from torch import Tensor
 
 from merging.choices import Fallback, Mode, Weighting
 from merging.deltas import Delta, from_dense, inner, stacked
-from merging.gram import FewRows, Moments, RowStatistics
+from merging.gram import RowStatistics
+from merging.moments import FewRows, Moments
 from merging.system import DenseSystem, RowSystem, System
 from merging.weighting import energy_weights
 
@@ -61,10 +62,7 @@ class LayerProblem:
     @cached_property
     def moments(self) -> list[Moments]:
         """Every row set for the solver: by its rows where these are few, else by their products."""
-        return [
-            each.few_rows() if each.few and self.mode == "delta" else each.grams()
-            for each in self.rows
-        ]
+        return [each.few_rows() if each.few else each.grams() for each in self.rows]
 
     @cached_property
     def weights(self) -> list[float]:
@@ -195,12 +193,12 @@ def _residual(problem: LayerProblem) -> Delta:
     """W0 E S⁻¹ of the modes that keep the base weight's part of the error."""
     if problem.weight is None:
         raise ValueError(f"mode {problem.mode} needs the base weight")
-    grams = [rows.grams() for rows in problem.rows]
-    error = torch.zeros_like(grams[0].gram)
-    for weight, each in zip(problem.weights, grams, strict=True):
-        error.add_(each.plain, alpha=weight).sub_(each.gram, alpha=weight)
+    width = problem.rows[0].width
+    error = torch.zeros(width, width, dtype=torch.float64)
+    for weight, each in zip(problem.weights, problem.moments, strict=True):
+        each.add_error(error, weight)
         if problem.mode == "full":
-            excess = each.plain.norm().item() - each.gram_norm()
+            excess = each.plain_norm() - each.gram_norm()
             error.diagonal().add_(weight * problem.alpha * excess)
     return from_dense(problem.system.divided(problem.weight @ error))
 

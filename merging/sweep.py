@@ -39,7 +39,7 @@ class Sweep:
     fixed: Mapping[str, Delta]  # merged change of every other layer
     row_sets: tuple[RowSet, ...]  # none: the base weights are all that is asked for
     merged_inputs: bool  # False: X̃ = X (RegMean)
-    residual: bool = False  # whether the solver asks for K_c (merging/gram.py)
+    residual: bool = False  # whether the solver asks for K_c (merging/moments.py)
     padding: Padding = "keep"
     tokens: Tokens = "all"
     rows: int | None = None  # most positions of a picture that count; None: all

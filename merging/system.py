@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from merging.errors import MergeError
-from merging.gram import FewRows, Moments
+from merging.moments import FewRows, Moments
 
 POWER_STEPS = 4
 

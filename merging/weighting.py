@@ -21,7 +21,8 @@ from torch import Tensor
 
 from merging.choices import Weighting
 from merging.deltas import Delta, inner, stacked
-from merging.gram import Moments, RowStatistics
+from merging.gram import RowStatistics
+from merging.moments import Moments
 
 
 def energy_weights(

@@ -22,8 +22,9 @@ LAYERS = (
     ("merging",),
     (
         "merging.errors merging.progress merging.memory merging.phases merging.seeds"
-        " merging.embedding merging.adapter merging.gram merging.report merging.whole"
-        " merging.workers merging.naming merging.archive merging.choices merging.files",
+        " merging.embedding merging.adapter merging.moments merging.gram merging.report"
+        " merging.whole merging.workers merging.naming merging.archive merging.choices"
+        " merging.files",
     ),
     (
         "merging.deltas merging.low_rank merging.weighting merging.system merging.solve"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from merging.deltas import Delta
+from merging.deltas import Delta, from_dense, stacked
 from merging.low_rank import AUTO_ENERGY, balanced, compressed
 from tests.test_methods import random
 
@@ -61,6 +63,26 @@ def test_nothing_stays_nothing() -> None:
     zero = Delta(torch.zeros(4, 2, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64))
     kept, share = compressed(zero, "exact")
     assert not kept.dense().any() and share == 1.0
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (9, 12), (9, 9)])
+@pytest.mark.parametrize("smallest", [1e-3, 1e-9])
+def test_a_dense_change_is_cut_by_what_its_outputs_lose(
+    shape: tuple[int, int], smallest: float
+) -> None:
+    """As many components as channels and more, some of them too small for a Gram matrix to tell."""
+    out, width = shape
+    sizes = torch.logspace(0, math.log10(smallest), 9, dtype=torch.float64)
+    left, right = (torch.linalg.qr(random(n, 9, seed=n))[0] for n in shape)
+    dense = stacked([decaying(out, 2, width), from_dense(left * sizes @ right.T)])
+    metric = torch.linalg.cholesky(random(width, width, seed=7) @ random(width, width, seed=7).T)
+    for rank in (2, 9):
+        kept, share = compressed(dense, rank, metric)
+        u, s, vh = torch.linalg.svd(dense.dense() @ metric, full_matrices=False)
+        wanted = u[:, :rank] * s[:rank] @ vh[:rank]
+        assert_close(kept.dense() @ metric, wanted, rtol=1e-9, atol=1e-10)
+        assert kept.rank == rank
+        assert share == pytest.approx((s[:rank].square().sum() / s.square().sum()).item())
 
 
 def svd_by_hand(delta: Delta, rank: int) -> torch.Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from merging.choices import Mode
 from merging.deltas import Delta
 from merging.errors import MergeError
 from merging.gram import RowStatistics
@@ -41,7 +43,7 @@ def rows(i: int, place: int, count: int, width: int = IN) -> RowStatistics:
     size = max(ROWS, 2 * width)
     weights = torch.zeros(size, count)
     weights[:, place] = 1
-    statistics = RowStatistics(f"set {i}")
+    statistics = RowStatistics(f"set {i}", residual=True)
     x = random(size, width, seed=30 + i)
     statistics.add(x, x, weights)
     return statistics
@@ -78,10 +80,11 @@ def merged(name: str, given: LayerProblem) -> Tensor:
     return METHODS[name].solve(given).dense()
 
 
+@pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(("out", "width"), SIZES)
-def test_one_lora_gives_itself_back(name: str, out: int, width: int) -> None:
-    given = problem([1.0], out=out, width=width)
+def test_one_lora_gives_itself_back(name: str, out: int, width: int, mode: Mode) -> None:
+    given = replace(problem([1.0], out=out, width=width), mode=mode)
     assert_close(merged(name, given), change(0, out=out, width=width).dense())
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from merging.choices import Mode
 from merging.deltas import Delta
 from merging.diagnosis import fallback_share, objectives
 from merging.errors import MergeError
@@ -203,7 +205,7 @@ def test_row_weights_may_differ_within_a_set() -> None:
     assert objective(both, answer) == pytest.approx(objective(given, answer))
 
 
-def few(weighted: bool, rows: int, many: bool) -> LayerProblem:
+def few(weighted: bool, rows: int, many: bool, mode: Mode = "delta") -> LayerProblem:
     """Two sets of fewer rows than channels each; with ``many``, already multiplied out."""
     sets = []
     for i in range(2):
@@ -212,19 +214,22 @@ def few(weighted: bool, rows: int, many: bool) -> LayerProblem:
         if weighted:
             weights[0, i] = 1
         constant = None if weighted else (1.0 - i, float(i))
-        collected = RowStatistics(f"set {i}", constant=constant)
+        collected = RowStatistics(f"set {i}", constant=constant, residual=True)
         collected.add(x, x + 0.3 * random(rows, IN, seed=80 + i), weights)
         if many:
             collected.grams()
         sets.append(collected)
-    return replace(drifted()[0], rows=tuple(sets), alpha=1e-3, fallback="sum")
+    return replace(drifted()[0], rows=tuple(sets), alpha=1e-3, fallback="sum", mode=mode)
 
 
+@pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rows", [3, 6])
-def test_few_rows_are_solved_by_themselves_to_the_same_answer(weighted: bool, rows: int) -> None:
+def test_few_rows_are_solved_by_themselves_to_the_same_answer(
+    weighted: bool, rows: int, mode: Mode
+) -> None:
     """In eight channels: 2 · 3 rows need no (in, in) matrix, 2 · 6 the one of all sets together."""
-    by_rows, by_grams = few(weighted, rows, many=False), few(weighted, rows, many=True)
+    by_rows, by_grams = few(weighted, rows, False, mode), few(weighted, rows, True, mode)
     assert isinstance(by_rows.system, RowSystem if rows == 3 else DenseSystem)
     answer = solve_rows(by_rows)
     assert_close(answer.dense(), solve_rows(by_grams).dense())

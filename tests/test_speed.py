@@ -14,7 +14,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibration import activations
 from merging.diffusion.shapes import random_adapter as sd15_adapter
 from merging.diffusion.shapes import random_sd15
-from merging.evaluation import weight_speed
+from merging.evaluation import growth, weight_speed
 from merging.evaluation.growth import growth_plot, growth_table
 from merging.evaluation.picture_speed import bench_pictures, pictures_table
 from merging.evaluation.shelf import shelf_pairs
@@ -31,18 +31,28 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     Of each picture 40 positions count, the same ones in both.
     """
     pair = [random_adapter(1), random_adapter(2, rank=8, alpha=8.0)]
-    given = {"samples": 4, "repeats": 1, "targets": "cross-attention", "rounds": 14}
-    result = bench(base, pair, **given, rows=40)
+    told: list[tuple[float, str]] = []
+    sources = tuple(map(Source, pair))
+    request = MergeRequest(sources, samples=4, targets="cross-attention", rows=40)
+    result = bench(base, request, 1, rounds=14, progress=lambda *what: told.append(what))
     assert result["apart"] < 1e-4
     assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
     text = speed_table(result)
-    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each" in text
+    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each, cross" in text
+    assert "cross-attention, delta, cpu" in text
     assert "the paper's loop, 14 rounds" in text and "apart" in text
+    shares, words = zip(*told, strict=True)
+    assert list(shares) == sorted(shares) and shares[-1] == 1.0
+    assert [step for step in result["rows"] if any(each.startswith(step) for each in words)] == [
+        *result["rows"]
+    ]
 
 
 def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_speed, "RANK", 4)
-    monkeypatch.setattr(weight_speed, "MARKS", ("mid_block.attentions.", "layers.0.self_attn"))
+    monkeypatch.setattr(
+        weight_speed, "MARKS", ("down_blocks.0.attentions.0.", "layers.0.self_attn")
+    )
     result = weight_speed.bench_weights()
     assert result["modules"] == 16 and result["apart"] < 1e-4  # peft works in float32
     assert "16 modules, rank 4" in weight_speed.weights_table(result)
@@ -62,13 +72,28 @@ def test_a_table_stands_above_its_machine_versions_and_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["--samples", "2", "--repeats", "1", "--rounds", "0", "--targets", "cross-attention"]
+    words += ["--mode", "delta+residual"]
     assert main(["bench", "mini", *words, "--device", "cpu"]) == 0
-    told = capsys.readouterr().out
-    assert told.count("bare doubled forward pass") == 3
+    told, progress = capsys.readouterr()
+    assert told.count("bare doubled forward pass") == told.count("cross-attention, delta+res") == 3
+    assert "lockstep, one pass, layer" in progress
     last = told.strip().splitlines()[-1]
     assert f"{torch.get_num_threads()} threads; Python {platform.python_version()}" in last
     assert f"torch {torch.__version__.partition('+')[0]}" in last
     assert f"`python -m merging bench mini {' '.join(words)} --device cpu`" in last
+
+
+def test_growth_is_measured_case_by_case(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded base, in two cases; which one it is stands in the progress."""
+    monkeypatch.setattr(growth, "random_sd15", lambda device: base)
+    monkeypatch.setattr(growth, "COUNTS", (1, 2))
+    monkeypatch.setattr(growth, "RANKS", (growth.RANK,))
+    told: list[str] = []
+    result = growth.bench_growth(1, "cpu", lambda _share, text: told.append(text))
+    assert [row["loras"] for row in result["rows"]] == [1, 2]
+    for count in (1, 2):
+        start = f"{count} LoRAs of rank 16, lockstep, one pass, layer "
+        assert any(text.startswith(start) for text in told)
 
 
 def test_growth_is_told_per_lora() -> None:
@@ -81,9 +106,21 @@ def test_growth_is_told_per_lora() -> None:
     assert growth_plot(result).width > growth_plot(result).height > 0
 
 
-def test_only_growth_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "mini", "--plot", "growth.png"]) == 2
-    assert "--plot draws the growth alone, not mini" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
+        ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
+        ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
+        ("mini --samples 0", "Samples per LoRA must be 1 to 1000, not 0"),
+        ("mini --teacher composed", "single teacher only; take --rounds 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:

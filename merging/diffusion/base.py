@@ -23,6 +23,7 @@ from merging.errors import MergeError
 from merging.formats.layers import LayerTable
 from merging.formats.shifts import sizes
 from merging.picture import sides
+from merging.progress import Stop, check
 
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -112,6 +113,19 @@ class Base:
         finally:
             for model in models:
                 model.to(self.device)
+
+    @contextmanager
+    def heeding(self, stop: Stop) -> Iterator[None]:
+        """Hear a stop at every layer of the model, whatever it is run for: Cancelled."""
+        handles = [
+            layer.register_forward_pre_hook(lambda *_: check(stop))
+            for layer in self.layers.values()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextmanager
     def changed(self, changes: Mapping[str, Change]) -> Iterator[None]:

@@ -32,7 +32,8 @@ def activations(base: Base) -> Activations:
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
         told = out_of_memory_told(f"The merge on {base.device}", REMEDY)
-        with told, base.parked("vae", "safety_checker"), taught(base, sweep.embeddings):
+        parked = base.parked("vae", "safety_checker")
+        with told, parked, taught(base, sweep.embeddings), base.heeding(stop):
             if sweep.row_sets:
                 _calibrate(base, sweep, solve, progress, stop)
             else:

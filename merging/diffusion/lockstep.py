@@ -86,7 +86,7 @@ class Lockstep:
         # restore another pass's state.
         hooked = _hooked(self.base, touched, self._reached)
         shifted = _hooked(self.base, {*self._shifts[-1]}, self._shifted)  # after what is measured
-        with torch.no_grad(), hooked, shifted, _stopping(self.base, self.stop):
+        with torch.no_grad(), hooked, shifted:
             places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
             while not all(crew.dead for crew in crews):
                 self._settle(places)
@@ -248,13 +248,4 @@ def _hooked(
     with ExitStack() as undo:
         for name in names:
             undo.callback(base.modules[name].register_forward_hook(hook(name)).remove)
-        yield
-
-
-@contextmanager
-def _stopping(base: Base, stop: Stop) -> Iterator[None]:
-    """Hear a stop at every layer of the model, whoever is to be solved next."""
-    with ExitStack() as undo:
-        for layer in base.layers.values():
-            undo.callback(layer.register_forward_pre_hook(lambda *_: check(stop)).remove)
         yield

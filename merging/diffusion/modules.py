@@ -7,7 +7,6 @@ solved where vectors are shifted, a layer's bias or what a normalisation multipl
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ Change = Delta | Shift
 
 def flat_weight(layer: Layer) -> Tensor:
     """W0 as (out, in), float64 on the CPU."""
-    return layer.weight.detach().flatten(1).to("cpu", torch.float64)
+    return layer.weight.detach().flatten(1).cpu().double()  # in this order: MPS has no float64
 
 
 def input_rows(layer: Layer, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from merging.diffusion.gate import (
     word_gate,
 )
 from merging.diffusion.tokens import counted, text_ids
-from merging.progress import Progress, Stop, check
+from merging.progress import Progress, Stop, check, part
 from merging.seeds import seed_for
 from merging.sweep import Sweep
 
@@ -55,9 +55,10 @@ def draw_samples(
     """Every prompt of every row set once, in order; with latents, its noise level evenly spread."""
     samples: list[Sample] = []
     for index, row_set in enumerate(sweep.row_sets):
-        progress(index / len(sweep.row_sets), f"sampling {row_set.name}")
+        own = part(progress, index / len(sweep.row_sets), (index + 1) / len(sweep.row_sets))
+        own(0.0, f"sampling {row_set.name}")
         blank = _blank_samples(base, sweep, index)
-        samples += _trajectories(base, sweep, blank, stop) if latents else blank
+        samples += _trajectories(base, sweep, blank, own, stop) if latents else blank
     return samples
 
 
@@ -93,19 +94,27 @@ def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     ]
 
 
-def _trajectories(base: Base, sweep: Sweep, blank: Sequence[Sample], stop: Stop) -> list[Sample]:
-    """DDIM without guidance for every prompt of one set; prompt p is kept at step p mod steps."""
+def _trajectories(
+    base: Base, sweep: Sweep, blank: Sequence[Sample], progress: Progress, stop: Stop
+) -> list[Sample]:
+    """DDIM without guidance for every prompt of one set; prompt p is kept at step p mod steps.
+
+    Those with the longest way to go are batched together.
+    """
     name = sweep.row_sets[blank[0].row_set].name
     generator = torch.Generator().manual_seed(seed_for(sweep.seed, "noise", name))
     side = latent_side(base)
     shape = (len(blank), base.pipeline.unet.config.in_channels, side, side)
     noise = torch.randn(shape, generator=generator).to(base.device, base.dtype)
-    steps = [place % TRAJECTORY_STEPS for place in range(len(blank))]
-    samples: list[Sample] = []
-    for batch in batches(base, blank, streams=1):
-        own = slice(len(samples), len(samples) + len(batch))
-        samples += _denoise(base, sweep, batch, noise[own], steps[own], stop)
-    return samples
+    order = sorted(range(len(blank)), key=lambda place: -(place % TRAJECTORY_STEPS))
+    found: dict[int, Sample] = {}
+    for batch in batches(base, [blank[place] for place in order], streams=1):
+        progress(len(found) / len(blank), f"sampling {name}")
+        own = order[len(found) : len(found) + len(batch)]
+        wanted = [place % TRAJECTORY_STEPS for place in own]
+        kept = _denoise(base, sweep, batch, noise[own], wanted, stop)
+        found.update(zip(own, kept, strict=True))
+    return [found[place] for place in range(len(blank))]
 
 
 @torch.no_grad()
@@ -117,7 +126,10 @@ def _denoise(
     wanted: Sequence[int],
     stop: Stop,
 ) -> list[Sample]:
-    """One batch under its teacher; of each picture, x_t at the wanted step."""
+    """One batch under its teacher; of each picture, x_t at the wanted step, the latest first.
+
+    A picture goes no further than that, unless its regions are still being looked for.
+    """
     scheduler = DDIMScheduler.from_config(base.pipeline.scheduler.config)
     scheduler.set_timesteps(TRAJECTORY_STEPS, device=base.device)
     gate, kept = gate_of(batch), latents.clone()
@@ -128,14 +140,20 @@ def _denoise(
         states = base.pipeline.text_encoder(text_ids(base, prompts))[0]
         for step, timestep in enumerate(scheduler.timesteps):
             check(stop)
-            here = torch.tensor([each == step for each in wanted], device=base.device)
+            here = [place for place, each in enumerate(wanted) if each == step]
             kept[here] = latents[here]
+            live = len(batch) if row_set.gated else sum(each > step for each in wanted)
+            if not live:
+                break
+            latents, states = latents[:live], states[:live]
+            gate.words, gate.regions = gate.words[:live], gate.regions[:live]
             noise = base.pipeline.unet(latents, timestep, encoder_hidden_states=states).sample
             latents = scheduler.step(noise, timestep, latents).prev_sample
             if row_set.gated:
                 finder.settle()
     times = scheduler.timesteps.tolist()
+    regions = gate.regions if row_set.gated else [sample.regions for sample in batch]
     return [
-        replace(sample, latent=latent, timestep=times[step], regions=regions)
-        for sample, latent, step, regions in zip(batch, kept, wanted, gate.regions, strict=True)
+        replace(sample, latent=latent, timestep=times[step], regions=own)
+        for sample, latent, step, own in zip(batch, kept, wanted, regions, strict=True)
     ]

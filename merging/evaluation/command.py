@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from merging.adapter import Adapter
 from merging.arguments import rows
-from merging.choices import Targets
+from merging.choices import Mode, Targets, Teacher
 from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.shapes import random_adapter, random_sd15
@@ -31,8 +31,8 @@ from merging.evaluation.shelf_cases import shelf_cases
 from merging.evaluation.speed import ROUNDS, bench, speed_table
 from merging.evaluation.variants import ENTRANTS
 from merging.evaluation.weight_speed import bench_weights, weights_table
-from merging.progress import Progress
-from merging.request import MergeRequest
+from merging.progress import Progress, part, saying
+from merging.request import MergeRequest, Source
 
 QUICK_PICTURES = 8
 GUIDANCE = 7.5  # what people draw with on every base but the embedded one
@@ -67,6 +67,8 @@ def add_bench(measured: argparse.ArgumentParser) -> None:
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
     measured.add_argument("--targets", choices=get_args(Targets), default="attention")
+    measured.add_argument("--mode", choices=get_args(Mode), default=MergeRequest.mode)
+    measured.add_argument("--teacher", choices=get_args(Teacher), default=MergeRequest.teacher)
     measured.add_argument("--rows", type=rows, metavar="N|all", default=MergeRequest.rows)
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
@@ -112,57 +114,83 @@ def _wanted_cases(
     return cases if options.case is None else chosen(cases, options.case)
 
 
-def run_bench(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures."""
     measure, table = BENCHES[options.what]
-    if options.plot and options.what != "growth":
-        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
-    results = measure(options)
+    _check_bench(options)
+    results = measure(options, progress)
+    progress(1.0, "measured")
     on = f"Measured on {machine(str(pick_device(options.device)))}; `{options.written}`."
     tables = [table(result) for result in results.values()]
     return {**results, "machine": on}, "\n\n".join([*tables, on])
 
 
-def _bench_mini(options: argparse.Namespace) -> dict[str, Any]:
+def _check_bench(options: argparse.Namespace) -> None:
+    """MergeError for what cannot be measured; the request checks its own."""
+    if options.plot and options.what != "growth":
+        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
+    if options.repeats < 1 or options.rounds < 0:
+        raise MergeError(
+            f"Repeats must be at least 1 and rounds at least 0, not {options.repeats} and "
+            f"{options.rounds}."
+        )
+    if options.side < 8 or options.side % 8:
+        raise MergeError(f"The side of latents must be 8, 16, 24 or so on, not {options.side}.")
+
+
+def _bench_mini(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     base = load_base("mini", options.device)
-    pairs = shelf_pairs().items()
-    return {
-        name: _bench(base, [entry.adapter(base.table) for entry in pair], options)
-        for name, pair in pairs
-    }
+    pairs, found = shelf_pairs(), {}
+    for place, (name, pair) in enumerate(pairs.items()):
+        adapters = [entry.adapter(base.table) for entry in pair]
+        told = saying(part(progress, place / len(pairs), (place + 1) / len(pairs)), name)
+        found[name] = _bench(base, adapters, options, told)
+    return found
 
 
-def _bench_sd15(options: argparse.Namespace) -> dict[str, Any]:
+def _bench_sd15(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    progress(0.0, "making the model")
     base = random_sd15(options.side, device=options.device)
     marks = {"cross-attention": [".attn2."], "attention": [".attn"], "all": [".attentions."]}
     pair = [random_adapter(base, marks[options.targets], 16, seed) for seed in (1, 2)]
-    return {"sd15": _bench(base, pair, options, trajectories=False)}
+    return {"sd15": _bench(base, pair, options, progress, trajectories=False)}
 
 
 def _bench(
-    base: Base, pair: Sequence[Adapter], options: argparse.Namespace, trajectories: bool = True
+    base: Base,
+    pair: Sequence[Adapter],
+    options: argparse.Namespace,
+    progress: Progress,
+    trajectories: bool = True,
 ) -> dict[str, Any]:
-    samples = options.samples or MergeRequest.samples
-    given = (samples, options.repeats, options.targets, options.rounds, trajectories)
-    return bench(base, pair, *given, rows=options.rows)
+    request = MergeRequest(
+        tuple(map(Source, pair)),
+        samples=MergeRequest.samples if options.samples is None else options.samples,
+        targets=options.targets,
+        mode=options.mode,
+        teacher=options.teacher,
+        rows=options.rows,
+    )
+    return bench(base, request, options.repeats, options.rounds, trajectories, progress)
 
 
-def _bench_growth(options: argparse.Namespace) -> dict[str, Any]:
-    result = bench_growth(options.samples or SAMPLES, options.device)
+def _bench_growth(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    samples = SAMPLES if options.samples is None else options.samples
+    result = bench_growth(samples, options.device, progress)
     if options.plot:
         growth_plot(result).save(options.plot)
     return {"growth": result}
 
 
-def _bench_weights(_options: argparse.Namespace) -> dict[str, Any]:
-    return {"weights": bench_weights()}
+def _bench_weights(_options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    return {"weights": bench_weights(progress)}
 
 
-def _bench_pictures(options: argparse.Namespace) -> dict[str, Any]:
+def _bench_pictures(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     base = load_base("mini", options.device)
     pair = next(iter(shelf_pairs().values()))
     adapters = [entry.adapter(base.table) for entry in pair]
-    return {"pictures": bench_pictures(base, adapters, options.repeats)}
+    return {"pictures": bench_pictures(base, adapters, options.repeats, progress=progress)}
 
 
 BENCHES = {

@@ -17,7 +17,8 @@ from PIL import Image
 from merging.diffusion.shapes import random_adapter, random_sd15
 from merging.evaluation.speed import bench
 from merging.plot import picture
-from merging.progress import Progress, part, silent
+from merging.progress import Progress, part, saying, silent
+from merging.request import MergeRequest, Source
 
 SAMPLES = 30  # prompts per LoRA, if no number is given: enough rows to be solved by products
 COUNTS, RANKS = (2, 4, 8, 16), (4, 16, 64, 128)
@@ -32,11 +33,12 @@ def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict
     cases += [(COUNT, rank) for rank in RANKS if rank != RANK]
     rows = []
     for place, (count, rank) in enumerate(cases):
-        ahead = part(progress, place / len(cases), (place + 1) / len(cases))
-        ahead(0.0, f"{count} LoRAs of rank {rank}")
+        own = part(progress, place / len(cases), (place + 1) / len(cases))
+        told = saying(own, f"{count} LoRAs of rank {rank}")
         adapters = [random_adapter(base, MARKS, rank, seed) for seed in range(count)]
-        found = bench(base, adapters, samples, 1, "cross-attention", rounds=0)["rows"]
-        row = found["lockstep, one pass"]
+        sources = tuple(map(Source, adapters))
+        request = MergeRequest(sources, samples=samples, targets="cross-attention")
+        row = bench(base, request, 1, rounds=0, progress=told)["rows"]["lockstep, one pass"]
         seconds = {key: row[key] for key in ("seconds", "ratio")}
         rows.append({"loras": count, "rank": rank, **seconds})
     return {

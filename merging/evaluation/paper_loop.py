@@ -20,13 +20,19 @@ from merging.diffusion.modules import Layer, flat_weight, input_rows
 from merging.diffusion.names import shared_input
 from merging.diffusion.sampling import Sample, batches
 from merging.gram import RowStatistics
+from merging.progress import Progress, silent
 from merging.sweep import SolveLayer, Sweep
 
 Features = dict[str, Tensor]  # name of an input → its rows (samples, rows, in)
 
 
 def paper_loop(
-    base: Base, sweep: Sweep, samples: Sequence[Sample], solve: SolveLayer, rounds: int
+    base: Base,
+    sweep: Sweep,
+    samples: Sequence[Sample],
+    solve: SolveLayer,
+    rounds: int,
+    progress: Progress = silent,
 ) -> dict[str, Delta]:
     """Every target's change after so many rounds, on samples of single-concept sets.
 
@@ -38,6 +44,7 @@ def paper_loop(
         _extend(teacher, _features(base, sweep, deltas, own))
     merged, results = teacher, dict(sweep.fixed)
     for place in range(rounds):
+        progress(place / rounds, f"round {place + 1} of {rounds}")
         if place:
             merged = _features(base, sweep, results, samples)
         for layer in sweep.targets:

@@ -19,6 +19,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.merge import merge
+from merging.progress import Progress, silent
 from merging.request import MergeRequest, Source
 
 PROMPT, SEED, GUIDANCE = "a photo of a cat and a pizza", 0, 5.0
@@ -28,7 +29,11 @@ Way = tuple[Callable[[], AbstractContextManager[None]], Callable[[], object]]
 
 
 def bench_pictures(
-    base: Base, pair: Sequence[Adapter], repeats: int, steps: int = 25
+    base: Base,
+    pair: Sequence[Adapter],
+    repeats: int,
+    steps: int = 25,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Seconds of one picture, the fastest of ``repeats``, of the base and of a merge; JSON-able."""
     merged = merge(MergeRequest(tuple(map(Source, pair)), method="sum")).adapter
@@ -41,7 +46,7 @@ def bench_pictures(
         ),
         "ours, with the merge": (nullcontext, lambda: _ours(base, steps, merged)),
     }
-    seconds = _in_turns(ways, repeats)
+    seconds = _in_turns(ways, repeats, progress)
     return {
         "base": base.name,
         "steps": steps,
@@ -67,10 +72,11 @@ def pictures_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _in_turns(ways: dict[str, Way], repeats: int) -> dict[str, float]:
+def _in_turns(ways: dict[str, Way], repeats: int, progress: Progress) -> dict[str, float]:
     """The fastest of each; in turns, so that a slow moment of the machine meets all of them."""
     best = dict.fromkeys(ways, float("inf"))
     for turn in range(repeats + 1):
+        progress(turn / (repeats + 1), f"turn {turn + 1} of {repeats + 1}")
         for name, (ready, work) in ways.items():
             with ready():
                 started = time.perf_counter()

@@ -7,78 +7,89 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 
-from merging.adapter import Adapter
-from merging.choices import Targets
 from merging.deltas import Delta
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.calibration import solve_on
 from merging.diffusion.lockstep import run_model
 from merging.diffusion.names import needs_latents
 from merging.diffusion.sampling import Sample, batches, draw_samples
+from merging.errors import MergeError
 from merging.evaluation.paper_loop import paper_loop
 from merging.merge import merge
 from merging.phases import Phases, mebibytes, peak_bytes, reset_peak
-from merging.progress import Progress, Stop, silent
-from merging.request import MergeRequest, Source
+from merging.progress import Progress, Stop, part, saying, silent
+from merging.request import MergeRequest
 from merging.sweep import SolveLayer, Sweep
 
 LIMIT = "bare doubled forward pass"
 ROUNDS = 20  # the paper's cap on its iteration (arXiv:2411.15231)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One thing to measure, which tells its own progress."""
+
+    name: str
+    work: Callable[[Progress], None]
+    repeats: int = 1
+    passes: int = 1  # through the model, about; only the progress bar cares
+
+
 def bench(
     base: Base,
-    adapters: Sequence[Adapter],
-    samples: int,
+    request: MergeRequest,
     repeats: int,
-    targets: Targets = "attention",
     rounds: int = ROUNDS,
     trajectories: bool = True,
-    rows: int | None = MergeRequest.rows,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Seconds and peak memory of the bare pass (the limit), of one lockstep pass, of the rounds.
 
     Best of ``repeats``; drawing the samples is the same for all three, and timed apart. Without
     ``trajectories`` the latents are plain noise, which a model of random weights tells no better.
+    MergeError where the paper's loop, which knows single concepts only, is to have more.
     """
+    if rounds and request.teacher != "single":
+        raise MergeError("The paper's loop knows the single teacher only; take --rounds 0.")
     found: dict[str, Any] = {}
 
-    def timed(sweep: Sweep, solve: SolveLayer, _progress: Progress, stop: Stop) -> None:
+    def timed(sweep: Sweep, solve: SolveLayer, told: Progress, stop: Stop) -> None:
         drawn: list[Sample] = []
-        draw = draw_samples if trajectories else _noise
-        latents = needs_latents(sweep.targets)
         ours: dict[str, Delta] = {}
         theirs: dict[str, Delta] = {}
+
+        def drawing(told: Progress) -> None:
+            draw = draw_samples if trajectories else _noise
+            drawn.extend(draw(base, sweep, needs_latents(sweep.targets), told, stop))
 
         def solved(layer: str, *rest: Any) -> Delta:
             ours[layer] = solve(layer, *rest)
             return ours[layer]
 
-        def iterated() -> None:
-            theirs.update(paper_loop(base, sweep, drawn, solve, rounds))
+        def iterated(told: Progress) -> None:
+            theirs.update(paper_loop(base, sweep, drawn, solve, rounds, told))
 
-        measured = partial(_measured, sweep.phases)
-        found["rows"] = {
-            "drawing the samples": measured(
-                1, lambda: drawn.extend(draw(base, sweep, latents, silent, stop))
+        steps = [
+            _Step("drawing the samples", drawing),
+            _Step(LIMIT, lambda told: _bare(base, sweep, drawn, told), repeats),
+            _Step(
+                "lockstep, one pass",
+                lambda told: solve_on(base, sweep, drawn, solved, told, stop),
+                repeats,
             ),
-            LIMIT: measured(repeats, lambda: _bare(base, sweep, drawn)),
-            "lockstep, one pass": measured(
-                repeats, lambda: solve_on(base, sweep, drawn, solved, silent, stop)
-            ),
-        }
+        ]
         if rounds:
-            found["rows"][f"the paper's loop, {rounds} rounds"] = measured(1, iterated)
+            steps.append(_Step(f"the paper's loop, {rounds} rounds", iterated, passes=rounds))
+        found["rows"] = _in_order(sweep.phases, steps, told)
         found["apart"] = _apart(ours, theirs) if rounds else None
 
-    sources = tuple(map(Source, adapters))
-    merge(MergeRequest(sources, samples=samples, rows=rows, targets=targets), timed)
+    merge(request, timed, progress)
     for row in found["rows"].values():
         row["ratio"] = row["seconds"] / found["rows"][LIMIT]["seconds"]
     return {
@@ -86,10 +97,12 @@ def bench(
         "latents": latent_side(base),
         "device": str(base.device),
         "threads": torch.get_num_threads(),
-        "loras": [adapter.name for adapter in adapters],
-        "samples": samples,
-        "positions": rows,
-        "targets": targets,
+        "loras": [source.adapter.name for source in request.sources],
+        "samples": request.samples,
+        "positions": request.rows,
+        "targets": request.targets,
+        "mode": request.mode,
+        "teacher": request.teacher,
         **found,
     }
 
@@ -97,9 +110,11 @@ def bench(
 def speed_table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
     side = result["latents"]
+    teacher = "" if result["teacher"] == "single" else f"{result['teacher']} teacher, "
     lines = [
         f"{' + '.join(result['loras'])} on {result['base']}, {side} × {side} latents, "
-        f"{result['samples']} prompts each, {result['targets']}, {result['device']}",
+        f"{result['samples']} prompts each, {teacher}{result['targets']}, {result['mode']}, "
+        f"{result['device']}",
         "",
         "| | seconds | against the limit | peak memory above the model |",
         "| --- | --- | --- | --- |",
@@ -125,9 +140,11 @@ def _noise(base: Base, sweep: Sweep, latents: bool, progress: Progress, stop: St
     return [replace(sample, latent=latent, timestep=time) for sample, latent, time in rows]
 
 
-def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
+def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample], progress: Progress) -> None:
+    cut = batches(base, samples, streams=2)
     with torch.no_grad():
-        for batch in batches(base, samples, streams=2):
+        for place, batch in enumerate(cut):
+            progress(place / len(cut), f"batch {place + 1} of {len(cut)}")
             run_model(base, batch, 2, sweep.targets)
 
 
@@ -139,7 +156,17 @@ def _apart(ours: Mapping[str, Delta], theirs: Mapping[str, Delta]) -> float:
     )
 
 
-def _measured(phases: Phases, repeats: int, work: Callable[[], None]) -> dict[str, Any]:
+def _in_order(phases: Phases, steps: Sequence[_Step], progress: Progress) -> dict[str, Any]:
+    """Every step's name with its seconds and memory."""
+    ends = list(accumulate(step.repeats * step.passes for step in steps))
+    rows = {}
+    for step, start, end in zip(steps, [0, *ends], ends, strict=False):
+        own = part(progress, start / ends[-1], end / ends[-1])
+        rows[step.name] = _measured(phases, step, saying(own, step.name))
+    return rows
+
+
+def _measured(phases: Phases, step: _Step, progress: Progress) -> dict[str, Any]:
     """Seconds of the fastest run, and the most memory that any held above the start.
 
     The work may open phases of its own, which count peaks anew: the highest is the peak.
@@ -147,11 +174,12 @@ def _measured(phases: Phases, repeats: int, work: Callable[[], None]) -> dict[st
     reset_peak()
     before, times = peak_bytes(), []
     phases.parts.clear()
-    for _ in range(repeats):
+    for turn in range(step.repeats):
+        own = part(progress, turn / step.repeats, (turn + 1) / step.repeats)
         started = time.perf_counter()
         with phases("measured"):
-            work()
+            step.work(own)
         times.append(time.perf_counter() - started)
-    peaks = [part.peak_bytes for part in phases.parts.values() if part.peak_bytes is not None]
+    peaks = [each.peak_bytes for each in phases.parts.values() if each.peak_bytes is not None]
     held = None if before is None else max(*peaks, before) - before
     return {"seconds": min(times), "bytes": held}

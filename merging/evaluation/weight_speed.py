@@ -20,6 +20,7 @@ from merging.adapter import Adapter, LoraLayer
 from merging.formats.layers import flat, table
 from merging.merge import MergeResult, merge
 from merging.phases import mebibytes, peak_bytes, reset_peak
+from merging.progress import Progress, part, silent
 from merging.request import MergeRequest, Source
 
 RANK = 128
@@ -29,15 +30,16 @@ NAMES = ("one", "two")
 PEFT = {"peft, svd": True, "peft, svd, svd_full_matrices=False": False}
 
 
-def bench_weights() -> dict[str, Any]:
+def bench_weights(progress: Progress = silent) -> dict[str, Any]:
     """Seconds and peak memory of both, and how far the deltas are apart; JSON-able."""
     pair = [_adapter(name, seed) for seed, name in enumerate(NAMES)]
     request = MergeRequest(tuple(map(Source, pair)), method="sum", rank=RANK)
-    result, our_row = _measured(lambda: merge(request))
+    result, our_row = _measured(lambda: merge(request, progress=part(progress, 0.0, 0.1)))
     model = _peft_model(pair)
-    peft_rows = {
-        name: _measured(partial(_merge_with_peft, model, full))[1] for name, full in PEFT.items()
-    }
+    peft_rows: dict[str, dict[str, Any]] = {}
+    for name, full in PEFT.items():
+        progress((1 + len(peft_rows)) / 3, name)
+        peft_rows[name] = _measured(partial(_merge_with_peft, model, full))[1]
     return {
         "modules": len(pair[0].layers),
         "rank": RANK,
