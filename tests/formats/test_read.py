@@ -151,6 +151,17 @@ def test_peft_settings_in_the_header(tmp_path: Path) -> None:
     check(adapter, {s: scale * PARTS[s].product() for s, scale in scales.items()})
 
 
+@pytest.mark.parametrize("level", ["", "text_model."])
+def test_a_whole_name_of_the_text_encoder_in_the_settings(tmp_path: Path, level: str) -> None:
+    """With and without the level that transformers 5 has dropped."""
+    pattern = {f"^{level}encoder.layers.1.self_attn.q_proj": 3, "^1.mlp.fc1": 9}
+    settings = {"text_encoder.lora_alpha": 2, "text_encoder.alpha_pattern": pattern}
+    header = {"lora_adapter_metadata": json.dumps(settings)}
+    adapter = read(saved(tmp_path / "a.safetensors", peft((Q_PROJ, FC1)), header))
+    scales = {Q_PROJ: 3 / 4, FC1: 2 / 4}
+    check(adapter, {s: scale * PARTS[s].product() for s, scale in scales.items()})
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -162,6 +173,8 @@ def test_peft_settings_in_the_header(tmp_path: Path) -> None:
         '{"unet.alpha_pattern": ["to_k"]}',
         '{"unet.alpha_pattern": {"(a+)+$": 3}}',
         '{"unet.use_dora": true}',
+        '{"unet.init_lora_weights": "pissa_niter_4"}',
+        json.dumps({"unet.alpha_pattern": dict.fromkeys(map(str, range(1001)), 1)}),
     ],
 )
 def test_unusable_peft_settings_are_refused(tmp_path: Path, settings: str) -> None:
