@@ -241,6 +241,11 @@ def test_file_facts(tmp_path: Path) -> None:
         ({"ss_tag_frequency": '{"a": 3}'}, ""),
         ({"ss_tag_frequency": "None"}, ""),
         ({"ss_tag_frequency": "[[]]"}, ""),
+        ({"trained_words": '["sks cat", "fur"]'}, "sks cat"),
+        ({"trained_words": "sks cat, fur"}, "sks cat, fur"),
+        ({"trained_words": "[]", "trainedWords": '["sks cat"]'}, "sks cat"),
+        ({"trained_words": '{"a": ["sks cat"], "b": ["mug"]}'}, "sks cat"),
+        ({"activation text": "sks cat"}, "sks cat"),
     ],
 )
 def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
@@ -253,7 +258,9 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
     [
         ("cat", {"ss_base_model_version": "sd_v2_v"}, "made for sd_v2_v"),
         ("cat", {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "made for stable"),
+        ("cat", {"ss_v2": "True"}, "made for sd_v2"),
         ("LCM_LoRA", {}, "LCM, Hyper, Turbo"),
+        ("AnimateLCM_sd15_t2v_lora", {}, "LCM, Hyper, Turbo"),
         ("cat", {"ss_output_name": "Hyper-SD15-8steps"}, "LCM, Hyper, Turbo"),
     ],
 )
