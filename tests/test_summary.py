@@ -23,6 +23,7 @@ TAGS = {"10_sks cat": {"sks cat": 20, "grass": 7}, "5_more": {"sks cat": 4}}
 HEADER = {
     "modelspec.trigger_phrase": "sks cat",
     "trained_words": json.dumps(["sks cat", "sitting"]),
+    "ss_tags": ",".join(f"tag {n}" for n in range(70)),
     "ss_tag_frequency": json.dumps(TAGS),
     "sshs_model_hash": "ab" * 32,
 }
@@ -55,6 +56,7 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     assert found["trained_words"] == {
         "modelspec.trigger_phrase": ["sks cat"],
         "trained_words": ["sks cat", "sitting"],
+        "ss_tags": [f"tag {n}" for n in range(50)],
         "ss_tag_frequency": ["sks cat", "grass"],
     }
     assert found["hashes"] == {"sshs_model_hash": "ab" * 32}

@@ -14,7 +14,7 @@ PHRASES = (
     *(TRAINED, "trainedWords", "activation text"),
 )
 WORDS = (*PHRASES, "modelspec.tags", "ss_tags")
-MOST_TAGS = 50  # of a training set's captions, which can have thousands
+MOST_WORDS = 50  # of a field, and of a training set's captions, which can have thousands
 TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, JSON
 
 
@@ -32,7 +32,7 @@ def called(metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Words that the file was trained with, by header field; tags with the most frequent first."""
-    found = {field: _split(metadata.get(field, "")) for field in WORDS}
+    found = {field: _split(metadata.get(field, ""))[:MOST_WORDS] for field in WORDS}
     found[TAGS] = tuple(tag_counts(metadata))
     return {field: words for field, words in found.items() if words}
 
@@ -42,7 +42,7 @@ def tag_counts(metadata: Mapping[str, str]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for folder in _folders(metadata.get(TAGS, "")):
         counts.update({tag.strip(): count for tag, count in folder.items()})
-    return {tag: count for tag, count in counts.most_common(MOST_TAGS) if tag}
+    return {tag: count for tag, count in counts.most_common(MOST_WORDS) if tag}
 
 
 def class_word(metadata: Mapping[str, str]) -> str:
