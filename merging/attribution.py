@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from merging.adapter import Adapter
-from merging.formats.trigger import TAGS, tag_counts
+from merging.formats.trigger import TAGS, TRAINED, called, tag_counts
 
 AUTHOR, LICENCE = "modelspec.author", "modelspec.license"
 UNSTATED = "not stated"
@@ -14,14 +14,19 @@ UNSTATED = "not stated"
 
 def attribution(sources: Sequence[Adapter]) -> dict[str, str]:
     """Header fields, in the spelling of modelspec and kohya; none that no source has."""
-    tags = {source.name: tag_counts(source.metadata) for source in sources}
-    kept = {name: counts for name, counts in tags.items() if counts}
     fields = {
         AUTHOR: _by_source(sources, AUTHOR),
         LICENCE: _by_source(sources, LICENCE),
-        TAGS: json.dumps(kept, ensure_ascii=False) if kept else "",
+        TAGS: _listed({source.name: tag_counts(source.metadata) for source in sources}),
+        TRAINED: _listed({source.name: called(source.metadata) for source in sources}),
     }
     return {field: text for field, text in fields.items() if text}
+
+
+def _listed(by_source: Mapping[str, Collection[str]]) -> str:
+    """As JSON, of those sources that have some; "" for none."""
+    kept = {name: own for name, own in by_source.items() if own}
+    return json.dumps(kept, ensure_ascii=False) if kept else ""
 
 
 def _by_source(sources: Sequence[Adapter], field: str) -> str:

@@ -83,6 +83,22 @@ def spelled(weights: Mapping[str, float]) -> str:
     return ",".join(f"{weight:g}" for weight in weights.values())
 
 
+def in_words(
+    strength: float,
+    text_encoder: float = 1.0,
+    unet: float = 1.0,
+    blocks: Mapping[str, float] | None = None,
+) -> str:
+    """A strength with what differs from it: "0.8", "0.8 (text encoder 0.4, blocks MIDD)".
+
+    The parts' factors multiply it, as in a recipe; the UNet's is told first.
+    """
+    apart = [] if blocks is None else [f"blocks {spelled(blocks)}"]
+    if text_encoder != unet:
+        apart.insert(0, f"text encoder {strength * text_encoder:g}")
+    return f"{strength * unet:g}" + (f" ({', '.join(apart)})" if apart else "")
+
+
 def mentions(prompt: str) -> tuple[list[Mention], str]:
     """The LoRAs that an A1111 prompt calls, in its order, and the prompt without them."""
     found = [

@@ -12,12 +12,13 @@ from typing import Any
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.block_weights import in_words
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.layers import table_of, title
-from merging.merge import MergeRequest
+from merging.merge import MergeRequest, Source
 from merging.methods import METHODS
 from merging.picture import save_png
 from merging.progress import Progress
@@ -65,7 +66,7 @@ def sentences(told: Sequence[dict[str, Any]]) -> list[str]:
 
 def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     """OUT.json, as A1111 and Forge write it; InvokeAI reads it too."""
-    names = [f"{each.adapter.name} at {each.strength:g}" for each in request.sources]
+    names = [f"{each.adapter.name} at {_strength(each)}" for each in request.sources]
     words = [f"{each.word} ({word_path(each, out).name})" for each in adapter.embeddings]
     notes = f"Made with IterIS Studio of {', '.join(names)}."
     if words:
@@ -82,6 +83,10 @@ def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     path = beside(out, "json")
     write_whole(path, json.dumps(fields, ensure_ascii=False, indent=4).encode())
     return path
+
+
+def _strength(source: Source) -> str:
+    return in_words(source.strength, source.text_encoder, source.unet, source.blocks)
 
 
 def preview_prompt(request: MergeRequest, given: str) -> str:

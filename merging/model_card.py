@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
+from merging.block_weights import in_words
 from merging.methods import METHODS
 
 BASE_MODELS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 FIELDS = {"licence": "modelspec.license", "author": "modelspec.author"}  # of a source's header
+STRENGTHS = ("strength", "text_encoder", "unet", "blocks")  # of a source in a recipe
 UNKNOWN = "not in its file: ask its author"
 
 
@@ -92,7 +94,7 @@ def _sources(recipe: Mapping[str, Any], notes: Sequence[SourceNote]) -> str:
         note = told.get(source["name"], SourceNote(source["name"]))
         cells = (
             source["name"],
-            f"{source['strength']:g}",
+            in_words(**{key: source[key] for key in STRENGTHS if key in source}),
             source["trigger"],
             note.author or "unknown",
             note.licence or UNKNOWN,

@@ -76,12 +76,12 @@ def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[dict[
     if options.rank is not None:
         adapter = cut(adapter, options.rank)
     dtype = options.dtype or precision(found.dtypes)
+    adapter = replace(adapter, name=options.out.stem)
     written = formats.WRITERS[options.format](
-        replace(adapter, name=options.out.stem),
-        options.out,
-        formats.DTYPES[dtype],
-        kept(adapter.metadata),
+        adapter, options.out, formats.DTYPES[dtype], kept(adapter.metadata)
     )
+    if base:
+        written = checked(base, options.out, adapter, written)
     words = write_words(adapter, options.out)
     answer = told(options.out, written, words)
     answer |= {"family": adapter.family, "notes": adapter.warnings}

@@ -86,13 +86,19 @@ def _card(entry: dict[str, Any]) -> str:
     lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})
     lines += [f"  ‖Δ‖      {block} {norm:.3g}" for block, norm in norms.items()]
-    return "\n".join(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
+    return _shown(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
 
 
 def _card_of_words(entry: dict[str, Any]) -> str:
     """A file of textual inversions alone."""
     title = f"{entry['name']}: {entry['family']} for {entry['base']}"
-    return "\n".join([title, *_embeddings(entry), f"  sha256   {entry['sha256']}"])
+    return _shown([title, *_embeddings(entry), f"  sha256   {entry['sha256']}"])
+
+
+def _shown(lines: list[str]) -> str:
+    """Lines for a terminal, which a header's own signs must not command."""
+    plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines)
+    return "\n".join(plain)
 
 
 def _embeddings(entry: dict[str, Any]) -> list[str]:

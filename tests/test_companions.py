@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from merging import companions, formats
 from merging.adapter import Adapter
+from merging.block_weights import block_weights
 from merging.diffusion.base import MINI, Base
 from merging.errors import MergeError
+from merging.model_card import model_card
 from merging.recipe import recipe
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF
@@ -60,6 +62,17 @@ def test_the_card_of_a_file_for_stable_diffusion(tmp_path: Path) -> None:
     request = MergeRequest((Source(cat, trigger="sks cat"),), method="sum")
     path = companions.write_sidecar(request, cat, tmp_path / "a.safetensors")
     assert json.loads(path.read_text("utf-8"))["sd version"] == "SD1"
+
+
+def test_cards_tell_strengths_part_by_part(tmp_path: Path) -> None:
+    cat, pizza = (formats.read(path) for path in (CAT, PIZZA))
+    apart = Source(pizza, -0.4, text_encoder=-0.5, blocks=block_weights("OUTALL"))
+    request = MergeRequest((Source(cat, 0.7), apart), method="sum")
+    path = companions.write_sidecar(request, cat, tmp_path / "a.safetensors")
+    notes = json.loads(path.read_text("utf-8"))["notes"]
+    assert "sks-cat at 0.7, vxz-pizza at -0.4 (text encoder 0.2, blocks OUTALL)." in notes
+    told = model_card("a", recipe(request), [], "", ["a.safetensors"], [])
+    assert "| vxz-pizza | -0.4 (text encoder 0.2, blocks OUTALL) |" in told
 
 
 def test_a_picture_without_words_is_refused_before_any_work(

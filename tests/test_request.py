@@ -174,11 +174,13 @@ def test_header_names_authors_licences_and_words_by_their_source(
 ) -> None:
     tags = {"10_cat": {"rn1 cat": 20, "tree": 3}}
     told = {"modelspec.license": "CC-BY", "ss_tag_frequency": json.dumps(tags)}
+    told |= {"trainedWords": '["rn1 cat", "fur"]', "activation text": "rn1 cat"}
     named = replace(pair[0], adapter=replace(pair[0].adapter, metadata=told))
     request = MergeRequest((named, pair[1]), method="sum")
     fields = header(request, merge(request))
     assert fields["modelspec.license"] == "random-1: CC-BY; random-2: not stated"
     assert json.loads(fields["ss_tag_frequency"]) == {"random-1": {"rn1 cat": 20, "tree": 3}}
+    assert json.loads(fields["trained_words"]) == {"random-1": ["rn1 cat", "fur"]}
     assert "modelspec.author" not in fields, "nobody says who"
 
 

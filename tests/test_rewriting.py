@@ -97,6 +97,9 @@ def test_every_family_is_converted(
     said = done(capsys, "convert", source, out, "--format", form, "--dtype", "fp32", *base)
     assert said["verified"]["error"] < 1e-6
     assert form.title()[:4].lower() in formats.read(out).family
+    run = needy and form != "full"  # with the base at hand diffusers' own loader is asked too
+    assert said["verified"]["loaded"] is None or said["verified"]["loaded"] < 1e-6
+    assert (said["verified"]["loaded"] is not None) == run
     if not needy:
         assert distance(formats.read(out), formats.read(source)) < 1e-6
         return

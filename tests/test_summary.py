@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from merging import formats
+from merging.__main__ import main
 from merging.errors import MergeError
-from merging.formats import table
+from merging.formats import read, table
 from merging.summary import HASHED, summary
 from tests.formats.families import CASES, weight
 from tests.formats.handmade import CONV, FC1, SAMPLES, TO_K, TO_OUT, factors, kohya, raw, saved
@@ -22,6 +23,7 @@ TAGS = {"10_sks cat": {"sks cat": 20, "grass": 7}, "5_more": {"sks cat": 4}}
 HEADER = {
     "modelspec.trigger_phrase": "sks cat",
     "trained_words": json.dumps(["sks cat", "sitting"]),
+    "ss_tags": ",".join(f"tag {n}" for n in range(70)),
     "ss_tag_frequency": json.dumps(TAGS),
     "sshs_model_hash": "ab" * 32,
 }
@@ -54,6 +56,7 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
     assert found["trained_words"] == {
         "modelspec.trigger_phrase": ["sks cat"],
         "trained_words": ["sks cat", "sitting"],
+        "ss_tags": [f"tag {n}" for n in range(50)],
         "ss_tag_frequency": ["sks cat", "grass"],
     }
     assert found["hashes"] == {"sshs_model_hash": "ab" * 32}
@@ -70,6 +73,24 @@ def test_everything_that_the_header_says(tmp_path: Path) -> None:
 def test_alphas_of_every_type_are_read_in_place(tmp_path: Path, alpha: torch.Tensor) -> None:
     tensors = kohya({TO_K: factors(TO_K)}, {TO_K: alpha})
     assert summary(saved(tmp_path / "a.safetensors", tensors))["alphas"] == [3.0]
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), -float("inf")])
+def test_an_alpha_that_is_no_number_is_refused_as_by_read(tmp_path: Path, alpha: float) -> None:
+    """JSON has no word for it."""
+    path = saved(tmp_path / "a.safetensors", kohya({TO_K: factors(TO_K)}, {TO_K: alpha}))
+    for look in (summary, read):
+        with pytest.raises(MergeError, match=rf"^a\.safetensors: layer {TO_K.name} has values"):
+            look(path)
+
+
+def test_a_header_commands_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"modelspec.trigger_phrase": "ねこ \x1b[2J\n  warning  none\u202e"}
+    path = saved(tmp_path / "a.safetensors", kohya({TO_K: factors(TO_K)}, {TO_K: 4.0}), told)
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert r"  trigger  ねこ \x1b[2J\n  warning  none\u202e" in text
+    assert "\x1b" not in text
 
 
 def test_alphas_of_peft_come_from_its_settings(tmp_path: Path) -> None:

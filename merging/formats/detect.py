@@ -57,7 +57,7 @@ INVERSION = "a textual inversion"
 INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
 # Adapters that change how a model samples, not what it shows.
 DISTILLED = re.compile(
-    r"(?<![a-z])(lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
+    r"(?<![a-z])((animate)?lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
 )
 GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # distilled models alone have this layer
 CLAIMS = ("ss_base_model_version", "modelspec.architecture")  # header fields that name the base
@@ -114,11 +114,12 @@ def _width(key: str, header: Header) -> int:
 def doubts(header: Header, name: str) -> list[str]:
     """Sentences on what fits Stable Diffusion 1.x by its shapes and still may not serve."""
     found = []
-    for field in CLAIMS:
-        claim = header.metadata.get(field, "")
-        if OTHER_CLAIMS.search(claim.lower()):
-            found.append(f"Its header says that it was made for {claim}; its layers fit anyhow.")
-            break
+    claims = [header.metadata.get(field, "") for field in CLAIMS]
+    if header.metadata.get("ss_v2") == "True":
+        claims.append("sd_v2")
+    if others := [claim for claim in claims if OTHER_CLAIMS.search(claim.lower())]:
+        claim = others[0][:60]
+        found.append(f"Its header says that it was made for {claim}; its layers fit anyhow.")
     titles = (
         name,
         *(header.metadata.get(field, "") for field in ("ss_output_name", "modelspec.title")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from merging.formats import changes, detect, embeddings, leftover, peft, shifts, trigger
@@ -13,6 +14,7 @@ from merging.formats.fit import Fit, family, fitted
 from merging.formats.header import Header, opened, read_header
 from merging.formats.layers import LayerTable, printable, title
 from merging.formats.leftover import Left
+from merging.formats.part import not_finite
 
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
 
@@ -145,7 +147,11 @@ def _weights(header: Header, fit: Fit) -> Iterable[str]:
 
 
 def _alphas(body: Body, fit: Fit) -> dict[str, float]:
-    """Each layer's alpha, a few bytes each, from their places in the file."""
-    return {
+    """Each layer's alpha, a few bytes each, from their places in the file; MergeError as `read`."""
+    found = {
         layer: body.number(keys["alpha"]) for layer, keys in fit.layers.items() if "alpha" in keys
     }
+    for layer, alpha in found.items():
+        if not isfinite(alpha):
+            raise not_finite(body.file, layer)
+    return found

@@ -47,6 +47,14 @@ def over(alpha: float | None, rank: int) -> float:
     return alpha or float(rank)
 
 
+def not_finite(file: str, layer: str) -> MergeError:
+    """What is said of a layer with a value that is no finite number."""
+    return MergeError(
+        f"{file}: layer {layer} has values that are not finite numbers; its training failed, or "
+        "the file is damaged."
+    )
+
+
 @dataclass(frozen=True)
 class Misfit:
     """What is wrong with a layer's tensors, as the rest of a sentence that names the layer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ ROLES: dict[str, Role] = {
 }
 PARTS = ("unet", "text_encoder")
 BARE = "base_model.model."  # what PEFT itself puts in front of a model's own names
+MAX_PATTERNS = 1000  # of a part; Stable Diffusion 1.5 has 282 and 72 layers
+# Starts of training that take the pair's first values off the base's own weights.
+SHIFTED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def names(table: LayerTable) -> Names:
@@ -80,8 +83,13 @@ def _wrong(found: Any, header: Header) -> str:
     """What makes a configuration unusable, "" if nothing does."""
     if not isinstance(found, dict):
         return "is not a JSON object"
-    if any(not isinstance(found.get(f"{part}.alpha_pattern") or {}, dict) for part in PARTS):
-        return "has an alpha_pattern that is not a JSON object"
+    patterns = [found.get(f"{part}.alpha_pattern") or {} for part in PARTS]
+    if any(not isinstance(each, dict) or len(each) > MAX_PATTERNS for each in patterns):
+        return f"has an alpha_pattern that is not a JSON object of at most {MAX_PATTERNS} layers"
+    starts = [str(found.get(f"{part}.init_lora_weights")) for part in PARTS]
+    if told := [start for start in starts if start.startswith(SHIFTED)]:
+        remedy = "peft's path_initial_model_for_weight_conversion undoes that"
+        return f"says that training began with {told[0][:20]}, on a changed base model ({remedy})"
     kinds = {found.get(f"{part}.peft_type") for part in PARTS} - {None, "LORA"}
     if kinds:
         return f"says {kinds.pop()}, not LORA"
@@ -96,28 +104,33 @@ def alpha_of(layer: str, rank: int, settings: Mapping[str, Any], file: str) -> f
 
     rsLoRA scales by alpha / √rank, which is folded in here.
     """
-    part, _, module = layer.partition(".")
+    part = layer.partition(".")[0]
+    modules = [spelling.partition(".")[2] for spelling in spellings(layer)]
     patterns = settings.get(f"{part}.alpha_pattern") or {}
     alpha = settings.get(f"{part}.lora_alpha", rank)
     try:
-        alpha = next((patterns[key] for key in patterns if _names(key, module)), alpha)
+        alpha = next((patterns[key] for key in patterns if _names(key, modules)), alpha)
         return float(alpha) * (sqrt(rank) if settings.get(f"{part}.use_rslora") else 1.0)
     except (TypeError, ValueError, OverflowError) as error:
         raise MergeError(
             f"{file}: layer {layer} has no usable alpha in its configuration ({error}); "
-            "save the LoRA again with diffusers."
+            "write numbers there, for layers by their names, or save the LoRA again with diffusers."
         ) from error
 
 
-def _names(key: str, module: str) -> bool:
+def _names(key: str, modules: Sequence[str]) -> bool:
     """Whether a pattern of PEFT means this module; the file's patterns are never run as regexes.
 
-    Trainers write module names here, whole or only the end, some with ``^`` in front.
+    Trainers write module names here, whole or only the end, diffusers with ``^`` in front; CLIP's
+    come with and without ``text_model.``.
     """
     plain = key.removeprefix("^")
     if not re.fullmatch(r"[\w.]+", plain):
         raise ValueError(f"the pattern {key!r} is no module name")
-    return module == plain or (plain == key and module.endswith(f".{plain}"))
+    whole = plain != key
+    return any(
+        module == plain or (not whole and module.endswith(f".{plain}")) for module in modules
+    )
 
 
 def written_config(ranks: Mapping[str, int]) -> str:

@@ -8,10 +8,10 @@ Diffusion code, and so does ComfyUI's, which Forge has taken over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from merging.formats import ldm
+from merging.formats import kohya, ldm
 from merging.formats.layers import LayerTable, Names
 
 KOHYA = {"lora_up.weight", "lora_down.weight", "alpha"}
@@ -152,6 +152,19 @@ def invokeai(table: LayerTable) -> Names:
 def diffusers(table: LayerTable) -> Names:
     """kohya's names in all keys, or its own."""
     return _underscored(table) | {layer: layer for layer in table.shapes}
+
+
+def misread(layers: Iterable[str], style: str) -> list[str]:
+    """Those of the text encoder that diffusers would drop or fail on, of all in one file.
+
+    Which of its converters a text encoder's keys need it tells by any ``out_proj`` among kohya's
+    names, by any of attention among its own; without one of these it takes the wrong converter.
+    """
+    own = [layer for layer in layers if layer.startswith("text_encoder.")]
+    attention = [layer for layer in own if ".self_attn." in layer]
+    if style != kohya.FAMILY:
+        return [] if attention else own
+    return [] if any(layer.endswith(".out_proj") for layer in attention) else attention
 
 
 def _underscored(table: LayerTable) -> Names:

@@ -19,7 +19,7 @@ from merging.formats.fit import Fit, family, fitted
 from merging.formats.header import opened, read_header
 from merging.formats.layers import LayerTable, Role, printable, title
 from merging.formats.overview import warnings
-from merging.formats.part import BaseWeights, Part
+from merging.formats.part import BaseWeights, Part, not_finite
 from merging.formats.trigger import trigger
 
 
@@ -122,10 +122,7 @@ def _changed(family: changes.Family, part: Part) -> LoraLayer:
 def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None:
     for tensor in tensors.values():
         if not tensor.isfinite().all():
-            raise MergeError(
-                f"{file}: layer {layer} has values that are not finite numbers; its training "
-                "failed, or the file is damaged."
-            )
+            raise not_finite(file, layer)
 
 
 def _alpha(

@@ -5,23 +5,34 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
-PHRASES = ("modelspec.trigger_phrase", "instance_prompt", "ss_instance_prompt", "trained_words")
+TRAINED = "trained_words"  # several words, as a list; of a merge, as an object by source
 # Fields with words: modelspec's, Civitai's (in the header, or as its tools copy them) and kohya's.
-WORDS = (*PHRASES, "trainedWords", "activation text", "modelspec.tags", "ss_tags")
-MOST_TAGS = 50  # of a training set's captions, which can have thousands
+PHRASES = (
+    *("modelspec.trigger_phrase", "instance_prompt", "ss_instance_prompt"),
+    *(TRAINED, "trainedWords", "activation text"),
+)
+WORDS = (*PHRASES, "modelspec.tags", "ss_tags")
+MOST_WORDS = 50  # of a field, and of a training set's captions, which can have thousands
 TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, JSON
 
 
 def trigger(metadata: Mapping[str, str]) -> str:
     """The trigger phrase, "" where none is named; tags count only if all captions share one."""
-    named = (metadata.get(field, "").strip() for field in PHRASES)
+    named = (_phrase(metadata.get(field, "")) for field in PHRASES)
     return next((phrase for phrase in named if phrase), "") or _only_tag(metadata.get(TAGS, ""))
+
+
+def called(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """All words that are said to call the concept, without those that only describe it."""
+    words = trained_words({field: metadata.get(field, "") for field in PHRASES}).values()
+    return tuple(dict.fromkeys(word for own in words for word in own))
 
 
 def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Words that the file was trained with, by header field; tags with the most frequent first."""
-    found = {field: _split(metadata.get(field, "")) for field in WORDS}
+    found = {field: _split(metadata.get(field, ""))[:MOST_WORDS] for field in WORDS}
     found[TAGS] = tuple(tag_counts(metadata))
     return {field: words for field, words in found.items() if words}
 
@@ -31,7 +42,7 @@ def tag_counts(metadata: Mapping[str, str]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for folder in _folders(metadata.get(TAGS, "")):
         counts.update({tag.strip(): count for tag, count in folder.items()})
-    return {tag: count for tag, count in counts.most_common(MOST_TAGS) if tag}
+    return {tag: count for tag, count in counts.most_common(MOST_WORDS) if tag}
 
 
 def class_word(metadata: Mapping[str, str]) -> str:
@@ -56,14 +67,29 @@ def _folder_names(metadata: Mapping[str, str], *fields: str) -> list[str]:
     return [name.partition("_")[2].strip() for name in names if name.partition("_")[2].strip()]
 
 
+def _phrase(text: str) -> str:
+    """What a field names as one phrase: all of it, or the first word of a JSON list."""
+    if _listed(text) is None:
+        return text.strip()
+    return next(iter(_split(text)), "")
+
+
 def _split(text: str) -> tuple[str, ...]:
     """One phrase, or several as a JSON list or between commas."""
-    try:
-        listed = json.loads(text)
-    except (ValueError, RecursionError):
-        listed = None
-    words = listed if isinstance(listed, list) else text.split(",")
+    listed = _listed(text)
+    words = text.split(",") if listed is None else listed
     return tuple(filter(None, dict.fromkeys(str(word).strip() for word in words)))
+
+
+def _listed(text: str) -> list[Any] | None:
+    """The words of a JSON list, or of an object of lists; None for any other text."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, dict):
+        return [word for own in found.values() if isinstance(own, list) for word in own]
+    return found if isinstance(found, list) else None
 
 
 def _folders(text: str) -> list[dict[str, int]]:

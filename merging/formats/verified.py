@@ -15,7 +15,7 @@ from merging.formats.factors import MAX_LOSS, NEGLIGIBLE, balanced
 from merging.formats.fit import Fit, fitted
 from merging.formats.header import Header, opened, read_header
 from merging.formats.layers import TITLES, LayerTable
-from merging.formats.programs import MOST_UNKNOWN, PROGRAMS
+from merging.formats.programs import MOST_UNKNOWN, PROGRAMS, misread
 from merging.formats.reader import read
 from merging.formats.shifts import counted, in_words, sizes
 
@@ -180,6 +180,7 @@ def _finding(fit: Fit, header: Header, found: Adapter) -> dict[str, list[str]]:
         if program.title == "diffusers":
             mixed = fit.style == "kohya" and len(alphas) > 1  # it takes one for all
             seen = set() if mixed else {layer for layer in seen if _shaped(layer, fit, header)}
+            seen.difference_update(misread(fit.layers, fit.style))
         missing[program.title] = [layer for layer in fit.layers if layer not in seen]
     return missing
 

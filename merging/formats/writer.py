@@ -23,6 +23,7 @@ from merging.formats.embeddings import read_embeddings
 from merging.formats.factors import Pair, cast, common_rank, stored, whole
 from merging.formats.layers import LayerTable, table_of
 from merging.formats.modelspec import diffusers_header, full_header, kohya_header, model_hashes
+from merging.formats.programs import misread
 from merging.formats.shifts import counted, in_words, sizes
 from merging.formats.verified import Written, verified
 from merging.whole import write_checked
@@ -47,7 +48,7 @@ def write_kohya(
     """
     table = table_of(adapter)
     alpha = float(common_rank(adapter))
-    pairs = stored(adapter, alpha, dtype)
+    pairs = _signed(stored(adapter, alpha, dtype), table, kohya.FAMILY)
     tensors = {}
     for layer, pair in pairs.items():
         name = kohya.spelled(layer)[0]
@@ -71,7 +72,7 @@ def write_diffusers(
     Raises as `write_kohya` does.
     """
     table = table_of(adapter)
-    pairs = stored(adapter, None, dtype)
+    pairs = _signed(stored(adapter, None, dtype), table, peft.FAMILY)
     tensors = {}
     for layer, pair in pairs.items():
         up, down = _shaped(pair, layer, table)
@@ -160,6 +161,18 @@ def _hashed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
     """The file with sd-scripts' hashes, which are of the file with its training fields alone."""
     training = {key: value for key, value in header.items() if key.startswith("ss_")}
     return serialised(tensors, {**header, **model_hashes(serialised(tensors, training))})
+
+
+def _signed(pairs: dict[str, Pair], table: LayerTable, style: str) -> dict[str, Pair]:
+    """The pairs, and where diffusers would misread them without it, an ``out_proj`` of zeros."""
+    lost = misread(pairs, style)
+    if not lost:
+        return pairs
+    sign = next(layer for layer in table.shapes if layer.endswith(".self_attn.out_proj"))
+    rows, columns = table.shapes[sign]
+    like = pairs[lost[0]]  # its rank is one that the file has anyway
+    up, down = like.up.new_zeros(rows, like.rank), like.down.new_zeros(like.rank, columns)
+    return pairs | {sign: Pair(up, down)}
 
 
 def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:

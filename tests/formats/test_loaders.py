@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ from merging.diffusion.base import Base
 from merging.diffusion.loading import checked
 from merging.diffusion.render import render
 from merging.errors import MergeError
-from merging.formats import Written, table, write_diffusers, write_full, write_kohya
+from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
 from merging.formats.layers import flat
+from merging.formats.verified import verified
+from tests.formats.handmade import Q_PROJ, factors, kohya, saved
 
 WRITERS = (write_kohya, write_diffusers)
 # ‖loaded − meant‖ / ‖meant‖ per module; what rounding two factors to the dtype costs at most
@@ -132,6 +135,25 @@ def test_a_base_loads_the_file_and_is_left_as_it_was(
     assert now is modules["unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_q"]
     assert render(base, ["a cat"], [0], steps=2)[0].tobytes() == before[0].tobytes()
     assert path.is_file()
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("ends", [("q_proj", "v_proj"), ("fc1",), ("q_proj", "fc1", "attn2.to_k")])
+def test_few_layers_of_the_text_encoder_are_found_too(
+    base: Base, tmp_path: Path, ends: tuple[str, ...], write: Callable[..., Written]
+) -> None:
+    """diffusers tells by one of them how to read the others; where it is missing, zeros stand."""
+    meant, path = adapter("mini"), tmp_path / "merged.safetensors"
+    meant = replace(meant, layers={k: v for k, v in meant.layers.items() if k.endswith(ends)})
+    written = checked(base, path, meant, write(meant, path, torch.float32))
+    assert written.modules == len(meant.layers)
+    assert written.loaded is not None and written.loaded < 1e-6
+
+
+def test_that_diffusers_would_not_find_them_is_seen(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", kohya({Q_PROJ: factors(Q_PROJ)}, {Q_PROJ: 4.0}))
+    programs = verified(path, path.name, read(path), table("mini"), ()).programs
+    assert programs == ("A1111", "Forge", "ComfyUI", "InvokeAI")
 
 
 def test_a_file_that_loads_otherwise_than_meant_is_not_kept(

@@ -151,6 +151,17 @@ def test_peft_settings_in_the_header(tmp_path: Path) -> None:
     check(adapter, {s: scale * PARTS[s].product() for s, scale in scales.items()})
 
 
+@pytest.mark.parametrize("level", ["", "text_model."])
+def test_a_whole_name_of_the_text_encoder_in_the_settings(tmp_path: Path, level: str) -> None:
+    """With and without the level that transformers 5 has dropped."""
+    pattern = {f"^{level}encoder.layers.1.self_attn.q_proj": 3, "^1.mlp.fc1": 9}
+    settings = {"text_encoder.lora_alpha": 2, "text_encoder.alpha_pattern": pattern}
+    header = {"lora_adapter_metadata": json.dumps(settings)}
+    adapter = read(saved(tmp_path / "a.safetensors", peft((Q_PROJ, FC1)), header))
+    scales = {Q_PROJ: 3 / 4, FC1: 2 / 4}
+    check(adapter, {s: scale * PARTS[s].product() for s, scale in scales.items()})
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -162,6 +173,8 @@ def test_peft_settings_in_the_header(tmp_path: Path) -> None:
         '{"unet.alpha_pattern": ["to_k"]}',
         '{"unet.alpha_pattern": {"(a+)+$": 3}}',
         '{"unet.use_dora": true}',
+        '{"unet.init_lora_weights": "pissa_niter_4"}',
+        json.dumps({"unet.alpha_pattern": dict.fromkeys(map(str, range(1001)), 1)}),
     ],
 )
 def test_unusable_peft_settings_are_refused(tmp_path: Path, settings: str) -> None:
@@ -228,6 +241,11 @@ def test_file_facts(tmp_path: Path) -> None:
         ({"ss_tag_frequency": '{"a": 3}'}, ""),
         ({"ss_tag_frequency": "None"}, ""),
         ({"ss_tag_frequency": "[[]]"}, ""),
+        ({"trained_words": '["sks cat", "fur"]'}, "sks cat"),
+        ({"trained_words": "sks cat, fur"}, "sks cat, fur"),
+        ({"trained_words": "[]", "trainedWords": '["sks cat"]'}, "sks cat"),
+        ({"trained_words": '{"a": ["sks cat"], "b": ["mug"]}'}, "sks cat"),
+        ({"activation text": "sks cat"}, "sks cat"),
     ],
 )
 def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
@@ -240,7 +258,9 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
     [
         ("cat", {"ss_base_model_version": "sd_v2_v"}, "made for sd_v2_v"),
         ("cat", {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "made for stable"),
+        ("cat", {"ss_v2": "True"}, "made for sd_v2"),
         ("LCM_LoRA", {}, "LCM, Hyper, Turbo"),
+        ("AnimateLCM_sd15_t2v_lora", {}, "LCM, Hyper, Turbo"),
         ("cat", {"ss_output_name": "Hyper-SD15-8steps"}, "LCM, Hyper, Turbo"),
     ],
 )

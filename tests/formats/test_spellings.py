@@ -139,6 +139,7 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
         (json.dumps({"peft_type": "LOHA"}), "says LOHA, not LORA"),
         (json.dumps({"alpha_pattern": [1]}), "an alpha_pattern that is not a JSON object"),
         (json.dumps({"use_dora": True}), "says DoRA, but the file has no"),
+        (json.dumps({"init_lora_weights": "olora"}), "began with olora, on a changed base model"),
         (json.dumps({"lora_alpha": "much"}), f"layer {TO_K.name} has no usable alpha"),
     ],
 )

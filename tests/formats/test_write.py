@@ -208,7 +208,7 @@ def test_serialised_is_what_the_library_reads() -> None:
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_zero_layers_are_left_out(tmp_path: Path, write: Writer) -> None:
-    source = adapter(every=20)
+    source = adapter(every=7)
     first = next(iter(source.layers))
     zero = LoraLayer(torch.zeros_like(source.layers[first].up), source.layers[first].down, 1.0)
     write(Adapter("a", {**source.layers, first: zero}), tmp_path / "a.safetensors", torch.float16)
@@ -236,7 +236,7 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path, scale: float
 
 
 def test_a_negligible_layer_does_not_stop_the_others(tmp_path: Path) -> None:
-    source = adapter(every=20)
+    source = adapter(every=7)
     first = next(iter(source.layers))
     faint = LoraLayer(1e-9 * source.layers[first].up, 1e-9 * source.layers[first].down, 1.0)
     layers = {**source.layers, first: faint}
