@@ -147,7 +147,7 @@ def by_peft(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
 
 
 def check(adapter: Adapter, wanted: Changes, scale: Mapping[str, float]) -> None:
-    """Every change is there; beside them at most the layer of zeros that diffusers' loader needs."""
+    """Every change is there, and at most the layer of zeros that diffusers' loader needs."""
     assert adapter.layers.keys() >= wanted.keys()
     more = [adapter.layers[name] for name in adapter.layers.keys() - wanted.keys()]
     assert len(more) <= 1 and not any(layer.up.any() for layer in more)
