@@ -259,6 +259,13 @@ def settings_are_saved(visitor: Visitor, settings: Settings) -> None:
     expect(section.get_by_role("status")).to_contain_text("Saved in settings.toml: precision, max")
     assert settings.file is not None
     assert settings.file.read_text("utf-8") == 'precision = "fp32"\nmax_files = 8\n'
+    most.fill("")
+    section.get_by_label("Base model").fill("me/pets")
+    section.get_by_label("Base model").press("Enter")
+    save.click()
+    expect(most).to_have_value("6")
+    expected = 'precision = "fp32"\nmax_files = 6\nbase = "me/pets"\n'
+    assert settings.file.read_text("utf-8") == expected
     visitor.keep("settings-dark")
     page.set_viewport_size(PHONE)
     assert visitor.fits()

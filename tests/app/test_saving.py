@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app.config import VARIABLES, read, with_file, with_page
 from app.saving import DEFAULTS, Value, at_next_start, save
 from app.settings import Settings
-from app.ui.settings import CHOICES, ROWS
+from app.ui.settings import CHOICES, ROWS, settings_section
 from merging.errors import MergeError
 
 WRITTEN = """# my machine
@@ -99,6 +100,9 @@ def test_where_others_can_reach_the_app_there_is_nothing_to_write(
     assert (settings.file, settings.above) == (None, {})
     with pytest.raises(MergeError, match="are its operator's"):
         save(settings, {"port": 1})
+    with gr.Blocks() as page:
+        settings_section(settings)
+    assert (page.blocks, page.fns) == ({}, {})
 
 
 @pytest.mark.parametrize(
