@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from app.config import flags, with_file
+from app.config import flags, with_file, with_page
 from app.settings import Settings, workplace
 from merging.errors import MergeError
 
@@ -23,9 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     ended = told_to_end()
     try:
-        environ = with_file(os.environ | flags(arguments))
+        above = os.environ | flags(arguments)
+        environ = with_file(above)
         with workplace(environ) as work:
-            serve(Settings.from_environment(work, environ), ended)
+            serve(with_page(Settings.from_environment(work, environ), above), ended)
     except (MergeError, OSError) as error:
         print(f"iteris-studio: {error}", file=sys.stderr)
         return 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from app.settings import Settings
 from merging.errors import MergeError
 
 if sys.version_info >= (3, 11):
@@ -48,15 +50,41 @@ def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
 
 def with_file(environ: Mapping[str, str], file: Path = FILE) -> dict[str, str]:
     """The environment, and under it what the file says; MergeError for a name that is none."""
+    return {VARIABLES[name]: text for name, text in read(file).items()} | dict(environ)
+
+
+def read(file: Path = FILE) -> dict[str, str]:
+    """What the file says, by its own names; nothing where there is none."""
     if not file.is_file():
-        return dict(environ)
+        return {}
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        return parsed(file.read_text(encoding="utf-8"), file)
     except (OSError, ValueError) as error:
         raise MergeError(f"{file} cannot be read ({error}); correct or remove it.") from error
+
+
+def parsed(text: str, file: Path) -> dict[str, str]:
+    """What a file's text says; ValueError if it is no TOML, MergeError for a name that is none."""
+    told = tomllib.loads(text)
     for name, value in told.items():
         if name not in VARIABLES or isinstance(value, bool | dict | list):
             raise MergeError(
                 f"{file}: “{name}” is no setting with one value; there are {', '.join(VARIABLES)}."
             )
-    return {VARIABLES[name]: str(value) for name, value in told.items()} | dict(environ)
+    return {name: str(value) for name, value in told.items()}
+
+
+def check(name: str, text: str) -> None:
+    """MergeError, as the start would say it, if the setting ``name`` cannot be ``text``."""
+    try:
+        Settings.from_environment(Path(), {VARIABLES[name]: text})
+    except MergeError as error:
+        raise MergeError(str(error).replace(VARIABLES[name], name)) from error
+
+
+def with_page(settings: Settings, above: Mapping[str, str], file: Path = FILE) -> Settings:
+    """The same, with the file for the page to write, at home only; ``above`` goes before it."""
+    if not settings.free_base:
+        return settings
+    fixed = {name: above[variable] for name, variable in VARIABLES.items() if variable in above}
+    return replace(settings, file=file, above=fixed)

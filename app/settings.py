@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,7 @@ from merging.choices import Precision
 from merging.errors import MergeError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Settings:
     max_references: int = 16  # pictures of one concept to compare with
     max_lines: int = 64  # calibration prompts of a person's own, each of at most 200 characters
     max_line: int = 200
+    file: Path | None = None  # settings.toml, where the page may write it: at home only
+    above: Mapping[str, str] = field(default_factory=dict)  # what goes before it, by its names
 
     @classmethod
     def from_environment(cls, work: Path, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -53,19 +57,19 @@ class Settings:
             work=work,
             home=_home(environ) if at_home else None,
             host=host,
-            port=int(_number(environ, "GRADIO_SERVER_PORT", cls.port, 1, 65535)),
+            port=_whole(environ, "GRADIO_SERVER_PORT", cls.port, 1, 65535),
             base=environ.get("ITERIS_BASE") or cls.base,
             free_base=at_home,
-            device=environ.get("ITERIS_DEVICE") or cls.device,
+            device=_device(environ),
             precision=_one_of(environ, "ITERIS_PRECISION", get_args(Precision)),
             mcp=_one_of(environ, "ITERIS_MCP", ("off", "on")) == "on",
             login={"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys(),
-            max_files=int(_number(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16)),
-            max_megabytes=int(_number(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000)),
-            max_history_mb=int(
-                _number(environ, "ITERIS_MAX_HISTORY_MB", cls.max_history_mb, 1, 10_000_000)
+            max_files=_whole(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16),
+            max_megabytes=_whole(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000),
+            max_history_mb=_whole(
+                environ, "ITERIS_MAX_HISTORY_MB", cls.max_history_mb, 1, 10_000_000
             ),
-            max_waiting=int(_number(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000)),
+            max_waiting=_whole(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000),
             max_minutes=_number(environ, "ITERIS_MAX_MINUTES", cls.max_minutes, 0.01, 10_000),
             keep_hours=_number(environ, "ITERIS_KEEP_HOURS", cls.keep_hours, 0.01, 10_000),
         )
@@ -100,13 +104,29 @@ def _one_of(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> st
     return text
 
 
+def _device(environ: Mapping[str, str]) -> str:
+    """The name of a device; whether it is there is seen when it is first needed."""
+    text = environ.get("ITERIS_DEVICE", "").strip().lower() or Settings.device
+    if not DEVICES.fullmatch(text):
+        raise MergeError(f"ITERIS_DEVICE must be auto, cpu, cuda or mps, not {text!r}.")
+    return text
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, lowest: int, highest: int) -> int:
+    """A number without a fraction."""
+    value = _number(environ, name, default, lowest, highest)
+    if not value.is_integer():
+        raise MergeError(f"{name} must be a whole number, not {value:g}.")
+    return int(value)
+
+
 def _number(
     environ: Mapping[str, str], name: str, default: float, lowest: float, highest: float
 ) -> float:
     """A number from the environment, refused by name when it is none or out of range."""
     text = environ.get(name, "").strip()
     try:
-        value = float(text) if text else default
+        value = float(text or default)
     except ValueError:
         value = float("nan")
     if not lowest <= value <= highest:

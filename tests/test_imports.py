@@ -52,7 +52,7 @@ LAYERS = (
         "app.settings app.config app.storage app.cards app.shelf app.orders app.scenes app.limits"
         " app.jobs app.drawing app.looking app.taken app.taking app.pushing app.commands"
         " app.executor app.pasting app.meetings app.library app.batches app.index app.keeping"
-        " app.history app.differences app.several app.engine",
+        " app.history app.differences app.several app.engine app.saving",
     ),
     ("app.service",),
     ("app.ui",),

@@ -1,4 +1,4 @@
-"""The page, section by section: Add, Merge, Compare, Take it, History, and the dock at its foot."""
+"""The page, section by section: four steps, History, Settings, Help, and the dock at its foot."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from app.ui.past import past_section
 from app.ui.recalling import Recalling, wire_history
 from app.ui.results import Dock, Results
 from app.ui.scene import Scene, scene_widgets
+from app.ui.settings import settings_section
 from app.ui.shelving import Shelving, wire_library
 from app.ui.take import Take, take_section
 from app.ui.views import Views, views
@@ -48,6 +49,7 @@ def build(studio: Studio) -> gr.Blocks:
                 scene, another, draw, pictures, dropped = _compare_section(adding.slots)
                 files, measures = take_section(studio.settings.login)
         past = past_section(studio.settings)
+        settings_section(studio.settings)
         help_section()
         runs = [place.again for place in past.places]
         dock = _dock((merge, draw, *tries, several.make, past.draw_both, *runs))

@@ -32,9 +32,15 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A person's own machine, on a port that is free just now."""
+    """A person's own machine, on a port that is free just now, which goes before any file."""
+    port = free_port()
     return Settings(
-        port=free_port(), device="cpu", work=tmp_path_factory.mktemp("work"), max_files=4
+        port=port,
+        device="cpu",
+        work=tmp_path_factory.mktemp("work"),
+        max_files=4,
+        file=tmp_path_factory.mktemp("start") / "settings.toml",
+        above={"port": str(port)},
     )
 
 
