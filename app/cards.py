@@ -56,9 +56,14 @@ def base_title(name: str) -> str:
     return BASE_TITLES.get(name, name)
 
 
+def fits(made_for: str, base: str) -> bool:
+    """Whether what was made for one base can be used with the other, as far as names tell."""
+    return made_for == base or not {made_for, base} <= BASE_TITLES.keys()
+
+
 def misfit(name: str, made_for: str, base: str) -> str:
     """One sentence if the file ``name`` was made for another base than the chosen one, else ""."""
-    if made_for == base or not {made_for, base} <= BASE_TITLES.keys():
+    if fits(made_for, base):
         return ""
     return (
         f"{name}: made for {base_title(made_for)}, but the chosen base is "

@@ -100,7 +100,11 @@ def draw_commands(order: DrawOrder) -> str:
     }
     if "merged" in order.columns and order.merged is not None:
         columns["merged"] = ([order.merged.name], "sum")
-    return "\n".join(_render(order, name, *own) for name, own in columns.items())
+    lines = [_render(order, name, *own) for name, own in columns.items()]
+    for other in order.others:
+        its_own = replace(order, words=other.embeddings)
+        lines.append(_render(its_own, f"merge-{other.entry}", [other.path.name], "sum"))
+    return "\n".join(lines)
 
 
 def weighed(pick: Pick) -> str:

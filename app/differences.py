@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app.cards import base_title
 from app.history import Kept
-from app.scenes import Picture
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.picture import Origin, read_origin
@@ -62,23 +62,21 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Differ
 
 def side_by_side(one: Kept, other: Kept) -> list[tuple[Origin, Path, Path]]:
     """Pictures of the two merges that were drawn alike: the same prompt, seed and settings."""
-    theirs = dict(_of_the_merge(other.pictures))
+    theirs = dict(_of_the_merge(other))
     return [
-        (origin, path, theirs[origin])
-        for origin, path in _of_the_merge(one.pictures)
-        if origin in theirs
+        (origin, path, theirs[origin]) for origin, path in _of_the_merge(one) if origin in theirs
     ]
 
 
-def _of_the_merge(pictures: Iterable[Picture]) -> list[Pictured]:
-    """The merge's own pictures, by what they were drawn from: a merge's carry its recipe."""
-    found = []
-    for picture in pictures:
+def _of_the_merge(kept: Kept) -> list[Pictured]:
+    """The merge's own pictures, by what they were drawn from: they alone carry its recipe."""
+    found, own = [], json.loads(json.dumps(kept.merged.recipe))
+    for picture in kept.pictures:
         try:
             origin, recipe = read_origin(picture.path)
         except MergeError:
             continue  # somebody has put another picture in its place: it cannot be compared
-        if recipe is not None:
+        if recipe == own:
             found.append((replace(origin, adapters=()), picture.path))
     return found
 

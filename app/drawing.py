@@ -10,15 +10,17 @@ from typing import cast
 from PIL import Image
 
 from app.jobs import Bases, Emit, Weights, source_of, stepping, words_of
-from app.scenes import DrawOrder, Picture, Unscored
+from app.scenes import DrawOrder, Other, Picture, Unscored
 from merging import formats
 from merging.adapter import Adapter
 from merging.choices import Compose, Sampler
 from merging.diffusion.base import Base
 from merging.diffusion.maps import heat_map
 from merging.diffusion.render import render
+from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.files import RECIPE_KEY
+from merging.formats import LayerTable
 from merging.likeness import Judge, judge
 from merging.naming import file_stem
 from merging.picture import save_png
@@ -34,14 +36,16 @@ class Panel:
     adapters: list[tuple[Adapter, float]]
     compose: Compose = "sum"
     recipe: str = ""  # of the merge, for its pictures to carry
+    words: tuple[Embedding, ...] = ()  # textual inversions that its prompts may say
 
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
     """Draw every panel from the same noise into ``folder``, emit Steps and Pictures."""
     progress = stepping(emit)
     base = bases.get(order.base, order.precision, progress)
-    panels = list(_panels(order, base.weight))
     taught = words_of(order.words, base.table)
+    panels = [replace(each, words=taught) for each in _panels(order, base.weight)]
+    panels += [_other(each, base.table) for each in order.others]
     prompts = [prompt for prompt, _ in order.scenes]
     judged = _judge(bases, base, order, emit)
     for done, panel in enumerate(panels):
@@ -53,7 +57,7 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             prompts,
             [seed for _, seed in order.scenes],
             adapters=panel.adapters,
-            embeddings=taught,
+            embeddings=panel.words,
             steps=order.steps,
             guidance=order.guidance,
             compose=panel.compose,
@@ -65,9 +69,11 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
             stop=stop,
         )
         fits = judged.fits(images, prompts) if judged else []
+        own = folder / f"{done}"  # two columns may be called alike, as far as a file's name goes
+        own.mkdir()
         for place, image in enumerate(images):
             scores = str(fits[place]) if fits else ""
-            emit(_saved(image, panel, order, place, folder, scores))
+            emit(_saved(image, panel, order, place, own, scores))
 
 
 def _judge(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Judge | None:
@@ -99,9 +105,18 @@ def _panels(order: DrawOrder, weights: Weights) -> Iterator[Panel]:
         yield Panel("Gated, no merge", sources, "gated")
     if "merged" in order.columns and order.merged is not None:
         words = tuple(each for adapter, _ in sources for each in adapter.embeddings)
-        merged = replace(formats.read(order.merged, name=order.merged.stem), embeddings=words)
-        recipe = merged.metadata.get(RECIPE_KEY, "")
-        yield Panel(f"Merged ({order.method})", [(merged, 1.0)], recipe=recipe)
+        yield _merge(f"Merged ({order.method})", order.merged, words)
+
+
+def _other(other: Other, table: LayerTable) -> Panel:
+    """The column of a merge of before, which needs its own words and none of this one's."""
+    return _merge(other.title, other.path, words_of(other.embeddings, table))
+
+
+def _merge(title: str, file: Path, words: tuple[Embedding, ...]) -> Panel:
+    """The column of a merge, from its file and the textual inversions that it was made with."""
+    merged = replace(formats.read(file, name=file.stem), embeddings=words)
+    return Panel(title, [(merged, 1.0)], recipe=merged.metadata.get(RECIPE_KEY, ""))
 
 
 def _called(source: Source) -> Adapter:

@@ -30,6 +30,8 @@ TABLE = """create table if not exists moments (
 )"""
 FIELDS = "id, made, pinned, merge, sheet"
 GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
+# What a merge is the same by, though it has several entries, one for each sheet of its pictures.
+SAME = "json_extract(merge, '$.recipe', '$.order.dtype')"
 KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
 
@@ -48,6 +50,19 @@ class Entry:
     seed: int = 0
     pictures: int = 0
     thumbnails: tuple[tuple[str, str], ...] = ()  # caption, data URL
+
+    @property
+    def title(self) -> str:
+        """What a list calls it."""
+        return f"{self.method} of {' + '.join(name for name, _ in self.loras)}"
+
+    @property
+    def name(self) -> str:
+        """Its title, told from all others by its number, with strengths that are not 1."""
+        parts = [
+            name if strength == 1 else f"{name} at {strength:g}" for name, strength in self.loras
+        ]
+        return f"{self.method} of {' + '.join(parts)}, no. {self.id}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,20 @@ class History:
         rows = self._rows("order by id desc limit ? offset ?", (count, start))
         return [_entry(*row) for row in rows]
 
+    def entry(self, entry: int) -> Entry:
+        """One of them; MergeError if it is gone."""
+        rows = self._rows("where id = ?", (entry,))
+        if not rows:
+            raise MergeError(GONE)
+        return _entry(*rows[0])
+
+    def merges(self, count: int, but: Merged | None = None) -> list[Entry]:
+        """The newest merges but for one, each once, by its first entry."""
+        first = f"where id in (select min(id) from moments group by {SAME})"
+        known = json.dumps([but.recipe, but.order.dtype] if but else None)
+        which = f"{first} and {SAME} != json(?) order by id desc limit ?"
+        return [_entry(*row) for row in self._rows(which, (known, count))]
+
     def size(self) -> tuple[int, int]:
         """How many entries there are, and the bytes of all files."""
         if not self._begun:
@@ -136,8 +165,7 @@ class History:
 
     def pin(self, entry: int, wanted: bool) -> None:
         """Let the limit never take an entry, or take it again; MergeError if it is gone."""
-        if not self._rows("where id = ?", (entry,)):
-            raise MergeError(GONE)
+        self.entry(entry)
         with self._index() as found:
             found.execute("update moments set pinned = ? where id = ?", (wanted, entry))
 
@@ -212,7 +240,7 @@ class History:
         for name in {*files} - used:
             (self._folder / name).unlink(missing_ok=True)
 
-    def _rows(self, which: str, values: tuple[int, ...], fields: str = FIELDS) -> list[tuple]:
+    def _rows(self, which: str, values: tuple[int | str, ...], fields: str = FIELDS) -> list[tuple]:
         if not self._begun:
             return []
         with self._index() as found:
@@ -265,8 +293,6 @@ def made_room(gone: Sequence[Entry], size: int, most: int) -> str:
 
 
 def _went(gone: Sequence[Entry]) -> str:
-    listed = ", ".join(
-        f"{entry.method} of {' + '.join(name for name, _ in entry.loras)}" for entry in gone[:3]
-    )
+    listed = ", ".join(entry.title for entry in gone[:3])
     more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
     return f"its oldest entries went, {listed}{more}"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from app.orders import Merged, MergeOrder, Pick
-from app.scenes import DrawOrder, Picture
+from app.scenes import DrawOrder, Other, Picture
 
 Made = TypeVar("Made")
 Put = Callable[[Path], str]  # takes a file in, and says what to ask for it by
@@ -78,7 +78,9 @@ def scene_again(told: Mapping[str, Any], merged: Merged, place: Place) -> DrawOr
         "merged": merged.drawn_with,
         "method": merged.method,
     }
-    return _made(DrawOrder, _revived(told["scene"], place) | own)
+    scene = _revived(told["scene"], place)
+    others = tuple(_made(Other, each) for each in scene.get("others", ()))
+    return _made(DrawOrder, scene | own | {"others": others})
 
 
 def pictures_again(told: Mapping[str, Any], place: Place) -> tuple[Picture, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from app.batches import BatchOrder
-from app.cards import BASE_TITLES, LONGEST_WORD, Card
+from app.cards import BASE_TITLES, LONGEST_WORD, Card, base_title, fits
 from app.orders import MergeOrder, Pick
-from app.scenes import COLUMNS, DrawOrder
+from app.scenes import COLUMNS, DrawOrder, Other
 from app.settings import Settings
 from merging.choices import Dtype, Precision
 from merging.errors import MergeError
@@ -115,11 +115,12 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
             f"{len(order.prompts)} prompts with {order.count} seeds each are {asked} pictures a "
             f"column; at most {settings.max_scenes} are drawn at once."
         )
-    if not order.columns or not set(order.columns) <= COLUMNS.keys():
+    if not (order.columns or order.others) or not set(order.columns) <= COLUMNS.keys():
         raise MergeError("Choose at least one column of the comparison.")
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
     check_here(order.picks)
+    check_others(settings, order.others, order.base)
     for concept, pictures in order.references.items():
         if len(pictures) > settings.max_references:
             raise MergeError(
@@ -128,6 +129,27 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
             )
     check_base(settings, order.base)
     check_choice(order.precision, get_args(Precision))
+
+
+def check_others(settings: Settings, others: Sequence[Other], base: str) -> None:
+    """MergeError for more merges of before than are drawn here, or one that cannot be drawn."""
+    if len(others) > settings.max_files:
+        raise MergeError(
+            f"At most {settings.max_files} other merges are drawn beside the merge, not "
+            f"{len(others)}: take some out."
+        )
+    for other in others:
+        if not fits(other.base, base):
+            raise MergeError(
+                f"{other.title}: made for {base_title(other.base)}, but these pictures are drawn "
+                f"with {base_title(base)}: take it out of the other merges."
+            )
+        for path in (other.path, *other.words):
+            if not path.is_file():
+                raise MergeError(
+                    f"{other.title}: its file {path.name} is gone: choose it anew, or take it out "
+                    "of the other merges."
+                )
 
 
 def check_base(settings: Settings, name: str) -> None:

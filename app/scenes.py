@@ -20,6 +20,22 @@ USUAL = ("base", "each", "sum", "merged")
 
 
 @dataclass(frozen=True)
+class Other:
+    """A merge of before, drawn as a column beside the one of now."""
+
+    entry: int  # of the history
+    title: str
+    path: Path  # its adapter file
+    base: str  # the base that it was made with
+    words: tuple[Path, ...] = ()  # files of the textual inversions that it needs
+
+    @property
+    def embeddings(self) -> tuple[Pick, ...]:
+        """Its textual inversions, under their own words."""
+        return tuple(Pick(path, path.stem, is_word=True) for path in self.words)
+
+
+@dataclass(frozen=True)
 class DrawOrder:
     """Pictures to draw: every prompt, with every seed, in every column."""
 
@@ -39,6 +55,7 @@ class DrawOrder:
     words: tuple[Pick, ...] = ()  # textual inversions that the prompts may say
     maps: bool = False  # also where each trigger was looked at
     precision: str = "auto"  # of the base model
+    others: tuple[Other, ...] = ()  # merges of before, a column each
 
     @property
     def prompts(self) -> list[str]:

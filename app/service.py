@@ -22,10 +22,11 @@ from app.limits import (
     check_here,
     check_merge,
     check_new,
+    check_others,
 )
 from app.orders import Merged, MergeOrder, Pick
 from app.pushing import push
-from app.scenes import DrawOrder, Picture, Unscored
+from app.scenes import DrawOrder, Other, Picture, Unscored
 from app.settings import Settings
 from app.shelf import bundled
 from app.storage import Store
@@ -130,6 +131,23 @@ class Studio:
             return self._lora(session, sha256) or folder / "gone"
 
         return self.history(session).open(entry, folder, found)
+
+    def others(self, session: str, entries: Sequence[int], base: str) -> tuple[Other, ...]:
+        """Merges of the history, to be drawn with this base beside another one.
+
+        MergeError if one of them is gone or was made for another base.
+        """
+        others = tuple(self._other(session, entry) for entry in entries)
+        check_others(self.settings, others, base)
+        return others
+
+    def _other(self, session: str, entry: int) -> Other:
+        try:
+            title = self.history(session).entry(entry).name
+            merged = self.recall(session, entry).merged
+        except MergeError as error:
+            raise MergeError(f"The other merge no. {entry} cannot be drawn: {error}") from error
+        return Other(entry, title, merged.drawn_with, merged.order.base, merged.words)
 
     def _lora(self, session: str, sha256: str) -> Path | None:
         """The file with these bytes: of the library, or bundled."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from app.commands import draw_commands
 from app.executor import Step
+from app.history import Entry
 from app.orders import Merged, MergeOrder
-from app.scenes import DrawOrder, Picture, Unscored
+from app.scenes import DrawOrder, Other, Picture, Unscored
 from app.service import Studio
 from app.ui import markup
 from app.ui.basics import Updates, Values, said_of
@@ -25,6 +26,7 @@ from app.ui.chart import chart, layers_of
 from app.ui.forms import Form
 from app.ui.listing import told
 from app.ui.results import Dock, Results
+from app.ui.scene import MOST_OTHERS
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
 
@@ -73,17 +75,31 @@ class Handlers:
     def _merge(self, values: Values) -> JobUpdates:
         order = self.form.merge_order(values)
         session = values[self.form.session]
+        others = self._others(values, order)  # what is wrong with one is said before the work
         merged = yield from self.merging(session, order)
         entry = yield from self.remembered(session, merged)
         prompt = self.form.prompt(values, order.picks)
         yield {self.form.merged: merged, **self.form.prompted(values, prompt)}
         scene = self.form.draw_order(values, merged, prompt)
-        yield from self.drawing(session, merged, scene, entry)
+        yield from self.drawing(session, merged, replace(scene, others=others), entry)
 
     def _draw(self, values: Values) -> JobUpdates:
         merged = self.form.last_merge(values)
         scene = self.form.draw_order(values, merged, values[self.form.scene.prompt])
+        scene = replace(scene, others=self._others(values, merged.order))
         yield from self.drawing(values[self.form.session], merged, scene)
+
+    def offer(self, values: Values) -> Updates:
+        """The merges of the history that may stand beside the one on the page."""
+        form, session = self.form, values[self.form.session]
+        merges: list[Entry] = []
+        if self.studio.begun(session):
+            merges = self.studio.history(session).merges(MOST_OTHERS, values[form.merged])
+        return form.scene.offered(merges, values[form.scene.others])
+
+    def _others(self, values: Values, order: MergeOrder) -> tuple[Other, ...]:
+        chosen = values[self.form.scene.others]
+        return self.studio.others(values[self.form.session], chosen, order.base)
 
     def merging(self, session: str, order: MergeOrder) -> Generator[Updates, None, Merged]:
         """Merge and offer the files; the pictures of the last merge go."""

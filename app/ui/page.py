@@ -70,7 +70,7 @@ def build(studio: Studio) -> gr.Blocks:
         ends = [*_wire_jobs(handlers, merge, draw), wire_batch(Batching(handlers, several), JOB)]
         ends += _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
         for end in ends:
-            end.then(recalling.look, recalling.inputs, past.outputs, **AT_ONCE)
+            end.then(recalling.look, recalling.inputs, recalling.listed, **AT_ONCE)
     for event in demo.fns.values():
         if event.api_name not in ENDPOINTS:  # such as one that the log-in button brings
             event.api_visibility = "private"

@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from app.cards import base_title
-from app.differences import Difference
-from app.history import Entry
+from app.differences import Difference, differences
+from app.history import Entry, Kept
 from app.settings import Settings
 from app.ui.basics import Updates
 from app.ui.markup import megabytes
@@ -136,7 +136,6 @@ def _place() -> Place:
 
 def entry_told(entry: Entry) -> str:
     """An entry in words, with its small pictures."""
-    names = " + ".join(name for name, _ in entry.loras)
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
     drawn = ""
     if entry.pictures:
@@ -148,12 +147,19 @@ def entry_told(entry: Entry) -> str:
         f'<img src="{escape(data)}" alt="{escape(caption)}" title="{escape(caption)}">'
         for caption, data in entry.thumbnails
     )
-    facts = f"{strengths} · rank {entry.ranks} · {base_title(entry.base)}"
+    facts = f"no. {entry.id} · {strengths} · rank {entry.ranks} · {base_title(entry.base)}"
     return (
-        f'<div class="entry"><h3>{escape(entry.method)} of {escape(names)}</h3>'
+        f'<div class="entry"><h3>{escape(entry.title)}</h3>'
         f'<p class="facts">{_when(entry.made)} · {escape(facts)}</p>{drawn}'
         f'<div class="small">{small}</div></div>'
     )
+
+
+def differing(one: Kept, other: Kept) -> str:
+    """Two merges, A and B, in words."""
+    found = differences(one.merged.recipe, other.merged.recipe)
+    same = one.merged.kohya.read_bytes() == other.merged.kohya.read_bytes()
+    return differences_told(found, (f"A: {one.merged.method}", f"B: {other.merged.method}"), same)
 
 
 def differences_told(found: Sequence[Difference], titles: tuple[str, str], same: bool) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.cards import Card
 from app.commands import draw_commands
-from app.differences import differences, side_by_side
+from app.differences import side_by_side
 from app.executor import Step
 from app.history import GONE, History, Kept
 from app.scenes import DrawOrder, Picture
@@ -21,7 +21,7 @@ from app.ui.basics import AT_ONCE, QUIET, Updates, Values, tried
 from app.ui.handlers import Handlers, JobUpdates, across
 from app.ui.listing import LOOK, Listing
 from app.ui.loading import Loader
-from app.ui.past import PLACES, Past, differences_told
+from app.ui.past import PLACES, Past, differing
 from merging.errors import MergeError
 
 SAME = "Run again: the file is the same as before, byte for byte."
@@ -67,6 +67,11 @@ class Recalling:
         return {*form.outputs, *widgets, *self.handlers.results.outputs, *own}
 
     @property
+    def listed(self) -> set[Any]:
+        """What changes when there is more, or less, in the history."""
+        return {*self.past.outputs, self.handlers.form.scene.others}
+
+    @property
     def compared(self) -> set[Any]:
         """What changes when two are compared."""
         past = self.past
@@ -74,7 +79,11 @@ class Recalling:
 
     def look(self, values: Values) -> Updates:
         """The list as it is now, from where it stood."""
-        return self._tried(lambda: self._listed(values, values[self.past.start]))
+
+        def work() -> Updates:
+            return self._listed(values, values[self.past.start]) | self.handlers.offer(values)
+
+        return self._tried(work)
 
     def turn(self, step: int) -> Callable[[Values], Updates]:
         """Newer or older entries."""
@@ -163,12 +172,13 @@ class Recalling:
         gone = [pick.name for pick in kept.merged.order.picks if pick not in kept.here]
         said = [f"{name} is no longer in your library: add its file." for name in gone]
         note = markup.sentences(["It is back on the page, in the four steps above.", *said])
-        return kept, {
+        updates = {
             self.handlers.form.session: session,
             **self._form(values, kept, cards),
             **self._results(kept),
             self.past.said: gr.HTML(note, visible=True),
         }
+        return kept, updates | self.handlers.offer({**values, **updates})
 
     def _form(self, values: Values, kept: Kept, cards: list[Card]) -> Updates:
         """Cards, options and scene as they were; the cards stay if none of the LoRAs is here."""
@@ -226,7 +236,7 @@ class Recalling:
             self.handlers.form.session: session,
             self.past.said: gr.HTML(visible=False),
             self.past.differences: gr.HTML(
-                _differing(*both) + ("" if pairs else NO_PAIRS), visible=True
+                differing(*both) + ("" if pairs else NO_PAIRS), visible=True
             ),
             self.past.pairs: gr.Gallery(pairs, visible=bool(pairs)),
         }
@@ -250,7 +260,7 @@ class Recalling:
         yield {
             form.session: session,
             self.past.said: gr.HTML(visible=False),
-            self.past.differences: gr.HTML(_differing(*both), visible=True),
+            self.past.differences: gr.HTML(differing(*both), visible=True),
             self.past.pairs: gr.Gallery(pairs, visible=True),
         }
 
@@ -266,17 +276,10 @@ class Recalling:
         return drawn
 
 
-def _differing(one: Kept, other: Kept) -> str:
-    """Two merges, A and B, in words."""
-    found = differences(one.merged.recipe, other.merged.recipe)
-    same = one.merged.kohya.read_bytes() == other.merged.kohya.read_bytes()
-    return differences_told(found, (f"A: {one.merged.method}", f"B: {other.merged.method}"), same)
-
-
 def wire_history(recalling: Recalling, job: dict[str, Any]) -> None:
     """The list comes when the section opens; then every button does what it says."""
     past, listing, inputs = recalling.past, recalling.listing, recalling.inputs
-    shown, filled = past.outputs, recalling.filled
+    shown, filled = recalling.listed, recalling.filled
     past.section.expand(recalling.look, inputs, shown, **AT_ONCE)
     past.newer.click(recalling.turn(-1), inputs, shown, **AT_ONCE)
     past.older.click(recalling.turn(+1), inputs, shown, **AT_ONCE)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import gradio as gr
 
+from app.history import Entry
 from app.scenes import COLUMNS, USUAL, DrawOrder
 from app.ui.basics import AT_ONCE, Updates, Values
 from merging.choices import Sampler
 from merging.picture import Origin
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
+MOST_OTHERS = 30  # merges of before to choose from
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,14 @@ class Scene:
     sampler: gr.Dropdown
     size: gr.Textbox
     columns: gr.CheckboxGroup
+    others: gr.Dropdown  # entries of the history
     maps: gr.Checkbox
 
     def chosen(self, values: Values) -> dict[str, Any]:
-        """Fields of a DrawOrder, but for the prompt, which the page may still have to write."""
+        """Fields of a DrawOrder, but for the prompt and the other merges.
+
+        The one the page may still have to write, the others' files come from the history.
+        """
         return {
             "seed": int(values[self.seed] or 0),
             "count": int(values[self.count]),
@@ -49,7 +56,19 @@ class Scene:
         """The widgets as they stood for an order."""
         told = {name: getattr(order, name) for name in vars(self)}
         return {vars(self)[name]: value for name, value in told.items()} | {
-            self.columns: list(order.columns)
+            self.columns: list(order.columns),
+            self.others: [other.entry for other in order.others],
+        }
+
+    def offered(self, merges: Sequence[Entry], chosen: Sequence[int]) -> Updates:
+        """These merges to choose from; those that were chosen and are there stay so."""
+        known = [entry.id for entry in merges]
+        return {
+            self.others: gr.Dropdown(
+                choices=[(entry.name, entry.id) for entry in merges],
+                value=[entry for entry in chosen if entry in known],
+                visible=bool(merges),
+            )
         }
 
     def filled(self, origin: Origin) -> Updates:
@@ -98,6 +117,15 @@ def scene_widgets() -> tuple[Scene, gr.Button]:
     columns = gr.CheckboxGroup(
         [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
     )
+    others = gr.Dropdown(
+        [],
+        value=[],
+        multiselect=True,
+        visible=False,
+        label="Other merges",
+        info=f"Of the history, the newest {MOST_OTHERS}; each that you choose is one more column.",
+        elem_id="others",
+    )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
     with gr.Accordion("Negative prompt, sampler and size", open=False):
         negative = gr.Textbox(
@@ -117,5 +145,5 @@ def scene_widgets() -> tuple[Scene, gr.Button]:
             max_lines=1,
         )
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    made = Scene(prompt, seed, count, steps, guidance, negative, sampler, size, columns, maps)
-    return made, another
+    drawn = (negative, sampler, size, columns, others, maps)
+    return Scene(prompt, seed, count, steps, guidance, *drawn), another

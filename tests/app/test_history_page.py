@@ -49,6 +49,26 @@ def compared(visitor: Visitor) -> None:
     expect(page.locator("#pairs .caption-label").last).to_contain_text("seed 5")
 
 
+def beside_another(visitor: Visitor) -> None:
+    """The average is on the page; the sum, the one other merge, is drawn as one more column."""
+    page = visitor.page
+    page.get_by_label("Other merges").click()
+    page.get_by_role("option").click()
+    page.get_by_role("button", name="Draw again").click()
+    titles = ("Merged (Weighted average)", "Weighted sum of sks-cat + vxz-pizza, no. 2")
+    expect(visitor.pictures).to_have_count(6)
+    assert [str(each.get_attribute("alt")) for each in visitor.pictures.all()[-2:]] == [*titles]
+    visitor.hear("done")
+    expect(page.locator("#history .entry:visible")).to_have_count(4)
+    expect(page.locator("#others")).to_contain_text(titles[1])
+    visitor.keep("others")
+    page.set_viewport_size(PHONE)
+    assert visitor.fits()
+    visitor.keep("others-phone")
+    accessible(visitor, "#compare")
+    page.set_viewport_size(DESKTOP)
+
+
 def test_what_was_made_is_opened_made_again_compared_and_deleted(
     arrive: Arrive, pair: tuple[Path, Path]
 ) -> None:
@@ -94,9 +114,11 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     expect(kept).to_be_checked()
     kept.uncheck()
     expect(delete.nth(2)).to_be_enabled()
-    for left in (2, 1, 0):
+    beside_another(visitor)
+    for left in (3, 2, 1, 0):
         delete.first.click()
         expect(shown).to_have_count(left)
+    expect(page.locator("#others")).to_be_hidden()
     other = arrive()
     other.page.get_by_role("button", name=HISTORY).click()
     expect(other.page.locator("#history")).to_contain_text("Nothing yet")

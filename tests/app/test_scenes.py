@@ -10,14 +10,19 @@ import pytest
 from PIL import Image
 
 from app.cards import Card
+from app.commands import draw_commands
+from app.differences import side_by_side
 from app.orders import Merged, MergeOrder, Pick
-from app.scenes import COLUMNS, DrawOrder, Picture
+from app.scenes import COLUMNS, DrawOrder, Other, Picture
 from app.service import Studio
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
+from merging.files import file_sha256
 from merging.picture import Used, read_origin
+
+LOST = Other(1, "IterIS of a + b, no. 1", Path("lost.safetensors"), "mini")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,58 @@ def test_a_picture_says_what_it_was_drawn_from(
     assert isinstance(origin.adapters[0], Used) and len(origin.adapters[0].sha256) == 64
 
 
+def test_merges_of_before_stand_beside_the_one_of_now(
+    studio: Studio, base: Base, summed: tuple[str, Merged]
+) -> None:
+    """From the same noise, each from its own file, and all of it comes back from the history."""
+    session, total = summed
+    cat, pizza = total.order.picks
+    asked = MergeOrder((replace(cat, strength=0.5), pizza), method="average")
+    (mean,) = (item for item in studio.merge(session, asked) if isinstance(item, Merged))
+    history, prompt = studio.history(session), "a photo of a sks cat and a vxz pizza"
+    assert history.merges(9, mean) == []
+    entries = [studio.remember(session, merged)[0] or 0 for merged in (mean, total, mean)]
+    assert [entry.id for entry in history.merges(9)] == entries[1::-1], "each by its first entry"
+    (listed,) = history.merges(9, total)
+    name = f"Weighted average of sks-cat at 0.5 + vxz-pizza, no. {entries[0]}"
+    assert (listed.id, listed.name) == (entries[0], name)
+
+    others = studio.others(session, [listed.id], "mini")
+    order = DrawOrder(
+        total.order.picks, prompt, merged=total.kohya, method=total.method, steps=2,
+        columns=("merged",), others=others,
+    )  # fmt: skip
+    pictures = drawn(studio, session, order)
+    assert [picture.caption for picture in pictures] == ["Merged (Weighted sum)", name]
+    for picture, merged in zip(pictures, (total, mean), strict=True):
+        (alone,) = render(
+            base, [prompt], [0], adapters=[(formats.read(merged.kohya), 1.0)], steps=2
+        )
+        assert Image.open(picture.path).tobytes() == alone.tobytes()
+        origin, recipe = read_origin(picture.path)
+        assert recipe == json.loads(json.dumps(merged.recipe))
+        (used,) = origin.adapters
+        assert (used.sha256, used.strength) == (file_sha256(merged.kohya), 1.0)
+    mine, theirs = (Image.open(picture.path).tobytes() for picture in pictures)
+    assert mine != theirs
+    assert f"--adapter {mean.kohya.name} " in draw_commands(order).splitlines()[-1]
+
+    studio.remember(session, total, order, pictures, entries[1])
+    history.forget(entries[0])
+    kept = studio.recall(session, entries[1])
+    assert kept.scene is not None
+    again = drawn(studio, session, kept.scene)
+    assert [Image.open(picture.path).tobytes() for picture in again] == [mine, theirs]
+    ((_, same, _),) = side_by_side(kept, kept)
+    assert same == kept.pictures[0].path, "the other merge's picture is not this one's"
+    with pytest.raises(MergeError, match=f"no. {entries[0]} cannot be drawn: .* no longer in"):
+        studio.others(session, [entries[0]], "mini")
+    with pytest.raises(
+        MergeError, match=f"no. {entries[1]}: made for .* mini .* are drawn with Stable"
+    ):
+        studio.others(session, [entries[1]], "sd15")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -112,6 +169,8 @@ def test_a_picture_says_what_it_was_drawn_from(
         ({"columns": ()}, "at least one column"),
         ({"columns": ("magic",)}, "at least one column"),
         ({"negative": "x" * 501}, "501"),
+        ({"others": (LOST,) * 7}, "At most 4 other merges"),
+        ({"others": (LOST,)}, r"no\. 1: its file lost\.safetensors is gone"),
     ],
 )
 def test_too_much_is_refused(studio: Studio, change: dict, words: str) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from app.commands import merge_command
 from app.orders import MergeOrder, Pick
 from app.pasting import pasted
-from app.scenes import DrawOrder, Picture
+from app.scenes import DrawOrder, Other, Picture
 from app.service import Studio
 from app.ui.card import card as html
 from merging import formats
@@ -100,7 +100,12 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
         (last,) = (item for item in studio.draw(session, scene) if isinstance(item, Picture))
         return Image.open(last.path).tobytes()
 
-    assert drawn(merged.order.words) != drawn(())
+    with_it = drawn(merged.order.words)
+    assert with_it != drawn(())
+    other = Other(1, "the same", merged.kohya, "mini", merged.words)
+    beside = DrawOrder(picks, "a zz", steps=1, columns=(), others=(other,))
+    (last,) = (item for item in studio.draw(session, beside) if isinstance(item, Picture))
+    assert Image.open(last.path).tobytes() == with_it, "it brings its own words"
 
 
 def test_the_history_brings_a_word_back(
