@@ -122,3 +122,8 @@ def distance(one: Adapter, other: Adapter) -> float:
             return float("inf")
         worst = max(worst, ((ours - theirs).norm() / theirs.norm()).item())
     return worst
+
+
+def speaking(adapter: Adapter) -> set[str]:
+    """The layers that change anything: diffusers' loader may need one of zeros beside them."""
+    return {name for name, layer in adapter.layers.items() if layer.up.any()}

@@ -28,6 +28,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.merge import merge
 from merging.request import MergeRequest, Source
+from tests.conftest import speaking
 from tests.formats.handmade import saved
 from tests.formats.test_producers import CLIP_LAYERS, LAYERS, weight_of
 
@@ -147,10 +148,7 @@ def by_peft(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
 
 
 def check(adapter: Adapter, wanted: Changes, scale: Mapping[str, float]) -> None:
-    """Every change is there, and at most the layer of zeros that diffusers' loader needs."""
-    assert adapter.layers.keys() >= wanted.keys()
-    more = [adapter.layers[name] for name in adapter.layers.keys() - wanted.keys()]
-    assert len(more) <= 1 and not any(layer.up.any() for layer in more)
+    assert speaking(adapter) == wanted.keys()
     for name, change in wanted.items():
         error = float((adapter.layers[name].delta().double() - change).norm()) / scale[name]
         assert error < ERROR, f"{name}: {error:.1e}"

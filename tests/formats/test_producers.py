@@ -29,6 +29,7 @@ from merging.diffusion.base import Base, canonical
 from merging.formats import read, write_kohya
 from merging.merge import merge
 from merging.request import MergeRequest, Source
+from tests.conftest import speaking
 
 ERROR = 1e-5  # ‖ours − the producer's‖ / ‖the producer's‖ of each layer
 BLOCK = "down_blocks.0.attentions.0"
@@ -106,7 +107,7 @@ def check(path: Path, base: Base, wanted: Changes) -> Adapter:
 
 
 def _same(adapter: Adapter, wanted: Changes) -> None:
-    assert adapter.layers.keys() == wanted.keys()
+    assert speaking(adapter) == wanted.keys()
     for layer, change in wanted.items():
         assert change.norm() > 0
         found = adapter.layers[layer].delta().double()
