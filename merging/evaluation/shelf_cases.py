@@ -1,12 +1,13 @@
 """The shelf as cases: its pairs, and its sets merged at once and asked for two at a time.
 
-Three pairs are few to choose by, so all objects of the tuning pairs also meet crosswise.
+Three pairs are few to choose by, so all objects of the tuning pairs also meet crosswise, and the
+tuning style meets all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 from merging.evaluation.cases import Case, Concept, asked
 from merging.evaluation.shelf import (
@@ -37,21 +38,23 @@ def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
         if pair.split == split:
             own = tuple(entries[trigger] for trigger in pair.triggers)
             yield _case(pair.name, TITLES[pair.kind], split, own, count, things)
-    for name, own in _crossed(split).items():
-        yield _case(name, "objects crossed", split, own, count, things)
+    for kind, own in _crossed(split):
+        name = "-".join(each.look if each.kind == "style" else each.object for each in own)
+        yield _case(name, f"{TITLES[kind]} crossed", split, own, count, things)
     for size, own in shelf_sets(split).items():
         yield _case(f"{split}-{size}", f"{size} at once", split, own, count, things)
 
 
-def _crossed(split: str) -> dict[str, tuple[Entry, Entry]]:
-    """Every two objects of different tuning pairs, by name; claims stay with the listed pairs."""
-    pairs = shelf_pairs("tuning").values() if split == "tuning" else ()
-    return {
-        f"{one.object}-{other.object}": (one, other)
-        for first, second in combinations(pairs, 2)
-        for one in first
-        for other in second
-    }
+def _crossed(split: str) -> Iterator[tuple[str, tuple[Entry, Entry]]]:
+    """Kind and LoRAs of every two of the tuning pairs that no pair has; claims stay with pairs."""
+    if split != "tuning":
+        return
+    pairs = shelf_pairs(split).values()
+    for first, second in combinations(pairs, 2):
+        yield from (("object", couple) for couple in product(first, second))
+    for styled, style in shelf_pairs(split, "style").values():
+        things = (thing for pair in pairs for thing in pair)
+        yield from (("style", (thing, style)) for thing in things if thing != styled)
 
 
 def _case(
