@@ -13,6 +13,7 @@ import gradio as gr
 from app.cards import Card
 from app.orders import Pick, template_prompts
 from app.pasting import pasted
+from app.scenes import usual_guidance
 from app.service import Studio
 from app.shelf import Example
 from app.ui import markup
@@ -133,8 +134,10 @@ class Listing:
         return {self.adding.conflicts: gr.HTML(text, visible=bool(text))}
 
     def rebase(self, values: Values) -> Updates:
-        """Another base was chosen: the cards say whether they fit it."""
-        return self.form.filled(values[self.form.cards], self.form.picks(values), values)
+        """Another base was chosen: the cards say whether they fit it, and it draws its own way."""
+        form = self.form
+        drawn = {form.scene.guidance: usual_guidance(form.base.name(values))}
+        return form.filled(values[form.cards], form.picks(values), values) | drawn
 
     def _lines(
         self, place: int, lines: Callable[[Values, Card, Pick], tuple[str, ...]]
@@ -228,7 +231,8 @@ def wire_files(listing: Listing) -> None:
     ]
     for place, slot in enumerate(form.slots):
         events += _wire_slot(listing, place, slot)
-    form.base.radio.input(listing.safely(listing.rebase), form.inputs, changed, **AT_ONCE)
+    rebased = {*changed, form.scene.guidance}
+    form.base.radio.input(listing.safely(listing.rebase), form.inputs, rebased, **AT_ONCE)
     for event in events:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     look_again = [each for slot in form.slots for each in slot.weighing]

@@ -46,7 +46,8 @@ def build(studio: Studio) -> gr.Blocks:
                 adding = add_section(studio.settings)
                 chosen, merge, chart, several = _merge_section()
             with gr.Column(scale=6, min_width=320):
-                scene, another, draw, pictures, dropped = _compare_section(adding.slots)
+                base = studio.settings.base
+                scene, another, draw, pictures, dropped = _compare_section(adding.slots, base)
                 files, measures = take_section(studio.settings.login)
         past = past_section(studio.settings)
         settings_section(studio.settings)
@@ -88,12 +89,12 @@ def _merge_section() -> tuple[Options, gr.Button, gr.HTML, Several]:
 
 
 def _compare_section(
-    slots: tuple[Slot, ...],
+    slots: tuple[Slot, ...], base: str
 ) -> tuple[Scene, gr.Button, gr.Button, Views, tuple[gr.File, gr.HTML]]:
     with gr.Column(elem_classes="sheet", elem_id="compare"):
         gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
         pictures = views()
-        scene, another = scene_widgets()
+        scene, another = scene_widgets(base)
         with gr.Accordion("Scores from your own pictures", open=False):
             gr.HTML(markup.REFERENCES)
             for slot in slots:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.history import Entry
-from app.scenes import COLUMNS, USUAL, DrawOrder
+from app.scenes import COLUMNS, USUAL, DrawOrder, usual_guidance
 from app.ui.basics import AT_ONCE, Updates, Values
 from merging.choices import Sampler
 from merging.picture import Origin
@@ -86,7 +86,7 @@ class Scene:
         }
 
 
-def scene_widgets() -> tuple[Scene, gr.Button]:
+def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
     """The form of the Compare section, and the button for another example of a prompt."""
     prompt = gr.Textbox(
         "",
@@ -108,7 +108,7 @@ def scene_widgets() -> tuple[Scene, gr.Button]:
         guidance = gr.Slider(
             0,
             MAX_GUIDANCE,
-            5,
+            usual_guidance(base),
             step=0.5,
             label="Guidance",
             info="more: closer, harsher",

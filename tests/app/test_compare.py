@@ -28,6 +28,16 @@ def summed(visitor: Visitor, pair: tuple[Path, Path]) -> None:
     expect(visitor.pictures).to_have_count(5)
 
 
+def test_each_base_brings_the_guidance_it_draws_best_with(arrive: Arrive) -> None:
+    page = arrive().page
+    guidance = page.get_by_label("number input for Guidance")
+    expect(guidance).to_have_value("3")
+    page.get_by_role("button", name="Base model").click()
+    for base, value in (("Stable Diffusion 1.5", "7"), ("Embedded mini model", "3")):
+        page.get_by_label(base).check()
+        expect(guidance).to_have_value(value)
+
+
 def test_a_comparison_is_looked_at_in_three_ways(
     arrive: Arrive, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ def test_a_recipe_fills_in_what_made_it(
 ) -> None:
     with gr.Blocks():
         states = [gr.State() for _ in range(4)]
-        form = Form(*states, base_choice(settings), (), options(), scene_widgets())
+        form = Form(*states, base_choice(settings), (), options(), scene_widgets("mini"))
         loader = Loader(form, gr.File(), gr.HTML())
     wanted = {each.name: each.default for each in fields(MergeRequest)} | changed
     filled = loader.options(wanted)

@@ -57,8 +57,8 @@ def test_the_comparison_is_drawn_from_one_noise(
         "Merged (IterIS)",
     ]
     adapters = [(formats.read(found.kohya), 1.0)]
-    (plain,) = render(base, [prompt], [3], steps=3)
-    (changed,) = render(base, [prompt], [3], adapters=adapters, steps=3)
+    (plain,) = render(base, [prompt], [3], steps=3, guidance=order.guidance)
+    (changed,) = render(base, [prompt], [3], adapters=adapters, steps=3, guidance=order.guidance)
     assert Image.open(pictures[0].path).tobytes() == plain.tobytes() != changed.tobytes()
     assert Image.open(pictures[-1].path).tobytes() == changed.tobytes()
     assert "Seed: 3" in Image.open(pictures[-1].path).info["parameters"]
@@ -133,9 +133,8 @@ def test_merges_of_before_stand_beside_the_one_of_now(
     pictures = drawn(studio, session, order)
     assert [picture.caption for picture in pictures] == ["Merged (Weighted sum)", name]
     for picture, merged in zip(pictures, (total, mean), strict=True):
-        (alone,) = render(
-            base, [prompt], [0], adapters=[(formats.read(merged.kohya), 1.0)], steps=2
-        )
+        adapters = [(formats.read(merged.kohya), 1.0)]
+        (alone,) = render(base, [prompt], [0], adapters=adapters, steps=2, guidance=order.guidance)
         assert Image.open(picture.path).tobytes() == alone.tobytes()
         origin, recipe = read_origin(picture.path)
         assert recipe == json.loads(json.dumps(merged.recipe))
