@@ -51,7 +51,7 @@ class DrawOrder:
     method: str = ""  # title of the method that made it
     seed: int = 0  # of the first picture
     steps: int = 25
-    guidance: float = 3.0
+    guidance: float = usual_guidance("mini")
     count: int = 1  # pictures per prompt, seed by seed
     negative: str = ""
     sampler: str = "DDIM"

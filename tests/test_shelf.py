@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.shelf import examples
+from app.shelf import FIRST, examples
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.evaluation.shelf import (
@@ -88,6 +88,7 @@ def test_an_unknown_split_is_refused() -> None:
 def test_the_page_offers_no_test_pair() -> None:
     offered = {file.name for example in examples() for file in example.files}
     assert offered == {entry.file for pair in shelf_pairs().values() for entry in pair}
+    assert examples()[0].title == FIRST.replace("-", " + ")
 
 
 def test_no_shelf_no_examples(tmp_path: Path) -> None:

@@ -128,22 +128,27 @@ def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
     with gr.Accordion("Negative prompt, sampler and size", open=False):
-        negative = gr.Textbox(
-            "", label="Negative prompt", placeholder="What should not be in the pictures."
-        )
-        sampler = gr.Dropdown(
-            list(get_args(Sampler)),
-            value="DDIM",
-            label="Sampler",
-            info="The way from noise to picture; they differ in speed and in detail.",
-        )
-        size = gr.Textbox(
-            "",
-            label="Size",
-            info="WIDTHxHEIGHT in pixels, such as 512x768; empty: as the base model was trained.",
-            placeholder="automatic",
-            max_lines=1,
-        )
+        folded = _folded_widgets()
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    drawn = (negative, sampler, size, columns, others, maps)
-    return Scene(prompt, seed, count, steps, guidance, *drawn), another
+    return Scene(prompt, seed, count, steps, guidance, *folded, columns, others, maps), another
+
+
+def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
+    """Negative prompt, sampler and size."""
+    negative = gr.Textbox(
+        "", label="Negative prompt", placeholder="What should not be in the pictures."
+    )
+    sampler = gr.Dropdown(
+        list(get_args(Sampler)),
+        value="DDIM",
+        label="Sampler",
+        info="The way from noise to picture; they differ in speed and in detail.",
+    )
+    size = gr.Textbox(
+        "",
+        label="Size",
+        info="WIDTHxHEIGHT in pixels, such as 512x768; empty: as the base model was trained.",
+        placeholder="automatic",
+        max_lines=1,
+    )
+    return negative, sampler, size

@@ -67,8 +67,7 @@ def render(
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
     (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not
-    name is silent in it. Prompts may say the words
-    of ``embeddings``, and of those that the adapters bring.
+    name is silent in it. Prompts may say the words of ``embeddings``, and of the adapters' own.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.

@@ -92,6 +92,11 @@ def bench(
     merge(request, timed, progress)
     for row in found["rows"].values():
         row["ratio"] = row["seconds"] / found["rows"][LIMIT]["seconds"]
+    return {**_measured_on(base, request), **found}
+
+
+def _measured_on(base: Base, request: MergeRequest) -> dict[str, Any]:
+    """What the figures are of."""
     return {
         "base": base.name,
         "latents": latent_side(base),
@@ -103,7 +108,6 @@ def bench(
         "targets": request.targets,
         "mode": request.mode,
         "teacher": request.teacher,
-        **found,
     }
 
 
