@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.orders import Pick
+from merging.choices import usual_guidance
 
 # What may stand beside the merge, in the order in which it is drawn. Loading all LoRAs together is
 # their plain sum, exactly, so there is one column for both.
@@ -33,11 +34,6 @@ class Other:
     def embeddings(self) -> tuple[Pick, ...]:
         """Its textual inversions, under their own words."""
         return tuple(Pick(path, path.stem, is_word=True) for path in self.words)
-
-
-def usual_guidance(base: str) -> float:
-    """Where a base draws best: the embedded one's colours burn above 3, SD 1.5 is used at 7."""
-    return 3.0 if base == "mini" else 7.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from merging.adapter import Adapter
 from merging.asking import STRENGTHS, add_base, add_words
-from merging.choices import Compose, Sampler
+from merging.choices import Compose, Sampler, usual_guidance
 from merging.clip import clip_of, load_clip
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.maps import heat_map
@@ -121,7 +121,8 @@ def _asked(options: argparse.Namespace) -> Origin:
         raise MergeError(f"--count must be 1 to {MAX_COUNT}, not {options.count}.")
     if not (options.prompt or options.like):
         raise MergeError("Say what to draw: --prompt TEXT, or --like PNG for that picture's.")
-    usual = read_origin(options.like)[0] if options.like else Origin("")
+    best = usual_guidance(options.base)
+    usual = read_origin(options.like)[0] if options.like else Origin("", guidance=best)
     given = {key: getattr(options, key) for key in TAKEN if getattr(options, key) is not None}
     return replace(usual, **given)
 

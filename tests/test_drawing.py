@@ -38,7 +38,7 @@ def test_a_picture_brings_its_settings_and_what_is_given_goes_before_them(
 ) -> None:
     (first,) = answer(
         capsys, "--prompt", "a cat", "--steps", 2, "--seed", 9, "--sampler", "Euler",
-        "--negative", "dog", "--guidance", 3, "--out", tmp_path / "one",
+        "--negative", "dog", "--guidance", 4, "--out", tmp_path / "one",
     )  # fmt: skip
     picture = Path(first["path"])
     (same,) = answer(capsys, "--like", picture, "--out", tmp_path / "two")
@@ -46,6 +46,9 @@ def test_a_picture_brings_its_settings_and_what_is_given_goes_before_them(
     (other,) = answer(capsys, "--like", picture, "--seed", 8, "--out", tmp_path / "three")
     origin, _ = read_origin(Path(other["path"]))
     assert (origin.seed, origin.sampler, origin.negative) == (8, "Euler", "dog")
+    assert origin.guidance == 4
+    (usual,) = answer(capsys, "--prompt", "a cat", "--steps", 2, "--out", tmp_path / "four")
+    assert read_origin(Path(usual["path"]))[0].guidance == 3  # as the embedded base draws best
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,17 @@ def test_adapters_change_the_picture_and_leave_the_model(
     assert back[0].tobytes() == plain[0].tobytes()
 
 
+def test_the_base_says_how_closely_prompts_are_followed(
+    base: Base, plain: list[Image.Image]
+) -> None:
+    (own,) = render(base, [PROMPT], [0], steps=4, guidance=3.0)
+    assert np.abs(pixels(own) - pixels(plain[0])).max() <= 1  # batches round differently
+    (other,) = render(replace(base, name="a folder"), [PROMPT], [0], steps=4)
+    assert other.info["parameters"] == own.info["parameters"].replace(
+        "scale: 3", "scale: 7"
+    ).replace("Model: mini", "Model: a folder")
+
+
 def test_several_adapters_are_their_exact_sum(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:

@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.ui.calling import State, at_last, doing, picks, shown_to_client, source_widgets
 from app.ui.merge_api import add_merge
 from app.ui.reading import add_reading
-from merging.choices import Compose, Precision, Sampler
+from merging.choices import Compose, Precision, Sampler, usual_guidance
 
 ENDPOINTS = ("inspect", "methods", "merge", "render")  # and no other event is to be called
 
@@ -50,7 +50,7 @@ class RenderEndpoint:
         precision: str = "auto",
         seed: int = 0,
         steps: int = 25,
-        guidance: float = 5.0,
+        guidance: float | None = None,
         negative: str = "",
         sampler: str = "DDIM",
         compose: str = "sum",
@@ -73,7 +73,7 @@ class RenderEndpoint:
             precision: of the base model, auto (fp32 on a CPU, else fp16), fp32, fp16 or bf16
             seed: the same seed gives the same picture
             steps: of the sampler
-            guidance: how closely the prompt is followed
+            guidance: how closely the prompt is followed; what the base draws best with unless given
             negative: what should not be in the picture
             sampler: how noise becomes a picture
             size: WIDTHxHEIGHT in pixels, such as 512x768; the base model's own unless given
@@ -97,7 +97,7 @@ class RenderEndpoint:
                 precision=precision,
                 seed=seed,
                 steps=steps,
-                guidance=guidance,
+                guidance=usual_guidance(base) if guidance is None else guidance,
                 negative=negative,
                 sampler=sampler,
                 columns=(compose,),
@@ -129,7 +129,7 @@ def _render_widgets(settings: Settings) -> list[gr.components.Component]:
         gr.Dropdown(list(get_args(Precision)), value=settings.precision, label="precision"),
         gr.Number(0, label="seed", precision=0, minimum=0),
         gr.Number(25, label="steps", precision=0, minimum=1, maximum=100),
-        gr.Number(5.0, label="guidance", minimum=0, maximum=30),
+        gr.Number(None, label="guidance", minimum=0, maximum=30),
         gr.Textbox("", label="negative"),
         gr.Dropdown(list(get_args(Sampler)), value="DDIM", label="sampler"),
         gr.Dropdown(list(get_args(Compose)), value="sum", label="compose"),

@@ -13,7 +13,6 @@ import gradio as gr
 from app.cards import Card
 from app.orders import Pick, template_prompts
 from app.pasting import pasted
-from app.scenes import usual_guidance
 from app.service import Studio
 from app.shelf import Example
 from app.ui import markup
@@ -22,6 +21,7 @@ from app.ui.basics import AT_ONCE, QUIET, Updates, Values, said_of, tried
 from app.ui.concepts import Slot
 from app.ui.forms import Form
 from app.ui.strip import conflicts
+from merging.choices import usual_guidance
 from merging.errors import MergeError
 from merging.hub import Found
 from merging.prompts import tag_prompts

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.history import Entry
-from app.scenes import COLUMNS, USUAL, DrawOrder, usual_guidance
+from app.scenes import COLUMNS, USUAL, DrawOrder
 from app.ui.basics import AT_ONCE, Updates, Values
-from merging.choices import Sampler
+from merging.choices import Sampler, usual_guidance
 from merging.picture import Origin
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from assets.build.export import ASSETS
 from merging.diffusion.base import load_base
-from merging.diffusion.render import render
-from merging.evaluation.base import two
+from merging.evaluation.base import drawn, two
 from merging.evaluation.detector import Detector, is_look, load_detector
 
 PICTURES = 200
@@ -42,7 +41,7 @@ def main() -> None:
     names = [name for name in detector.classes if not is_look(name)]
     couples = [(a, b) for _ in range(PICTURES // 20) for a, b in _couples(rng, names)]
     seeds = range(1000, 1000 + len(couples))
-    scores = detector.scores(render(base, [two(*couple) for couple in couples], seeds))
+    scores = detector.scores(drawn(base, [two(*couple) for couple in couples], seeds))
     named = torch.tensor([[name in couple for name in detector.classes] for couple in couples])
     detector.thresholds = thresholds(detector, scores, named)
     detector.save(folder)

@@ -14,8 +14,7 @@ from PIL import Image
 
 from assets.build.export import ASSETS
 from merging.diffusion.base import Base, load_base
-from merging.diffusion.render import render
-from merging.evaluation.base import BARS, LOOK_PICTURES, evaluate_looks, one, two
+from merging.evaluation.base import BARS, LOOK_PICTURES, drawn, evaluate_looks, one, two
 from merging.evaluation.detector import load_detector
 from merging.evaluation.shelf import Entry, shelf
 from merging.progress import silent
@@ -53,15 +52,14 @@ def sheet(base: Base, entries: list[Entry]) -> Image.Image:
     rows = [_row(base, entry) for entry in entries]
     picture = Image.new("RGB", (max(map(len, rows)) * CELL, len(rows) * CELL))
     for y, row in enumerate(rows):
-        for x, drawn in enumerate(row):
-            picture.paste(drawn.resize((CELL - 2, CELL - 2)), (x * CELL, y * CELL))
+        for x, cell in enumerate(row):
+            picture.paste(cell.resize((CELL - 2, CELL - 2)), (x * CELL, y * CELL))
     return picture
 
 
 def _row(base: Base, entry: Entry) -> list[Image.Image]:
     prompts = _styled(entry.trigger) if entry.kind == "style" else _placed(entry)
-    adapters = [(entry.adapter(base.table), 1.0)]
-    return render(base, prompts, range(len(prompts)), adapters=adapters)
+    return drawn(base, prompts, range(len(prompts)), entry.adapter(base.table))
 
 
 def _placed(entry: Entry) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
-from merging.choices import Compose, Sampler
+from merging.choices import Compose, Sampler, usual_guidance
 from merging.deltas import Delta, scaled, stacked, total
 from merging.diffusion.attention import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side, latent_size
@@ -50,7 +50,7 @@ def render(
     adapters: Sequence[tuple[Adapter, float]] = (),
     embeddings: Sequence[Embedding] = (),
     steps: int = 25,
-    guidance: float = 5.0,
+    guidance: float | None = None,
     compose: Compose = "sum",
     negative: str = "",
     sampler: Sampler = "DDIM",
@@ -61,9 +61,9 @@ def render(
 ) -> list[Image.Image]:
     """One picture per (prompt, seed) pair; ``image.info`` has the texts that its PNG will bear.
 
-    ``size`` is WIDTHxHEIGHT in pixels, "" for the base's own. ``phrases`` asks for
-    ``image.info["maps"]`` too: where the picture was made by looking at each phrase,
-    phrase → (height, width) of the latent (`merging.diffusion.attention`).
+    ``guidance`` None is what the base draws best with. ``size`` is WIDTHxHEIGHT in pixels, "" for
+    the base's own. ``phrases`` asks for ``image.info["maps"]`` too: where the picture was made by
+    looking at each phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
     (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not
@@ -72,6 +72,7 @@ def render(
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
     """
+    guidance = usual_guidance(base.name) if guidance is None else guidance
     _check_range(steps, guidance)
     pairs = list(zip(prompts, seeds, strict=True))
     latent = latent_size(base, size)

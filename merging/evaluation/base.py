@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.evaluation.cases import article
@@ -28,6 +29,7 @@ from merging.progress import Progress, part, silent
 
 BARS = {"single": 0.95, "two": 0.90, "looks": 0.90}
 SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
+GUIDANCE = 5.0  # at which the detector's thresholds were set; harder on the colours than is usual
 
 
 def one(name: str) -> str:
@@ -58,7 +60,7 @@ def evaluate_single(
     """Share of single-object pictures with the right strongest class, in all and by object."""
     prompts = [one(name) for name in names for _ in range(SINGLE_SEEDS)]
     seeds = list(range(SINGLE_SEEDS)) * len(names)
-    scores = detector.scores(render(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
+    scores = detector.scores(drawn(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
     shares = {
         name: detector.found(rows, [name], strongest=1).double().mean().item()
         for name, rows in zip(names, scores, strict=True)
@@ -76,7 +78,7 @@ def evaluate_two(
     rng = random.Random(0)
     couples = [rng.sample(names, 2) for _ in range(TWO_PROMPTS)]
     prompts = [two(*couple) for couple in couples]
-    scores = detector.scores(render(base, prompts, range(TWO_PROMPTS), progress=progress))
+    scores = detector.scores(drawn(base, prompts, range(TWO_PROMPTS), progress=progress))
     rows = list(zip(scores.split(1), couples, strict=True))
     first = [bool(detector.found(row, couple, strongest=2)) for row, couple in rows]
     among = [bool(detector.found(row, couple)) for row, couple in rows]
@@ -136,8 +138,20 @@ def _there(
 def _alone(
     base: Base, entry: Entry, prompts: Sequence[str], progress: Progress
 ) -> list[Image.Image]:
-    adapters = [(entry.adapter(base.table), 1.0)]
-    return render(base, prompts, range(len(prompts)), adapters=adapters, progress=progress)
+    own = entry.adapter(base.table)
+    return drawn(base, prompts, range(len(prompts)), own, progress)
+
+
+def drawn(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    own: Adapter | None = None,
+    progress: Progress = silent,
+) -> list[Image.Image]:
+    """Pictures as the base and its detector are measured on, with a LoRA or without."""
+    adapters = [(own, 1.0)] if own else []
+    return render(base, prompts, seeds, adapters=adapters, guidance=GUIDANCE, progress=progress)
 
 
 def table(figures: dict[str, Any]) -> str:
