@@ -72,8 +72,7 @@ def render(
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
     """
-    guidance = usual_guidance(base.name) if guidance is None else guidance
-    _check_range(steps, guidance)
+    guidance = _guidance_in_range(base, steps, guidance)
     pairs = list(zip(prompts, seeds, strict=True))
     latent = latent_size(base, size)
     common = Origin(
@@ -105,12 +104,15 @@ def render(
     return images
 
 
-def _check_range(steps: int, guidance: float) -> None:
+def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
+    """The guidance that holds; MergeError where it or the steps are out of range."""
+    guidance = usual_guidance(base.name) if asked is None else asked
     if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
         raise MergeError(
             f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "
             f"not {steps} and {guidance:g}."
         )
+    return guidance
 
 
 def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Delta]:

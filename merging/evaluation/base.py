@@ -42,6 +42,18 @@ def two(first: str, second: str) -> str:
     return f"a photo of {article(first)} and {article(second)}"
 
 
+def drawn(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    own: Adapter | None = None,
+    progress: Progress = silent,
+) -> list[Image.Image]:
+    """A picture per prompt and seed, under one LoRA or none, at the guidance measured at."""
+    adapters = [(own, 1.0)] if own else []
+    return render(base, prompts, seeds, adapters=adapters, guidance=GUIDANCE, progress=progress)
+
+
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
     """All three figures, looks of the tuning pairs; JSON-able. About 900 pictures."""
     known = [entry for pair in shelf_pairs().values() for entry in pair]
@@ -140,18 +152,6 @@ def _alone(
 ) -> list[Image.Image]:
     own = entry.adapter(base.table)
     return drawn(base, prompts, range(len(prompts)), own, progress)
-
-
-def drawn(
-    base: Base,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    own: Adapter | None = None,
-    progress: Progress = silent,
-) -> list[Image.Image]:
-    """Pictures as the base and its detector are measured on, with a LoRA or without."""
-    adapters = [(own, 1.0)] if own else []
-    return render(base, prompts, seeds, adapters=adapters, guidance=GUIDANCE, progress=progress)
 
 
 def table(figures: dict[str, Any]) -> str:
