@@ -10,8 +10,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from app.config import flags, with_file, with_page
-from app.settings import Settings, workplace
+from app.settings.load import flags, with_file, with_page
+from app.settings.model import Settings, workplace
 from merging.errors import MergeError
 
 WAKE_SECONDS = 0.1  # how often the program looks whether it was told to end
@@ -54,7 +54,7 @@ def serve(settings: Settings, ended: Callable[[], bool]) -> None:
     """Build the page over the service and stay until the program is told to end."""
     prepare(settings)
     from app.service import Studio
-    from app.storage import Store, start_janitor
+    from app.storage.sessions import Store, start_janitor
     from app.ui.launch import launch
     from app.ui.page import build
 

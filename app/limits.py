@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.batches import BatchOrder
-from app.cards import BASE_TITLES, LONGEST_WORD, Card, base_title, fits
-from app.orders import MergeOrder, Pick
-from app.scenes import COLUMNS, DrawOrder, Other
-from app.settings import Settings
-from merging.choices import Dtype, Precision
+from app.schemas.batch import BatchOrder
+from app.schemas.card import BASE_TITLES, LONGEST_WORD, Card, base_title, fits
+from app.schemas.draw import COLUMNS, DrawOrder, Other
+from app.schemas.merge import MergeOrder, Pick
+from app.settings.model import Settings
 from merging.errors import MergeError
+from merging.options import Dtype, Precision
 
 
 def check_file(settings: Settings, path: Path) -> None:

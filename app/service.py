@@ -10,11 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from app.batches import Batched, BatchOrder
-from app.cards import Card
-from app.executor import LocalExecutor, Step
-from app.history import History, Kept, made_room
-from app.library import Library
+from app.examples import bundled
+from app.hub_upload import push
+from app.jobs.queue import LocalExecutor, Step
 from app.limits import (
     check_batch,
     check_draw,
@@ -24,21 +22,23 @@ from app.limits import (
     check_new,
     check_others,
 )
-from app.orders import Merged, MergeOrder, Pick
-from app.pushing import push
-from app.scenes import DrawOrder, Other, Picture, Unscored
-from app.settings import Settings
-from app.shelf import bundled
-from app.storage import Store
-from app.taken import Taken, TakeOrder
+from app.schemas.batch import Batched, BatchOrder
+from app.schemas.card import Card
+from app.schemas.draw import DrawOrder, Other, Picture, Unscored
+from app.schemas.export import Taken, TakeOrder
+from app.schemas.merge import Merged, MergeOrder, Pick
+from app.settings.model import Settings
+from app.storage.history import History, Kept, made_room
+from app.storage.library import Library
+from app.storage.sessions import Store
 from merging.errors import Cancelled, MergeError
-from merging.files import beside
-from merging.hub import Found, fetched
+from merging.io.files import beside
+from merging.io.hub import Found, fetched
 
 if TYPE_CHECKING:
-    from app.engine import Engine
-    from app.meetings import Met
-    from merging.rank_curve import CurvePoint
+    from app.jobs.conflicts import Met
+    from app.jobs.engine import Engine
+    from merging.analysis.rank_curve import CurvePoint
 
 log = logging.getLogger(__name__)
 Drawn = Step | Picture | Unscored
@@ -60,7 +60,7 @@ class Studio:
     @property
     def _engine(self) -> Engine:
         """Made when something is first wanted of it: its imports take seconds."""
-        from app import engine
+        from app.jobs import engine
 
         with self._making:
             self._made = self._made or engine.Engine(self.settings)

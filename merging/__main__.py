@@ -19,37 +19,37 @@ from merging.errors import MergeError
 # What each command does, and the function of this package (module:name) that adds its options and
 # says what to run. Its module is imported where the command is called: torch takes seconds.
 COMMANDS = {
-    "inspect": ("What each file is.", "telling:add_inspect"),
-    "merge": ("Files in, one adapter file out.", "writing:add_merge"),
+    "inspect": ("What each file is.", "cli.inspect:add_inspect"),
+    "merge": ("Files in, one adapter file out.", "cli.merge:add_merge"),
     "batch": (
         "Several methods and strengths at once: one zip with files, recipes and a summary.",
         "batch:add_batch",
     ),
     "conflicts": (
         "Where every two of some LoRAs get in each other's way, block by block.",
-        "meeting:add_conflicts",
+        "cli.conflicts:add_conflicts",
     ),
     "convert": (
         "An adapter of any family as a LoRA that every program loads, or as diffusers' own.",
-        "rewriting:add_convert",
+        "cli.convert:add_convert",
     ),
     "replay": (
         "A merged file once more, from the recipe inside it and the same inputs.",
-        "rewriting:add_replay",
+        "cli.convert:add_replay",
     ),
-    "render": ("Prompts in, PNG files out.", "drawing:add_render"),
-    "methods": ("The table of methods.", "telling:add_methods"),
+    "render": ("Prompts in, PNG files out.", "cli.render:add_render"),
+    "methods": ("The table of methods.", "cli.inspect:add_methods"),
     "ranks": (
         "What an adapter loses at smaller ranks, and the size of its file.",
-        "rank_curve:add_ranks",
+        "analysis.rank_curve:add_ranks",
     ),
     "evaluate": (
         "How well: the embedded base and its LoRAs, or the contest of ways to combine concepts.",
-        "evaluation.command:add_evaluate",
+        "cli.bench:add_evaluate",
     ),
     "bench": (
         "How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures.",
-        "evaluation.command:add_bench",
+        "cli.bench:add_bench",
     ),
 }
 UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 + SIGPIPE

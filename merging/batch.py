@@ -20,20 +20,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from merging import formats
-from merging.archive import Archive, archive
-from merging.asking import add_asking, asked
-from merging.companions import write_words
+from merging.cli.merge_options import add_asking, asked
 from merging.diffusion.base import Base, load_base
-from merging.diffusion.calibration import activations
-from merging.diffusion.loading import checked
+from merging.diffusion.calibrate import activations
+from merging.diffusion.loader_check import checked
+from merging.engine import MergeResult, merge
 from merging.errors import MergeError
-from merging.merge import MergeResult, merge
+from merging.export.recipe import header, recipe
+from merging.export.sidecar import write_words
+from merging.io.file_names import file_stem, plain
+from merging.io.zip_archive import Archive, archive
 from merging.methods import METHODS
-from merging.naming import file_stem, plain
-from merging.progress import Progress, Stop, check, never, part, saying
-from merging.recipe import header, recipe
 from merging.report import LayerReport
 from merging.request import MergeRequest, Source
+from merging.runtime.progress import Progress, Stop, check, never, part, saying
 
 MOST = 256  # merges of one batch
 SUMMARY = "summary.csv"

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from merging.adapter import Adapter
 from merging.errors import MergeError
-from merging.formats.layers import LayerTable, table_of
-from merging.formats.ldm import modules
+from merging.formats.key_names.ldm import modules
+from merging.formats.layer_tables import LayerTable, table_of
 
 
 def blocks(table: LayerTable) -> dict[str, str]:

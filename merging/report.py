@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from merging.phases import Phase  # which imports torch
+    from merging.runtime.phases import Phase  # which imports torch
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One merged layer; merging/diagnosis.py defines the numbers."""
+    """One merged layer; merging/linalg/diagnostics.py defines the numbers."""
 
     layer: str
     sources: tuple[str, ...]  # the LoRAs that have it

@@ -9,13 +9,19 @@ from typing import get_args
 from merging.adapter import Adapter
 from merging.block_weights import BLOCKS
 from merging.blocks import weighted
-from merging.choices import Fallback, Mode, Padding, Rank, Targets, Teacher, Tokens, Weighting
+from merging.calibration.plan import RowSet
+from merging.calibration.prompts import (
+    Couple,
+    composed_prompts,
+    concept_prompts,
+    couples,
+    plain_prompts,
+)
 from merging.embedding import Embedding, together
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.prompts import Couple, composed_prompts, concept_prompts, couples, plain_prompts
-from merging.seeds import seed_for
-from merging.sweep import RowSet
+from merging.options import Fallback, Mode, Padding, Rank, Targets, Teacher, Tokens, Weighting
+from merging.runtime.seeds import seed_for
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
@@ -80,8 +86,8 @@ class MergeRequest:
     fallback: Fallback = "sum"  # where the calibration is silent
     ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
     cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for
-    mode: Mode = "delta"  # what is imitated, as merging/solve.py explains
-    weighting: Weighting = "merged"  # the paper's λ, as merging/weighting.py explains
+    mode: Mode = "delta"  # what is imitated, as merging/linalg/closed_form.py explains
+    weighting: Weighting = "merged"  # the paper's λ, as merging/linalg/row_set_weights.py explains
     padding: Padding = "keep"
     tokens: Tokens = "all"
     teacher: Teacher = "single"  # the others add prompts with two concepts, and say who draws both

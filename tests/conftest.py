@@ -16,9 +16,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 import torch
 
-from merging import hub
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, load_base
+from merging.io import hub
 
 ROOT = Path(__file__).parents[1]
 LORAS = ROOT / "assets" / "loras"

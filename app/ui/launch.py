@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from app.settings import Settings
-from app.ui.guard import Guard
+from app.settings.model import Settings
+from app.ui.security import Guard
 from app.ui.theme import STYLE, theme
 from merging.errors import MergeError
 

@@ -6,29 +6,29 @@ from typing import Any
 
 import gradio as gr
 
+from app.examples import Example, examples
 from app.service import Studio
-from app.shelf import Example, examples
-from app.ui import markup
-from app.ui.adding import add_section, example_buttons
-from app.ui.api import ENDPOINTS, add_endpoints
-from app.ui.basics import AT_ONCE, QUIET
-from app.ui.batching import Batching, Several, several_section, wire_batch
-from app.ui.concepts import Slot
-from app.ui.forms import Form
-from app.ui.handlers import Handlers
-from app.ui.help import help_section
-from app.ui.hub import login_button
-from app.ui.listing import LOOK, Listing, wire_files
-from app.ui.loading import loader
-from app.ui.options import Options, options
-from app.ui.past import past_section
-from app.ui.recalling import Recalling, wire_history
-from app.ui.results import Dock, Results
-from app.ui.scene import Scene, scene_widgets
-from app.ui.settings import settings_section
-from app.ui.shelving import Shelving, wire_library
-from app.ui.take import Take, take_section
-from app.ui.views import Views, views
+from app.ui.api.endpoints import ENDPOINTS, add_endpoints
+from app.ui.common import AT_ONCE, QUIET
+from app.ui.handlers.batch import Batching, Several, several_section, wire_batch
+from app.ui.handlers.files import LOOK, Listing, wire_files
+from app.ui.handlers.form import Form
+from app.ui.handlers.history import Recalling, wire_history
+from app.ui.handlers.jobs import Handlers
+from app.ui.handlers.library import Shelving, wire_library
+from app.ui.handlers.load_picture import loader
+from app.ui.html import fragments as markup
+from app.ui.sections.add_files import add_section, example_buttons
+from app.ui.sections.draw_form import Scene, scene_widgets
+from app.ui.sections.export import Take, take_section
+from app.ui.sections.help import help_section
+from app.ui.sections.history import past_section
+from app.ui.sections.hub import login_button
+from app.ui.sections.lora_card import Slot
+from app.ui.sections.merge_options import Options, options
+from app.ui.sections.pictures import Views, views
+from app.ui.sections.progress_bar import Dock, Results
+from app.ui.sections.settings import settings_section
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}

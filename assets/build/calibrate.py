@@ -16,7 +16,7 @@ from torch import Tensor
 
 from assets.build.export import ASSETS
 from merging.diffusion.base import load_base
-from merging.evaluation.base import drawn, two
+from merging.evaluation.base_quality import drawn, two
 from merging.evaluation.detector import Detector, is_look, load_detector
 
 PICTURES = 200

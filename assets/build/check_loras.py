@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from assets.build.export import ASSETS
+from merging.bundled import Entry, shelf
 from merging.diffusion.base import Base, load_base
-from merging.evaluation.base import BARS, LOOK_PICTURES, drawn, evaluate_looks, one, two
+from merging.evaluation.base_quality import BARS, LOOK_PICTURES, drawn, evaluate_looks, one, two
 from merging.evaluation.detector import load_detector
-from merging.evaluation.shelf import Entry, shelf
-from merging.progress import silent
+from merging.runtime.progress import silent
 
 CELL = 128  # pixels of the sheet
 

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from assets.build import round_trip, scenes, tokenizer, train_base, train_detector, training
 from assets.build.export import ASSETS
-from merging.clip import embedded_pixels, embedded_words
+from merging.scoring.clip import embedded_pixels, embedded_words
 
 BATCH, COUNT, HELD_OUT = 128, 12_000, 500
 NAME = "clip.pt"

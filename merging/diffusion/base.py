@@ -17,13 +17,13 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from merging.adapter import Shift
-from merging.choices import Precision
-from merging.diffusion.modules import Change, Layer, Module, change
+from merging.diffusion.layer_ops import Change, Layer, Module, change
 from merging.errors import MergeError
-from merging.formats.layers import LayerTable
-from merging.formats.shifts import sizes
-from merging.picture import sides
-from merging.progress import Stop, check
+from merging.formats.layer_tables import LayerTable
+from merging.formats.vector_deltas import sizes
+from merging.io.png import sides
+from merging.options import Precision
+from merging.runtime.progress import Stop, check
 
 MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"

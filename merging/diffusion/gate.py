@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from merging.diffusion.attention import AttentionWatch, marked
+from merging.calibration.prompts import is_style
+from merging.diffusion.attention_maps import AttentionWatch, marked
 from merging.diffusion.base import Base
-from merging.diffusion.modules import Change, Module, change, spread
-from merging.diffusion.names import reads_text
-from merging.prompts import is_style
+from merging.diffusion.layer_inputs import reads_text
+from merging.diffusion.layer_ops import Change, Module, change, spread
 
 
 @dataclass

@@ -21,10 +21,12 @@ import torch
 from greenlet import greenlet
 from torch import Tensor
 
-from merging.deltas import Delta, total
+from merging.calibration.plan import SolveLayer, Sweep
 from merging.diffusion.base import Base
+from merging.diffusion.calibration_samples import Sample, gate_of
 from merging.diffusion.gate import Gate, add_gated
-from merging.diffusion.modules import (
+from merging.diffusion.layer_inputs import needs_latents, reads_text, shared_input
+from merging.diffusion.layer_ops import (
     Layer,
     Module,
     change,
@@ -32,12 +34,10 @@ from merging.diffusion.modules import (
     input_rows,
     output_rows,
 )
-from merging.diffusion.names import needs_latents, reads_text, shared_input
-from merging.diffusion.sampling import Sample, gate_of
 from merging.diffusion.tokens import text_ids
-from merging.gram import RowStatistics
-from merging.progress import Progress, Stop, check
-from merging.sweep import SolveLayer, Sweep
+from merging.linalg.delta import Delta, total
+from merging.linalg.row_statistics import RowStatistics
+from merging.runtime.progress import Progress, Stop, check
 
 
 @dataclass

@@ -16,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
-from merging.choices import Compose, Sampler, usual_guidance
-from merging.deltas import Delta, scaled, stacked, total
-from merging.diffusion.attention import AttentionWatch, marked
+from merging.diffusion.attention_maps import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side, latent_size
+from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
 from merging.diffusion.gate import (
     RegionFinder,
     concept_tokens,
@@ -28,15 +27,16 @@ from merging.diffusion.gate import (
     silenced,
     word_gate,
 )
-from merging.diffusion.samplers import scheduled
-from merging.diffusion.sampling import POSITIONS_PER_BATCH
+from merging.diffusion.schedulers import scheduled
+from merging.diffusion.textual_inversion import taught
 from merging.diffusion.tokens import text_ids
-from merging.diffusion.words import taught
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.memory import out_of_memory_told
-from merging.picture import Origin, Used
-from merging.progress import Progress, Stop, check, never, part, silent
+from merging.io.png import Origin, Used
+from merging.linalg.delta import Delta, scaled, stacked, total
+from merging.options import Compose, Sampler, usual_guidance
+from merging.runtime.memory import out_of_memory_told
+from merging.runtime.progress import Progress, Stop, check, never, part, silent
 
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
@@ -63,7 +63,8 @@ def render(
 
     ``guidance`` None is what the base draws best with. ``size`` is WIDTHxHEIGHT in pixels, "" for
     the base's own. ``phrases`` asks for ``image.info["maps"]`` too: where the picture was made by
-    looking at each phrase, phrase → (height, width) of the latent (`merging.diffusion.attention`).
+    looking at each phrase, phrase → (height, width) of the latent
+    (`merging.diffusion.attention_maps`).
 
     compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
     (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not

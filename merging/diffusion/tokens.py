@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from merging.choices import Padding, Tokens
 from merging.diffusion.base import Base
 from merging.errors import MergeError
+from merging.options import Padding, Tokens
 
 
 def token_ids(base: Base, text: str) -> list[int]:

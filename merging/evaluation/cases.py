@@ -16,9 +16,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+from merging.calibration.prompts import is_style
 from merging.errors import MergeError
-from merging.prompts import is_style
-from merging.seeds import seed_for
+from merging.runtime.seeds import seed_for
 
 Kind = Literal["together", "alone", "prior"]
 

@@ -19,21 +19,21 @@ from torch import Tensor
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.choices import Compose
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Ask, Case, Concept, article
+from merging.evaluation.contact_sheets import SHEET_COLUMNS, strip
 from merging.evaluation.contestants import Combined
 from merging.evaluation.layer_objective import layer_objective
-from merging.evaluation.scoring import Scorers, Scores, scored
-from merging.evaluation.sheets import SHEET_COLUMNS, strip
+from merging.evaluation.metrics import Scorers, Scores, scored
 from merging.evaluation.variants import ENTRANTS
-from merging.files import file_sha256
-from merging.likeness import opened
-from merging.picture import save_png
-from merging.progress import Progress, part, silent
-from merging.whole import write_whole
+from merging.io.atomic_write import write_whole
+from merging.io.files import file_sha256
+from merging.io.png import save_png
+from merging.options import Compose
+from merging.runtime.progress import Progress, part, silent
+from merging.scoring.references import opened
 
 LIBRARY = Path(__file__).parents[1]
 REFERENCES, REFERENCE_SEED = 16, 1000  # pictures by the LoRA alone, where no real ones are given

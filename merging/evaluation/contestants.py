@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.adapter import Adapter
-from merging.choices import Compose
 from merging.diffusion.base import Base
-from merging.diffusion.calibration import activations
+from merging.diffusion.calibrate import activations
+from merging.engine import merge
 from merging.evaluation.peft_merges import Combination, peft_merged
-from merging.merge import merge
-from merging.progress import Progress
+from merging.options import Compose
 from merging.request import MergeRequest, Source
+from merging.runtime.progress import Progress
 
 Combined = list[list[tuple[Adapter, float]]]  # what to draw with: for all pictures, or by concept
 Combine = Callable[[Base, Sequence[Adapter], Progress], Combined]

@@ -8,15 +8,15 @@ from dataclasses import replace
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.deltas import Changes, Delta
+from merging.calibration.plan import Sweep
+from merging.calibration.target_layers import GRAM_BYTES, gram_bytes
 from merging.diffusion.base import Base
-from merging.diffusion.calibration import activations
-from merging.gram import RowStatistics
-from merging.progress import Progress, never
+from merging.diffusion.calibrate import activations
+from merging.linalg.closed_form import LayerProblem, nothing, objective
+from merging.linalg.delta import Changes, Delta
+from merging.linalg.row_statistics import RowStatistics
 from merging.request import MergeRequest, Source, row_sets
-from merging.solve import LayerProblem, nothing, objective
-from merging.sweep import Sweep
-from merging.targets import GRAM_BYTES, gram_bytes
+from merging.runtime.progress import Progress, never
 
 SAMPLES = 16  # prompts per concept
 
@@ -27,7 +27,8 @@ def layer_objective(
     """The paper's objective under ``merged``, relative to doing nothing; mean over the layers.
 
     0 is every concept's own output on its own prompts, 1 is the base model's; X̃ comes from the
-    merged model itself (merging/solve.py). Layers too wide for Gram matrices are left out.
+    merged model itself (merging/linalg/closed_form.py). Layers too wide for Gram matrices are left
+    out.
     """
     request = MergeRequest(tuple(map(Source, adapters)), samples=SAMPLES, targets="all")
     deltas = tuple(dict(Changes(adapter.layers, 1.0)) for adapter in adapters)

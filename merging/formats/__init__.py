@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from merging.formats.embeddings import alone as embeddings_alone
 from merging.formats.embeddings import read_embeddings
-from merging.formats.layers import TABLES, LayerTable, table
+from merging.formats.layer_tables import TABLES, LayerTable, table
 from merging.formats.overview import Overview, overview
 
 if TYPE_CHECKING:
     from merging.formats.reader import read
-    from merging.formats.verified import Written
+    from merging.formats.verify import Written
     from merging.formats.writer import (
         DTYPES,
         WRITERS,
@@ -44,7 +44,7 @@ __all__ = [
     "write_full",
     "write_kohya",
 ]
-_LATE = {"read": "reader", "Written": "verified"}  # name -> its module; all others': writer
+_LATE = {"read": "reader", "Written": "verify"}  # name -> its module; all others': writer
 
 
 def __getattr__(name: str) -> Any:

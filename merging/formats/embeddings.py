@@ -12,10 +12,11 @@ from pathlib import Path
 
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import layers, leftover
-from merging.formats.body import Body
+from merging.formats import layer_tables as layers
+from merging.formats import unused_keys as leftover
 from merging.formats.header import FLOATS, Header, TensorInfo, opened, read_header
-from merging.formats.layers import LayerTable, printable, title
+from merging.formats.layer_tables import LayerTable, printable, title
+from merging.formats.tensors import Body
 
 BUNDLE = "bundle_emb."
 NAMELESS = ("emb_params", "clip_l", "clip_g")

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from merging.formats import changes, detect, embeddings, leftover, peft, shifts, trigger
-from merging.formats.body import Body
-from merging.formats.fit import Fit, family, fitted
+from merging.formats import detect, embeddings
+from merging.formats import trigger_words as trigger
+from merging.formats import unused_keys as leftover
+from merging.formats import vector_deltas as shifts
+from merging.formats.families import table as changes
+from merging.formats.families.layer_tensors import not_finite
 from merging.formats.header import Header, opened, read_header
-from merging.formats.layers import LayerTable, printable, title
-from merging.formats.leftover import Left
-from merging.formats.part import not_finite
+from merging.formats.key_names import peft
+from merging.formats.layer_tables import LayerTable, printable, title
+from merging.formats.match import Fit, family, fitted
+from merging.formats.tensors import Body
+from merging.formats.unused_keys import Left
 
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
 

@@ -13,14 +13,18 @@ from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import changes, detect, dora, embeddings, peft, shifts
-from merging.formats.body import Body
-from merging.formats.fit import Fit, family, fitted
+from merging.formats import detect, embeddings
+from merging.formats import vector_deltas as shifts
+from merging.formats.families import dora
+from merging.formats.families import table as changes
+from merging.formats.families.layer_tensors import BaseWeights, Part, not_finite
 from merging.formats.header import opened, read_header
-from merging.formats.layers import LayerTable, Role, printable, title
+from merging.formats.key_names import peft
+from merging.formats.layer_tables import LayerTable, Role, printable, title
+from merging.formats.match import Fit, family, fitted
 from merging.formats.overview import warnings
-from merging.formats.part import BaseWeights, Part, not_finite
-from merging.formats.trigger import trigger
+from merging.formats.tensors import Body
+from merging.formats.trigger_words import trigger
 
 
 @dataclass(frozen=True)

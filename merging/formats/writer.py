@@ -18,15 +18,15 @@ from torch import Tensor
 from merging.adapter import Adapter
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import kohya, peft
+from merging.formats.compatibility import misread
 from merging.formats.embeddings import read_embeddings
-from merging.formats.factors import Pair, cast, common_rank, stored, whole
-from merging.formats.layers import LayerTable, table_of
-from merging.formats.modelspec import diffusers_header, full_header, kohya_header, model_hashes
-from merging.formats.programs import misread
-from merging.formats.shifts import counted, in_words, sizes
-from merging.formats.verified import Written, verified
-from merging.whole import write_checked
+from merging.formats.half_precision import Pair, cast, common_rank, stored, whole
+from merging.formats.key_names import kohya, peft
+from merging.formats.layer_tables import LayerTable, table_of
+from merging.formats.metadata import diffusers_header, full_header, kohya_header, model_hashes
+from merging.formats.vector_deltas import counted, in_words, sizes
+from merging.formats.verify import Written, verified
+from merging.io.atomic_write import write_checked
 
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}

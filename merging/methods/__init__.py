@@ -12,8 +12,8 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from merging.deltas import Delta
-    from merging.solve import LayerProblem
+    from merging.linalg.closed_form import LayerProblem
+    from merging.linalg.delta import Delta
 
 
 # "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;

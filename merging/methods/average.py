@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from merging.deltas import Delta, stacked
 from merging.errors import MergeError
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.delta import Delta, stacked
 
 
 def average(problem: LayerProblem) -> Delta:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from merging.deltas import Delta
-from merging.solve import LayerProblem, pulled
-from merging.system import cholesky
+from merging.linalg.closed_form import LayerProblem, pulled
+from merging.linalg.damped_system import cholesky
+from merging.linalg.delta import Delta
 
 # Directions of the phrases' rows with less than this share of the largest energy are not held:
 # the rows are equal up to a thousandth there, and holding them would cost any change elsewhere.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted
-from merging.deltas import Delta
-from merging.seeds import seed_for
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.delta import Delta
+from merging.runtime.seeds import seed_for
 
 # Share of entries that is kept. Rescaling by 1/p adds noise of energy (1 − p)/p: at the paper's
 # 0.1 nine times the LoRA itself, which the redundancy of a full fine-tuning averages out and a

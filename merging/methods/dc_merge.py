@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted, polar, real_svd
-from merging.deltas import Delta
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted, polar, real_svd
+from merging.linalg.delta import Delta
 from merging.methods.ties import elected_mean, largest
-from merging.solve import LayerProblem
 
 RHO = 5.0  # the authors' largest ratio of a LoRA's first to its last singular value
 KEEP = 1e-3  # the authors' share of entries; a LoRA always keeps as many as its rank

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted
-from merging.deltas import Delta
-from merging.low_rank import compressed
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.delta import Delta
+from merging.linalg.low_rank import compressed
 
 # What the paper uses could not be found. γ = 1, against the mean squared length of a row, treats
 # staying near the LoRA and being orthogonal to the others alike.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from statistics import median
 
-from merging.core_space import live_parts
-from merging.deltas import Delta, stacked
-from merging.solve import LayerProblem, nothing
+from merging.linalg.closed_form import LayerProblem, nothing
+from merging.linalg.core_space import live_parts
+from merging.linalg.delta import Delta, stacked
 
 GAMMA = 0.5  # 0 leaves all as they are, 1 takes loud ones all the way down; half-way is customary
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from merging.core_space import CoreSpace, hosted, real_svd
-from merging.deltas import Delta
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted, real_svd
+from merging.linalg.delta import Delta
 
 
 def iso_c(problem: LayerProblem) -> Delta:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from merging.deltas import Delta
-from merging.solve import LayerProblem, solve_rows
+from merging.linalg.closed_form import LayerProblem, solve_rows
+from merging.linalg.delta import Delta
 
 
 def iteris(problem: LayerProblem) -> Delta:
-    """Δ* of merging/solve.py, in the request's mode; X̃ comes from the merged model itself.
+    """Δ* of merging/linalg/closed_form.py, in the request's mode.
+
+    X̃ comes from the merged model itself.
 
     Called layer by layer in forward order (merging/diffusion/lockstep.py) this *is* the fixed
     point that the paper iterates towards.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from merging.core_space import CoreSpace, hosted, real_svd
-from merging.deltas import Delta
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted, real_svd
+from merging.linalg.delta import Delta
 from merging.methods.ties import DENSITY, elected_mean, trimmed
-from merging.solve import LayerProblem
 
 
 def knots(problem: LayerProblem) -> Delta:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted
-from merging.deltas import Delta
-from merging.low_rank import balanced
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.delta import Delta
+from merging.linalg.low_rank import balanced
 
 ROUNDS = 10  # of Lloyd's algorithm; it mostly settles earlier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from merging.deltas import Delta
-from merging.solve import LayerProblem, solve_rows
+from merging.linalg.closed_form import LayerProblem, solve_rows
+from merging.linalg.delta import Delta
 
 
 def mix_of_show(problem: LayerProblem) -> Delta:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from merging.deltas import Delta, stacked
 from merging.errors import MergeError
-from merging.solve import LayerProblem, nothing
+from merging.linalg.closed_form import LayerProblem, nothing
+from merging.linalg.delta import Delta, stacked
 
 PENALTY = 1.0  # the paper's exponent; its choice could not be found, 1 weighs by the step itself
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted, real_svd
-from merging.deltas import Delta
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted, real_svd
+from merging.linalg.delta import Delta
 
 ALPHA = 0.5  # the paper's share of Σσ whose directions are closed to newcomers
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from merging.deltas import Delta
-from merging.gram import RowStatistics
-from merging.solve import LayerProblem, solve_rows
+from merging.linalg.closed_form import LayerProblem, solve_rows
+from merging.linalg.delta import Delta
+from merging.linalg.row_statistics import RowStatistics
 
 OFF_DIAGONAL = 0.9  # the paper's factor for most of its models
 

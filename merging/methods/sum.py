@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from merging.deltas import Delta, stacked
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.delta import Delta, stacked
 
 
 def weighted_sum(problem: LayerProblem) -> Delta:

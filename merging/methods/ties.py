@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merging.core_space import CoreSpace, hosted
-from merging.deltas import Delta
-from merging.solve import LayerProblem
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.delta import Delta
 
 # Share of a core's entries that is kept. The paper keeps 0.2 of a full fine-tuning, most of which
 # is redundant; a LoRA is not, and the range in use on Stable Diffusion is 0.5 to 0.9.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merging.core_space import live_parts
-from merging.deltas import Delta
-from merging.solve import LayerProblem, nothing
+from merging.linalg.closed_form import LayerProblem, nothing
+from merging.linalg.core_space import live_parts
+from merging.linalg.delta import Delta
 
 RATIO = 1.0  # the paper's t: columns above t times their LoRA's mean rank count as essential
 ESSENTIAL = 1.0  # the paper's s: the weight of an essential column

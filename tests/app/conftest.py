@@ -13,9 +13,9 @@ import pytest
 import torch
 from playwright.sync_api import Browser, ViewportSize
 
+from app.examples import SHELF, examples
 from app.service import Studio
-from app.settings import Settings
-from app.shelf import SHELF, examples
+from app.settings.model import Settings
 from merging import formats
 from merging.adapter import Adapter, LoraLayer
 from tests.app.browsing import DESKTOP, Arrive, Visitor, chromium

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from app.orders import Pick
+from app.schemas.merge import Pick
 from app.service import Studio
-from app.settings import Settings
+from app.settings.model import Settings
 from merging.__main__ import main
-from merging.evaluation.machine import machine
-from merging.files import file_sha256, read_recipe
+from merging.benchmarks.machine import machine
 from merging.formats import overview
+from merging.io.files import file_sha256, read_recipe
 from tests.golden.cases import (
     ANSWERS,
     CALLS,

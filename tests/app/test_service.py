@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.cards import Card, misfit
-from app.executor import Step
-from app.orders import Merged, MergeOrder, Pick
-from app.scenes import DrawOrder, Picture
+from app.examples import examples
+from app.jobs.queue import Step
+from app.schemas.card import Card, misfit
+from app.schemas.draw import DrawOrder, Picture
+from app.schemas.merge import Merged, MergeOrder, Pick
 from app.service import Studio
-from app.settings import Settings
-from app.shelf import examples
-from app.ui import markup
+from app.settings.model import Settings
+from app.ui.html import fragments as markup
 from merging import formats
 from merging.diffusion.base import Base
-from merging.diffusion.calibration import activations
+from merging.diffusion.calibrate import activations
+from merging.engine import merge
 from merging.errors import Cancelled, MergeError
-from merging.files import RECIPE_KEY
-from merging.merge import merge
-from merging.recipe import header
+from merging.export.recipe import header
+from merging.io.files import RECIPE_KEY
 from merging.request import MergeRequest, Source
 
 QUICK = {"samples": 4, "targets": "cross-attention"}

@@ -18,14 +18,14 @@ from typing import Any
 
 from gradio_client import Client, handle_file
 
-from app.cards import Card
-from app.orders import Merged, MergeOrder, Pick
-from app.scenes import DrawOrder, Picture
+from app.schemas.card import Card
+from app.schemas.draw import DrawOrder, Picture
+from app.schemas.merge import Merged, MergeOrder, Pick
 from app.service import Studio
-from app.settings import Settings
+from app.settings.model import Settings
 from merging.__main__ import main
-from merging.evaluation.machine import machine
-from merging.files import file_sha256
+from merging.benchmarks.machine import machine
+from merging.io.files import file_sha256
 from tests.golden.cases import (
     ANSWERS,
     CALLS,

@@ -1,0 +1,54 @@
+"""The door to everything that takes seconds to import: torch, diffusers and what works with them.
+
+The page is built and served without it; a visitor's first file, or the warm-up after the start,
+comes through here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from app.jobs.batch import batch_job
+from app.jobs.conflicts import Meetings
+from app.jobs.draw import draw_job
+from app.jobs.export import curve, take
+from app.jobs.inspect import card
+from app.jobs.merge import Bases, merge_job
+from app.jobs.queue import Work
+from app.schemas.batch import BatchOrder
+from app.schemas.draw import DrawOrder
+from app.schemas.merge import MergeOrder
+from app.settings.model import Settings
+from merging.analysis.summary import summary
+from merging.runtime.progress import Stop
+
+
+class Engine:
+    """The base models of an app, what is known of its files' meetings, and what needs neither."""
+
+    card = staticmethod(card)
+    curve = staticmethod(curve)
+    summary = staticmethod(summary)
+    take = staticmethod(take)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bases = Bases(settings.device)
+        self.meetings = Meetings()
+
+    def merging(self, order: MergeOrder, folder: Path) -> Work:
+        """A merge for the executor."""
+        return partial(merge_job, self._bases, order, folder)
+
+    def drawing(self, order: DrawOrder, folder: Path) -> Work:
+        """A comparison for the executor."""
+        return partial(draw_job, self._bases, order, folder)
+
+    def batching(self, order: BatchOrder, folder: Path) -> Work:
+        """Several merges for the executor."""
+        return partial(batch_job, self._bases, order, folder)
+
+    def load(self, _emit: object, _stop: Stop) -> None:
+        """Work that loads the usual base."""
+        self._bases.get(self._settings.base, self._settings.precision, lambda _share, _text: None)

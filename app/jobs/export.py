@@ -1,0 +1,121 @@
+"""Taking a merge home: another precision, rank or name, and all that belongs to it in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from app.schemas.draw import Picture
+from app.schemas.export import FORMS, Taken, TakeOrder
+from app.schemas.merge import Merged, parsed_rank
+from merging import formats
+from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
+from merging.cli.convert import kept
+from merging.errors import MergeError
+from merging.export.model_card import SourceNote, model_card, source_note
+from merging.io.file_names import file_stem
+from merging.io.zip_archive import archive
+
+MOST_PICTURES = 16
+
+
+def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
+    """Energy and size of the merge at smaller ranks."""
+    return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), formats.DTYPES[dtype])
+
+
+def take(order: TakeOrder, folder: Path) -> Taken:
+    """Write the files into ``folder``; MergeError where they cannot be written."""
+    if order.form not in FORMS or order.dtype not in formats.DTYPES:
+        raise MergeError(f"There is no {order.form} file in {order.dtype}; choose from the lists.")
+    stem = file_stem("", [order.name])[1:] if order.name.strip() else self_explaining(order)
+    content = folder / stem
+    try:
+        content.mkdir()
+        file, check = _adapter(order, content / f"{stem}.safetensors")
+        _beside(order, content, file, check)
+        bundle = _zipped(content, folder / f"{stem}.zip")
+    except OSError as error:
+        raise MergeError(f"The files cannot be written ({error.strerror}): make room.") from error
+    return Taken(file, bundle, content, check)
+
+
+def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
+    """The adapter as it is wanted, read back; returns what was found."""
+    adapter = formats.read(order.source, name=order.source.name)
+    rank = parsed_rank(order.rank)
+    smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
+    fields = kept(adapter.metadata)
+    written = formats.WRITERS[order.form](smaller, file, formats.DTYPES[order.dtype], fields)
+    return file, written.sentence
+
+
+def self_explaining(order: TakeOrder) -> str:
+    """iteris_sks-cat+vxz-pizza, and after it whatever is not as usual."""
+    stem = order.merged.kohya.stem
+    rank = "" if order.rank == "exact" else f"_r{order.rank}"
+    dtype = "" if order.dtype == "fp16" else f"_{order.dtype}"
+    return f"{stem}{rank}{dtype}" + ("" if order.form == "kohya" else f"_{order.form}")
+
+
+def notes_on(merged: Merged) -> list[SourceNote]:
+    """What the sources' files say of their licences."""
+    return [
+        source_note(pick.name, formats.overview(pick.path, name=pick.name).metadata)
+        for pick in merged.order.picks
+    ]
+
+
+def _beside(order: TakeOrder, content: Path, file: Path, check: str) -> None:
+    """Recipe, report, words' vectors, pictures and README."""
+    merged = order.merged
+    _text(content / "recipe.json", json.dumps(merged.recipe, indent=2, ensure_ascii=False))
+    _text(content / "report.json", json.dumps(merged.report, indent=1, ensure_ascii=False))
+    pictures = _pictures(order.pictures, content)
+    for path in merged.words:
+        _copied(path, content / path.name)
+    card = model_card(
+        file.stem,
+        merged.recipe,
+        notes_on(merged),
+        merged.trigger,
+        [file.name, *(path.name for path in merged.words)],
+        [check],
+        pictures,
+    )
+    _text(content / "README.md", card)
+
+
+def _pictures(pictures: Sequence[Picture], content: Path) -> list[tuple[str, str]]:
+    """The comparison's pictures as (caption, name) in a folder of their own."""
+    if pictures:
+        (content / "pictures").mkdir()
+    told = []
+    for place, picture in enumerate(pictures[:MOST_PICTURES]):
+        name = f"pictures/{place:02d}_{picture.path.name}"
+        _copied(picture.path, content / name)
+        told.append((picture.caption, name))
+    return told
+
+
+def _copied(source: Path, target: Path) -> None:
+    try:
+        target.write_bytes(source.read_bytes())
+    except FileNotFoundError as error:
+        raise MergeError(
+            "Some pictures are gone: they were removed with an older visit. Draw again, or reload."
+        ) from error
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _zipped(content: Path, path: Path) -> Path:
+    """All of it in one file; the same content, the same bytes."""
+    with archive(path) as bundle:
+        for inner in sorted(inner for inner in content.rglob("*") if inner.is_file()):
+            bundle.add(f"{content.name}/{inner.relative_to(content).as_posix()}", inner)
+    return path

@@ -1,0 +1,173 @@
+"""One job at a time: a worker thread with a stop flag, behind an iterator.
+
+The iterator yields about every ``tick`` seconds how far the work is, so that whoever consumes it
+can close it, and not more often: every update of a page takes time from the work. Results and
+solved layers all come. Closing it raises the stop flag, waits for the thread to end, and only then
+lets the next job start. Gradio would otherwise free the slot while the work still runs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from merging.errors import Cancelled, MergeError
+from merging.report import LayerReport
+from merging.runtime.progress import Stop
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a job is."""
+
+    share: float  # of the work, in [0, 1]
+    text: str  # what is going on
+    seconds: float = 0.0  # since the job was handed in
+    solved: LayerReport | None = None  # the layer of a merge that is done with this step
+
+
+ENDED = object()  # the last report, so that nobody waits for another one
+# The work calls emit(thing) for every Step and every result it has, and asks stop() often.
+Work = Callable[[Callable[[object], None], Stop], None]
+
+
+@dataclass(eq=False)
+class _Job:
+    """A job in line or at work."""
+
+    owner: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+    worker: threading.Thread | None = None  # once the job is at work
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class LocalExecutor:
+    """Runs jobs of all visitors one after the other, in the order in which they came."""
+
+    def __init__(self, max_waiting: int = 20, max_minutes: float = 60, tick: float = 0.5) -> None:
+        self._line: list[_Job] = []
+        self._moved = threading.Condition()
+        self._closed = False
+        self._max_waiting = max_waiting
+        self._max_seconds = 60 * max_minutes
+        self._tick = tick
+
+    def run(self, owner: str, work: Work) -> Generator[object, None, None]:
+        """Yield the Steps and results of ``work``; raises what it raises, Cancelled after a stop.
+
+        MergeError when ``owner`` has a job already, the line is full, or the time is up.
+        """
+        with self._place(owner) as job:
+            yield from self._wait(job)
+            yield from self._work(job, work)
+
+    def stop(self, owner: str) -> bool:
+        """Ask the job of ``owner`` to stop, in line or at work; False if there is none."""
+        with self._moved:
+            jobs = [job for job in self._line if job.owner == owner]
+        for job in jobs:
+            job.stop.set()
+        return bool(jobs)
+
+    def close(self, patience: float) -> None:
+        """Stop every job, begin none any more, and wait ``patience`` seconds for each worker.
+
+        Python must not end while a worker is inside torch: the process would be aborted.
+        """
+        with self._moved:
+            self._closed = True
+            jobs = list(self._line)
+            for job in jobs:
+                job.stop.set()
+        for job in jobs:
+            if job.worker:
+                job.worker.join(patience)
+
+    @contextmanager
+    def _place(self, owner: str) -> Iterator[_Job]:
+        """A place in the line, given up at the end whatever happens."""
+        job = _Job(owner)
+        with self._moved:
+            if any(other.owner == owner for other in self._line):
+                raise MergeError("A job of yours is still running: wait for it, or stop it first.")
+            if len(self._line) > self._max_waiting:
+                raise MergeError("Too many people are waiting just now; try again in a minute.")
+            self._line.append(job)
+        try:
+            yield job
+        finally:
+            with self._moved:
+                self._line.remove(job)
+                self._moved.notify_all()
+
+    def _wait(self, job: _Job) -> Generator[Step, None, None]:
+        """Until the job is first in line."""
+        while True:
+            with self._moved:
+                ahead = self._line.index(job)
+                if ahead == 0:
+                    job.started = time.monotonic()
+                    return
+                self._moved.wait(self._tick)
+            if job.stop.is_set():
+                raise Cancelled("stopped while waiting")
+            jobs = "one job is" if ahead == 1 else f"{ahead} jobs are"
+            yield Step(0.0, f"Waiting: {jobs} before yours", job.seconds)
+
+    def _begin(self, job: _Job, thread: threading.Thread) -> None:
+        """Start the thread, unless the job was stopped before: ``close`` joins only what runs."""
+        with self._moved:
+            if self._closed or job.stop.is_set():
+                raise Cancelled("stopped before it began")
+            thread.start()
+            job.worker = thread
+
+    def _work(self, job: _Job, work: Work) -> Generator[object, None, None]:
+        """Run it in a thread of its own, which has ended when this iterator has."""
+        reports: queue.SimpleQueue[object] = queue.SimpleQueue()
+        failure: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                work(reports.put, job.stop.is_set)
+            except BaseException as error:  # noqa: BLE001 -- handed over to the consumer's thread
+                failure.append(error)
+            finally:
+                reports.put(ENDED)
+
+        thread = threading.Thread(target=body, name="iteris-job", daemon=True)
+        self._begin(job, thread)
+        late, told = False, float("-inf")
+        try:
+            step = Step(0.0, "Starting")
+            while True:
+                late = late or job.seconds > self._max_seconds
+                if late:
+                    job.stop.set()
+                try:
+                    report = reports.get(timeout=self._tick)
+                except queue.Empty:
+                    report = step
+                if report is ENDED:
+                    break
+                if isinstance(report, Step):
+                    report = step = replace(report, seconds=job.seconds)
+                    if report.solved is None and time.monotonic() - told < self._tick:
+                        continue  # a newer one is told soon
+                told = time.monotonic()
+                yield report
+        finally:
+            job.stop.set()
+            thread.join()
+        if late and failure:
+            raise MergeError(f"The job took longer than {self._max_seconds / 60:g} minutes.")
+        if failure:
+            raise failure[0]

@@ -1,0 +1,181 @@
+"""What a visitor asks for and what comes back: plain data between the page and the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.schemas.card import Card
+from merging.calibration.prompts import concept_prompts, is_style
+from merging.errors import MergeError
+from merging.options import Rank
+from merging.runtime.seeds import seed_for
+
+if TYPE_CHECKING:
+    from merging.lora_file import Input
+
+PLACES = {  # where things are in examples of prompts
+    "mini": tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
+    "": ("", " on a wooden table", " in a garden", " at the beach at sunset"),
+}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One file of a job, as the visitor set it: a LoRA, or a textual inversion."""
+
+    path: Path
+    name: str
+    strength: float = 1.0
+    trigger: str = ""
+    text_encoder: float | None = None  # strength of this part, in the whole's place
+    unet: float | None = None
+    blocks: str = ""  # preset or list of block weights, "" for none
+    prompts: tuple[str, ...] = ()  # calibration prompts of the visitor's own
+    on: bool = True  # off: on the list, but in no merge
+    is_word: bool = False  # a textual inversion, and its trigger the word that prompts say
+    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+    references: tuple[Path, ...] = ()  # pictures of the real thing, for the scores alone
+
+    @property
+    def weighed(self) -> Input:
+        """The file and its strengths, exactly as FILE@… of the command line means them."""
+        from merging.lora_file import weighed  # it imports diffusers, which the page does without
+
+        return weighed(
+            self.path, self.strength, self.text_encoder, self.unet, self.blocks.strip() or None
+        )
+
+    @classmethod
+    def of(cls, found: Card) -> Pick:
+        """A file as it comes: full strength, its own trigger."""
+        return cls(
+            found.path,
+            found.name,
+            trigger=found.trigger,
+            is_word=found.is_word,
+            origin=found.origin,
+        )
+
+
+@dataclass(frozen=True)
+class MergeOrder:
+    """Everything a merge needs; the page's form and the API both fill it."""
+
+    picks: tuple[Pick, ...]
+    base: str = "mini"
+    precision: str = "auto"  # of the base model
+    method: str = "iteris"
+    rank: str = "exact"  # exact, auto, full, or a number
+    targets: str = "attention"
+    samples: int = 50
+    rows: int | None = 256
+    fallback: str = "sum"
+    ridge: float = 1e-3
+    cross_ridge: float | None = None
+    mode: str = "delta"
+    weighting: str = "merged"
+    padding: str = "keep"
+    tokens: str = "all"
+    teacher: str = "single"
+    composed_weight: float = 4.0
+    preserve: float | None = None
+    rounds: int | None = None
+    seed: int = 0
+    prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
+    dtype: str = "fp16"
+    words: tuple[Pick, ...] = ()  # textual inversions beside the LoRAs
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A finished merge, with its files on disk."""
+
+    order: MergeOrder
+    method: str  # its title
+    kohya: Path
+    diffusers: Path
+    words: tuple[Path, ...]  # files of the textual inversions that it needs
+    trigger: str
+    ranks: str
+    seconds: float
+    layers: int
+    notes: tuple[str, ...]
+    checks: tuple[str, ...]  # what was found when the files were read back, a sentence each
+    recipe: dict[str, object]
+    report: dict[str, object]  # every layer, as plain data
+    full: Path | None = None  # every change whole, where the others hold less or are larger
+    shifts: bool = False  # biases or normalisations are in it, which the full file alone holds
+
+    @property
+    def drawn_with(self) -> Path:
+        """The file that pictures of the merge are drawn from: one that has all of it."""
+        return self.full if self.shifts and self.full else self.kohya
+
+
+def parsed_rank(text: str) -> Rank:
+    """ "exact", "auto", "full" or a number in words of the library."""
+    text = text.strip().lower()
+    if text == "exact":
+        return "exact"
+    if text == "auto":
+        return "auto"
+    if text == "full":
+        return "full"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise MergeError(f"The rank must be exact, auto, full or a number from 1, not {text!r}.")
+
+
+def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
+    """The sentences that a merge makes from a trigger, as its seed draws them."""
+    phrase = trigger.strip()
+    return concept_prompts(phrase, count, seed_for(seed, phrase))
+
+
+def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
+    """The visitor's own prompts for each trigger: the lines that say it, in their order.
+
+    Raises MergeError for a line that says none of them: nothing is left out in silence.
+    """
+    lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+    own = [
+        tuple(line for line in lines if trigger and trigger.lower() in line.lower())
+        for trigger in triggers
+    ]
+    said = {line for mine in own for line in mine}
+    for line in lines:
+        if line not in said:
+            raise MergeError(
+                f"The calibration prompt “{line[:60]}” says none of the trigger words "
+                f"({', '.join(filter(None, triggers)) or 'there are none'}); put one in, or "
+                "take the line out."
+            )
+    return own
+
+
+def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
+    """Sentences that need every concept, things first and then styles; the first is the usual one.
+
+    The embedded base knows backgrounds, and no other places.
+    """
+    known = [trigger.strip() for trigger in triggers if trigger.strip()]
+    things = [trigger for trigger in known if not is_style(trigger)] or ["house"]
+    look = "".join(f" in {trigger}" for trigger in known if is_style(trigger))
+    orders = dict.fromkeys((tuple(things), tuple(reversed(things))))
+    places = PLACES["mini" if base == "mini" else ""]
+    return tuple(
+        f"a photo of {_listed(order)}{look}{place}" for place in places for order in orders
+    )
+
+
+def suggested_prompt(triggers: Sequence[str], base: str) -> str:
+    """The first of these examples; "" where no trigger is known."""
+    return example_prompts(triggers, base)[0] if any(map(str.strip, triggers)) else ""
+
+
+def _listed(things: Sequence[str]) -> str:
+    named = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in things]
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))

@@ -1,0 +1,1 @@
+"""What can be set from outside: the model, its loading, its saving."""

@@ -1,0 +1,1 @@
+"""Files of visits, the library and the history."""

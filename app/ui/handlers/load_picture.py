@@ -1,0 +1,146 @@
+"""Settings taken from an older picture: it is dropped on the page, and the form is filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import gradio as gr
+
+from app.schemas.card import Card
+from app.ui.common import QUIET, Updates, Values
+from app.ui.handlers.form import Form
+from app.ui.html import fragments as markup
+from app.ui.sections.merge_options import effort_of
+from merging.errors import MergeError
+from merging.io.png import Origin, Used, read_origin
+from merging.methods import METHODS
+from merging.options import Fallback, Mode, Padding, Targets, Teacher, Tokens, Weighting
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "method": tuple(METHODS),
+    "targets": get_args(Targets),
+    "fallback": get_args(Fallback),
+    "teacher": get_args(Teacher),
+    "mode": get_args(Mode),
+    "weighting": get_args(Weighting),
+    "padding": get_args(Padding),
+    "tokens": get_args(Tokens),
+}
+NUMBERS = ("samples", "seed", "ridge", "composed_weight")
+TYPED = ("cross_ridge", "preserve", "rounds")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """The place to drop a picture, and the form that it fills."""
+
+    form: Form
+    upload: gr.File
+    told: gr.HTML
+
+    def load(self, values: Values) -> Updates:
+        """Fill what the picture says; what it cannot say stays as it is."""
+        if not values[self.upload]:
+            return {self.told: gr.HTML(visible=False)}
+        path = Path(values[self.upload])
+        try:
+            origin, recipe = read_origin(path)
+        except MergeError as error:
+            return {
+                self.upload: None,
+                self.told: gr.HTML(markup.problems([str(error)]), visible=True),
+            }
+        used = sources(recipe) if recipe else origin.adapters
+        return {
+            self.upload: None,
+            self.form.suggested: "",
+            **self.form.scene.filled(origin),
+            **(self.options(recipe) if recipe else {}),
+            **self._slots(values[self.form.cards], used),
+            self.told: gr.HTML(loaded(origin, values[self.form.cards], used), visible=True),
+        }
+
+    def wire(self) -> None:
+        """A picture that was dropped is read at once."""
+        form = self.form
+        slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
+        outputs = {
+            *(self.upload, self.told, form.suggested),
+            *vars(form.options).values(),
+            *vars(form.scene).values(),
+            *slots,
+        }
+        self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
+
+    def options(self, recipe: dict[str, Any]) -> Updates:
+        """How a merge was made, as far as the page has a widget for it."""
+        options = self.form.options
+        updates: Updates = {
+            getattr(options, name): recipe[name]
+            for name, choices in CHOICES.items()
+            if recipe.get(name) in choices
+        }
+        for name in (*NUMBERS, *TYPED):
+            value = recipe.get(name)
+            if name in TYPED and name in recipe and (value is None or _is_number(value)):
+                updates[getattr(options, name)] = "" if value is None else f"{value:g}"
+            elif _is_number(value):
+                updates[getattr(options, name)] = value
+        rank = recipe.get("rank")
+        if isinstance(rank, int):
+            updates |= {options.rank: "fixed", options.rank_number: rank}
+        elif rank in ("exact", "auto", "full"):
+            updates[options.rank] = rank
+        rows = recipe.get("rows", False)
+        if rows is None or _is_number(rows):
+            updates[options.rows] = rows or 0
+        return updates | {options.effort: effort_of(recipe)}
+
+    def _slots(self, cards: list[Card], used: tuple[Used, ...]) -> Updates:
+        """Strength and trigger of the LoRAs that are here, known by their bytes."""
+        by_hash = {each.sha256: each for each in used if each.sha256}
+        updates: Updates = {}
+        for card, slot in zip(cards, self.form.slots, strict=False):
+            if found := by_hash.get(card.sha256):
+                updates |= {slot.strength: found.strength, slot.trigger: found.trigger}
+        return updates
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:
+    """The loader, wired."""
+    made = Loader(form, upload, told)
+    made.wire()
+    return made
+
+
+def sources(recipe: dict[str, Any]) -> tuple[Used, ...]:
+    """What a merge was made of, as far as its recipe can be understood."""
+    words = [
+        {"strength": 1.0, "trigger": one.get("word"), **one}
+        for one in _dicts(recipe.get("embeddings"))
+    ]
+    return tuple(
+        Used(str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"]))
+        for one in (*_dicts(recipe.get("sources")), *words)
+        if {"name", "strength", "trigger", "sha256"} <= one.keys()
+    )
+
+
+def _dicts(listed: object) -> list[dict[str, Any]]:
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:
+    """What was taken, and which LoRAs are still to be added."""
+    here = {card.sha256 for card in cards} | {card.name for card in cards}
+    missing = [each.name for each in used if each.sha256 not in here and each.name not in here]
+    text = f"The form is as for that picture (seed {origin.seed}, {origin.steps} steps)."
+    if missing:
+        text += f" To draw it again, add {', '.join(missing)} and merge."
+    return markup.sentences([text])

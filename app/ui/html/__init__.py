@@ -1,0 +1,1 @@
+"""HTML that the page shows, built from data."""

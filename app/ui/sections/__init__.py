@@ -1,0 +1,1 @@
+"""The widgets of the page, section by section."""

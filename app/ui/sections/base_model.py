@@ -1,0 +1,69 @@
+"""The base model's place on the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import gradio as gr
+
+from app.schemas.card import BASE_TITLES
+from app.settings.model import Settings
+from app.ui.common import AT_ONCE, Updates, Values
+from merging.options import Precision
+
+OTHER = "other"
+PRECISIONS = [(name, name) for name in get_args(Precision) if name != "auto"]
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """Which model to draw with."""
+
+    radio: gr.Radio
+    other: gr.Textbox
+    precision: gr.Radio
+
+    def filled(self, name: str) -> Updates:
+        """The widgets as they stand for a base."""
+        listed = name in {value for _, value in self.radio.choices if value != OTHER}
+        return {self.radio: name if listed else OTHER, self.other: "" if listed else name}
+
+    def name(self, values: Values) -> str:
+        """The chosen base as the service knows it."""
+        chosen = values[self.radio]
+        return values[self.other].strip() if chosen == OTHER else chosen
+
+
+def base_choice(settings: Settings) -> BaseChoice:
+    """Embedded, the real one, the operator's own, and at home any other."""
+    choices = [
+        ("Embedded mini model · 64×64, nothing to download", "mini"),
+        ("Stable Diffusion 1.5 · 512×512, downloaded once, several GB", "sd15"),
+    ]
+    if settings.base not in BASE_TITLES:
+        choices.append((settings.base, settings.base))
+    if settings.free_base:
+        choices.append(("Another folder or Hub id", OTHER))
+    titles = {name: f"Base model: {title.split(' · ')[0]}" for title, name in choices}
+    with gr.Accordion(titles[settings.base], open=False) as section:
+        radio = gr.Radio(choices, value=settings.base, label="Base model", show_label=False)
+        other = gr.Textbox(
+            "",
+            label="Folder in diffusers layout, or Hub id",
+            placeholder="/models/my-sd15 or owner/name",
+            visible=False,
+        )
+        precision = gr.Radio(
+            [("automatic", "auto"), *PRECISIONS],
+            value=settings.precision,
+            label="Precision of the base model",
+            info="Automatic: fp32 on a CPU, fp16 elsewhere.",
+        )
+    radio.change(
+        lambda name: (gr.Accordion(titles[name]), gr.Textbox(visible=name == OTHER)),
+        radio,
+        [section, other],
+        **AT_ONCE,
+    )
+    return BaseChoice(radio, other, precision)

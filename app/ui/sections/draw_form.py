@@ -1,0 +1,154 @@
+"""What to draw: prompts, seeds, sampler and columns, typed or taken from an older picture."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import gradio as gr
+
+from app.schemas.draw import COLUMNS, USUAL, DrawOrder
+from app.storage.history import Entry
+from app.ui.common import AT_ONCE, Updates, Values
+from merging.io.png import Origin
+from merging.options import Sampler, usual_guidance
+
+MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
+MOST_OTHERS = 30  # merges of before to choose from
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The widgets; each is called what the DrawOrder calls its value."""
+
+    prompt: gr.Textbox
+    seed: gr.Number
+    count: gr.Slider
+    steps: gr.Slider
+    guidance: gr.Slider
+    negative: gr.Textbox
+    sampler: gr.Dropdown
+    size: gr.Textbox
+    columns: gr.CheckboxGroup
+    others: gr.Dropdown  # entries of the history
+    maps: gr.Checkbox
+
+    def chosen(self, values: Values) -> dict[str, Any]:
+        """Fields of a DrawOrder, but for the prompt and the other merges.
+
+        The one the page may still have to write, the others' files come from the history.
+        """
+        return {
+            "seed": int(values[self.seed] or 0),
+            "count": int(values[self.count]),
+            "steps": int(values[self.steps]),
+            "guidance": float(values[self.guidance]),
+            "negative": values[self.negative],
+            "sampler": values[self.sampler],
+            "size": values[self.size],
+            "columns": tuple(values[self.columns]),
+            "maps": bool(values[self.maps]),
+        }
+
+    def drawn(self, order: DrawOrder) -> Updates:
+        """The widgets as they stood for an order."""
+        told = {name: getattr(order, name) for name in vars(self)}
+        return {vars(self)[name]: value for name, value in told.items()} | {
+            self.columns: list(order.columns),
+            self.others: [other.entry for other in order.others],
+        }
+
+    def offered(self, merges: Sequence[Entry], chosen: Sequence[int]) -> Updates:
+        """These merges to choose from; those that were chosen and are there stay so."""
+        known = [entry.id for entry in merges]
+        return {
+            self.others: gr.Dropdown(
+                choices=[(entry.name, entry.id) for entry in merges],
+                value=[entry for entry in chosen if entry in known],
+                visible=bool(merges),
+            )
+        }
+
+    def filled(self, origin: Origin) -> Updates:
+        """The widgets as an older picture has them, as far as they go that far."""
+        known = origin.sampler in get_args(Sampler)
+        return {
+            self.prompt: origin.prompt,
+            self.negative: origin.negative,
+            self.seed: min(max(origin.seed, 0), MAX_SEED),
+            self.count: 1,
+            self.steps: min(max(origin.steps, 1), MAX_STEPS),
+            self.guidance: min(max(origin.guidance, 0.0), MAX_GUIDANCE),
+            self.sampler: origin.sampler if known else "DDIM",
+            self.size: origin.size,
+        }
+
+
+def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
+    """The form of the Compare section, and the button for another example of a prompt."""
+    prompt = gr.Textbox(
+        "",
+        label="Prompt",
+        lines=2,
+        placeholder="Written for you from the trigger words; change it as you like. "
+        "Several prompts: one a line.",
+        elem_id="prompt",
+    )
+    another = gr.Button("Write an example", size="sm", elem_id="another")
+    with gr.Row(elem_id="seeds"):
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
+        dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
+        count = gr.Slider(1, 8, 1, step=1, label="Count", info="of seeds", min_width=170)
+    with gr.Row():
+        steps = gr.Slider(
+            1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140
+        )
+        guidance = gr.Slider(
+            0,
+            MAX_GUIDANCE,
+            usual_guidance(base),
+            step=0.5,
+            label="Guidance",
+            info="more: closer, harsher",
+            min_width=140,
+        )
+    columns = gr.CheckboxGroup(
+        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
+    )
+    others = gr.Dropdown(
+        [],
+        value=[],
+        multiselect=True,
+        visible=False,
+        label="Other merges",
+        info=f"Of the history, the newest {MOST_OTHERS}; each that you choose is one more column.",
+        elem_id="others",
+    )
+    maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
+    with gr.Accordion("Negative prompt, sampler and size", open=False):
+        folded = _folded_widgets()
+    dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
+    return Scene(prompt, seed, count, steps, guidance, *folded, columns, others, maps), another
+
+
+def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
+    """Negative prompt, sampler and size."""
+    negative = gr.Textbox(
+        "", label="Negative prompt", placeholder="What should not be in the pictures."
+    )
+    sampler = gr.Dropdown(
+        list(get_args(Sampler)),
+        value="DDIM",
+        label="Sampler",
+        info="The way from noise to picture; they differ in speed and in detail.",
+    )
+    size = gr.Textbox(
+        "",
+        label="Size",
+        info="WIDTHxHEIGHT in pixels, such as 512x768; empty: as the base model was trained.",
+        placeholder="automatic",
+        max_lines=1,
+    )
+    return negative, sampler, size

@@ -1,0 +1,197 @@
+"""The history's place on the page: a few entries at a time, the newest first, and two compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app.compare_merges import Difference, differences
+from app.schemas.card import base_title
+from app.settings.model import Settings
+from app.storage.history import Entry, Kept
+from app.ui.common import Updates
+from app.ui.html.fragments import megabytes
+from app.ui.sections.pictures import SHEET
+
+PLACES = 6  # entries on the page at a time
+LONGEST_PROMPT = 90  # characters of it that a list shows
+NOTHING = '<p class="nothing">Nothing yet: what you merge and draw appears here.</p>'
+
+
+@dataclass(frozen=True)
+class Place:
+    """One entry's place."""
+
+    group: gr.Column
+    told: gr.HTML
+    ticked: gr.Checkbox
+    pinned: gr.Checkbox
+    open: gr.Button
+    again: gr.Button
+    forget: gr.Button
+
+    def show(self, entry: Entry) -> Updates:
+        """The place filled, and not ticked."""
+        return {
+            self.group: gr.Column(visible=True),
+            self.told: entry_told(entry),
+            self.ticked: False,
+            self.pinned: entry.pinned,
+            self.forget: gr.Button(interactive=not entry.pinned),
+        }
+
+    @property
+    def changing(self) -> set[Any]:
+        """What another entry changes."""
+        return {self.group, self.told, self.ticked, self.pinned, self.forget}
+
+    def hide(self) -> Updates:
+        """An empty place."""
+        return {self.group: gr.Column(visible=False), self.ticked: False}
+
+
+@dataclass(frozen=True)
+class Past:
+    """The widgets of the whole section."""
+
+    section: gr.Accordion
+    said: gr.HTML
+    listed: gr.State  # ids of the entries on the page
+    start: gr.State  # how many newer ones there are
+    size: gr.HTML
+    places: tuple[Place, ...]
+    newer: gr.Button
+    older: gr.Button
+    compare: gr.Button
+    draw_both: gr.Button
+    differences: gr.HTML
+    pairs: gr.Gallery
+
+    def shown(self, entries: Sequence[Entry], start: int, count: int, size: int) -> Updates:
+        """These entries, of ``count``, whose files have ``size`` bytes together."""
+        updates: Updates = {
+            self.listed: [entry.id for entry in entries],
+            self.start: start,
+            self.size: _size(count, size) if count else NOTHING,
+            self.newer: gr.Button(interactive=start > 0),
+            self.older: gr.Button(interactive=start + len(entries) < count),
+        }
+        for place, entry in zip(self.places, entries, strict=False):
+            updates |= place.show(entry)
+        for place in self.places[len(entries) :]:
+            updates |= place.hide()
+        return updates
+
+    @property
+    def outputs(self) -> set[Any]:
+        """What changes with the list."""
+        own = {self.said, self.listed, self.start, self.size, self.newer, self.older}
+        return own.union(*(place.changing for place in self.places))
+
+
+def past_section(settings: Settings) -> Past:
+    """Folded, below the four steps."""
+    stays = (
+        "It stays on this machine until you delete it."
+        if settings.home
+        else "It is yours alone, and ends with your visit."
+    )
+    limit = f"Beyond {settings.max_history_mb} MB the oldest go first, none that is ticked “Keep”."
+    said = gr.HTML(visible=False, elem_id="history-said")
+    with gr.Accordion("History: merges and pictures of before", open=False, elem_id="history") as (
+        section
+    ):
+        gr.HTML(f'<p class="about">All that was merged and drawn. {stays} {limit}</p>')
+        size = gr.HTML(NOTHING)
+        places = tuple(_place() for _ in range(PLACES))
+        with gr.Row():
+            newer = gr.Button("Newer", size="sm", min_width=80, interactive=False)
+            older = gr.Button("Older", size="sm", min_width=80, interactive=False)
+            compare = gr.Button("Compare the two ticked", size="sm", min_width=170)
+            draw_both = gr.Button("Draw both anew", size="sm", min_width=130)
+        differences = gr.HTML(visible=False, elem_id="differences")
+        pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **SHEET)
+    states = gr.State([]), gr.State(0)
+    both = compare, draw_both
+    return Past(section, said, *states, size, places, newer, older, *both, differences, pairs)
+
+
+def _place() -> Place:
+    with gr.Column(visible=False, elem_classes="slot past") as group:
+        told = gr.HTML()
+        with gr.Row(elem_classes="tools"):
+            ticked, pinned = (
+                gr.Checkbox(False, label=word, container=False, min_width=0)
+                for word in ("Compare", "Keep")
+            )
+            words = ("Open again", "Run again", "Delete")
+            buttons = [gr.Button(word, size="sm", scale=0, min_width=0) for word in words]
+    return Place(group, told, ticked, pinned, *buttons)
+
+
+def entry_told(entry: Entry) -> str:
+    """An entry in words, with its small pictures."""
+    strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
+    drawn = ""
+    if entry.pictures:
+        count = "1 picture" if entry.pictures == 1 else f"{entry.pictures} pictures"
+        drawn = (
+            f'<p class="facts">{count} of “{escape(_short(entry.prompt))}”, seed {entry.seed}</p>'
+        )
+    small = "".join(
+        f'<img src="{escape(data)}" alt="{escape(caption)}" title="{escape(caption)}">'
+        for caption, data in entry.thumbnails
+    )
+    facts = f"no. {entry.id} · {strengths} · rank {entry.ranks} · {base_title(entry.base)}"
+    return (
+        f'<div class="entry"><h3>{escape(entry.title)}</h3>'
+        f'<p class="facts">{_when(entry.made)} · {escape(facts)}</p>{drawn}'
+        f'<div class="small">{small}</div></div>'
+    )
+
+
+def differing(one: Kept, other: Kept) -> str:
+    """Two merges, A and B, in words."""
+    found = differences(one.merged.recipe, other.merged.recipe)
+    same = one.merged.kohya.read_bytes() == other.merged.kohya.read_bytes()
+    return differences_told(found, (f"A: {one.merged.method}", f"B: {other.merged.method}"), same)
+
+
+def differences_told(found: Sequence[Difference], titles: tuple[str, str], same: bool) -> str:
+    """Where two merges differ, as a table; ``same``: their files are the same to the byte."""
+    if not found:
+        files = "so do the files, byte for byte" if same else "but the files are not the same"
+        return f'<p class="about">Both were asked for alike, and {files}.</p>'
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(what)}</th>{_cells(both)}</tr>' for what, *both in found
+    )
+    return (
+        '<div class="table" tabindex="0" role="region" aria-label="Where they differ"><table>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        '<p class="about">All else was asked for alike.</p>'
+    )
+
+
+def _cells(texts: Sequence[str]) -> str:
+    return "".join(f"<td>{escape(text)}</td>" for text in texts)
+
+
+def _size(count: int, size: int) -> str:
+    entries = "1 entry" if count == 1 else f"{count} entries"
+    return f'<p class="facts">{entries}, {megabytes(size / 2**20)} on the disk.</p>'
+
+
+def _when(made: float) -> str:
+    moment = time.localtime(made)
+    return f"<time>{time.strftime('%Y-%m-%d %H:%M', moment)}</time>"
+
+
+def _short(prompt: str) -> str:
+    line = " / ".join(prompt.split("\n"))
+    return line if len(line) <= LONGEST_PROMPT else f"{line[:LONGEST_PROMPT].rstrip()}…"

@@ -1,0 +1,60 @@
+"""What a job changes on the page: the dock with progress and Stop, pictures, files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.ui.common import Updates
+from app.ui.sections.export import Files
+from app.ui.sections.pictures import Views
+
+
+@dataclass(frozen=True)
+class Dock:
+    """The bar at the foot of the window: what is going on, wherever the visitor has scrolled."""
+
+    bar: gr.Row
+    status: gr.HTML
+    stop: gr.Button
+    starters: tuple[gr.Button, ...]  # buttons that start a job: off while one runs
+
+    def busy(self, text: str) -> Updates:
+        """A job begins."""
+        return {
+            self.bar: gr.Row(visible=True),
+            self.status: text,
+            self.stop: gr.Button("Stop", visible=True, interactive=True),
+            **{button: gr.Button(interactive=False) for button in self.starters},
+        }
+
+    def stopping(self) -> Updates:
+        """Stop was pressed; the job's own handler tells when it has ended."""
+        return {self.stop: gr.Button("Stopping…", interactive=False)}
+
+    def idle(self, text: str) -> Updates:
+        """A job has ended, and its worker with it: the next may start."""
+        return {
+            self.bar: gr.Row(visible=True),
+            self.status: text,
+            self.stop: gr.Button(visible=False),
+            **{button: gr.Button(interactive=True) for button in self.starters},
+        }
+
+    @property
+    def outputs(self) -> set[Any]:
+        return {self.bar, self.status, self.stop, *self.starters}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Pictures and files."""
+
+    views: Views
+    files: Files
+
+    @property
+    def outputs(self) -> set[Any]:
+        return self.views.outputs | self.files.outputs

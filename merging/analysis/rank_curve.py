@@ -1,0 +1,115 @@
+"""What an adapter would lose at a smaller rank, and how small its file would be."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from merging import formats
+from merging.adapter import Adapter, LoraLayer
+from merging.errors import MergeError
+from merging.io import hub
+from merging.linalg.delta import scaled
+from merging.linalg.low_rank import compressed, singular_values
+from merging.options import Rank
+from merging.runtime.progress import Progress
+
+STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One rank that all layers may have at most."""
+
+    rank: int
+    energy: float  # share of Σ‖Δ‖² over all layers that is kept, in [0, 1]
+    megabytes: float  # of the weights in the file
+
+
+def rank_curve(adapter: Adapter, dtype: torch.dtype = torch.float16) -> tuple[CurvePoint, ...]:
+    """Energy and size at ranks from 1 to where nothing is lost, the last point.
+
+    Each layer is cut to its best change of that rank in the Frobenius norm (Eckart–Young), found
+    from its factors: no (out, in) matrix is built. Every program's file of that rank has the size.
+    """
+    spectra = [
+        singular_values(delta.up, delta.down)
+        for delta in (scaled(layer, 1.0) for layer in adapter.layers.values())
+    ]
+    widths = [layer.up.shape[0] + layer.down.shape[1] for layer in adapter.layers.values()]
+    total = sum(float(each.square().sum()) for each in spectra)
+    full = max(len(each) for each in spectra)
+    points = []
+    for rank in (*(step for step in STEPS if step < full), full):
+        kept = sum(float(each[:rank].square().sum()) for each in spectra)
+        entries = sum(
+            min(rank, len(each)) * width for each, width in zip(spectra, widths, strict=True)
+        )
+        energy = kept / total if total else 1.0
+        points.append(CurvePoint(rank, energy, entries * dtype.itemsize / 2**20))
+    return tuple(points)
+
+
+def cut(adapter: Adapter, rank: Rank) -> Adapter:
+    """The adapter with no layer above this rank (Eckart–Young, layer by layer).
+
+    Raises MergeError for a number below 1.
+    """
+    if isinstance(rank, int) and rank < 1:
+        raise MergeError(f"The rank must be at least 1, not {rank}.")
+    return replace(
+        adapter, layers={name: _cut(layer, rank) for name, layer in adapter.layers.items()}
+    )
+
+
+def _cut(layer: LoraLayer, rank: Rank) -> LoraLayer:
+    delta, _ = compressed(scaled(layer, 1.0), rank)
+    return LoraLayer(delta.up.float(), delta.down.float(), alpha=float(delta.rank))
+
+
+def curve_plot(points: tuple[CurvePoint, ...], title: str) -> Image.Image:
+    """Energy over size, a dot and its rank at every point."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        [point.megabytes for point in points],
+        [100 * point.energy for point in points],
+        marker="o",
+        color="#7a3fd9",
+    )
+    for point in points:
+        where = (point.megabytes, 100 * point.energy)
+        axes.annotate(f"{point.rank}", where, xytext=(4, -12), textcoords="offset points")
+    axes.set_xlabel("MB of weights")
+    axes.set_ylabel("energy kept, %")
+    axes.set_title(f"{title}: a dot per rank")
+    file = BytesIO()
+    figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
+    return Image.open(file)
+
+
+def add_ranks(sub: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    sub.add_argument("file", type=Path, metavar="FILE")
+    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16", help="for the sizes")
+    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the curve")
+    sub.set_defaults(run=run_ranks)
+
+
+def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+    """What an adapter loses at smaller ranks, and the size of its file."""
+    found = hub.found(options.file)
+    adapter = formats.read(found.path, name=found.name)
+    points = rank_curve(adapter, formats.DTYPES[options.dtype])
+    if options.plot:
+        curve_plot(points, adapter.name).save(options.plot)
+    rows = [f"{p.rank:5d}  {p.energy:7.2%}  {p.megabytes:8.2f} MB" for p in points]
+    answer = {"name": adapter.name, "points": [asdict(point) for point in points]}
+    return answer, "\n".join([" rank   energy       size", *rows])

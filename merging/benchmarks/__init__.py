@@ -1,0 +1,1 @@
+"""How fast: merges, pictures, growth with the number of LoRAs."""

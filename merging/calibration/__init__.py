@@ -1,0 +1,1 @@
+"""What a merge looks at: prompts, row sets, teachers, target layers. No model here."""

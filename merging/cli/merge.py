@@ -1,0 +1,57 @@
+"""The command that merges: files in, one adapter file out, and what goes with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from merging import formats
+from merging.analysis.plots import report_plot
+from merging.cli.convert import merged
+from merging.cli.merge_options import add_asking, asked
+from merging.diffusion.base import load_base
+from merging.diffusion.calibrate import activations
+from merging.diffusion.loader_check import checked
+from merging.engine import merge
+from merging.export.recipe import header
+from merging.export.sidecar import preview_prompt, write_preview, write_sidecar, write_words
+from merging.methods import METHODS
+from merging.request import MergeRequest
+from merging.runtime.progress import Progress
+
+
+def add_merge(sub: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_asking(sub)
+    default = MergeRequest.__dataclass_fields__["method"].default
+    sub.add_argument("--method", choices=METHODS, default=default)
+    sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    sub.add_argument("--sidecar", action="store_true", help="write OUT.json for A1111 and others")
+    sub.add_argument(
+        "--preview", nargs="?", const="", metavar="PROMPT", help="draw OUT.preview.png with it"
+    )
+    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
+    sub.set_defaults(run=run_merge)
+
+
+def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """Files in, one adapter file out."""
+    base = load_base(options.base, options.device, options.precision)
+    request = asked(options, base, options.method)
+    prompt = None if options.preview is None else preview_prompt(request, options.preview)
+    result = merge(request, activations(base), progress)
+    fields = header(request, result, options.base, base.fingerprint, options.precision)
+    dtype = formats.DTYPES[options.dtype]
+    written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
+    written = checked(base, options.out, result.adapter, written)
+    answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
+    if options.sidecar:
+        answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
+    if prompt is not None:
+        shown = formats.held(result.adapter, options.format)
+        picture = write_preview(base, shown, prompt, request.seed, options.out, progress)
+        answer["preview"] = str(picture)
+    if options.plot:
+        report_plot(result.report).save(options.plot)
+    return answer, text

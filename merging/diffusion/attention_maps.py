@@ -1,0 +1,89 @@
+"""What each word is looked at with: cross-attention, collected while a picture is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from merging.diffusion.base import Base
+from merging.diffusion.layer_ops import Layer
+from merging.diffusion.tokens import places
+
+
+class AttentionWatch:
+    """Sums the attention to marked words over all cross-attention layers and all steps.
+
+    A layer's map counts relative to its own mean, so that layers of all sizes speak alike. After
+    (DAAM, arXiv:2210.04885), which sums the bare scores.
+    """
+
+    def __init__(self, base: Base, concepts: Tensor, size: Sequence[int]) -> None:
+        """``concepts`` (samples, tokens, concepts) marks each one's words in the last samples.
+
+        ``size`` is the latent's, height and width.
+        """
+        self.base, self.concepts = base, concepts.to(base.device)
+        self.evidence = torch.zeros(len(concepts), concepts.shape[2], *size, device=base.device)
+        self._queries: Tensor | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Collect maps from every cross-attention layer; leaves no hook behind."""
+        with ExitStack() as undo:
+            for name, layer in self.base.layers.items():
+                if name.endswith("attn2.to_q"):
+                    undo.callback(layer.register_forward_hook(self._query).remove)
+                if name.endswith("attn2.to_k"):
+                    heads = self._heads(name)
+                    undo.callback(layer.register_forward_hook(self._key(heads)).remove)
+            yield
+
+    def maps(self) -> Tensor:
+        """(samples, concepts, height, width) of the latent: 1 is the picture's mean, 0 unnamed."""
+        mean = self.evidence.mean(dim=(2, 3), keepdim=True)
+        return (self.evidence / mean.clamp_min(1e-12)).cpu()
+
+    def _query(self, _layer: Layer, _inputs: tuple, output: Tensor) -> None:
+        self._queries = output
+
+    def _key(self, heads: int) -> Callable:
+        def hook(_layer: Layer, _inputs: tuple, keys: Tensor) -> None:
+            assert self._queries is not None  # to_q is always called before to_k
+            count = len(self.concepts)
+            self._add(attention(self._queries[-count:], keys[-count:], heads))
+
+        return hook
+
+    def _add(self, looks: Tensor) -> None:
+        """Count one layer's attention (samples, positions, tokens)."""
+        maps = (looks.float() @ self.concepts.to(looks.device)).transpose(1, 2)
+        maps = maps / maps.mean(dim=2, keepdim=True).clamp_min(1e-12)
+        height, width = self.evidence.shape[2:]
+        shrink = (height * width / maps.shape[2]) ** 0.5
+        maps = maps.unflatten(2, (round(height / shrink), round(width / shrink)))
+        self.evidence += F.interpolate(maps, size=(height, width), mode="bilinear")
+
+    def _heads(self, name: str) -> int:
+        block = name.removeprefix("unet.").rpartition(".")[0]
+        return self.base.pipeline.unet.get_submodule(block).heads
+
+
+def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """softmax(q kᵀ / √d), averaged over heads: (samples, positions, tokens)."""
+    q = queries.unflatten(2, (heads, -1)).transpose(1, 2)
+    k = keys.unflatten(2, (heads, -1)).transpose(1, 2)
+    return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
+
+
+def marked(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
+    """1 where a prompt's token belongs to a phrase: (prompts, tokens, phrases)."""
+    marks = torch.zeros(len(prompts), base.pipeline.tokenizer.model_max_length, len(phrases))
+    for row, prompt in zip(marks, prompts, strict=True):
+        for i, phrase in enumerate(phrases):
+            for place in places(base, prompt, phrase):
+                row[place, i] = 1
+    return marks

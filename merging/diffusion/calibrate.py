@@ -1,0 +1,120 @@
+"""What a merge asks of the model: samples drawn once, then one lockstep pass, or k rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from merging.calibration.plan import Activations, SolveLayer, Sweep
+from merging.diffusion.base import Base, latent_side
+from merging.diffusion.calibration_samples import Sample, batches, draw_samples
+from merging.diffusion.layer_inputs import needs_latents
+from merging.diffusion.layer_ops import flat_weight
+from merging.diffusion.lockstep import Lockstep
+from merging.diffusion.textual_inversion import taught
+from merging.errors import MergeError
+from merging.formats.layer_tables import flat
+from merging.linalg.delta import Delta
+from merging.runtime.memory import free_bytes, out_of_memory_told
+from merging.runtime.progress import Progress, Stop, check, part
+
+REMEDY = (
+    "take fewer samples, fewer target layers (cross-attention is the smallest choice) or another "
+    "device"
+)
+# What a paused pass holds, in maps of the first block's size: the skips, and the block it is in.
+MAPS_HELD = 12
+SAMPLING_SHARE = 0.6  # of the time goes into the trajectories; only the progress bar cares
+
+
+def activations(base: Base) -> Activations:
+    """The callable that ``merging.engine.merge`` runs its solver through."""
+
+    def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
+        _check_layers(base, sweep)
+        told = out_of_memory_told(f"The merge on {base.device}", REMEDY)
+        parked = base.parked("vae", "safety_checker")
+        with told, parked, taught(base, sweep.embeddings), base.heeding(stop):
+            if sweep.row_sets:
+                _calibrate(base, sweep, solve, progress, stop)
+            else:
+                _solve_on_weights(base, sweep, solve, progress, stop)
+
+    return run
+
+
+def _calibrate(base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
+    """Draw the samples, and solve every target on them."""
+    sampling = part(progress, 0.0, SAMPLING_SHARE)
+    with sweep.phases("sampling"):
+        samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
+    solve_on(base, sweep, samples, solve, part(progress, SAMPLING_SHARE, 1.0), stop)
+
+
+def solve_on(
+    base: Base,
+    sweep: Sweep,
+    samples: Sequence[Sample],
+    solve: SolveLayer,
+    progress: Progress,
+    stop: Stop,
+) -> None:
+    """Solve every target on these samples: in one pass, or in the paper's rounds."""
+    _check_memory(base, sweep, samples)
+    _check_memory(base, sweep, samples)
+    rounds = sweep.rounds or 1
+    merged: dict[str, Delta] | None = None
+    for k in range(rounds):
+        results = dict(sweep.fixed)
+        if sweep.rounds is None and sweep.merged_inputs:
+            merged = results
+        cut = batches(base, samples, streams=1 if merged is None else 2)
+        own = part(progress, k / rounds, (k + 1) / rounds)
+        with sweep.phases("forward passes"):
+            Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
+        merged = results if sweep.merged_inputs else None
+
+
+def _check_memory(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
+    """Refuse samples that cannot all be on their way through the model at once.
+
+    A system that lends memory it has not got would end the process instead of telling.
+    """
+    if not needs_latents(sweep.targets):
+        return
+    streams = 2 if sweep.merged_inputs else 1
+    values = latent_side(base) ** 2 * base.pipeline.unet.config.block_out_channels[0] * MAPS_HELD
+    needed = len(samples) * streams * values * base.dtype.itemsize
+    free = free_bytes(base.device)
+    if free is not None and needed > free:
+        fitting = len(samples) * free // needed
+        raise MergeError(
+            f"{len(samples)} samples would hold {needed / 2**30:.1f} GiB on {base.device}, where "
+            f"{free / 2**30:.1f} are free, enough for about {fitting}; {REMEDY}."
+        )
+
+
+def _solve_on_weights(
+    base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop
+) -> None:
+    """Hand over every target's weight; nothing is drawn and nothing is run."""
+    total = len(sweep.targets)
+    for done, layer in enumerate(sweep.targets):
+        check(stop)
+        progress(done / total, f"layer {done + 1} of {total}")
+        solve(layer, flat_weight(base.layers[layer]), ())
+
+
+def _check_layers(base: Base, sweep: Sweep) -> None:
+    """Every layer of every LoRA must exist in this base, in its size."""
+    for deltas in sweep.deltas:
+        for name, delta in deltas.items():
+            shape = base.table.shapes.get(name)
+            size = (delta.up.shape[0], delta.down.shape[1])
+            if shape is None or flat(shape) != size:
+                raise MergeError(
+                    f"Layer {name} ({size[0]}×{size[1]}) does not fit the base {base.name}: "
+                    f"{'no such layer' if shape is None else f'it has {shape} there'}. "
+                    "Choose the base that the LoRAs were trained for."
+                )
+    for shifts in sweep.shifts:
+        base.check_shifts(shifts)

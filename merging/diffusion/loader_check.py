@@ -1,0 +1,55 @@
+"""A written file through diffusers' own loader, on a base that is left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from peft.tuners.lora import LoraLayer as LoadedLayer
+
+from merging.adapter import Adapter, LoraLayer
+from merging.diffusion.base import Base, canonical
+from merging.formats import Written
+from merging.formats.verify import compared
+
+NAME = "check"
+
+
+def checked(base: Base, path: Path, meant: Adapter, written: Written) -> Written:
+    """``written``, and how far what diffusers loads from the file is from what was meant.
+
+    A file whose keys are not for diffusers is passed by. One that loads otherwise than meant is
+    removed; MergeError names the layer.
+    """
+    if "diffusers" not in written.programs:
+        return written
+    try:
+        found = loaded(base, path)
+        error, _ = compared(found, meant, path.name, "diffusers loaded it")
+    except Exception:
+        path.unlink(missing_ok=True)
+        raise
+    return replace(written, loaded=error)
+
+
+def loaded(base: Base, path: Path) -> Adapter:
+    """What ``load_lora_weights`` adds to the layers of this base, every scale folded in."""
+    pipeline = base.pipeline
+    try:
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
+        return Adapter(path.stem, dict(_added(base)), base.table.name)
+    finally:
+        pipeline.unload_lora_weights()
+
+
+def _added(base: Base) -> Iterator[tuple[str, LoraLayer]]:
+    """Canonical name and factors of every layer that the loader has wrapped."""
+    parts = {"text_encoder": base.pipeline.text_encoder, "unet": base.pipeline.unet}
+    for part, model in parts.items():
+        for name, module in model.named_modules():
+            if isinstance(module, LoadedLayer) and NAME in module.lora_A:
+                down = module.lora_A[NAME].weight.detach().flatten(1).cpu()
+                up = module.lora_B[NAME].weight.detach().flatten(1).cpu()
+                alpha = module.scaling[NAME] * down.shape[0]
+                yield canonical(part, name), LoraLayer(up, down, alpha)

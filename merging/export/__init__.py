@@ -1,0 +1,1 @@
+"""The result on disk: file, recipe, attribution, model card, sidecar."""

@@ -1,0 +1,110 @@
+"""Files beside an adapter: its words' vectors, what user interfaces show of it, a first picture.
+
+Their names begin as the adapter's does, which is how A1111, Forge and InvokeAI find them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from merging import formats
+from merging.adapter import Adapter
+from merging.block_weights import in_words
+from merging.calibration.prompts import one_picture
+from merging.diffusion.base import Base
+from merging.diffusion.render import render
+from merging.embedding import Embedding
+from merging.engine import MergeRequest, Source
+from merging.errors import MergeError
+from merging.formats.layer_tables import table_of, title
+from merging.io.atomic_write import write_whole
+from merging.io.png import save_png
+from merging.methods import METHODS
+from merging.runtime.progress import Progress
+
+VERSIONS = {"sd15": "SD1"}  # A1111's names of base models; it has none for the embedded one
+
+
+def beside(out: Path, ending: str) -> Path:
+    """OUT.ending in place of OUT.safetensors."""
+    return out.with_name(f"{title(out.name)}.{ending}")
+
+
+def write_words(adapter: Adapter, out: Path) -> list[dict[str, Any]]:
+    """A file for every word that the adapter has vectors for; what they are, as plain data."""
+    told = []
+    for each in adapter.embeddings:
+        path = word_path(each, out)
+        formats.write_embedding(each, path, table_of(adapter))
+        told.append(
+            {
+                "word": each.word,
+                "vectors": len(each.vectors),
+                "source": each.source,
+                "path": str(path),
+            }
+        )
+    return told
+
+
+def word_path(embedding: Embedding, out: Path) -> Path:
+    """Where a word's vectors lie."""
+    return beside(out, f"{embedding.plain}.safetensors")
+
+
+def sentences(told: Sequence[dict[str, Any]]) -> list[str]:
+    """What a person must know of the words' files."""
+    return [
+        f"{Path(each['path']).name} has the vectors of the word {each['word']}; A1111, Forge and "
+        "ComfyUI take a file's name for the word, so rename it there."
+        for each in told
+    ]
+
+
+def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
+    """OUT.json, as A1111 and Forge write it; InvokeAI reads it too."""
+    names = [f"{each.adapter.name} at {_strength(each)}" for each in request.sources]
+    words = [f"{each.word} ({word_path(each, out).name})" for each in adapter.embeddings]
+    notes = f"Made with IterIS Studio of {', '.join(names)}."
+    if words:
+        notes += f" Needs the embeddings {', '.join(words)}."
+    fields = {
+        "description": f"{METHODS[request.method].title} of "
+        + " and ".join(each.adapter.name for each in request.sources),
+        "sd version": VERSIONS.get(adapter.base, "Unknown"),
+        "activation text": adapter.trigger,
+        "preferred weight": 1.0,  # the strengths are in the file
+        "negative text": "",
+        "notes": notes,
+    }
+    path = beside(out, "json")
+    write_whole(path, json.dumps(fields, ensure_ascii=False, indent=4).encode())
+    return path
+
+
+def _strength(source: Source) -> str:
+    return in_words(source.strength, source.text_encoder, source.unet, source.blocks)
+
+
+def preview_prompt(request: MergeRequest, given: str) -> str:
+    """The prompt of the first picture: the given one, or one that names every concept."""
+    phrases = [source.phrase for source in request.sources if source.phrase]
+    if not given and not phrases:
+        raise MergeError(
+            "No trigger phrase is known for any of the LoRAs, so there is nothing to draw by "
+            "itself; give a prompt: --preview PROMPT."
+        )
+    return given or one_picture(phrases)
+
+
+def write_preview(
+    base: Base, adapter: Adapter, prompt: str, seed: int, out: Path, progress: Progress
+) -> Path:
+    """OUT.preview.png, drawn with the adapter at full strength."""
+    (image,) = render(base, [prompt], [seed], adapters=[(adapter, 1.0)], progress=progress)
+    path = beside(out, "preview.png")
+    save_png(image, path)
+    return path

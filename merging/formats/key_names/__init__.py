@@ -1,0 +1,1 @@
+"""How the layers of a file are named, one file per spelling."""

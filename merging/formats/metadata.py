@@ -1,0 +1,102 @@
+"""The header of a written file: what model browsers, loaders and kohya's tools look for there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from merging.adapter import Adapter
+from merging.formats.half_precision import Pair
+from merging.formats.key_names import peft
+from merging.formats.layer_tables import LayerTable
+
+# How a file says which base it is for. Forge lists a LoRA under SD 1 for this architecture alone.
+# The embedded base is no SD 1.5, and a file for it must not be offered as one.
+BASES = {
+    "sd15": {
+        "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.resolution": "512x512",
+    },
+    "mini": {
+        "ss_base_model_version": "iteris_mini",
+        "ss_v2": "False",
+        "modelspec.architecture": "iteris-mini/lora",
+        "modelspec.resolution": "64x64",
+    },
+}
+# sd-scripts' legacy hash covers these bytes of a file.
+LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000
+
+
+def kohya_header(
+    adapter: Adapter,
+    table: LayerTable,
+    pairs: Mapping[str, Pair],
+    alpha: float,
+    metadata: Mapping[str, str],
+) -> dict[str, str]:
+    """All fields of a kohya file but its hashes; the caller's go before ours, not before facts."""
+    ranks = {pair.rank for pair in pairs.values()}
+    described = _described(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    facts = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": f"{ranks.pop()}" if len(ranks) == 1 else "Dynamic",
+        "ss_network_alpha": f"{alpha:g}",
+    }
+    kernels = {pairs[layer].rank for layer in pairs if _spatial(table.shapes[layer])}
+    if kernels:
+        sizes = {"conv_dim": f"{max(kernels)}", "conv_alpha": f"{alpha:g}"}
+        facts["ss_network_args"] = json.dumps(sizes)
+    # diffusers refuses a file that has both alphas and PEFT's settings
+    described.pop(peft.CONFIG_KEY, None)
+    return _filled(described) | facts
+
+
+def full_header(adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Fields of a file of whole differences, but its hashes: as LyCORIS names them."""
+    described = _described(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    described.pop(peft.CONFIG_KEY, None)
+    network = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "full"}'}
+    return _filled(described) | network
+
+
+def diffusers_header(
+    adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]
+) -> dict[str, str]:
+    """Fields of a diffusers file; ``format`` is what transformers and diffusers ask for."""
+    return _filled(_described(adapter, table) | dict(metadata)) | {"format": "pt"}
+
+
+def model_hashes(content: bytes) -> dict[str, str]:
+    """sd-scripts' two hashes, by which A1111 and Civitai know a model: of the tensors, and legacy.
+
+    ``content`` is the file as it would be with its ``ss_`` fields alone.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    legacy = content[LEGACY_START : LEGACY_START + LEGACY_LENGTH]
+    return {
+        "sshs_model_hash": hashlib.sha256(content[start:]).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(legacy).hexdigest()[:8],
+    }
+
+
+def _described(adapter: Adapter, table: LayerTable) -> dict[str, str]:
+    return BASES[table.name] | {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.implementation": "diffusers",  # sd-scripts' value for LoRAs of SD 1
+        "modelspec.prediction_type": "epsilon",
+        "modelspec.title": adapter.name,
+        "modelspec.trigger_phrase": adapter.trigger,
+    }
+
+
+def _spatial(shape: tuple[int, ...]) -> bool:
+    """Whether a layer is a convolution over more than one pixel."""
+    return shape[2:] not in ((), (1, 1))
+
+
+def _filled(fields: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in fields.items() if value}

@@ -1,0 +1,1 @@
+"""Files, archives, pictures and the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""The float64 mathematics of one layer."""

@@ -1,0 +1,1 @@
+"""Progress, memory, phases, threads and seeds."""

@@ -1,0 +1,105 @@
+"""A CLIP: how alike two pictures are, how well a picture fits a text.
+
+The paper's two scores for single concepts. The one of the embedded world ships with the project;
+for SD 1.5 it is OpenAI's ViT-B/32, through the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from merging.errors import MergeError
+
+CLIP = Path(__file__).parents[2] / "assets" / "mini-clip"
+VIT_B32 = "openai/clip-vit-base-patch32"
+TEXT_SCALE = 2.5
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A CLIPModel with its tokenizer; embeddings have unit length."""
+
+    name: str
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+    processor: CLIPImageProcessorPil
+
+    @torch.inference_mode()
+    def image_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
+        """(n, width) for pictures of any size."""
+        values = self.processor(images=list(images), return_tensors="pt").pixel_values
+        return embedded_values(self.model, values)
+
+    @torch.inference_mode()
+    def text_embeddings(self, texts: Sequence[str]) -> Tensor:
+        """(n, width)."""
+        words = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, return_tensors="pt"
+        )
+        return embedded_words(self.model, words.input_ids)
+
+    def image_similarity(
+        self, images: Sequence[Image.Image], others: Sequence[Image.Image]
+    ) -> float:
+        """Mean cosine over all pairs of a picture and one of `others`."""
+        return (self.image_embeddings(images) @ self.image_embeddings(others).T).mean().item()
+
+    def text_similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> float:
+        """Mean cosine of each picture with its own text."""
+        if len(images) != len(texts):
+            raise ValueError(f"{len(images)} pictures, but {len(texts)} texts")
+        products = self.image_embeddings(images) * self.text_embeddings(texts)
+        return products.sum(dim=1).mean().item()
+
+
+def text_align(picture: Tensor, text: Tensor) -> float:
+    """2.5 · max(cosine, 0) of unit embeddings (width,), as CustomConcept101's evaluator has it."""
+    return TEXT_SCALE * max((picture @ text).item(), 0.0)
+
+
+def image_align(picture: Tensor, references: Tensor) -> float:
+    """Mean cosine of a picture (width,) and reference pictures (n, width), unit embeddings."""
+    return (references @ picture).mean().item()
+
+
+def embedded_pixels(model: CLIPModel, values: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of pixels (n, 3, 64, 64) in [0, 1]."""
+    return embedded_values(model, (values - 0.5) / 0.5)
+
+
+def embedded_values(model: CLIPModel, values: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of what the model's own preprocessing makes of pictures."""
+    pooled = model.vision_model(values).pooler_output
+    return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def embedded_words(model: CLIPModel, words: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of token numbers (n, length)."""
+    pooled = model.text_model(words).pooler_output
+    return functional.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def clip_of(base: str) -> str:
+    """The CLIP that judges pictures of this base: the embedded one knows the embedded world."""
+    return str(CLIP) if base == "mini" else VIT_B32
+
+
+def load_clip(name: str = str(CLIP)) -> Clip:
+    """A CLIP from a folder or the Hub, float32; MergeError where it cannot be had."""
+    try:
+        model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
+        tokenizer = CLIPTokenizer.from_pretrained(name)
+        processor = CLIPImageProcessorPil.from_pretrained(name)
+    except OSError as error:
+        raise MergeError(
+            f"The CLIP model {name} cannot be loaded; check the connection or its folder."
+        ) from error
+    return Clip(Path(name).name, model, tokenizer, processor)

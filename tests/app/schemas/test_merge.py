@@ -1,0 +1,73 @@
+"""Names, prompts and ranks as a visitor types them."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.schemas.merge import example_prompts, own_prompts, parsed_rank, suggested_prompt
+from merging.errors import MergeError
+from merging.io.file_names import file_stem
+
+
+@pytest.mark.parametrize(
+    ("triggers", "base", "expected"),
+    [
+        (
+            ["sks cat", "vxz pizza"],
+            "mini",
+            "a photo of a sks cat and a vxz pizza on a green background",
+        ),
+        (["sks cat", " ", "art of x"], "sd15", "a photo of a sks cat and an art of x"),
+        (["a1", "b2", "c3"], "sd15", "a photo of an a1, a b2 and a c3"),
+        (["ink style", "sks cat"], "sd15", "a photo of a sks cat in ink style"),
+        (["", ""], "mini", ""),
+    ],
+)
+def test_the_suggested_prompt_needs_every_concept(
+    triggers: list[str], base: str, expected: str
+) -> None:
+    assert suggested_prompt(triggers, base) == expected
+    examples = example_prompts(triggers, base)
+    assert len({*examples}) == len(examples) >= 4
+    for trigger in filter(str.strip, triggers):
+        assert all(trigger in example for example in examples)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["sks cat", "vxz pizza"], "iteris_sks-cat+vxz-pizza"),
+        (["../../etc/passwd", "Crème Brûlée!"], "iteris_etc-passwd+creme-brulee"),
+        (["猫", "x" * 99], "iteris_lora+" + "x" * 32),
+    ],
+)
+def test_file_names_are_plain(labels: list[str], expected: str) -> None:
+    assert file_stem("iteris", labels) == expected
+
+
+def test_long_lists_keep_a_name_that_file_systems_take() -> None:
+    assert len(file_stem("iteris", ["a" * 32] * 16)) < 100
+
+
+@pytest.mark.parametrize(("text", "rank"), [("exact", "exact"), (" Auto ", "auto"), ("16", 16)])
+def test_ranks(text: str, rank: object) -> None:
+    assert parsed_rank(text) == rank
+
+
+@pytest.mark.parametrize("text", ["", "0", "-4", "1.5", "large"])
+def test_no_rank(text: str) -> None:
+    with pytest.raises(MergeError, match="rank"):
+        parsed_rank(text)
+
+
+def test_own_prompts_go_to_the_concepts_they_name() -> None:
+    typed = "a SKS cat\n\na vxz pizza on a plate\nsks cat and vxz pizza\n"
+    cat, pizza, nameless = own_prompts(["sks cat", "vxz pizza", ""], typed)
+    assert cat == ("a SKS cat", "sks cat and vxz pizza")
+    assert pizza == ("a vxz pizza on a plate", "sks cat and vxz pizza")
+    assert nameless == ()
+
+
+def test_a_prompt_that_names_no_concept_is_said() -> None:
+    with pytest.raises(MergeError, match=r"“a tree” says none of the trigger words \(sks cat\)"):
+        own_prompts(["sks cat"], "a sks cat\na tree")

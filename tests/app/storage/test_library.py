@@ -1,0 +1,138 @@
+"""What was added before is found again by name, by trigger and by a scene."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.jobs.inspect import card
+from app.schemas.card import Card
+from app.service import Studio
+from app.settings.model import Settings
+from app.storage.library import MOST_FOUND, Library
+from merging.errors import MergeError
+
+
+@pytest.fixture
+def cat(pair: tuple[Path, Path]) -> Card:
+    return replace(card(pair[0], pair[0].name), captions=("sofa", "grass"))
+
+
+@pytest.fixture
+def pizza(pair: tuple[Path, Path]) -> Card:
+    return card(pair[1], pair[1].name)
+
+
+@pytest.fixture
+def library(tmp_path: Path, cat: Card, pizza: Card) -> Library:
+    found = Library(tmp_path / "library")
+    found.keep(cat)
+    found.keep(pizza)
+    return found
+
+
+def names(library: Library, text: str = "") -> list[str]:
+    return [entry.name for entry in library.search(text)]
+
+
+def test_files_lie_there_once_by_their_hash(library: Library, cat: Card, tmp_path: Path) -> None:
+    library.keep(cat)
+    files = sorted((tmp_path / "library").glob("*.safetensors"))
+    assert len(files) == 2
+    found = library.file(cat.sha256)
+    path = found.path
+    assert path in files and path.stem == cat.sha256
+    assert found.name == "sks-cat.safetensors"
+    assert path.read_bytes() == cat.path.read_bytes()
+
+
+def test_where_a_file_is_from_is_known_in_an_older_index_too(
+    library: Library, cat: Card, pizza: Card, tmp_path: Path
+) -> None:
+    """As written before there was an origin."""
+    with sqlite3.connect(tmp_path / "library" / "index.sqlite") as index:
+        index.execute("alter table loras drop column origin")
+    library.keep(replace(cat, origin="me/pets/cat.safetensors@44"))
+    assert library.file(cat.sha256).origin == "me/pets/cat.safetensors@44"
+    assert library.file(pizza.sha256).origin == ""
+
+
+def test_the_last_used_comes_first(library: Library, cat: Card) -> None:
+    assert names(library) == ["vxz-pizza", "sks-cat"]
+    library.keep(cat)
+    assert names(library) == ["sks-cat", "vxz-pizza"]
+    assert names(Library(Path("/nowhere/at/all"))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("vxz-pizza", ["vxz-pizza"]),
+        ("SKS", ["sks-cat"]),
+        ("piz", ["vxz-pizza"]),
+        ("a photo of a cat beside a pizza", ["vxz-pizza", "sks-cat"]),
+        ("a cat on a sofa with a pizza", ["sks-cat", "vxz-pizza"]),
+        ("a photo of the", []),
+        ("'; drop table loras", []),
+    ],
+)
+def test_a_name_a_trigger_or_a_scene_finds_them(
+    library: Library, text: str, wanted: list[str]
+) -> None:
+    assert names(library, text) == wanted
+
+
+def test_what_was_deleted_by_hand_is_passed_over_and_said(library: Library, cat: Card) -> None:
+    library.file(cat.sha256).path.unlink()
+    assert names(library) == ["vxz-pizza"]
+    with pytest.raises(MergeError, match="no longer in the library"):
+        library.file(cat.sha256)
+
+
+def test_forgetting_deletes_the_file_and_nothing_else(
+    library: Library, cat: Card, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"not the library's")
+    library.forget("../other")
+    library.forget(cat.sha256)
+    assert names(library) == ["vxz-pizza"]
+    assert len(list((tmp_path / "library").glob("*.safetensors"))) == 1
+    assert other.exists()
+
+
+def test_only_the_best_of_many_are_shown(library: Library, cat: Card) -> None:
+    for number in range(MOST_FOUND + 2):
+        library.keep(replace(cat, sha256=f"{number:064d}", name=f"cat {number}"))
+    assert len(library.search("cat")) == len(library.search()) == MOST_FOUND
+
+
+def test_a_damaged_index_is_said(library: Library, tmp_path: Path) -> None:
+    (tmp_path / "library" / "index.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(MergeError, match=r"index.sqlite cannot be read"):
+        library.search()
+
+
+def test_at_home_it_outlives_the_visit_and_in_public_it_ends_with_it(
+    settings: Settings, cat: Card, tmp_path: Path
+) -> None:
+    at_home = Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
+    assert at_home.keep(at_home.open_session(), cat) == ""
+    assert names(at_home.library(at_home.open_session())) == ["sks-cat"]
+    public = Studio(replace(settings, work=tmp_path / "public", home=None))
+    mine, other = public.open_session(), public.open_session()
+    assert public.keep(mine, cat) == ""
+    assert names(public.library(mine)) == ["sks-cat"]
+    assert names(public.library(other)) == []
+
+
+def test_a_library_that_cannot_be_written_is_said(
+    settings: Settings, cat: Card, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("a file where the folder should be")
+    studio = Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
+    said = studio.keep(studio.open_session(), cat)
+    assert said.startswith("sks-cat is in use, but could not be kept in the library (")

@@ -1,0 +1,160 @@
+"""The first two steps in a real browser: cards, strengths, a pasted prompt, library, options."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+from safetensors.torch import save_file
+
+from merging import formats
+from merging.io.files import read_recipe
+from tests.app.accessibility import accessible
+from tests.app.browsing import PHONE, Arrive
+
+pytestmark = pytest.mark.browser
+PASTED = "a cat, a pizza <lora:SKS-cat:0.5:lbw=MIDD> <lora:vxz-pizza:0.4:0.9> <lora:mug:1>"
+
+
+def names(page: Page) -> list[str]:
+    return page.locator(".slot h3:visible").all_inner_texts()
+
+
+def recipe(page: Page) -> dict[str, Any]:
+    """The recipe in the file that the page offers after a merge."""
+    with page.expect_download() as download:
+        page.get_by_text("A1111 · Forge").click()
+    found = read_recipe(formats.read(Path(download.value.path()), name="merged").metadata)
+    assert found
+    return found
+
+
+def test_a_pasted_prompt_reaches_the_recipe(
+    arrive: Arrive, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """On a phone in the dark; strengths of parts and blocks are merged as the prompt says.
+
+    A textual inversion stands among the LoRAs, under a word of the visitor's own.
+    """
+    visitor = arrive(PHONE, "?__theme=dark")
+    page = visitor.page
+    word = tmp_path / "my word.safetensors"
+    save_file({"emb_params": torch.ones(2, 128)}, word)
+    visitor.add(word, *pair)
+    expect(visitor.triggers).to_have_count(2)
+    called = page.get_by_label("Its word in prompts")
+    expect(called).to_have_value("my word")
+    called.fill("zz")
+    called.press("Tab")
+    page.get_by_role("button", name="Paste an A1111 prompt").click()
+    page.get_by_label("Prompt with <lora").fill(PASTED)
+    page.get_by_role("button", name="Fill in strengths").click()
+    expect(page.locator(".said")).to_contain_text("Not loaded, add the file and paste again: mug")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a cat, a pizza")
+    for fold in page.get_by_role("button", name="More: parts, blocks, prompts").all():
+        fold.click()
+    expect(page.get_by_label("Block weights").first).to_have_value("MIDD")
+    expect(page.get_by_label("number input for Text encoder")).to_have_value("0.4")
+    expect(page.locator(".conflicts")).to_contain_text("changes the model")
+    assert visitor.fits()
+    visitor.keep("concepts-phone-dark")
+    visitor.method("Weighted sum")
+    visitor.number("Steps", 1)
+    visitor.merge()
+    made = recipe(page)
+    expect(page.locator("#words")).to_contain_text("zz")
+    cat, pizza = made["sources"]
+    assert [(each["word"], each["name"]) for each in made["embeddings"]] == [("zz", "my word")]
+    assert (cat["strength"], cat["blocks"]["IN04"], cat["blocks"]["M00"]) == (0.5, 0, 1)
+    assert pizza["strength"] == 0.9
+    assert pizza["strength"] * pizza["text_encoder"] == pytest.approx(0.4)
+    assert visitor.fits()
+
+
+def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    """With the keyboard alone, once the files are there."""
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    expect(page.locator(".strip")).to_be_visible()
+    page.get_by_role("button", name="Down").first.press("Enter")
+    expect(page.locator(".slot h3").first).to_have_text("vxz-pizza")
+    assert names(page) == ["vxz-pizza", "sks-cat"]
+    page.get_by_role("button", name="More: parts").nth(1).press("Enter")
+    prompts = page.get_by_label("Calibration prompts").first
+    page.get_by_role("button", name="Write the templates out").press("Enter")
+    expect(prompts).to_have_value(lines_with("sks cat"))
+    prompts.fill("a sks cat on a mat\n\na small sks cat")
+    use = page.get_by_label("Use", exact=True)
+    use.first.press("Space")
+    expect(page.locator(".conflicts")).to_be_hidden()
+    visitor.merge_button.press("Enter")
+    visitor.hear("failed", "only one is here")
+    use.first.press("Space")
+    expect(page.locator(".conflicts")).to_be_visible()
+    visitor.keep("concepts")
+    visitor.quick()
+    page.get_by_role("button", name="Paste an A1111 prompt").press("Enter")
+    page.get_by_role("button", name="Base model").press("Enter")
+    of_the_base = page.locator("fieldset", has_text="Precision of the base model")
+    of_the_base.get_by_label("fp32").check()
+    accessible(visitor)
+    visitor.merge_button.press("Enter")
+    expect(page.locator("#chart svg")).to_be_visible()
+    visitor.hear("done")
+    visitor.keep("merge")
+    accessible(visitor, "#chart")
+    saved = recipe(page)
+    pizza, cat = saved["sources"]
+    assert saved["base_precision"] == "fp32"
+    assert pizza["trigger"] == "vxz pizza"
+    assert cat["prompts"] == ["a sks cat on a mat", "a small sks cat"]
+
+
+def lines_with(words: str) -> re.Pattern[str]:
+    """Lines each of which says the words."""
+    return re.compile(rf"^([^\n]*{words}[^\n]*\n?)+$")
+
+
+def test_an_unknown_preset_is_said(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    page.get_by_role("button", name="More: parts").first.click()
+    blocks = page.get_by_label("Block weights").first
+    blocks.fill("MIDDLE")
+    blocks.press("Enter")
+    expect(page.locator("#conflicts .problems")).to_contain_text("“MIDDLE” are neither a preset")
+    visitor.merge_button.click()
+    visitor.hear("failed", "neither a preset")
+
+
+def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    page.get_by_role("button", name="Remove").first.click()
+    expect(visitor.triggers).to_have_count(1)
+    page.get_by_role("button", name="Your library").click()
+    page.get_by_label("Search").fill("a cat on a sofa")
+    found = page.locator("#found label")
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text("sks-cat · sks cat")
+    found.click()
+    visitor.keep("library")
+    accessible(visitor, "#library")
+    page.locator("#library").get_by_role("button", name="Add").click()
+    expect(visitor.triggers).to_have_count(2)
+    assert names(page) == ["vxz-pizza", "sks-cat"]
+    found.click()
+    page.locator("#library").get_by_role("button", name="Delete").click()
+    expect(page.locator("#found")).to_contain_text("Nothing fits")

@@ -1,0 +1,48 @@
+"""What a job's last update brings, whatever came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import cast
+
+import gradio as gr
+import pytest
+
+from app.service import Studio
+from app.ui.common import Updates
+from app.ui.handlers.form import Form
+from app.ui.handlers.jobs import Handlers
+from app.ui.sections.export import take_section
+from app.ui.sections.pictures import views
+from app.ui.sections.progress_bar import Dock, Results
+from merging.errors import Cancelled, MergeError
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """Handlers over widgets of their own; a job's updates need neither service nor form."""
+    with gr.Blocks():
+        dock = Dock(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
+        results = Results(views(), take_section()[0])
+        nobody, form = cast(Studio, None), cast(Form, None)
+        return Handlers(nobody, form, results, dock, gr.HTML(), gr.HTML())
+
+
+@pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])
+def test_the_last_update_brings_the_newest_results(
+    handlers: Handlers, ending: Exception | None
+) -> None:
+    """A page that lost an update in a burst, as on a busy machine, has all of them in the end."""
+    results, dock = handlers.results, handlers.dock
+
+    def job() -> Generator[Updates, None, None]:
+        yield {results.views.gallery: "one picture", results.files.summary: "merged"}
+        yield {dock.status: "drawing"}
+        yield {results.views.gallery: "two pictures"}
+        if ending is not None:
+            raise ending
+
+    *_, last = handlers.shown(job(), "Starting")
+    assert last[results.views.gallery] == "two pictures"
+    assert last[results.files.summary] == "merged"
+    assert last[dock.status] != "drawing"

@@ -1,0 +1,273 @@
+"""The page in a real browser, over the real engine."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+import torch
+from playwright.sync_api import expect
+
+from app.examples import examples
+from app.service import Studio
+from app.settings.model import Settings
+from app.ui.sections.merge_options import PAGE_MODE, PAGE_TEACHER
+from merging import formats
+from merging.diffusion.base import Base
+from merging.diffusion.calibrate import activations
+from merging.engine import merge
+from merging.export.recipe import header
+from merging.request import MergeRequest, Source
+from tests.app.accessibility import accessible
+from tests.app.browsing import PHONE, Arrive, Visitor
+
+pytestmark = pytest.mark.browser
+
+
+def test_two_files_become_one_adapter_and_pictures(
+    arrive: Arrive, base: Base, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    expect(visitor.triggers.first).to_have_value("sks cat")
+    visitor.quick()
+    visitor.number("Strength", 0.9)
+    visitor.merge()
+    expect(visitor.pictures).to_have_count(5)
+    captions = [image.get_attribute("alt") for image in visitor.pictures.all()]
+    assert captions[0] == "Base model"
+    assert captions[-1] == "Merged (IterIS)"
+    prompt = "a photo of a sks cat and a vxz pizza on a green background"
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    page.get_by_role("button", name="Write an example").click()
+    other = "a photo of a vxz pizza and a sks cat on a green background"
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(other)
+    with page.expect_download() as download:
+        page.get_by_text("A1111 · Forge").click()
+    assert download.value.suggested_filename == "iteris_sks-cat+vxz-pizza.safetensors"
+    visitor.keep("merged")
+
+    sources = tuple(
+        Source(adapter, strength, adapter.trigger)
+        for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
+    )
+    asked = {"teacher": PAGE_TEACHER, "mode": PAGE_MODE}
+    request = MergeRequest(sources, samples=4, targets="cross-attention", **asked)
+    result = merge(request, activations(base))
+    formats.write_kohya(
+        result.adapter,
+        tmp_path / "own",
+        torch.float16,
+        header(request, result, "mini", base.fingerprint),
+    )
+    assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
+
+
+def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    """One step a picture and no calibration: updates follow one another closely.
+
+    Only a busy machine loses some of them; test_handlers.py holds the remedy on any.
+    """
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.number("Steps", 1)
+    for title in ("Weighted sum", "Weighted average", "Weighted sum"):
+        visitor.method(title)
+        visitor.merge()
+        expect(visitor.page.locator("#summary")).to_contain_text(title)
+        expect(visitor.pictures).to_have_count(5)
+
+
+def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
+    """The example runs with everything at its default; a phone has no sideways scroll."""
+    visitor = arrive(PHONE)
+    assert visitor.fits()
+    visitor.page.get_by_role("button", name="Try it: dog + car").click()
+    visitor.hear("done")
+    expect(visitor.pictures).to_have_count(5)
+    assert visitor.fits()
+    visitor.keep("phone")
+
+
+def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    expect(visitor.running).to_be_visible()
+    expect(visitor.merge_button).to_be_disabled()
+    accessible(visitor, "#dock")
+    visitor.page.get_by_role("button", name="Stop").click()
+    visitor.hear("stopped", "Stopped")
+    expect(visitor.merge_button).to_be_enabled()
+    visitor.method("Weighted sum")
+    visitor.number("Steps", 2)
+    visitor.merge()
+    expect(visitor.pictures).to_have_count(5)
+    expect(visitor.page.locator("#summary")).to_contain_text("Weighted sum")
+    several_at_once(visitor)
+
+
+def several_at_once(visitor: Visitor) -> None:
+    """A batch: what is typed is counted, stopped, and made into one zip."""
+    page, section = visitor.page, visitor.page.locator("#several")
+    page.get_by_role("button", name="Several at once").click()
+    lines, count = page.get_by_label("Strengths to try"), page.locator("#batch-count")
+    expect(lines).to_have_value("sks-cat: 1\nvxz-pizza: 1")
+    lines.fill("mug: 1")
+    expect(count).to_contain_text("“mug: 1” is of no LoRA")
+    lines.fill("sks-cat: 0.5, 1")
+    expect(count).to_contain_text("1 method, 2 × 1 strengths: 2 merges.")
+    make = page.get_by_role("button", name="Make them all")
+    make.click()
+    expect(visitor.running).to_contain_text("1 of 2, IterIS, ")
+    page.get_by_role("button", name="Stop").click()
+    visitor.hear("stopped")
+    section.get_by_label("Weighted sum").check()
+    section.get_by_label("IterIS").uncheck()
+    make.click()
+    visitor.hear("done", "the zip is ready")
+    expect(page.locator("#batch-table tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="The batch as a command").click()
+    expect(section.locator(".cm-content")).to_contain_text("python -m merging batch")
+    accessible(visitor, "#several")
+    visitor.keep("batch")
+    page.get_by_role("button", name="History: merges").click()
+    newest = page.locator("#history .entry:visible").first
+    expect(newest).to_contain_text("sks-cat at 1, vxz-pizza at 1")
+    with page.expect_download() as download:
+        page.get_by_text("Download the batch").click()
+    assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
+    with zipfile.ZipFile(Path(download.value.path())) as bundle:
+        assert len(bundle.namelist()) == 5
+
+
+def test_visitors_wait_for_each_other_and_share_nothing(
+    arrive: Arrive, studio: Studio, url: str, pair: tuple[Path, Path]
+) -> None:
+    """Neither on the page, nor by asking for every path that there is in a visit's folder."""
+    first, second = arrive(), arrive()
+    first.add(*pair)
+    expect(first.triggers).to_have_count(2)
+    expect(second.triggers).to_have_count(0)
+    second.add(*reversed(pair))
+    expect(second.triggers.first).to_have_value("vxz pizza")
+    own = [path for path in (studio.settings.work / "sessions").rglob("*") if path.is_file()]
+    assert len(own) >= 4
+    for path in own:
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{url}gradio_api/file={quote(str(path))}", timeout=20)
+    first.prompts(200)  # work enough to be still at it when the second one asks
+    first.merge_button.click()
+    expect(first.running).to_contain_text("Sampling")
+    second.merge_button.click()
+    expect(second.running).to_contain_text("Waiting: one job is before yours")
+    second.page.get_by_role("button", name="Stop").click()
+    second.hear("stopped")
+    expect(first.running).to_be_visible()
+    first.page.get_by_role("button", name="Stop").click()
+    first.hear("stopped")
+
+
+def test_work_ends_when_its_visitor_leaves(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+    visitor = arrive()
+    visitor.add(*pair)
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    expect(visitor.running).to_contain_text("Sampling")
+    (worker,) = (thread for thread in threading.enumerate() if thread.name == "iteris-job")
+    visitor.page.close()
+    worker.join(timeout=60)
+    assert not worker.is_alive()
+
+
+def test_bad_files_are_said_and_good_ones_taken(
+    arrive: Arrive, pair: tuple[Path, Path], bad_files: dict[str, Path], tmp_path: Path
+) -> None:
+    visitor = arrive()
+    twin = tmp_path / "<b>twin.safetensors"
+    twin.write_bytes(pair[0].read_bytes())
+    visitor.add(pair[0], *(bad_files[kind] for kind in ("text", "cut", "sdxl")), twin)
+    said = visitor.problems()
+    for words in ("text.safetensors is not a safetensors", "cut short", "SDXL", "twin: the same"):
+        assert words in said, said
+    expect(visitor.triggers).to_have_count(1)
+    visitor.page.get_by_role("button", name="Help").click()
+    visitor.merge_button.click()
+    visitor.hear("failed", "only one is here")
+    accessible(visitor)
+
+    pickled = tmp_path / "cat.ckpt"
+    pickled.write_bytes(b"\x80\x02}q.")
+    visitor.add(pickled)
+    expect(visitor.page.get_by_test_id("toast-body")).to_contain_text("Invalid file type")
+    visitor.add(bad_files["sd15"], bad_files["silent"])
+    expect(visitor.triggers).to_have_count(3)
+    expect(visitor.page.locator(".lora .bad")).to_contain_text("made for Stable Diffusion 1.5")
+    visitor.merge_button.click()
+    visitor.hear("failed", "sd15: made for Stable Diffusion 1.5")
+    visitor.keep("refused")
+    visitor.page.get_by_role("button", name="Remove").nth(1).click()
+    expect(visitor.triggers).to_have_count(2)
+    visitor.merge_button.click()
+    visitor.hear("failed", "silent: no trigger")
+    others = [path for shown in examples() for path in shown.files if path not in pair]
+    visitor.add(*others[:3])
+    said = f"{others[2].stem}: a merge takes at most 4 LoRAs here"
+    expect(visitor.page.locator(".problems")).to_contain_text(said)
+    expect(visitor.triggers).to_have_count(4)
+
+
+def test_a_prompt_is_needed_only_for_drawing_again(arrive: Arrive) -> None:
+    visitor = arrive()
+    visitor.page.get_by_role("button", name="Draw again").click()
+    visitor.hear("failed", "merge first")
+
+
+def test_dark_mode_stands(arrive: Arrive, settings: Settings) -> None:
+    visitor = arrive(query="?__theme=dark")
+    assert visitor.fits()
+    visitor.keep("dark")
+    settings_are_saved(visitor, settings)
+
+
+def settings_are_saved(visitor: Visitor, settings: Settings) -> None:
+    """For the next start: a bad value is said, a good one written, what is above the file shown."""
+    page, section = visitor.page, visitor.page.locator("#settings")
+    page.get_by_role("button", name="Settings for the next start").click()
+    port, most = section.get_by_label("Port"), section.get_by_label("LoRAs of one merge")
+    expect(port).to_have_value(str(settings.port))
+    expect(port).to_be_disabled()
+    expect(section).to_contain_text("port (GRADIO_SERVER_PORT or --port)")
+    save = section.get_by_role("button", name="Save")
+    most.fill("17")
+    save.click()
+    expect(section.get_by_role("alert")).to_have_text(
+        "max_files must be a number from 2 to 16, not '17'."
+    )
+    most.fill("8")
+    section.get_by_label("fp32", exact=True).check()
+    save.click()
+    expect(section.get_by_role("status")).to_contain_text("Saved in settings.toml: precision, max")
+    assert settings.file is not None
+    assert settings.file.read_text("utf-8") == 'precision = "fp32"\nmax_files = 8\n'
+    most.fill("")
+    section.get_by_label("Base model").fill("me/pets")
+    section.get_by_label("Base model").press("Enter")
+    save.click()
+    expect(most).to_have_value("6")
+    expected = 'precision = "fp32"\nmax_files = 6\nbase = "me/pets"\n'
+    assert settings.file.read_text("utf-8") == expected
+    visitor.keep("settings-dark")
+    page.set_viewport_size(PHONE)
+    assert visitor.fits()
+    visitor.keep("settings-phone-dark")
+    accessible(visitor, "#settings")

@@ -1,0 +1,194 @@
+"""What is nobody's mistake: a full disk, a visit that has ended, no network; on real ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from app.schemas.draw import DrawOrder
+from app.schemas.merge import MergeOrder, Pick
+from app.service import Studio
+from app.settings.model import Settings
+from app.ui.common import DISK_FULL, said_of
+from merging.errors import MergeError
+from tests.app.browsing import PHONE, Arrive
+from tests.app.test_service import added, finished
+from tests.conftest import Sizes
+
+MOUNTS = shutil.which("mount") and hasattr(os, "geteuid") and os.geteuid() == 0
+small_disks = pytest.mark.skipif(not MOUNTS, reason="only root may mount a small disk")
+
+
+@contextmanager
+def disk(place: Path, size: str) -> Iterator[None]:
+    """A disk of its own at a place."""
+    place.mkdir(parents=True, exist_ok=True)
+    mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def mounted(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True)
+
+
+@contextmanager
+def filled(place: Path) -> Iterator[None]:
+    """Not a byte is free for a while."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        for block in (1 << 16, 1 << 9, 1):
+            try:
+                while True:
+                    stream.write(b"x" * block)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@small_disks
+def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
+    settings: Settings, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Files, merges, pictures, the library: then there is room again, and all of it works."""
+    work = tmp_path / "disk"
+    with disk(work, "16m"):
+        studio = Studio(replace(settings, work=work))
+        session, cards = added(studio, pair)
+        picks = tuple(map(Pick.of, cards))
+        order, scene = MergeOrder(picks, method="sum"), DrawOrder((), "a cat", steps=1)
+        before = files_in(work)
+        with filled(work):
+            for work_of_it in (
+                lambda: studio.add(session, Path(pair[0]), []),
+                lambda: finished(studio, session, order),
+                lambda: list(studio.draw(session, scene)),
+            ):
+                with pytest.raises((MergeError, OSError)) as refused:
+                    work_of_it()
+                assert said_of(refused.value) == DISK_FULL
+            kept = studio.keep(session, cards[0])
+            assert "could not be kept in the library (No space left" in kept
+            new = {path.name for path in files_in(work)} - {path.name for path in before}
+            assert new <= {"filler", "index.sqlite"}
+        assert finished(studio, session, order).kohya.is_file()
+        assert studio.keep(session, cards[0]) == ""
+        assert [entry.name for entry in studio.library(session).search()] == ["sks-cat"]
+
+
+def test_a_public_app_fetches_as_anybody_into_the_visit(
+    settings: Settings, online: Callable[[Sizes], list[Any]], tmp_path: Path
+) -> None:
+    asked = online({"cat.safetensors": 9 << 20})
+    public = Studio(replace(settings, work=tmp_path, home=None, free_base=False))
+    session = public.open_session()
+    found = public.fetch(session, "me/pets")
+    assert found.path.is_relative_to(public.store.folder(session))
+    assert [words[-1] for words in asked] == ["as anybody"] * 2
+    card = public.add(session, found.path, [], found.name, found.origin)
+    assert Pick.of(card).origin.startswith("me/pets/cat.safetensors@4444")
+    small = Studio(replace(public.settings, max_megabytes=8))
+    with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
+        small.fetch(small.open_session(), "me/pets")
+
+
+def test_what_a_file_needs_beside_it_comes_along(
+    studio: Studio, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """PEFT's own form has its scale in a second file; the library, of single files, says so."""
+    shutil.copy(pair[0], tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    session, (card,) = added(studio, [tmp_path / "adapter_model.safetensors"])
+    assert (card.path.parent / "adapter_config.json").read_text() == "{}"
+    assert "not kept in the library: half of it lies in a second file" in studio.keep(session, card)
+    assert studio.library(session).search() == []
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
+    """Whatever the library says of a path, to its own user at home, a visitor sees the name."""
+    try:
+        try:
+            (tmp_path / "nowhere" / "a.png").open("xb")
+        except OSError as error:
+            raise MergeError(f"{error.filename} cannot be written (why).") from error
+    except MergeError as error:
+        assert said_of(error) == "a.png cannot be written (why)."
+    assert "report what you did" in said_of(RuntimeError("/secret"))
+
+
+@small_disks
+@pytest.mark.browser
+def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
+    arrive: Arrive, studio: Studio, blocks: Any, pair: tuple[Path, Path]
+) -> None:
+    """The visit ends twice: its folder goes, as with age; its state goes, as with a restart."""
+    visitor = arrive(PHONE)
+    folder = studio.settings.work / "sessions"
+    with disk(folder, "64k"):
+        visitor.add(pair[0])
+        assert visitor.problems() == f"sks-cat.safetensors: {DISK_FULL}"
+        mounted("-o", "remount,size=32m", str(folder))
+        visitor.add(*pair)
+        expect(visitor.triggers).to_have_count(2)
+        visitor.method("Weighted sum")
+        visitor.number("Steps", 1)
+        with filled(folder):
+            visitor.merge_button.click()
+            visitor.hear("failed", DISK_FULL)
+            visitor.keep("disk-full")
+    visitor.merge_button.click()
+    visitor.hear("failed", "Your session has expired: reload the page")
+    visitor.add(pair[0])
+    assert "Your session has expired" in visitor.problems()
+    visitor.keep("expired")
+    later = arrive(PHONE)
+    later.add(*pair)
+    expect(later.page.locator("#conflicts .strip")).to_be_visible()
+    blocks.state_holder.session_data.clear()
+    later.page.get_by_role("button", name="Remove").first.click()
+    assert "Your session has expired" in later.problems()
+
+
+@pytest.mark.browser
+def test_a_file_of_the_hub_becomes_a_card(
+    arrive: Arrive,
+    pair: tuple[Path, Path],
+    online: Callable[[Sizes], list[Any]],
+) -> None:
+    """First without a network; then the Hub is a folder here."""
+    visitor = arrive()
+    page = visitor.page
+    box = page.get_by_label("Or a LoRA on the Hugging Face Hub")
+    box.fill("me/pets")
+    page.get_by_role("button", name="Fetch").click()
+    assert "could not be asked for it" in visitor.problems()
+    box.fill("../etc/passwd")
+    box.press("Enter")
+    expect(page.locator(".problems")).to_contain_text("is no place on the Hub")
+    online({"cat.safetensors": pair[0].stat().st_size})
+    box.fill("https://huggingface.co/me/pets")
+    box.press("Enter")
+    expect(visitor.triggers).to_have_count(1)
+    expect(page.locator(".problems")).to_have_count(0)
+    expect(box).to_have_value("")
+    expect(page.locator(".lora dl").first).to_contain_text("me/pets/cat.safetensors@4444")
+    visitor.keep("hub")

@@ -1,0 +1,139 @@
+"""The benchmark, run small: its two ways give one answer, and its tables say what was compared."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from merging.__main__ import main
+from merging.adapter import Adapter
+from merging.benchmarks import growth
+from merging.benchmarks import peft_speed as weight_speed
+from merging.benchmarks.growth import growth_plot, growth_table
+from merging.benchmarks.merge_speed import bench, speed_table
+from merging.benchmarks.render_speed import bench_pictures, pictures_table
+from merging.bundled import shelf_pairs
+from merging.diffusion.base import Base
+from merging.diffusion.calibrate import activations
+from merging.diffusion.random_sd15 import random_adapter as sd15_adapter
+from merging.diffusion.random_sd15 import random_sd15
+from merging.engine import MergeRequest, Source, merge
+from tests.conftest import distance
+
+
+def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    """Another capture, the same solver: text encoder and cross-attention are 30 layers deep.
+
+    Of each picture 40 positions count, the same ones in both.
+    """
+    pair = [random_adapter(1), random_adapter(2, rank=8, alpha=8.0)]
+    told: list[tuple[float, str]] = []
+    sources = tuple(map(Source, pair))
+    request = MergeRequest(sources, samples=4, targets="cross-attention", rows=40)
+    result = bench(base, request, 1, rounds=14, progress=lambda *what: told.append(what))
+    assert result["apart"] < 1e-4
+    assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
+    text = speed_table(result)
+    assert "random-1 + random-2 on mini, 16 × 16 latents, 4 prompts each, cross" in text
+    assert "cross-attention, delta, cpu" in text
+    assert "the paper's loop, 14 rounds" in text and "apart" in text
+    shares, words = zip(*told, strict=True)
+    assert list(shares) == sorted(shares) and shares[-1] == 1.0
+    assert [step for step in result["rows"] if any(each.startswith(step) for each in words)] == [
+        *result["rows"]
+    ]
+
+
+def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_speed, "RANK", 4)
+    monkeypatch.setattr(
+        weight_speed, "MARKS", ("down_blocks.0.attentions.0.", "layers.0.self_attn")
+    )
+    result = weight_speed.bench_weights()
+    assert result["modules"] == 16 and result["apart"] < 1e-4  # peft works in float32
+    assert "16 modules, rank 4" in weight_speed.weights_table(result)
+
+
+def test_sd15_in_shape_is_merged_exactly() -> None:
+    """All 860 million parameters, tiny pictures: one LoRA on all attention gives itself back."""
+    shaped = random_sd15(side=8, device="cpu")
+    assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
+    adapter = sd15_adapter(shaped, [".attn"], rank=4, seed=1)
+    assert len(adapter.layers) == 128 + 72
+    result = merge(MergeRequest((Source(adapter),), samples=2), activations(shaped))
+    assert distance(result.adapter, adapter) < 1e-4
+
+
+def test_a_table_stands_above_its_machine_versions_and_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--samples", "2", "--repeats", "1", "--rounds", "0", "--targets", "cross-attention"]
+    words += ["--mode", "delta+residual"]
+    assert main(["bench", "mini", *words, "--device", "cpu"]) == 0
+    told, progress = capsys.readouterr()
+    assert told.count("bare doubled forward pass") == told.count("cross-attention, delta+res") == 3
+    assert "lockstep, one pass, layer" in progress
+    last = told.strip().splitlines()[-1]
+    assert f"{torch.get_num_threads()} threads; Python {platform.python_version()}" in last
+    assert f"torch {torch.__version__.partition('+')[0]}" in last
+    assert f"`python -m merging bench mini {' '.join(words)} --device cpu`" in last
+
+
+def test_growth_is_measured_case_by_case(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded base, in two cases; which one it is stands in the progress."""
+    monkeypatch.setattr(growth, "random_sd15", lambda device: base)
+    monkeypatch.setattr(growth, "COUNTS", (1, 2))
+    monkeypatch.setattr(growth, "RANKS", (growth.RANK,))
+    told: list[str] = []
+    result = growth.bench_growth(1, "cpu", lambda _share, text: told.append(text))
+    assert [row["loras"] for row in result["rows"]] == [1, 2]
+    for count in (1, 2):
+        start = f"{count} LoRAs of rank 16, lockstep, one pass, layer "
+        assert any(text.startswith(start) for text in told)
+
+
+def test_growth_is_told_per_lora() -> None:
+    rows = [
+        {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2},
+        {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3},
+    ]
+    result = {"samples": 5, "layers": 104, "device": "cpu", "threads": 2, "rows": rows}
+    assert growth_table(result).splitlines()[-1] == "| 8 | 16 | 16.0 | 1.00 | 1.30 |"
+    assert growth_plot(result).width > growth_plot(result).height > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
+        ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
+        ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
+        ("mini --samples 0", "Samples per LoRA must be 1 to 1000, not 0"),
+        ("mini --teacher composed", "single teacher only; take --rounds 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:
+    """Both draw the same; which is faster is the benchmark's to tell."""
+    pair = [entry.adapter(base.table) for entry in next(iter(shelf_pairs().values()))]
+    result = bench_pictures(base, pair, repeats=1, steps=1)
+    assert list(result["rows"]) == [
+        "the plain pipeline",
+        "ours",
+        "the plain pipeline, the merge loaded by diffusers",
+        "ours, with the merge",
+    ]
+    assert result["rows"]["the plain pipeline"]["ratio"] == 1.0
+    assert "One picture of 1 steps on mini, cpu" in pictures_table(result)
+    assert len(base.pipeline.get_active_adapters()) == 0, "the base is as it was"

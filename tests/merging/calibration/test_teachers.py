@@ -1,0 +1,67 @@
+"""Prompts with two concepts that a merge of two weights teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from merging.adapter import Adapter, Shift
+from merging.calibration.teachers import composite_shifts, composites_of
+from merging.diffusion.base import Base
+from merging.diffusion.calibrate import activations
+from merging.engine import MergeRequest, Source, merge
+from merging.linalg.closed_form import LayerProblem
+from merging.linalg.delta import Changes
+from merging.options import Teacher
+from tests.conftest import distance
+
+
+@pytest.fixture(scope="module")
+def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
+    return Source(random_adapter(1, rank=4, alpha=2.0)), Source(random_adapter(2, rank=8))
+
+
+@pytest.mark.parametrize("teacher", ["sum", "tsv"])
+def test_a_couples_merge_teaches_its_prompts(
+    base: Base, pair: tuple[Source, Source], teacher: Teacher
+) -> None:
+    """Where little else counts the model runs on them as under that merge."""
+    only = {"composed_weight": 1e6, "preserve": 0.0, "ridge": 1e-9}
+    taught = merge(MergeRequest(pair, samples=4, teacher=teacher, **only), activations(base))
+    drift = taught.report.layers[-1].drift
+    assert drift["composed: rn1 cat + rn2 cat"] < 1e-3 < 0.05 < drift["random-1"]
+
+
+def test_order_does_not_matter(base: Base, pair: tuple[Source, Source]) -> None:
+    request = MergeRequest(pair, samples=4, teacher="tsv")
+    one, other = (
+        merge(replace(request, sources=each), activations(base)).adapter
+        for each in (pair, pair[::-1])
+    )
+    assert distance(one, other) < 1e-4
+
+
+@pytest.mark.parametrize("teacher", ["sum", "tsv"])
+def test_a_composite_is_the_two_and_no_third(
+    pair: tuple[Source, Source], random_adapter: Callable[..., Adapter], teacher: Teacher
+) -> None:
+    third = Source(random_adapter(3))
+    request = MergeRequest((*pair, third), teacher=teacher)
+    changes = [dict(Changes(each.adapter.layers, 1.0)) for each in request.sources]
+    layers = list(changes[0])[:3]
+
+    def problem(layer: str) -> LayerProblem:
+        return LayerProblem(layer, tuple(own[layer] for own in changes), (1.0,) * 3)
+
+    assert request.taught_couples == [(0, 1), (1, 2), (2, 0)]
+    first, *_ = composites_of(request, layers, problem)
+    alone = merge(MergeRequest(pair, teacher)).adapter
+    for layer in layers:
+        expected = alone.layers[layer].delta().double()
+        assert (first[layer].dense() - expected).norm() < 1e-5 * expected.norm()
+    shifts = [{"norm": Shift(bias=torch.full((2,), float(10**i)))} for i in range(3)]
+    found = [each["norm"].bias for each in composite_shifts(request, shifts)]
+    assert [own.tolist() for own in found] == [[11, 11], [110, 110], [101, 101]]

@@ -1,0 +1,161 @@
+"""convert and replay: one family to another, and the same bytes from the recipe in the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from merging import formats
+from merging.__main__ import main
+from merging.io.files import RECIPE_KEY
+from tests.conftest import SHELF, distance
+from tests.merging.cli.test_main import answer, run
+from tests.merging.formats.families import CASES
+from tests.merging.formats.handmade import saved
+
+CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as stream:
+        return dict(stream.metadata() or {})
+
+
+def done(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    """What a command says in this process, which is quicker."""
+    capsys.readouterr()
+    assert main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    assert main(list(map(str, words))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("kohya", "fp16"), ("diffusers", "fp32")])
+def test_a_merge_is_replayed_to_the_same_bytes(tmp_path: Path, form: str, dtype: str) -> None:
+    """By content: the inputs come in another order, one under another name, beside a stranger."""
+    renamed = shutil.copy(CAT, tmp_path / "renamed.safetensors")
+    other = next(file for file in SHELF.values() if file not in (CAT, PIZZA))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    answer(
+        "merge", CAT, f"{PIZZA}@0.8", "--samples", 4, "--targets", "cross-attention",
+        "--format", form, "--dtype", dtype, "--seed", 3, "--out", first,
+    )  # fmt: skip
+    said = answer("replay", first, other, PIZZA, renamed, "--out", second)
+    assert second.read_bytes() == first.read_bytes()
+    assert said["same"]
+    assert said["verified"]["sentence"].startswith("read back: ")
+
+
+def test_a_replay_that_gives_other_bytes_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, touched = tmp_path / "first.safetensors", tmp_path / "touched.safetensors"
+    done(capsys, "merge", CAT, PIZZA, "--method", "sum", "--out", first)
+    save_file(load_file(first), touched, metadata(first) | {"note": "mine"})
+    assert main(["replay", str(touched), str(CAT), str(PIZZA), "--out", str(first)]) == 0
+    assert f"NOT the same bytes as {touched}" in capsys.readouterr().out
+
+
+def test_what_cannot_be_replayed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged, out = tmp_path / "merged.safetensors", tmp_path / "out.safetensors"
+    done(capsys, "merge", CAT, PIZZA, "--method", "sum", "--out", merged)
+    assert "no recipe in it" in refused(capsys, "replay", CAT, PIZZA, "--out", out)
+    words = refused(capsys, "replay", merged, CAT, "--out", out)
+    assert f"The recipe needs {PIZZA.stem} (SHA-256 " in words
+    tensors = load_file(merged)
+    for recipe in ('{"sources": 3}', '{"sources": [{"sha256": []}]}', "[]"):
+        save_file(tensors, merged, {RECIPE_KEY: recipe})
+        assert "recipe" in refused(capsys, "replay", merged, CAT, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("form", formats.WRITERS)
+def test_every_family_is_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, form: str
+) -> None:
+    """Those that depend on the base's weights are given them."""
+    case = CASES[name]()
+    tensors = {f"{case.sample.kohya}.{key}": value for key, value in case.tensors.items()}
+    source = saved(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    needy = formats.overview(source).needs_base
+    base = ("--base", "mini") if needy else ()
+    said = done(capsys, "convert", source, out, "--format", form, "--dtype", "fp32", *base)
+    assert said["verified"]["error"] < 1e-6
+    assert form.title()[:4].lower() in formats.read(out).family
+    run = needy and form != "full"  # with the base at hand diffusers' own loader is asked too
+    assert said["verified"]["loaded"] is None or said["verified"]["loaded"] < 1e-6
+    assert (said["verified"]["loaded"] is not None) == run
+    if not needy:
+        assert distance(formats.read(out), formats.read(source)) < 1e-6
+        return
+    sentence = refused(capsys, "convert", source, tmp_path / "none.safetensors")
+    assert f"layer {case.sample.name} is written as {case.kind}" in sentence
+    assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_there_and_back_in_a_subprocess(tmp_path: Path) -> None:
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    said = answer("convert", CAT, there, "--format", "diffusers")
+    assert said["verified"]["programs"] == ["diffusers"]
+    again = run("convert", there, back)
+    assert again.returncode == 0
+    assert "keys fit A1111, Forge, ComfyUI, InvokeAI and diffusers" in again.stdout
+    cat = formats.read(CAT)
+    assert distance(formats.read(back), cat) < 2e-3
+    assert formats.read(back).trigger == cat.trigger
+    assert {path.name for path in tmp_path.iterdir()} == {there.name, back.name}
+
+
+def test_metadata_is_kept_but_for_what_is_true_of_the_old_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES["LoHa"]()
+    tensors = {f"{case.sample.kohya}.{key}": value for key, value in case.tensors.items()}
+    tags = json.dumps({"10_cat": {"sks cat": 20}})
+    told = {"ss_tag_frequency": tags, "modelspec.author": "me", RECIPE_KEY: "{}"}
+    stale = {
+        "ss_network_module": "lycoris.locon_kohya",
+        "ss_network_args": json.dumps({"algo": "loha"}),
+        "ss_output_name": "old",
+        "sshs_model_hash": "0" * 64,
+        "ss_base_model_version": "sd_v1",
+    }
+    source = saved(tmp_path / "old.safetensors", tensors, told | stale)
+    for form in formats.WRITERS:
+        out = tmp_path / f"{form}.safetensors"
+        done(capsys, "convert", source, out, "--format", form)
+        found = metadata(out)
+        assert {key: found[key] for key in told} == told
+        assert found["modelspec.trigger_phrase"] == "sks cat"
+        assert not [key for key, value in stale.items() if found.get(key) == value]
+    assert metadata(tmp_path / "kohya.safetensors")["ss_output_name"] == "kohya"
+
+
+@pytest.mark.parametrize(
+    ("have", "want"),
+    [(torch.float32, "F32"), (torch.bfloat16, "BF16"), (torch.float16, "F16"),
+     (torch.float64, "F32")],
+)  # fmt: skip
+def test_the_type_of_the_file_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], have: torch.dtype, want: str
+) -> None:
+    case = CASES["LoRA"]()
+    tensors = {f"{case.sample.kohya}.{key}": value.to(have) for key, value in case.tensors.items()}
+    source = saved(tmp_path / "in.safetensors", tensors)
+    done(capsys, "convert", source, tmp_path / "out.safetensors")
+    assert dict(formats.overview(tmp_path / "out.safetensors").dtypes) == {want: 2}

@@ -1,0 +1,300 @@
+"""The contest of ways to have several concepts: its cases, scores, cells and tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from merging.bundled import LORAS, shelf
+from merging.diffusion.base import Base
+from merging.diffusion.calibrate import activations
+from merging.diffusion.render import render
+from merging.engine import merge
+from merging.errors import MergeError
+from merging.evaluation import contest as benchmark
+from merging.evaluation.base_quality import one
+from merging.evaluation.bundled_cases import shelf_cases
+from merging.evaluation.cases import Case, Concept, asked, chosen
+from merging.evaluation.cells import Arena, Cell, cell, cell_name
+from merging.evaluation.contact_sheets import MARGIN, TILE, sheet, strip
+from merging.evaluation.contestants import CONTESTANTS, QUICK
+from merging.evaluation.detector import load_detector
+from merging.evaluation.intervals import interval
+from merging.evaluation.layer_objective import layer_objective
+from merging.evaluation.metrics import Scorers, scored
+from merging.evaluation.peft_merges import peft_merged
+from merging.evaluation.user_cases import protocol_cases
+from merging.evaluation.variants import VARIANTS
+from merging.request import MergeRequest, Source
+from merging.runtime.progress import silent
+from merging.scoring.clip import load_clip
+
+CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
+PIZZA = Concept(LORAS / "vxz-pizza.safetensors", "vxz pizza")
+INK = Concept(LORAS / "sks-cat.safetensors", "zqx style")
+
+
+def case(*concepts: Concept, count: int = 2) -> Case:
+    return Case("some", "objects", "tuning", concepts, asked(concepts, ["dog", "house"], count))
+
+
+@pytest.fixture(scope="module")
+def scorers() -> Scorers:
+    return Scorers(load_clip(), load_detector())
+
+
+@pytest.fixture
+def arena(base: Base, scorers: Scorers, tmp_path: Path) -> Arena:
+    return Arena(base, scorers, tmp_path, steps=2)
+
+
+def test_every_kind_is_asked_for_equally_often_and_in_both_orders() -> None:
+    found = asked((CAT, PIZZA), ["dog", "house", "tree"], 8)
+    assert [ask.kind for ask in found] == ["together"] * 8 + ["alone"] * 8 + ["prior"] * 8
+    orders = [ask.named for ask in found[:8]]
+    assert orders.count(("sks cat", "vxz pizza")) == orders.count(("vxz pizza", "sks cat")) == 4
+    assert len({ask.prompt for ask in found[:8]}) == 8
+    assert [ask.seed for ask in found[:8]] == list(range(8))
+
+
+def test_the_order_of_the_concepts_changes_no_prior_picture() -> None:
+    things = ["dog", "house", "tree", "car"]
+    prior = [asked(pair, things, 4)[8:] for pair in ((CAT, PIZZA), (PIZZA, CAT))]
+    assert prior[0] == prior[1]
+
+
+def test_a_style_is_asked_for_as_a_style() -> None:
+    found = asked((CAT, INK), ["dog"], 2)
+    assert [ask.prompt for ask in found[:2]] == [
+        "a photo of a sks cat in zqx style",
+        "in zqx style, a photo of a sks cat",
+    ]
+    assert found[3].prompt == "a photo of a dog in zqx style"
+    with pytest.raises(MergeError, match="not both of them styles"):
+        asked((INK, INK), ["dog"], 2)
+
+
+def test_a_case_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(MergeError, match=r"no file .*gone\.safetensors"):
+        case(CAT, Concept(tmp_path / "gone.safetensors", "vxz pizza"))
+    with pytest.raises(MergeError, match=r"no file .*gone\.png"):
+        case(CAT, Concept(PIZZA.file, "vxz pizza", references=(tmp_path / "gone.png",)))
+    with pytest.raises(MergeError, match="no trigger phrase"):
+        case(CAT, Concept(PIZZA.file, " "))
+    with pytest.raises(MergeError, match="No case is called other; there are some"):
+        chosen([case(CAT, PIZZA)], ["other"])
+
+
+def test_an_interval_holds_its_mean_and_is_the_same_again() -> None:
+    values = [1.0] * 30 + [0.0] * 10
+    found = interval([values])
+    assert found.mean == 0.75
+    assert 0.55 < found.low < 0.75 < found.high < 0.95
+    assert interval([values]) == found
+    assert interval([[1.0], [0.0, 0.0]]).mean == 0.5, "cases count alike, whatever their size"
+    assert interval([[1.0, 1.0]]).low == interval([[1.0, 1.0]]).high == 1.0
+    with pytest.raises(ValueError, match="no pictures"):
+        interval([[]])
+
+
+def test_peft_cat_is_the_sum_and_its_linear_rules_refuse_other_ranks(base: Base) -> None:
+    adapters = [entry.adapter(base.table) for entry in shelf()[:4]]
+    cat = peft_merged(adapters[:2], "cat")
+    for name, layer in cat.layers.items():
+        wanted = sum(each.layers[name].delta() for each in adapters[:2])
+        torch.testing.assert_close(layer.delta(), wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(MergeError, match=r"peft refuses: .*same r"):
+        peft_merged(adapters[2:], "ties")
+
+
+def test_peft_draws_by_a_seed_and_leaves_the_global_generator_alone(base: Base) -> None:
+    adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
+    before = torch.random.get_rng_state()
+    first, again, other = (peft_merged(adapters, "dare_linear", seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    name = next(iter(first.layers))
+    assert torch.equal(first.layers[name].delta(), again.layers[name].delta())
+    assert not torch.equal(first.layers[name].delta(), other.layers[name].delta())
+
+
+def test_the_shelf_is_cases_by_split_and_every_set_size_it_has() -> None:
+    cases = shelf_cases("all", 2, load_detector().things)
+    assert {case.split for case in cases} <= {"tuning", "test"}
+    assert len({case.name for case in cases}) == len(cases)
+    assert {"cat-pizza", "cat-cake", "pizza-outline", "tuning-6"} <= {case.name for case in cases}
+    met = [f"{case.split}: {case.kind}" for case in cases if case.kind.endswith(" crossed")]
+    assert met == ["tuning: objects crossed"] * 12 + ["tuning: object + style crossed"] * 5
+    for case in cases:
+        about = {trigger.rsplit(" ", 1)[-1] for trigger in case.triggers}
+        assert not about & {ask.named[0] for ask in case.asks if ask.kind == "prior"}
+
+
+def test_the_quick_contest_is_among_contestants() -> None:
+    assert set(QUICK) <= set(CONTESTANTS)
+
+
+def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
+    assert not set(VARIANTS) & set(CONTESTANTS)
+    sources = tuple(Source(entry.adapter(base.table)) for entry in shelf()[:2])
+    requests = [MergeRequest(sources, **(each.options or {})) for each in VARIANTS.values()]
+    usual = MergeRequest(sources, teacher="composed")
+    assert all(request != usual for request in requests)
+
+
+def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base: Base) -> None:
+    adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
+    name, layer = next(iter(adapters[0].layers.items()))
+    silenced = replace(adapters[0], layers={name: replace(layer, up=0 * layer.up)})
+    measured = partial(layer_objective, base, progress=silent)
+    assert measured(adapters[:1], adapters[0]) < 1e-6
+    assert measured(adapters[:1], silenced) == pytest.approx(1.0)
+    summed = merge(MergeRequest(tuple(map(Source, adapters)), method="sum")).adapter
+    iteris = merge(
+        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1), activations(base)
+    ).adapter
+    assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
+
+
+def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
+    base: Base, scorers: Scorers
+) -> None:
+    cat = [(shelf()[0].adapter(base.table), 1.0)]
+    own, plain = render(base, [one("sks cat")], [0], adapters=cat), render(base, [one("dog")], [0])
+    wanted = case(CAT, PIZZA)
+    images = [*own, *plain, *own, *plain, *plain, *own]
+    nothing = {name: torch.zeros(1, 64) for name in wanted.triggers}
+    rows = scored(scorers, wanted, images, nothing)
+    assert rows[2] | {"text": 0} == {"text": 0, "image": 0.0, "alone": 1.0, "leak": 0.0}
+    assert rows[3]["alone"] == 0.0
+    assert rows[5]["leak"] == 1.0, "a cat in its look where another thing was asked for"
+    assert rows[4]["leak"] == 0.0
+
+
+def test_a_cell_is_computed_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = case(CAT, PIZZA)
+    first = cell(arena, "each", wanted, silent)
+    assert len(first.scores) == len(wanted.asks)
+    assert not first.failed
+    monkeypatch.setattr("merging.evaluation.cells.render", None)
+    assert cell(arena, "each", wanted, silent) == first
+
+
+def test_a_cell_is_another_for_other_pictures(arena: Arena) -> None:
+    names = {
+        cell_name(arena, "sum", case(CAT, PIZZA)),
+        cell_name(arena, "average", case(CAT, PIZZA)),
+        cell_name(arena, "sum", case(PIZZA, CAT)),
+        cell_name(arena, "sum", case(CAT, PIZZA, count=4)),
+        cell_name(Arena(arena.base, arena.scorers, arena.folder, steps=3), "sum", case(CAT, PIZZA)),
+        cell_name(
+            Arena(arena.base, Scorers(arena.scorers.clip), arena.folder, 2), "sum", case(CAT, PIZZA)
+        ),
+    }
+    assert len(names) == 6
+
+
+def test_a_judge_of_other_weights_is_another_judge(scorers: Scorers) -> None:
+    assert scorers.fingerprint == Scorers(load_clip(), load_detector()).fingerprint
+    other = load_detector()
+    with torch.no_grad():
+        other.head.bias += 1
+    assert Scorers(scorers.clip, other).fingerprint != scorers.fingerprint
+
+
+def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
+    dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
+    cases = [
+        case(CAT, PIZZA),
+        Case("other", "ranks", "test", (dog, car), asked((dog, car), ["cat"], 2)),
+    ]
+    figures = benchmark.run(arena, ["base", "each", "peft-ties"], cases, silent)
+    told = benchmark.table(figures)
+    assert "peft ties failed on other: peft refuses" in told
+    assert "**all cases**" in told
+    assert set(figures["groups"]) == {"objects", "ranks", "all cases"}
+    assert (arena.folder / "results.md").read_text(encoding="utf-8") == told + "\n"
+    for name in ("some", "other"):
+        assert Image.open(arena.folder / f"{name}.png").width > MARGIN
+    again = benchmark.run(arena, ["base", "each", "peft-ties"], cases, silent)
+    assert again == figures
+
+
+def test_failed_cases_are_left_out_of_means() -> None:
+    pair = [case(CAT, PIZZA), Case("other", "objects", "test", (CAT, PIZZA), ())]
+    cells = {("sum", "some"): Cell(({"present": 1.0},)), ("sum", "other"): Cell(failed="why")}
+    found = benchmark.standing("sum", pair, cells)
+    assert found.metrics["present"].mean == 1.0
+    assert found.failed == {"other": "why"}
+
+
+def test_an_unknown_contestant_is_refused_before_any_work(arena: Arena) -> None:
+    with pytest.raises(MergeError, match="No contestant is called best"):
+        benchmark.run(arena, ["best"], [case(CAT, PIZZA)], silent)
+    with pytest.raises(MergeError, match="No case fits"):
+        benchmark.run(arena, ["sum"], [], silent)
+    assert not list(arena.folder.iterdir())
+
+
+def test_a_sheet_has_a_row_for_each_strip() -> None:
+    row = strip([Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")])
+    assert row.getpixel((TILE // 2, TILE // 2)) == (255, 0, 0)
+    picture = sheet("title", [("one", row), ("a name that is far too long for one line", row)])
+    assert picture.width == MARGIN + row.width + 4
+    assert picture.height > 2 * TILE
+
+
+PROTOCOL = """
+pictures: 2
+others: [dog]
+pairs:
+  - name: cat-pizza
+    concepts:
+      - lora: {cat}
+        trigger: sks cat
+        references: photos
+      - {{lora: {pizza}, trigger: vxz pizza}}
+"""
+
+
+def written(folder: Path, text: str = PROTOCOL) -> Path:
+    (folder / "photos").mkdir(exist_ok=True)
+    Image.new("RGB", (80, 60), "purple").save(folder / "photos" / "one.jpg")
+    file = folder / "protocol.yaml"
+    file.write_text(text.format(cat=CAT.file, pizza=PIZZA.file), encoding="utf-8")
+    return file
+
+
+def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path: Path) -> None:
+    cases = protocol_cases(written(tmp_path))
+    assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)
+    by_clip = Arena(arena.base, Scorers(arena.scorers.clip), tmp_path / "out", steps=2)
+    told = benchmark.table(benchmark.run(by_clip, ["base", "sum"], cases, silent))
+    assert "image-align" in told
+    assert "all present" not in told, "no detector, no such figure"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pictures: 2", "pictures: one", "pictures must be a whole number"),
+        ("others:", "otters:", "otters is no field"),
+        ("references: photos", "references: nowhere", "nowhere is no picture"),
+        ("trigger: sks cat", "look: blue", "look is no field"),
+        ("        trigger: sks cat\n", "", "trigger is missing"),
+        ("pairs:", "prompts: [a cat]\npairs:", "needs {0} and {1}"),
+        ("pictures: 2", "pictures: [", "no YAML file"),
+    ],
+)
+def test_a_wrong_protocol_is_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    file = written(tmp_path, PROTOCOL.replace(old, new))
+    with pytest.raises(MergeError, match=message.replace("{", r"\{")) as refusal:
+        protocol_cases(file)
+    assert "protocol.yaml" in str(refusal.value)
+    assert "\n" not in str(refusal.value)

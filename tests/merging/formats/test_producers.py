@@ -1,0 +1,245 @@
+"""Files that lycoris-lora, peft and diffusers write, beside what their own modules then do.
+
+The change is what a producer's module makes of single channels or pixels, less the base's weight:
+nothing is taken from its code but its answers. It must be ours when the file is read, and still be
+there after a merge of that file alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import _collate_lora_metadata
+from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
+from lycoris import LycorisNetwork, create_lycoris
+from peft import LoraConfig, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from merging.adapter import Adapter
+from merging.diffusion.base import Base, canonical
+from merging.engine import merge
+from merging.formats import read, write_kohya
+from merging.request import MergeRequest, Source
+from tests.conftest import speaking
+
+ERROR = 1e-5  # ‖ours − the producer's‖ / ‖the producer's‖ of each layer
+BLOCK = "down_blocks.0.attentions.0"
+LAYERS = (  # linear, feed-forward, pointwise, kernel, and sizes that differ
+    f"{BLOCK}.transformer_blocks.0.attn2.to_k",
+    f"{BLOCK}.transformer_blocks.0.attn1.to_out.0",
+    f"{BLOCK}.transformer_blocks.0.ff.net.0.proj",
+    f"{BLOCK}.proj_in",
+    "down_blocks.0.resnets.0.conv1",
+    "down_blocks.0.resnets.0.time_emb_proj",
+    "down_blocks.1.resnets.0.conv_shortcut",
+)
+CLIP_LAYERS = ("encoder.layers.1.self_attn.q_proj", "encoder.layers.0.mlp.fc1")
+Models = dict[str, nn.Module]
+Changes = Mapping[str, Tensor]
+
+
+@pytest.fixture
+def models(base: Base) -> Models:
+    """UNet and text encoder that a producer may change."""
+    pipe = base.pipeline
+    return {"unet": deepcopy(pipe.unet), "text_encoder": deepcopy(pipe.text_encoder)}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def trained(model: nn.Module, marks: tuple[str, ...] = ("",)) -> None:
+    """Random values in place of training."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if any(mark in name for mark in marks):
+                value.add_(0.05 * torch.randn(value.shape, generator=generator))
+
+
+@torch.no_grad()
+def weight_of(module: nn.Module, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """The weight with which a module acts: what it makes of single channels or pixels."""
+    if len(shape) == 2:
+        inputs = torch.eye(shape[1], dtype=dtype)
+        return (module(inputs) - module(0 * inputs[:1])).T
+    wide, size = shape[1], shape[2]
+    pixels = torch.zeros(wide, wide, 2 * size - 1, 2 * size - 1, dtype=dtype)
+    pixels[range(wide), range(wide), size - 1, size - 1] = 1
+    seen = module(pixels) - module(0 * pixels[:1])
+    edge = (seen.shape[-1] - size) // 2
+    return seen[..., edge : edge + size, edge : edge + size].flip(2, 3).transpose(0, 1)
+
+
+def changes(
+    models: Models, base: Base, layers: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> Changes:
+    """Canonical name → Δ, (out, in); ``layers`` gives the module's name in its model."""
+    found = {}
+    for layer, name in layers.items():
+        module = models[layer.partition(".")[0]].get_submodule(name)
+        weight = base.layers[layer].weight.detach()
+        found[layer] = (weight_of(module, weight.shape, dtype) - weight).flatten(1).double()
+    return found
+
+
+def check(path: Path, base: Base, wanted: Changes) -> Adapter:
+    """Read as meant, and the same after a merge of this file alone."""
+    adapter = read(path, base.table, weights=base.weight)
+    _same(adapter, wanted)
+    result = merge(MergeRequest((Source(adapter),), method="sum"))
+    write_kohya(result.adapter, path.with_name("merged.safetensors"), torch.float32)
+    _same(read(path.with_name("merged.safetensors"), base.table), wanted)
+    return adapter
+
+
+def _same(adapter: Adapter, wanted: Changes) -> None:
+    assert speaking(adapter) == wanted.keys()
+    for layer, change in wanted.items():
+        assert change.norm() > 0
+        found = adapter.layers[layer].delta().double()
+        error = float((found - change).norm() / change.norm())
+        assert error < ERROR, f"{layer}: {error:.1e}"
+
+
+LYCORIS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LoRA": ("locon", {}),
+    "LoRA, Tucker": ("locon", {"use_tucker": True}),
+    "LoRA, rank-stabilised": ("locon", {"rs_lora": True}),
+    "LoRA, scalar": ("locon", {"use_scalar": True}),
+    "LoHa": ("loha", {}),
+    "LoHa, Tucker": ("loha", {"use_tucker": True}),
+    "LoKr": ("lokr", {"factor": 4}),
+    "LoKr, both decomposed": ("lokr", {"factor": 8, "decompose_both": True, "linear_dim": 2}),
+    "LoKr, whole": ("lokr", {"factor": 4, "full_matrix": True}),
+    "LoKr, Tucker": ("lokr", {"factor": 8, "use_tucker": True, "conv_dim": 2}),
+    "full difference": ("full", {}),
+    "GLoRA": ("glora", {}),
+    "IA³": ("ia3", {}),
+    "OFT": ("diag-oft", {}),
+    "OFT, rescaled": ("diag-oft", {"rescaled": True, "constraint": 1e-3}),
+    "OFT, butterfly": ("boft", {}),
+    "LoRA DoRA": ("locon", {"dora_wd": True}),
+    "LoRA DoRA, by inputs": ("locon", {"dora_wd": True, "wd_on_output": False}),
+    "LoHa DoRA": ("loha", {"dora_wd": True}),
+    "LoKr DoRA": ("lokr", {"factor": 8, "dora_wd": True}),
+}
+
+
+@pytest.mark.parametrize("name", LYCORIS)
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_lycoris(tmp_path: Path, base: Base, models: Models, name: str, part: str) -> None:
+    algorithm, options = LYCORIS[name]
+    names = {canonical(part, key): key for key in (LAYERS if part == "unet" else CLIP_LAYERS)}
+    LycorisNetwork.apply_preset(
+        {"target_module": [], "target_name": list(names.values()), "enable_conv": True}
+    )
+    ranks = {"linear_dim": 4, "linear_alpha": 2.0, "conv_dim": 4, "conv_alpha": 1.0}
+    network = create_lycoris(models[part], 1.0, algo=algorithm, **(ranks | options))
+    network.apply_to()
+    trained(network)
+    path = tmp_path / "a.safetensors"
+    network.save_weights(path, torch.float32, {})
+    dtype = torch.float32 if "OFT" in name else torch.float64  # OFT's modules take no other
+    network.to(dtype), models[part].to(dtype)
+    adapter = check(path, base, changes(models, base, names, dtype))
+    family = name.partition(",")[0].removeprefix("LoRA ")
+    assert adapter.family == ("kohya" if family == "LoRA" else f"kohya, {family}")
+
+
+LORA: dict[str, dict[str, Any]] = {
+    "alpha": {"lora_alpha": 3},
+    "patterns": {
+        "lora_alpha": 4,
+        "rank_pattern": {LAYERS[0]: 2, CLIP_LAYERS[0]: 2},
+        "alpha_pattern": {LAYERS[0]: 5, LAYERS[3]: 1, CLIP_LAYERS[0]: 3},
+    },
+    "rank-stabilised": {"lora_alpha": 2, "use_rslora": True},
+    "DoRA": {"lora_alpha": 2, "use_dora": True},
+}
+
+
+def config(layers: tuple[str, ...], options: Mapping[str, Any]) -> LoraConfig:
+    """For these layers; patterns for others are left out, which peft warns of."""
+    own = {
+        key: {layer: value[layer] for layer in layers if layer in value}
+        if "pattern" in key
+        else value
+        for key, value in options.items()
+    }
+    own = {"init_lora_weights": "gaussian"} | own
+    return LoraConfig(r=4, target_modules=list(layers), **own)
+
+
+def fitted(models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]) -> dict[str, str]:
+    """Adapters of random values in both models; canonical name → name in its model."""
+    found = {}
+    for part, layers in (("unet", LAYERS), ("text_encoder", CLIP_LAYERS)):
+        add(models[part], layers)
+        trained(models[part], ("lora_",))
+        found |= {canonical(part, name): name for name in layers}
+    return found
+
+
+@pytest.mark.parametrize("name", LORA)
+def test_diffusers(tmp_path: Path, base: Base, models: Models, name: str) -> None:
+    """As its training scripts save: PEFT's keys, the configuration in the header."""
+    names = fitted(models, lambda model, to: model.add_adapter(config(to, LORA[name])))
+    tensors = {part: get_peft_model_state_dict(model) for part, model in models.items()}
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path,
+        unet_lora_layers=tensors["unet"],
+        text_encoder_lora_layers=tensors["text_encoder"],
+        **_collate_lora_metadata(models),
+    )
+    wanted = changes(models, base, names)
+    adapter = check(tmp_path / "pytorch_lora_weights.safetensors", base, wanted)
+    assert adapter.family == "diffusers (PEFT)" + (", DoRA" if name == "DoRA" else "")
+
+
+CONVERTERS = {
+    "kohya": convert_state_dict_to_kohya,
+    "before PEFT": convert_state_dict_to_diffusers,
+}
+
+
+@pytest.mark.parametrize("spelling", CONVERTERS)
+def test_diffusers_other_spellings(
+    tmp_path: Path, base: Base, models: Models, spelling: str
+) -> None:
+    """Its own converters; what they write has no configuration, so alpha is the rank."""
+    names = fitted(models, lambda model, to: model.add_adapter(config(to, {"lora_alpha": 4})))
+    tensors = {
+        f"{part}.{key}": value
+        for part, model in models.items()
+        for key, value in get_peft_model_state_dict(model).items()
+    }
+    tensors = CONVERTERS[spelling](tensors)
+    path = tmp_path / "a.safetensors"
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    check(path, base, changes(models, base, names))
+
+
+@pytest.mark.parametrize("name", LORA)
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_peft(tmp_path: Path, base: Base, models: Models, name: str, part: str) -> None:
+    """A folder as PEFT saves it: bare names, the configuration beside them."""
+    layers = LAYERS if part == "unet" else CLIP_LAYERS
+    wrapped = get_peft_model(models[part], config(layers, LORA[name]))
+    trained(wrapped, ("lora_",))
+    wrapped.save_pretrained(tmp_path)
+    names = {canonical(part, layer): layer for layer in layers}
+    check(tmp_path / "adapter_model.safetensors", base, changes(models, base, names))

@@ -1,0 +1,153 @@
+"""owner/repo[/file][@revision] in place of a FILE; the Hub is a folder here, and none is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from merging.errors import MergeError
+from merging.io import hub
+from merging.io.hub import MAX_DOWNLOAD
+from tests.conftest import COMMIT, ROOT, SHELF, Sizes
+from tests.merging.cli.test_convert import done, refused
+
+CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "revision", "name"),
+    [
+        ("me/pets", hub.USUAL, None, "pets.safetensors"),
+        ("me/pets@v1.2", hub.USUAL, "v1.2", "pets.safetensors"),
+        ("me/pets/old/cat.safetensors@main", "old/cat.safetensors", "main", "cat.safetensors"),
+    ],
+)
+def test_what_is_fetched_is_pinned(
+    online: Callable[[Sizes], list[Any]], text: str, file: str, revision: str | None, name: str
+) -> None:
+    asked = online({hub.USUAL: 9, "old/cat.safetensors": 9, "README.md": 9})
+    found = hub.found(Path(text))
+    assert asked == [("me/pets", revision), ("me/pets", file, COMMIT)]
+    assert (found.name, found.origin) == (name, f"me/pets/{file}@{COMMIT}")
+    assert found.path.read_bytes() == CAT.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("address", "file", "revision"),
+    [
+        ("https://huggingface.co/me/pets", "a b/cat.safetensors", None),
+        ("https://huggingface.co/me/pets/tree/v1", "a b/cat.safetensors", "v1"),
+        (" http://huggingface.co/me/pets/blob/main/x.safetensors?a=b ", "x.safetensors", "main"),
+        ("https://www.huggingface.co/me/pets/resolve/v1/x.safetensors", "x.safetensors", "v1"),
+    ],
+)
+def test_a_page_s_address_will_do(
+    online: Callable[[Sizes], list[Any]], address: str, file: str, revision: str | None
+) -> None:
+    asked = online({file: 9})
+    assert hub.fetched(address).origin == f"me/pets/{file}@{COMMIT}"
+    assert asked[0] == ("me/pets", revision)
+
+
+def test_a_visitor_is_anybody_and_gets_no_file_of_this_machine(
+    online: Callable[[Sizes], list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = online({"cat.safetensors": 9 << 20})
+    found = hub.fetched("me/pets", cache=tmp_path / "visit", token=False)
+    assert found.path.is_relative_to(tmp_path / "visit")
+    assert [words[-1] for words in asked] == ["as anybody"] * 2
+    with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
+        hub.fetched("me/pets", most=8 << 20)
+    monkeypatch.chdir(CAT.parents[2])
+    asked.clear()
+    local = CAT.relative_to(Path.cwd()).as_posix()  # a file here, and a place there
+    assert hub.found(Path(local)).path == Path(local)
+    with pytest.raises(MergeError, match="has no file"):
+        hub.fetched(local)
+    assert asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cat", "/etc/passwd", "../x/y", "me/pets/../../x", "https://evil.org/me/pets", "a/b c"],
+)
+def test_what_is_no_place_is_said(online: Callable[[Sizes], list[Any]], text: str) -> None:
+    asked = online({"a.safetensors": 9})
+    with pytest.raises(MergeError, match="is no place on the Hub; type owner/name"):
+        hub.fetched(text)
+    assert not asked
+
+
+def test_peft_s_settings_come_along(online: Callable[[Sizes], list[Any]]) -> None:
+    asked = online({"a/adapter_model.safetensors": 9, "a/adapter_config.json": 9})
+    hub.found(Path("me/pets"))
+    assert ("me/pets", "a/adapter_config.json", COMMIT) in asked
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "words"),
+    [
+        ("me/pets", {"a.safetensors": 9, "b.safetensors": 9}, "name one of a.safetensors, b.s"),
+        ("me/pets", {"a.bin": 9}, "no other kind is taken"),
+        ("me/pets/c.safetensors", {"a.safetensors": 9}, "has no file c.safetensors; name one of a"),
+        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a whole model"),
+    ],
+)
+def test_what_is_not_fetched(
+    online: Callable[[Sizes], list[Any]], text: str, sizes: Sizes, words: str
+) -> None:
+    asked = online(sizes)
+    with pytest.raises(MergeError, match=words):
+        hub.found(Path(text))
+    assert len(asked) == 1, "nothing is downloaded"
+
+
+@pytest.mark.parametrize("text", ["none.safetensors", "loras/none.safetensors", "/a/b", "assets/x"])
+def test_files_of_the_disk_are_not_looked_for_on_the_hub(
+    online: Callable[[Sizes], list[Any]], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(ROOT / "tests")
+    asked = online({"a.safetensors": 9})
+    assert hub.found(Path(text)) == hub.Found(Path(text), Path(text).name)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "me/pets"],
+        ["convert", "me/pets", "OUT"],
+        ["merge", "me/pets@0.8", "--method", "sum", "--out", "OUT"],
+        ["replay", "me/pets", "me/others", "--out", "OUT"],
+        ["ranks", "me/pets"],
+        ["conflicts", "me/pets", "me/others"],
+        ["render", "--base", "mini", "--adapter", "me/pets", "--prompt", "a cat", "--out", "OUT"],
+    ],
+)
+def test_without_a_network_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """HF_HUB_OFFLINE is set for all tests."""
+    out = tmp_path / "out.safetensors"
+    sentence = refused(capsys, *[out if word == "OUT" else word for word in words])
+    assert sentence.startswith("me/pets is no file here, and the Hub could not be asked for it")
+    assert "check the name and the network" in sentence
+    assert not out.exists()
+
+
+def test_the_recipe_has_the_commit_and_is_replayed(
+    online: Callable[[Sizes], list[Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    online({"cat.safetensors": 9})
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    done(capsys, "merge", "me/pets@main@0.8", PIZZA, "--method", "sum", "--out", first)
+    (entry,) = done(capsys, "inspect", first)["files"]
+    cat, pizza = entry["recipe"]["sources"]
+    assert (cat["origin"], cat["strength"]) == (f"me/pets/cat.safetensors@{COMMIT}", 0.8)
+    assert "origin" not in pizza
+    assert done(capsys, "replay", first, CAT, PIZZA, "--out", again)["same"]
+    words = refused(capsys, "replay", first, PIZZA, "--out", again)
+    assert f"it came from me/pets/cat.safetensors@{COMMIT}." in words

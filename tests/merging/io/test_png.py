@@ -1,0 +1,112 @@
+"""What a PNG says of its origin, and who can read it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from merging.adapter import Adapter
+from merging.diffusion.base import Base
+from merging.diffusion.render import render
+from merging.errors import MergeError
+from merging.io.png import Origin, Used, parsed, read_origin, save_png
+
+PROMPT = "a photo of a cat on a green background"
+
+
+def test_png_carries_its_parameters(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    adapter = random_adapter(1)
+    (image,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], steps=2, guidance=3.0)
+    save_png(image, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as saved:
+        text = saved.info["parameters"]
+        assert saved.tobytes() == image.tobytes()
+    assert text == (
+        f"{PROMPT} <lora:random-1:0.5>\n"
+        "Steps: 2, Sampler: DDIM, CFG scale: 3, Seed: 7, Size: 64x64, Model: mini"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_a_picture_can_be_drawn_again_from_its_png(
+    base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
+    """All that it was drawn from but the weights, whatever was chosen."""
+    adapter = replace(random_adapter(1), sha256="ab" * 32)
+    settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a",
+                "size": "80x64"}  # fmt: skip
+    (first,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], **settings)
+    save_png(first, tmp_path / "picture.png")
+    origin, recipe = read_origin(tmp_path / "picture.png")
+    assert recipe is None
+    assert {key: getattr(origin, key) for key in settings} == settings
+    assert origin.adapters == (Used("random-1", 0.5, "rn1 cat", "ab" * 32),)
+    (again,) = render(
+        base,
+        [origin.prompt],
+        [origin.seed],
+        adapters=[(adapter, origin.adapters[0].strength)],
+        **{key: getattr(origin, key) for key in settings},
+    )
+    assert again.tobytes() == first.tobytes()
+
+
+def test_pictures_of_other_programs_are_understood_as_far_as_they_go() -> None:
+    found = parsed(
+        "a cat, <lora:mine:0.8>\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, "
+        "CFG scale: 7.5, Seed: 123, Size: 512x512, Model hash: abc, Model: sd15"
+    )
+    assert found == Origin(
+        "a cat,",
+        "dog",
+        123,
+        20,
+        7.5,
+        "Euler a",
+        base="sd15",
+        size="512x512",
+        adapters=(Used("mine", 0.8),),
+    )
+
+
+@pytest.mark.parametrize("content", [b"no picture", b""])
+def test_what_is_no_png_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(MergeError, match=r"x\.png is no PNG picture"):
+        read_origin(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {},
+        {"parameters": "a cat"},
+        {"iteris": "[]"},
+        {"iteris": '{"prompt": "a", "adapters": [1]}'},
+        {"iteris": "[" * 60_000},
+        {"iteris": '{"prompt": "' + "a" * 70_000 + '", "adapters": []}'},
+    ],
+)
+def test_a_png_that_does_not_tell_is_said(tmp_path: Path, texts: dict[str, str]) -> None:
+    image = Image.new("RGB", (8, 8))
+    image.info.update(texts)
+    save_png(image, tmp_path / "mute.png")
+    with pytest.raises(MergeError, match=r"mute\.png does not say how it was drawn"):
+        read_origin(tmp_path / "mute.png")
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(MergeError, match=r"x\.png cannot be written \(No space left"):
+        save_png(Image.new("RGB", (8, 8)), tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []

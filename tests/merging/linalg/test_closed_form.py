@@ -1,0 +1,275 @@
+"""The closed form against a dense least-squares oracle, and the meaning of its options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from merging.errors import MergeError
+from merging.linalg.closed_form import LayerProblem, nothing, objective, solve_rows
+from merging.linalg.damped_system import DenseSystem, RowSystem, cholesky
+from merging.linalg.delta import Delta
+from merging.linalg.diagnostics import fallback_share, objectives
+from merging.linalg.row_statistics import RowStatistics
+from merging.options import Mode
+from tests.merging.methods.test_methods import IN, OUT, ROWS, change, problem, random
+
+
+def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...] = (1.0, 0.5)):
+    """Two LoRAs whose inputs moved in the merged model; and the rows themselves."""
+    pairs = []
+    statistics = []
+    for i in range(2):
+        x = random(rows, IN, seed=40 + i)
+        x_merged = x + 0.3 * random(rows, IN, seed=50 + i)
+        weights = torch.zeros(rows, 2)
+        weights[:, i] = 1
+        collected = RowStatistics(f"set {i}", residual=True)
+        collected.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
+        collected.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
+        pairs.append((x, x_merged))
+        statistics.append(collected)
+    given = LayerProblem(
+        name="unet.layer",
+        deltas=tuple(change(i, strengths[i]) for i in range(2)),
+        strengths=strengths,
+        weight=random(OUT, IN, seed=1),
+        rows=tuple(statistics),
+        alpha=alpha,
+    )
+    return given, pairs
+
+
+def oracle(
+    given: LayerProblem, pairs: list, weights: list[float], base: torch.Tensor | None = None
+) -> torch.Tensor:
+    """argmin_Δ Σ_i λ_i ‖X_i Δ_iᵀ − X̃_i Δᵀ‖², by stacking rows.
+
+    With ``base``, W0 (out, in): Σ_i λ_i ‖X_i (W0 + Δ_i)ᵀ − X̃_i (W0 + Δ)ᵀ‖².
+    """
+    base = torch.zeros(OUT, IN, dtype=torch.float64) if base is None else base
+    inputs = torch.cat([w**0.5 * merged for w, (_, merged) in zip(weights, pairs, strict=True)])
+    targets = torch.cat(
+        [
+            w**0.5 * (x @ delta.dense().T + (x - merged) @ base.T)
+            for w, (x, merged), delta in zip(weights, pairs, given.deltas, strict=True)
+        ]
+    )
+    return torch.linalg.lstsq(inputs, targets).solution.T
+
+
+@pytest.mark.parametrize("weighting", ["merged", "uniform"])
+def test_closed_form_equals_dense_least_squares(weighting: str) -> None:
+    given, pairs = drifted()
+    given = replace(given, weighting=weighting)
+    assert_close(solve_rows(given).dense(), oracle(given, pairs, given.weights))
+
+
+def test_ridge_formula_as_the_paper_writes_it() -> None:
+    given, pairs = drifted(alpha=1e-2)
+    weights = given.weights
+    eye = torch.eye(IN, dtype=torch.float64)
+    left = right = 0.0
+    for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
+        cross, gram = x.T @ moved, moved.T @ moved
+        left = left + w * delta.dense() @ (cross + 1e-2 * cross.norm() * eye)
+        right = right + w * (gram + 1e-2 * gram.norm() * eye)
+    assert_close(solve_rows(given).dense(), left @ torch.linalg.inv(right))
+
+
+def test_residual_mode_also_imitates_the_base_weight() -> None:
+    given, pairs = drifted()
+    answer = solve_rows(replace(given, mode="delta+residual")).dense()
+    assert_close(answer, oracle(given, pairs, given.weights, base=given.weight))
+    assert (answer - solve_rows(given).dense()).norm() > 0.1 * answer.norm()
+
+
+def test_full_mode_is_the_papers_formula_with_whole_weights() -> None:
+    given, pairs = drifted(alpha=1e-2)
+    weights = given.weights
+    eye = torch.eye(IN, dtype=torch.float64)
+    left = right = 0.0
+    for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True):
+        cross, gram = x.T @ moved, moved.T @ moved
+        left = left + w * (given.weight + delta.dense()) @ (cross + 1e-2 * cross.norm() * eye)
+        right = right + w * (gram + 1e-2 * gram.norm() * eye)
+    whole = left @ torch.linalg.inv(right)
+    assert_close(solve_rows(replace(given, mode="full")).dense(), whole - given.weight)
+
+
+def test_a_measured_base_energy_takes_the_place_of_the_products() -> None:
+    given, pairs = drifted()
+    told = tuple(
+        replace(rows, base_energy=float((x @ given.weight.T).norm() ** 2))
+        for rows, (x, _) in zip(given.rows, pairs, strict=True)
+    )
+    assert replace(given, rows=told).weights == pytest.approx(given.weights, rel=1e-9)
+
+
+@pytest.mark.parametrize("weighting", ["merged", "delta", "relative"])
+def test_set_weights_are_ratios_of_energies(weighting: str) -> None:
+    given, pairs = drifted()
+    wanted = []
+    for (x, _), delta in zip(pairs, given.deltas, strict=True):
+        weight = delta.dense() + (given.weight if weighting == "merged" else 0)
+        size = 1.0 if weighting == "relative" else weight.norm() ** 2
+        wanted.append(float(size / (x @ weight.T).norm() ** 2))
+    assert replace(given, weighting=weighting).weights == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("weighting", ["delta", "relative"])
+def test_preserved_rows_are_weighed_by_the_mean_of_the_loras(weighting: str) -> None:
+    given, _ = drifted()
+    x = random(ROWS, IN, seed=60)
+    rows = RowStatistics("preserved", omega=0.5)
+    rows.add(x, x, torch.zeros(ROWS, 2))
+    mean = (given.deltas[0].dense() + given.deltas[1].dense()) / 2
+    size = mean.norm() ** 2 if weighting == "delta" else 1.0
+    [found] = replace(given, rows=(rows,), weighting=weighting).weights
+    assert found == pytest.approx(float(0.5 * size / (x @ mean.T).norm() ** 2), rel=1e-9)
+
+
+def test_cross_ridge_takes_the_place_of_the_fallback() -> None:
+    given, _ = drifted(alpha=1e-2)
+    by_name = solve_rows(replace(given, fallback="sum")).dense()
+    assert_close(solve_rows(replace(given, cross_alpha=2e-2)).dense(), by_name)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_rows_lose_no_digits_in_the_sums(kind: torch.dtype) -> None:
+    """A channel a thousand times as large as the others, as CLIP has."""
+    x = random(700, IN, seed=70).to(kind)
+    x[:, 0] *= 1000
+    statistics = RowStatistics("half")
+    statistics.add(x, x, torch.ones(700, 1))
+    exact = x.double().T @ x.double()
+    scale = exact.diagonal().sqrt()
+    assert ((statistics.grams().gram - exact) / scale[:, None] / scale).abs().max() < 1e-6
+
+
+def test_objective_is_the_sum_of_squares_and_the_solution_its_minimum() -> None:
+    given, pairs = drifted()
+    weights = given.weights
+    best = solve_rows(given)
+    for candidate in (best, nothing(given), change(1)):
+        by_hand = sum(
+            w * (x @ delta.dense().T - moved @ candidate.dense().T).norm() ** 2
+            for w, (x, moved), delta in zip(weights, pairs, given.deltas, strict=True)
+        )
+        assert objective(given, candidate) == pytest.approx(by_hand.item(), rel=1e-9)
+    bent = Delta(best.up, best.down * 1.01)
+    assert objective(given, best) < objective(given, bent)
+
+
+@pytest.mark.parametrize(("fallback", "factor"), [("mean", 0.5), ("sum", 1.0), ("zero", 0.0)])
+def test_fallback_decides_where_the_rows_are_silent(fallback: str, factor: float) -> None:
+    """One nearly empty row set: all that is left is the ridge."""
+    silent = []
+    for i in range(2):
+        weights = torch.zeros(1, 2)
+        weights[:, i] = 1
+        statistics = RowStatistics(f"set {i}")
+        statistics.add(*[torch.eye(1, IN, dtype=torch.float64)] * 2, weights)
+        silent.append(statistics)
+    given = replace(problem([1.0, 1.0]), rows=tuple(silent), alpha=1e-3, fallback=fallback)
+    blind = torch.zeros(IN, IN, dtype=torch.float64)
+    blind[1:, 1:] = torch.eye(IN - 1, dtype=torch.float64)  # directions that no row has
+    total = (change(0).dense() + change(1).dense()) @ blind
+    assert_close(solve_rows(replace(given, weighting="uniform")).dense() @ blind, factor * total)
+
+
+def test_preserve_rows_pull_to_no_change_on_their_inputs() -> None:
+    given, _ = drifted(alpha=1e-9)
+    kept = random(ROWS, IN, seed=60)
+    rows = RowStatistics("preserved", omega=1e6)
+    rows.add(kept, kept, torch.zeros(ROWS, 2))
+    answer = solve_rows(replace(given, rows=(*given.rows, rows), weighting="uniform"))
+    assert (kept @ answer.dense().T).norm() < 1e-3 * (kept @ change(0).dense().T).norm()
+
+
+def test_row_weights_may_differ_within_a_set() -> None:
+    """Half the rows of one set follow LoRA 0, half LoRA 1: the same as two sets of weight 1."""
+    given, pairs = drifted()
+    weights = torch.zeros(2 * ROWS, 2)
+    weights[:ROWS, 0] = weights[ROWS:, 1] = 1
+    mixed = RowStatistics("mixed")
+    mixed.add(*(torch.cat(rows) for rows in zip(*pairs, strict=True)), weights)
+    given = replace(given, weighting="uniform")
+    both = replace(given, rows=(mixed,))
+    answer = solve_rows(both)
+    assert_close(answer.dense(), solve_rows(given).dense())
+    assert objective(both, answer) == pytest.approx(objective(given, answer))
+
+
+def few(weighted: bool, rows: int, many: bool, mode: Mode = "delta") -> LayerProblem:
+    """Two sets of fewer rows than channels each; with ``many``, already multiplied out."""
+    sets = []
+    for i in range(2):
+        x = random(rows, IN, seed=70 + i)
+        weights = torch.full((rows, 2), 0.5) if weighted else None
+        if weighted:
+            weights[0, i] = 1
+        constant = None if weighted else (1.0 - i, float(i))
+        collected = RowStatistics(f"set {i}", constant=constant, residual=True)
+        collected.add(x, x + 0.3 * random(rows, IN, seed=80 + i), weights)
+        if many:
+            collected.grams()
+        sets.append(collected)
+    return replace(drifted()[0], rows=tuple(sets), alpha=1e-3, fallback="sum", mode=mode)
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [3, 6])
+def test_few_rows_are_solved_by_themselves_to_the_same_answer(
+    weighted: bool, rows: int, mode: Mode
+) -> None:
+    """In eight channels: 2 · 3 rows need no (in, in) matrix, 2 · 6 the one of all sets together."""
+    by_rows, by_grams = few(weighted, rows, False, mode), few(weighted, rows, True, mode)
+    assert isinstance(by_rows.system, RowSystem if rows == 3 else DenseSystem)
+    answer = solve_rows(by_rows)
+    assert_close(answer.dense(), solve_rows(by_grams).dense())
+    assert by_rows.weights == pytest.approx(by_grams.weights)
+    assert objective(by_rows, answer) == pytest.approx(objective(by_grams, answer))
+    assert objectives(by_rows, answer) == pytest.approx(objectives(by_grams, answer))
+    assert fallback_share(by_rows, answer) == pytest.approx(fallback_share(by_grams, answer))
+    assert by_rows.system.condition() == pytest.approx(by_grams.system.condition())
+    assert all(rows.few for rows in by_rows.rows)
+    assert_close(by_rows.system.factor, by_grams.system.factor)
+
+
+def test_constant_weights_and_still_inputs_save_products_and_change_nothing() -> None:
+    x = random(ROWS, IN, seed=70)
+    weights = torch.zeros(ROWS, 2)
+    weights[:, 1] = 1
+    told, shared = RowStatistics("told"), RowStatistics("told", constant=(0.0, 1.0), still=True)
+    told.add(x, x, weights)
+    shared.add(x, x)
+    assert shared.grams().gram is shared.grams().teacher
+    answers = [
+        solve_rows(replace(drifted()[0], rows=(rows,), alpha=1e-3)) for rows in (told, shared)
+    ]
+    assert_close(answers[0].dense(), answers[1].dense())
+
+
+def test_rows_without_weights_are_a_fault() -> None:
+    with pytest.raises(ValueError, match="without weights"):
+        RowStatistics("set").add(*[random(3, IN, seed=1)] * 2)
+
+
+def test_degenerate_rows_are_a_sentence() -> None:
+    with pytest.raises(MergeError, match=r"unet\.layer.*not positive definite"):
+        cholesky(torch.zeros(3, 3, dtype=torch.float64), "unet.layer")
+
+
+def test_layers_that_share_an_input_share_its_factor_where_weights_are_equal() -> None:
+    given, _ = drifted(alpha=1e-3)
+    for weighting, one_factor in (("uniform", True), ("merged", False)):
+        query, key = (replace(given, name=name, weighting=weighting) for name in ("q", "k"))
+        assert (query.system is key.system) == one_factor
+    again = replace(given, weighting="uniform", alpha=1e-2)
+    assert again.system is not replace(again, alpha=1e-3).system

@@ -1,0 +1,37 @@
+"""Parts of a job: seconds without what lies inside, and peaks of their own."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+import torch
+
+from merging.runtime.phases import Phases
+
+
+def test_inner_parts_are_not_counted_twice() -> None:
+    phases = Phases()
+    started = time.perf_counter()
+    with phases("outer"):
+        time.sleep(0.02)
+        for _ in range(2):
+            with phases("inner"):
+                time.sleep(0.05)
+    total = time.perf_counter() - started
+    outer, inner = phases.parts["outer"].seconds, phases.parts["inner"].seconds
+    assert inner >= 0.1 and outer >= 0.02
+    assert outer + inner == pytest.approx(total, abs=0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a part's own peak")
+def test_every_part_has_its_own_peak() -> None:
+    phases = Phases()
+    with phases("large"):
+        torch.ones(64 * 2**20).sum()  # 256 MiB
+    with phases("small"):
+        torch.ones(2**10).sum()
+    large, small = (phases.parts[name].peak_bytes for name in ("large", "small"))
+    assert large is not None and small is not None
+    assert large - small > 200 * 2**20

@@ -1,0 +1,203 @@
+"""Requests: what is refused and in which words, the prompts they make, and recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from merging.adapter import Adapter
+from merging.calibration.prompts import (
+    composed_prompts,
+    concept_prompts,
+    couples,
+    is_style,
+    one_picture,
+    plain_prompts,
+    tag_prompts,
+)
+from merging.engine import merge
+from merging.errors import MergeError
+from merging.export.recipe import header, recipe, replay
+from merging.io.files import RECIPE_KEY
+from merging.request import MergeRequest, Source, row_sets
+
+
+@pytest.fixture
+def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
+    one, two = random_adapter(1, marks=("q_proj",)), random_adapter(2, marks=("q_proj",))
+    return Source(replace(one, sha256="a" * 64)), Source(replace(two, sha256="b" * 64), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "No method is called 'magic'; there are iteris"),
+        ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
+        ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
+        ({"teacher": "none"}, "teacher must be one of single, composed, sum, tsv"),
+        ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
+        ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
+        ({"rows": 0}, "Rows per picture must be all or at least 1"),
+        ({"ridge": 0.0}, "ridge must be above 0"),
+        ({"cross_ridge": -1.0}, "cross ridge and the weight"),
+        ({"mode": "half"}, "mode must be one of delta, delta.residual, full"),
+        ({"weighting": "none"}, "weighting must be one of merged, delta, relative, uniform"),
+        ({"padding": "drop"}, "padding must be one of keep, first-eos"),
+        ({"tokens": "no"}, "tokens must be one of all, concept"),
+        ({"preserve": -1.0}, "weight of preserved rows"),
+        ({"rounds": 0}, "Rounds must be at least 1"),
+    ],
+)
+def test_bad_options_are_one_sentence(
+    pair: tuple[Source, Source], options: dict, sentence: str
+) -> None:
+    with pytest.raises(MergeError, match=sentence):
+        MergeRequest(pair, **options)
+
+
+def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
+    one, two = pair
+    nameless = Source(replace(one.adapter, trigger=""))
+    alien = Source(replace(two.adapter, base="sd15"))
+    cases = {
+        "takes 1 to 16 LoRAs; 0 were given": (),
+        "random-1: the same file is given twice": (one, one),
+        "random-1 is for mini, random-2 is for sd15": (one, alien),
+        "random-1: strength 11": (replace(one, strength=11.0), two),
+        "random-1: strength nan": (replace(one, strength=float("nan")), two),
+        "random-1: no trigger phrase in the file": (nameless, two),
+    }
+    for sentence, sources in cases.items():
+        with pytest.raises(MergeError, match=sentence):
+            MergeRequest(sources)
+    MergeRequest((nameless, two), method="sum")  # needs no phrase
+    MergeRequest((replace(nameless, prompts=("a cat",)), two))  # has prompts of its own
+    with pytest.raises(MergeError, match="“composed” needs a trigger phrase"):
+        MergeRequest((replace(nameless, prompts=("a cat",)), two), teacher="composed")
+    MergeRequest((nameless, two), method="sum", teacher="composed")  # looks at no prompts
+
+
+def test_prompts_name_their_concept_and_differ_by_seed() -> None:
+    prompts = concept_prompts("sks cat", 50, seed=0)
+    assert len(set(prompts)) > 45 and all("a sks cat" in prompt for prompt in prompts)
+    assert prompts == concept_prompts("sks cat", 50, seed=0) != concept_prompts("sks cat", 50, 1)
+    assert len(concept_prompts("x", 1000, 0)) == 1000
+    assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
+    sayings = plain_prompts(1000, 0, ["Cat", "a dog"])
+    assert not any(" cat" in prompt or "a dog" in prompt for prompt in sayings)
+    assert any(" cat" in prompt for prompt in plain_prompts(1000, 0)), "the trigger left it out"
+    assert len(plain_prompts(50, 0, ["a"])) == 50, "all of them say it, so none is left out"
+
+
+def test_composed_prompts_name_two_concepts_in_every_order() -> None:
+    names = ("sks cat", "vxz pizza", "zwk car")
+    prompts = composed_prompts(names, 300, seed=0)
+    said = [[name for name in names if name in prompt] for prompt in prompts]
+    orders = {
+        tuple(sorted(row, key=prompt.index)) for row, prompt in zip(said, prompts, strict=True)
+    }
+    assert len(orders) == 6 and all(len(order) == 2 for order in orders)
+
+
+def test_a_style_is_prompted_for_as_a_look_of_things() -> None:
+    assert all(" in ink style" in prompt for prompt in concept_prompts("ink style", 50, seed=0))
+    prompts = composed_prompts(["sks cat", "ink style"], 300, seed=0)
+    assert all("a sks cat" in prompt and "ink style" in prompt for prompt in prompts)
+    three = composed_prompts(["sks cat", "ink style", "vxz pizza"], 300, seed=0)
+    styled = [prompt for prompt in three if "ink style" in prompt]
+    assert 0 < len(styled) < len(three)
+    assert not any("a ink style" in prompt for prompt in three)
+    looks = composed_prompts(["ink style", "wet style"], 9, seed=0)
+    assert all(prompt.count("style") == 1 for prompt in looks), "each shows a thing of the base"
+    assert one_picture(["ink style", "sks cat"]) == "a photo of a sks cat in ink style"
+    assert not is_style("a stylish cat")
+
+
+def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) -> None:
+    third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
+    sets = row_sets(MergeRequest((*pair, third), samples=10, teacher="composed"))
+    assert [len(each.prompts) for each in sets if each.gated] == [15]
+
+
+def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
+    sets = row_sets(MergeRequest(pair, samples=5))
+    assert [each.weights for each in sets] == [(1.0, 0.0), (0.0, 1.0)]
+    more = row_sets(MergeRequest(pair, samples=5, teacher="composed"))
+    assert [each.weights for each in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]
+    assert more[2].phrases == ("rn1 cat", "rn2 cat") and more[3].omega == 0.3
+    given = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))
+    assert given[0].prompts == ("my cat",)
+
+
+def test_couples_are_as_many_as_the_things_whatever_their_order() -> None:
+    assert couples(["b fox", "a cat"]) == [(1, 0)] and couples(["a cat"]) == []
+    assert couples(["d", "a", "c", "b"]) == [(1, 3), (3, 2), (2, 0), (0, 1)]
+    assert couples(["ink style", "b fox", "a cat", "wet style"]) == [(2, 1), (2, 0), (1, 3)]
+    assert couples(["ink style", "wet style"]) == []
+
+
+def test_a_couple_is_taught_by_its_own_merge(pair: tuple[Source, Source]) -> None:
+    sets = row_sets(MergeRequest(pair, samples=5, teacher="tsv"))
+    assert [each.name for each in sets[2:]] == ["composed: rn1 cat + rn2 cat", "preserved"]
+    assert [each.weights for each in sets] == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
+    assert [each.omega for each in sets] == [1, 1, 4, 0.3] and not sets[2].gated
+    third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
+    three = row_sets(MergeRequest((*pair, third), samples=10, teacher="sum"))[3:6]
+    assert [len(each.prompts) for each in three] == [5, 5, 5]
+    assert sum(each.omega for each in three) == pytest.approx(4)
+    assert all(
+        sum(phrase in text for phrase in each.phrases) == 2
+        for each in three
+        for text in each.prompts
+    )
+
+
+def test_recipe_replays_the_request_whatever_the_order_of_files(
+    pair: tuple[Source, Source],
+) -> None:
+    request = MergeRequest(pair, method="sum", rank=3, seed=5, fallback="sum", preserve=0.1)
+    saved = json.loads(json.dumps(recipe(request)))
+    again = replay(saved, [pair[1].adapter, pair[0].adapter])
+    assert recipe(again) == recipe(request)
+    assert [source.adapter.name for source in again.sources] == ["random-1", "random-2"]
+    with pytest.raises(MergeError, match=r"needs random-2 \(SHA-256 bbbbbbbbbbbb"):
+        replay(saved, [pair[0].adapter])
+    with pytest.raises(MergeError, match="recipe is damaged"):
+        replay({"method": "sum"}, [])
+
+
+def test_header_names_authors_licences_and_words_by_their_source(
+    pair: tuple[Source, Source],
+) -> None:
+    tags = {"10_cat": {"rn1 cat": 20, "tree": 3}}
+    told = {"modelspec.license": "CC-BY", "ss_tag_frequency": json.dumps(tags)}
+    told |= {"trainedWords": '["rn1 cat", "fur"]', "activation text": "rn1 cat"}
+    named = replace(pair[0], adapter=replace(pair[0].adapter, metadata=told))
+    request = MergeRequest((named, pair[1]), method="sum")
+    fields = header(request, merge(request))
+    assert fields["modelspec.license"] == "random-1: CC-BY; random-2: not stated"
+    assert json.loads(fields["ss_tag_frequency"]) == {"random-1": {"rn1 cat": 20, "tree": 3}}
+    assert json.loads(fields["trained_words"]) == {"random-1": ["rn1 cat", "fur"]}
+    assert "modelspec.author" not in fields, "nobody says who"
+
+
+def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
+    request = MergeRequest(pair, method="sum")
+    fields = header(request, merge(request))
+    assert json.loads(fields[RECIPE_KEY]) == json.loads(json.dumps(recipe(request)))
+    assert fields["modelspec.trigger_phrase"] == "rn1 cat, rn2 cat"
+    assert fields["modelspec.merged_from"] == "random-1, random-2"
+    assert all(isinstance(value, str) for value in fields.values())
+
+
+def test_captions_become_prompts_that_name_the_concept() -> None:
+    tags = ["sks cat", "grass", "a SKS CAT on a sofa", " ", "grass"]
+    assert tag_prompts("sks cat", tags) == (
+        "sks cat",
+        "a photo of a sks cat, grass",
+        "a SKS CAT on a sofa",
+    )
+    assert tag_prompts(" ", tags) == ()
