@@ -6,7 +6,6 @@ The same request gives the same bytes, so the summary has no times in it.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -17,11 +16,9 @@ from math import prod
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from merging import formats
-from merging.cli.merge_options import add_asking, asked
-from merging.diffusion.base import Base, load_base
+from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.loader_check import checked
 from merging.engine import MergeResult, merge
@@ -132,44 +129,6 @@ def batch(
 def batch_stem(request: MergeRequest) -> str:
     """What a batch of these LoRAs is called, and the folder in its zip."""
     return file_stem("batch", list(map(_label, request.sources)))
-
-
-def add_batch(sub: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    add_asking(sub)
-    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--methods", **several, choices=METHODS, help="all of them are tried")
-    sub.add_argument(
-        "--strengths",
-        **several,
-        type=numbers,
-        metavar="LIST",
-        help="one list per FILE, in order, such as 0.6,0.8,1; without, those of the FILEs",
-    )
-    sub.add_argument("--out", type=Path, required=True, help="the zip to write")
-    sub.set_defaults(run=run_batch)
-
-
-def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
-    """Make the batch and tell of it."""
-    base = load_base(options.base, options.device, options.precision)
-    methods = options.methods or [MergeRequest.__dataclass_fields__["method"].default]
-    request = asked(options, base, methods[0])
-    listed = cells(request, options.methods or [request.method], options.strengths or ())
-    filing = Filing(options.base, options.format, options.dtype)
-    rows = batch(listed, options.out, base, filing, progress)
-    answer = {"out": str(options.out), "merges": [row.__dict__ for row in rows]}
-    failed = [f"{row.stem} could not be made: {row.problem}" for row in rows if row.problem]
-    table = [" | ".join(map(shown, line)) for line in table_of(rows, request)]
-    return answer, "\n".join([f"{options.out}: {len(rows) - len(failed)} merges", *table, *failed])
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """ "0.6,0.8,1". Raises argparse's own error, which names the option, for anything else."""
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no numbers with commas") from error
 
 
 def table_of(rows: Sequence[Row], request: MergeRequest) -> list[tuple[object, ...]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.calibration.plan import Activations, Sweep
+from merging.calibration.row_sets import row_sets
 from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, target_layers, wanted_layers
 from merging.calibration.teachers import composite_shifts, composites_of
 from merging.errors import MergeError
@@ -23,7 +24,7 @@ from merging.linalg.row_statistics import RowStatistics
 from merging.methods import METHODS, Method
 from merging.options import Rank
 from merging.report import LayerReport, Report, Watch, unwatched
-from merging.request import MergeRequest, Source, row_sets
+from merging.request import MergeRequest, Source
 from merging.runtime.phases import Phases
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers

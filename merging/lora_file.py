@@ -7,22 +7,16 @@ its 12, 17, 20 or 26 numbers with commas. Each may be left out.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.diffusion.base import Base
-from merging.embedding import Embedding
-from merging.errors import MergeError
-from merging.formats import read, read_embeddings
+from merging.formats import read
 from merging.io.hub import found
 from merging.request import Source
-
-NAMED = ("te", "unet", "lbw")
-SETTINGS = re.compile(r"(?:[-+.\d]|\w+=)[^/\\]*")
 
 
 @dataclass(frozen=True)
@@ -52,20 +46,6 @@ class Input:
         )
 
 
-def parsed(text: str) -> Input:
-    """FILE, or FILE@ and its strengths; an @ that none follow belongs to the name."""
-    file, _, words = text.rpartition("@")
-    first, *rest = words.split(":")
-    if not (file and SETTINGS.fullmatch(words)) or words.endswith(".safetensors"):
-        return Input(Path(text))
-    if "=" not in first and not _is_number(first):
-        return Input(Path(text))
-    named = _named(text, rest if "=" not in first else [first, *rest])
-    common = 1.0 if "=" in first else float(first)
-    te, unet = (_number(text, named[key]) if key in named else None for key in ("te", "unet"))
-    return weighed(Path(file), common, te, unet, named.get("lbw"))
-
-
 def weighed(
     path: Path,
     strength: float = 1.0,
@@ -84,42 +64,3 @@ def weighed(
     if not whole:
         return Input(path, 0.0, blocks=blocks)
     return Input(path, whole, te / whole, unet / whole, blocks)
-
-
-def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
-    """FILE or FILE=WORD each: textual inversions, under their own words or another."""
-    found_words: list[Embedding] = []
-    for text in texts:
-        file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
-        place = found(Path(file if equals else text))
-        read_words = read_embeddings(place.path, base.table, place.name, word.strip())
-        found_words += [replace(each, origin=place.origin) for each in read_words]
-    return tuple(found_words)
-
-
-def _named(text: str, words: list[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in NAMED or key in named:
-            reason = "is given twice" if key in named else "is not known"
-            raise MergeError(
-                f"{text}: “{word}” {reason}; after @ come a strength and te=, unet= and lbw=, "
-                "such as FILE@0.8:te=0.5:lbw=MIDD."
-            )
-        named[key] = value
-    return named
-
-
-def _number(text: str, word: str) -> float:
-    if not _is_number(word):
-        raise MergeError(f"{text}: “{word}” is no number; write a strength such as 0.8.")
-    return float(word)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

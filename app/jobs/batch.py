@@ -6,7 +6,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from app.jobs.merge import Bases, Emit, request_of, stepping, written
+from app.jobs.merge import written
+from app.jobs.models import Bases
+from app.jobs.progress import Emit, stepping
+from app.jobs.sources import request_of
 from app.schemas.batch import Batched, BatchOrder
 from app.schemas.merge import MergeOrder, Pick
 from merging.batch import Cell, Filing, batch, batch_stem, cells

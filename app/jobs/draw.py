@@ -9,7 +9,9 @@ from typing import cast
 
 from PIL import Image
 
-from app.jobs.merge import Bases, Emit, Weights, source_of, stepping, words_of
+from app.jobs.models import Bases
+from app.jobs.progress import Emit, stepping
+from app.jobs.sources import Weights, source_of, words_of
 from app.schemas.draw import DrawOrder, Other, Picture, Unscored
 from merging import formats
 from merging.adapter import Adapter

@@ -14,7 +14,8 @@ from app.jobs.conflicts import Meetings
 from app.jobs.draw import draw_job
 from app.jobs.export import curve, take
 from app.jobs.inspect import card
-from app.jobs.merge import Bases, merge_job
+from app.jobs.merge import merge_job
+from app.jobs.models import Bases
 from app.jobs.queue import Work
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder

@@ -12,8 +12,8 @@ from app.schemas.export import FORMS, Taken, TakeOrder
 from app.schemas.merge import Merged, parsed_rank
 from merging import formats
 from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
-from merging.cli.convert import kept
 from merging.errors import MergeError
+from merging.export.convert import kept
 from merging.export.model_card import SourceNote, model_card, source_note
 from merging.io.file_names import file_stem
 from merging.io.zip_archive import archive

@@ -11,12 +11,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import Merged, Pick
+from app.storage.history_entry import FIELDS, Entry, entry_of
 from app.storage.history_json import (
     merge_again,
     pictures_again,
@@ -34,41 +35,10 @@ TABLE = """create table if not exists moments (
     id integer primary key autoincrement, made real, merge text, report text, sheet text,
     files text, pinned integer default 0
 )"""
-FIELDS = "id, made, pinned, merge, sheet"
 GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
 # What a merge is the same by, though it has several entries, one for each sheet of its pictures.
 SAME = "json_extract(merge, '$.recipe', '$.order.dtype')"
 KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One press of a button, as a list shows it."""
-
-    id: int
-    made: float  # seconds since 1970
-    method: str  # its title
-    loras: tuple[tuple[str, float], ...]  # name, strength
-    base: str
-    ranks: str
-    pinned: bool = False  # the limit never takes it
-    prompt: str = ""  # of the pictures, "" where none were drawn
-    seed: int = 0
-    pictures: int = 0
-    thumbnails: tuple[tuple[str, str], ...] = ()  # caption, data URL
-
-    @property
-    def title(self) -> str:
-        """What a list calls it."""
-        return f"{self.method} of {' + '.join(name for name, _ in self.loras)}"
-
-    @property
-    def name(self) -> str:
-        """Its title, told from all others by its number, with strengths that are not 1."""
-        parts = [
-            name if strength == 1 else f"{name} at {strength:g}" for name, strength in self.loras
-        ]
-        return f"{self.method} of {' + '.join(parts)}, no. {self.id}"
 
 
 @dataclass(frozen=True)
@@ -117,21 +87,21 @@ class History:
     def entries(self, start: int, count: int) -> list[Entry]:
         """Some of them, the newest first."""
         rows = self._rows("order by id desc limit ? offset ?", (count, start))
-        return [_entry(*row) for row in rows]
+        return [entry_of(*row) for row in rows]
 
     def entry(self, entry: int) -> Entry:
         """One of them; MergeError if it is gone."""
         rows = self._rows("where id = ?", (entry,))
         if not rows:
             raise MergeError(GONE)
-        return _entry(*rows[0])
+        return entry_of(*rows[0])
 
     def merges(self, count: int, but: Merged | None = None) -> list[Entry]:
         """The newest merges but for one, each once, by its first entry."""
         first = f"where id in (select min(id) from moments group by {SAME})"
         known = json.dumps([but.recipe, but.order.dtype] if but else None)
         which = f"{first} and {SAME} != json(?) order by id desc limit ?"
-        return [_entry(*row) for row in self._rows(which, (known, count))]
+        return [entry_of(*row) for row in self._rows(which, (known, count))]
 
     def size(self) -> tuple[int, int]:
         """How many entries there are, and the bytes of all files."""
@@ -189,7 +159,7 @@ class History:
 
     def _oldest(self, spared: int) -> Entry | None:
         rows = self._rows("where id != ? and not pinned order by id limit 1", (spared,))
-        return _entry(*rows[0]) if rows else None
+        return entry_of(*rows[0]) if rows else None
 
     @property
     def _begun(self) -> bool:
@@ -257,30 +227,6 @@ class History:
         with index(self._folder / "index.sqlite", TABLE, "The history's") as found:
             add_column(found, "moments", "pinned", "integer default 0")
             yield found
-
-
-def _entry(id: int, made: float, pinned: int, merge: str, sheet: str) -> Entry:
-    """A row of FIELDS in words."""
-    told, drawn = json.loads(merge), json.loads(sheet)
-    order, merged = told["order"], told["merged"]
-    entry = Entry(
-        id=id,
-        made=made,
-        method=merged["method"],
-        loras=tuple((source["name"], source["strength"]) for source in told["recipe"]["sources"]),
-        base=order["base"],
-        ranks=merged["ranks"],
-        pinned=bool(pinned),
-    )
-    if not drawn:
-        return entry
-    return replace(
-        entry,
-        prompt=drawn["scene"]["prompt"],
-        seed=drawn["scene"]["seed"],
-        pictures=len(drawn["pictures"]),
-        thumbnails=tuple(map(tuple, drawn["thumbnails"])),
-    )
 
 
 def made_room(gone: Sequence[Entry], size: int, most: int) -> str:

@@ -10,7 +10,8 @@ from app.examples import Example, examples
 from app.service import Studio
 from app.ui.api.endpoints import ENDPOINTS, add_endpoints
 from app.ui.common import AT_ONCE, QUIET
-from app.ui.handlers.batch import Batching, Several, several_section, wire_batch
+from app.ui.handlers.batch import Batching, wire_batch
+from app.ui.handlers.export import Take
 from app.ui.handlers.files import LOOK, Listing, wire_files
 from app.ui.handlers.form import Form
 from app.ui.handlers.history import Recalling, wire_history
@@ -19,8 +20,9 @@ from app.ui.handlers.library import Shelving, wire_library
 from app.ui.handlers.load_picture import loader
 from app.ui.html import fragments as markup
 from app.ui.sections.add_files import add_section, example_buttons
+from app.ui.sections.batch import Several, several_section
 from app.ui.sections.draw_form import Scene, scene_widgets
-from app.ui.sections.export import Take, take_section
+from app.ui.sections.export import take_section
 from app.ui.sections.help import help_section
 from app.ui.sections.history import past_section
 from app.ui.sections.hub import login_button

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from merging.analysis.rank_curve import CurvePoint
 from merging.report import LayerReport, Report
 
 LINES = {"base": "nothing merged", "sum": "plain sum", "regmean": "RegMean", "merged": "this merge"}
@@ -61,3 +62,24 @@ def _draw_fallback(axes: Axes, rows: list[LayerReport]) -> None:
     axes.set_ylim(0, 1)
     axes.set_ylabel("from the fallback")
     axes.set_xlabel("layer, in forward order")
+
+
+def curve_plot(points: tuple[CurvePoint, ...], title: str) -> Image.Image:
+    """Energy over size, a dot and its rank at every point."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        [point.megabytes for point in points],
+        [100 * point.energy for point in points],
+        marker="o",
+        color="#7a3fd9",
+    )
+    for point in points:
+        where = (point.megabytes, 100 * point.energy)
+        axes.annotate(f"{point.rank}", where, xytext=(4, -12), textcoords="offset points")
+    axes.set_xlabel("MB of weights")
+    axes.set_ylabel("energy kept, %")
+    axes.set_title(f"{title}: a dot per rank")
+    file = BytesIO()
+    figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
+    return Image.open(file)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import asdict, dataclass, replace
-from io import BytesIO
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
-from merging import formats
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.io import hub
 from merging.linalg.delta import scaled
 from merging.linalg.low_rank import compressed, singular_values
 from merging.options import Rank
-from merging.runtime.progress import Progress
 
 STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
@@ -72,44 +63,3 @@ def cut(adapter: Adapter, rank: Rank) -> Adapter:
 def _cut(layer: LoraLayer, rank: Rank) -> LoraLayer:
     delta, _ = compressed(scaled(layer, 1.0), rank)
     return LoraLayer(delta.up.float(), delta.down.float(), alpha=float(delta.rank))
-
-
-def curve_plot(points: tuple[CurvePoint, ...], title: str) -> Image.Image:
-    """Energy over size, a dot and its rank at every point."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(
-        [point.megabytes for point in points],
-        [100 * point.energy for point in points],
-        marker="o",
-        color="#7a3fd9",
-    )
-    for point in points:
-        where = (point.megabytes, 100 * point.energy)
-        axes.annotate(f"{point.rank}", where, xytext=(4, -12), textcoords="offset points")
-    axes.set_xlabel("MB of weights")
-    axes.set_ylabel("energy kept, %")
-    axes.set_title(f"{title}: a dot per rank")
-    file = BytesIO()
-    figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
-    return Image.open(file)
-
-
-def add_ranks(sub: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    sub.add_argument("file", type=Path, metavar="FILE")
-    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16", help="for the sizes")
-    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the curve")
-    sub.set_defaults(run=run_ranks)
-
-
-def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
-    """What an adapter loses at smaller ranks, and the size of its file."""
-    found = hub.found(options.file)
-    adapter = formats.read(found.path, name=found.name)
-    points = rank_curve(adapter, formats.DTYPES[options.dtype])
-    if options.plot:
-        curve_plot(points, adapter.name).save(options.plot)
-    rows = [f"{p.rank:5d}  {p.energy:7.2%}  {p.megabytes:8.2f} MB" for p in points]
-    answer = {"name": adapter.name, "points": [asdict(point) for point in points]}
-    return answer, "\n".join([" rank   energy       size", *rows])

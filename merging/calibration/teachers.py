@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from merging.adapter import Shift
 from merging.calibration.prompts import Couple
+from merging.calibration.row_sets import taught_couples
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import Delta, total
 from merging.methods import METHODS
@@ -27,14 +28,14 @@ def composites_of(
     request: MergeRequest, layers: Sequence[str], problem: Callable[[str], LayerProblem]
 ) -> tuple[Mapping[str, Delta], ...]:
     """Layer → merged change of the two, for every couple that is taught by its merge."""
-    return tuple(_composite(request, couple, layers, problem) for couple in request.taught_couples)
+    return tuple(_composite(request, couple, layers, problem) for couple in taught_couples(request))
 
 
 def composite_shifts(
     request: MergeRequest, shifts: Sequence[Mapping[str, Shift]]
 ) -> tuple[Mapping[str, Shift], ...]:
     """What the two of every such couple add to biases and normalisations, added up."""
-    return tuple(total(shifts[i] for i in couple) for couple in request.taught_couples)
+    return tuple(total(shifts[i] for i in couple) for couple in taught_couples(request))
 
 
 def _composite(

@@ -18,46 +18,9 @@ from merging.cli.arguments import rows
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.errors import MergeError
-from merging.evaluation import base_quality as base_figures
-from merging.evaluation.bundled_cases import shelf_cases
-from merging.evaluation.cases import Case, chosen
-from merging.evaluation.cells import Arena
-from merging.evaluation.contest import run
-from merging.evaluation.contest import table as contest_table
-from merging.evaluation.contestants import CONTESTANTS, QUICK
-from merging.evaluation.detector import Detector, load_detector
-from merging.evaluation.metrics import Scorers
-from merging.evaluation.user_cases import protocol_cases
-from merging.evaluation.variants import ENTRANTS
 from merging.options import Mode, Targets, Teacher
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
-from merging.scoring.clip import clip_of, load_clip
-
-QUICK_PICTURES = 8
-GUIDANCE = 7.5  # what people draw with on every base but the embedded one
-
-
-def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
-    """The options of ``evaluate``."""
-    evaluate.add_argument("what", choices=("base", "concepts"))
-    evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    contest = evaluate.add_argument_group("of “concepts”")
-    contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    contest.add_argument("--protocol", type=Path, help="cases of your own, a YAML file")
-    contest.add_argument("--split", choices=("tuning", "test", "all"), default="all")
-    contest.add_argument("--case", nargs="*", help="these cases only, by name")
-    contest.add_argument("--contestant", nargs="*", help=f"these only: {', '.join(ENTRANTS)}")
-    contest.add_argument("--pictures", type=int, default=40, help="of each kind and case")
-    contest.add_argument("--steps", type=int, default=25)
-    contest.add_argument(
-        "--guidance", type=float, help=f"{Arena.guidance:g} on the embedded base, else {GUIDANCE:g}"
-    )
-    contest.add_argument(
-        "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
-    )
-    contest.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of results")
-    evaluate.set_defaults(run=run_evaluate)
 
 
 def add_bench(measured: argparse.ArgumentParser) -> None:
@@ -74,44 +37,6 @@ def add_bench(measured: argparse.ArgumentParser) -> None:
     measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     measured.set_defaults(run=run_bench)
-
-
-def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
-    """How well: the embedded base and its LoRAs, or the contest of ways to combine concepts."""
-    if options.what == "concepts":
-        found = run_concepts(options, progress)
-        return found, contest_table(found)
-    base = load_base("mini", options.device)
-    figures = base_figures.evaluate_base(base, load_detector(), progress)
-    return figures, base_figures.table(figures)
-
-
-def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """The contest, on the shelf's cases or on the user's own."""
-    base = load_base(options.base, options.device)
-    detector = load_detector() if base.table.name == "mini" else None
-    scorers = Scorers(load_clip(clip_of(base.table.name)), detector)
-    cases = _wanted_cases(options, base, scorers.detector)
-    keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
-    usual = GUIDANCE if detector is None else Arena.guidance
-    guidance = usual if options.guidance is None else options.guidance
-    arena = Arena(base, scorers, options.out, options.steps, guidance)
-    return run(arena, keys, cases, progress)
-
-
-def _wanted_cases(
-    options: argparse.Namespace, base: Base, detector: Detector | None
-) -> tuple[Case, ...]:
-    if options.protocol is not None:
-        cases = protocol_cases(options.protocol)
-    elif detector is None:
-        raise MergeError(f"The shelf's LoRAs do not fit {base.name}; name your own by --protocol.")
-    elif options.quick:
-        cases = shelf_cases("tuning", QUICK_PICTURES, detector.things)
-        cases = tuple(case for case in cases if case.kind == "objects")
-    else:
-        cases = shelf_cases(options.split, options.pictures, detector.things)
-    return cases if options.case is None else chosen(cases, options.case)
 
 
 def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:

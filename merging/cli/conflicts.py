@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from merging.analysis.conflicts import Meeting, Pair, advice, conflicts
+from merging.cli.file_argument import parsed
 from merging.cli.merge_options import STRENGTHS
 from merging.diffusion.base import load_base
 from merging.errors import MergeError
-from merging.lora_file import parsed
 from merging.runtime.progress import Progress
 
 

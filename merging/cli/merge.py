@@ -8,8 +8,8 @@ from typing import Any
 
 from merging import formats
 from merging.analysis.plots import report_plot
-from merging.cli.convert import merged
 from merging.cli.merge_options import add_asking, asked
+from merging.cli.output import merged
 from merging.diffusion.base import load_base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.loader_check import checked

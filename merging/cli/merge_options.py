@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from merging import formats
 from merging.cli.arguments import json_file, lines_of, one_each, rank, rows
+from merging.cli.file_argument import parsed, words
 from merging.diffusion.base import Base
 from merging.export.recipe import replay
-from merging.lora_file import parsed, words
 from merging.options import (
     Fallback,
     Mode,

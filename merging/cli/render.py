@@ -11,13 +11,13 @@ from typing import Any, get_args
 from PIL import Image
 
 from merging.adapter import Adapter
+from merging.cli.file_argument import parsed, words
 from merging.cli.merge_options import STRENGTHS, add_base, add_words
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
-from merging.lora_file import parsed, words
 from merging.options import Compose, Sampler, usual_guidance
 from merging.runtime.progress import Progress
 from merging.scoring.clip import clip_of, load_clip

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.calibration.plan import Sweep
+from merging.calibration.row_sets import row_sets
 from merging.calibration.target_layers import GRAM_BYTES, gram_bytes
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.linalg.closed_form import LayerProblem, nothing, objective
 from merging.linalg.delta import Changes, Delta
 from merging.linalg.row_statistics import RowStatistics
-from merging.request import MergeRequest, Source, row_sets
+from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, never
 
 SAMPLES = 16  # prompts per concept

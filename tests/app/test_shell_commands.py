@@ -31,8 +31,8 @@ from app.shell_commands import (
 from merging import formats
 from merging.__main__ import main
 from merging.adapter import Shift
+from merging.cli.file_argument import parsed
 from merging.export.recipe import _OPTIONS as RECIPE_OPTIONS
-from merging.lora_file import parsed
 
 
 def run(command: str) -> None:

@@ -12,8 +12,9 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.blocks import weighted
+from merging.cli.file_argument import parsed
 from merging.errors import MergeError
-from merging.lora_file import Input, parsed, weighed
+from merging.lora_file import Input, weighed
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, distance
 from tests.merging.cli.test_convert import done, refused

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from merging.adapter import Adapter
+from merging.calibration.row_sets import row_sets
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.tokens import text_ids
 from merging.engine import MergeRequest, MergeResult, Source, merge
-from merging.request import row_sets
 from tests.conftest import distance
 
 TEXT = ("layers.0.", "layers.1.")

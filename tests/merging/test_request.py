@@ -18,11 +18,12 @@ from merging.calibration.prompts import (
     plain_prompts,
     tag_prompts,
 )
+from merging.calibration.row_sets import row_sets
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.export.recipe import header, recipe, replay
 from merging.io.files import RECIPE_KEY
-from merging.request import MergeRequest, Source, row_sets
+from merging.request import MergeRequest, Source
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""The one-way import rule: a file imports downwards only, and gradio and diffusers have one owner.
+"""The one-way import rule: a room imports the rooms below it only, and big packages have one owner.
 
-Read from the syntax trees, so that an import inside a function or under TYPE_CHECKING counts too.
+A room is a folder of merging/ or app/, or a module that lies in one of the two themselves. Read
+from the syntax trees, so that an import inside a function or under TYPE_CHECKING counts too.
 """
 
 from __future__ import annotations
@@ -15,70 +16,58 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("merging", "app")
 
-# From the bottom up. A row imports from the rows above it here, never from those below. Modules of
-# one string may import one another; strings side by side in a row may not. A package's name stands
-# for all of its modules; the longest name that fits a module decides.
-LAYERS = (
-    ("merging",),
-    (
-        "merging.errors merging.runtime.progress merging.runtime.memory merging.runtime.phases"
-        " merging.runtime.seeds"
-        " merging.embedding merging.adapter merging.linalg.gram merging.linalg.row_statistics"
-        " merging.report"
-        " merging.io.atomic_write merging.runtime.threads merging.io.file_names"
-        " merging.io.zip_archive merging.options"
-        " merging.io.files",
-    ),
-    (
-        "merging.linalg.delta merging.linalg.low_rank merging.linalg.row_set_weights"
-        " merging.linalg.damped_system merging.linalg.closed_form"
-        " merging.linalg.diagnostics merging.calibration.prompts merging.calibration.plan"
-        " merging.cli.arguments merging.io.png"
-        " merging.scoring.clip merging.scoring.references",
-    ),
-    ("merging.linalg.core_space",),
-    ("merging.formats", "merging.methods"),
-    (
-        "merging.request merging.vector_deltas merging.calibration.target_layers merging.engine"
-        " merging.export.recipe"
-        " merging.analysis.summary merging.analysis.plots merging.block_weights merging.blocks"
-        " merging.io.hub"
-        " merging.analysis.conflicts merging.export.attribution merging.calibration.teachers",
-        "merging.diffusion",
-    ),
-    ("merging.export.sidecar", "merging.analysis.rank_curve", "merging.export.model_card"),
-    (
-        "merging.evaluation",
-        "merging.cli.convert",
-        "merging.lora_file merging.cli.render merging.cli.conflicts merging.cli.merge_options"
-        " merging.batch",
-    ),
-    ("merging.cli.inspect", "merging.cli.merge"),
-    ("merging.__main__",),
-    ("app",),
-    (
-        "app.settings.model app.settings.load app.storage.sessions app.schemas.card app.examples"
-        " app.schemas.merge app.schemas.draw app.limits"
-        " app.jobs.merge app.jobs.draw app.jobs.inspect app.schemas.export app.jobs.export"
-        " app.hub_upload app.shell_commands"
-        " app.jobs.queue app.a1111_prompt app.jobs.conflicts app.storage.library"
-        " app.schemas.batch app.storage.sqlite app.storage.history_json"
-        " app.storage.history app.compare_merges app.jobs.batch app.jobs.engine app.settings.save",
-    ),
-    ("app.service",),
-    ("app.ui",),
-    ("app.__main__",),
+# From the bottom up: a room imports rooms of the rows above its own here, and no others. Rooms of
+# one row stand beside each other and do not import one another.
+ROWS = (
+    "merging merging.errors",
+    "merging.io merging.runtime merging.embedding merging.options",
+    "merging.adapter merging.report",
+    "merging.linalg merging.formats",
+    "merging.methods merging.block_weights",
+    "merging.blocks",
+    "merging.request",
+    "merging.calibration merging.vector_deltas",
+    "merging.engine merging.diffusion",
+    "merging.lora_file merging.bundled",
+    "merging.analysis merging.export merging.scoring",
+    "merging.batch",
+    "merging.evaluation merging.benchmarks",
+    "merging.cli",
+    "merging.__main__",
+    "app",
+    "app.settings app.schemas app.examples app.hub_upload app.prompts",
+    "app.storage app.limits app.a1111_prompt app.shell_commands",
+    "app.jobs app.compare_merges",
+    "app.service",
+    "app.ui",
+    "app.__main__",
 )
+FLOORS = {room: floor for floor, row in enumerate(ROWS) for room in row.split()}
+
+# The rows inside a room that has an order of its own.
+INSIDE = {
+    "app.ui": (
+        "app.ui",
+        "app.ui.common app.ui.theme app.ui.security app.ui.html",
+        "app.ui.sections",
+        "app.ui.handlers app.ui.api",
+        "app.ui.page",
+        "app.ui.launch",
+    )
+}
 
 # The only importers of a package, of ours or of others, wherever the rows would allow more.
 OWNERS = {
     "gradio": ("app.ui",),
     "diffusers": ("merging.diffusion",),
-    "merging.evaluation": ("merging.evaluation", "merging.__main__"),
+    "merging.evaluation": ("merging.evaluation", "merging.cli"),
+    "merging.benchmarks": ("merging.benchmarks", "merging.cli"),
+    "merging.cli": ("merging.cli", "merging.__main__"),
 }
 
 # What the rows would allow and we do not: importer -> the packages that it leaves alone.
 BARRED = {
+    "merging.methods": ("merging.formats",),
     "merging.diffusion": ("merging.methods",),
     "app.ui": ("merging.diffusion", "merging.formats"),
 }
@@ -89,18 +78,23 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def place(module: str) -> tuple[int, int]:
-    """Row and string of LAYERS that a module belongs to, by the longest name that fits."""
-    places = {
-        name: (row, column)
-        for row, cells in enumerate(LAYERS)
-        for column, cell in enumerate(cells)
-        for name in cell.split()
-        if module == name or (within(module, name) and name not in OURS)
+def room_of(module: str) -> str:
+    """merging.formats for merging.formats.families.lora; LookupError for a room without a row."""
+    room = ".".join(module.split(".")[:2])
+    if room not in FLOORS:
+        raise LookupError(f"{room} is in no row: give it a place in this file")
+    return room
+
+
+def inner_floor(module: str, rows: tuple[str, ...]) -> int:
+    """The row inside a room, by the longest name that fits."""
+    fitting = {
+        name: floor
+        for floor, row in enumerate(rows)
+        for name in row.split()
+        if within(module, name)
     }
-    if not places:
-        raise LookupError(f"{module} is in no layer: give it a place in this file")
-    return places[max(places, key=len)]
+    return fitting[max(fitting, key=len)]
 
 
 def breach(importer: str, imported: str) -> str:
@@ -113,11 +107,18 @@ def breach(importer: str, imported: str) -> str:
             return f"{importer} imports {imported}, which {package} leaves to others"
     if not any(within(imported, package) for package in OURS):
         return ""
-    (row, column), (other_row, other_column) = place(importer), place(imported)
-    if other_row > row:
+    room, other = room_of(importer), room_of(imported)
+    if room == other:
+        return breach_inside(importer, imported, INSIDE.get(room))
+    if FLOORS[other] >= FLOORS[room]:
+        return f"{importer} imports {imported}, whose room is not below"
+    return ""
+
+
+def breach_inside(importer: str, imported: str, rows: tuple[str, ...] | None) -> str:
+    """The same inside a room, where that has rows; modules of one row may import one another."""
+    if rows and inner_floor(imported, rows) > inner_floor(importer, rows):
         return f"{importer} imports {imported}, which lies above it"
-    if other_row == row and other_column != column:
-        return f"{importer} imports {imported}, which stands beside it"
     return ""
 
 
@@ -157,7 +158,7 @@ def imports_of(module: str, path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_downwards(module: str) -> None:
-    place(module)
+    room_of(module)
     breaches = [breach(module, name) for name in sorted(imports_of(module, FILES[module]))]
     assert not [text for text in breaches if text]
 
@@ -201,7 +202,7 @@ def test_refuses(importer: str, imported: str) -> None:
         ("merging.engine", "merging.methods"),
         ("merging.diffusion.base", "diffusers"),
         ("merging.diffusion.layers", "merging.formats.layer_tables"),
-        ("merging.__main__", "merging.evaluation.contest"),
+        ("merging.cli.evaluate", "merging.evaluation.contest"),
         ("app.service", "merging.diffusion.base"),
         ("app.ui.page", "gradio.themes"),
         ("app.ui.page", "app.service"),
@@ -212,7 +213,7 @@ def test_allows(importer: str, imported: str) -> None:
     assert not breach(importer, imported)
 
 
-def test_a_module_without_a_layer_is_refused() -> None:
+def test_a_module_without_a_room_is_refused() -> None:
     for stranger in ("merging.helpers", "app.helpers"):
-        with pytest.raises(LookupError, match="in no layer"):
-            place(stranger)
+        with pytest.raises(LookupError, match="in no row"):
+            room_of(stranger)

@@ -12,8 +12,9 @@ import gradio as gr
 
 from app.a1111_prompt import pasted
 from app.examples import Example
+from app.prompts import template_prompts
 from app.schemas.card import Card
-from app.schemas.merge import Pick, template_prompts
+from app.schemas.merge import Pick
 from app.service import Studio
 from app.ui.common import AT_ONCE, QUIET, Updates, Values, said_of, tried
 from app.ui.handlers.form import Form

@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.prompts import example_prompts, suggested_prompt
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder
-from app.schemas.merge import Merged, MergeOrder, Pick, example_prompts, suggested_prompt
+from app.schemas.merge import Merged, MergeOrder, Pick
 from app.ui.common import Updates, Values
 from app.ui.sections.base_model import BaseChoice
 from app.ui.sections.draw_form import Scene

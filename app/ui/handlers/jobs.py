@@ -19,7 +19,7 @@ from app.schemas.draw import DrawOrder, Other, Picture, Unscored
 from app.schemas.merge import Merged, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
-from app.storage.history import Entry
+from app.storage.history_entry import Entry
 from app.ui.common import Updates, Values, said_of
 from app.ui.handlers.files import told
 from app.ui.handlers.form import Form

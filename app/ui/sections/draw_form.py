@@ -10,7 +10,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.schemas.draw import COLUMNS, USUAL, DrawOrder
-from app.storage.history import Entry
+from app.storage.history_entry import Entry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.io.png import Origin
 from merging.options import Sampler, usual_guidance

@@ -13,7 +13,8 @@ import gradio as gr
 from app.compare_merges import Difference, differences
 from app.schemas.card import base_title
 from app.settings.model import Settings
-from app.storage.history import Entry, Kept
+from app.storage.history import Kept
+from app.storage.history_entry import Entry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes
 from app.ui.sections.pictures import SHEET

@@ -19,13 +19,14 @@ from app.service import Studio
 from app.shell_commands import merge_command
 from app.ui.html.lora_card import card as html
 from merging import formats
+from merging.cli.file_argument import parsed
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.embedding import Embedding
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.export.recipe import header, replay
-from merging.lora_file import Input, parsed
+from merging.lora_file import Input
 from merging.request import MergeRequest, Source
 from tests.app.test_service import QUICK, added, finished
 

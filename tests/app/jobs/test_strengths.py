@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from app.schemas.merge import MergeOrder, Pick
 from app.service import Studio
 from merging import formats
+from merging.cli.file_argument import parsed
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export.recipe import recipe
-from merging.lora_file import parsed
 from merging.request import MergeRequest
 from tests.app.test_service import added, finished
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.schemas.merge import example_prompts, own_prompts, parsed_rank, suggested_prompt
+from app.prompts import example_prompts, own_prompts, suggested_prompt
+from app.schemas.merge import parsed_rank
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
 

@@ -21,10 +21,11 @@ from app.schemas.card import Card
 from app.schemas.merge import Merged, MergeOrder, Pick
 from app.service import Studio
 from app.ui.common import Values
+from app.ui.handlers.export import Take
 from app.ui.handlers.form import Form
 from app.ui.launch import launch
 from app.ui.page import build
-from app.ui.sections.export import Take, take_section
+from app.ui.sections.export import take_section
 from app.ui.sections.pictures import views
 from tests.app.conftest import free_port
 

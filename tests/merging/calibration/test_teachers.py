@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from merging.adapter import Adapter, Shift
+from merging.calibration.row_sets import taught_couples
 from merging.calibration.teachers import composite_shifts, composites_of
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -56,7 +57,7 @@ def test_a_composite_is_the_two_and_no_third(
     def problem(layer: str) -> LayerProblem:
         return LayerProblem(layer, tuple(own[layer] for own in changes), (1.0,) * 3)
 
-    assert request.taught_couples == [(0, 1), (1, 2), (2, 0)]
+    assert taught_couples(request) == [(0, 1), (1, 2), (2, 0)]
     first, *_ = composites_of(request, layers, problem)
     alone = merge(MergeRequest(pair, teacher)).adapter
     for layer in layers:

@@ -6,7 +6,7 @@ import pytest
 
 from merging import formats
 from merging.analysis.conflicts import advice, conflicts
-from merging.lora_file import parsed
+from merging.cli.file_argument import parsed
 from tests.conftest import SHELF
 from tests.merging.cli.test_convert import done, refused
 

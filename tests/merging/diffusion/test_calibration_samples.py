@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 
 from merging.adapter import Adapter
 from merging.calibration.plan import Sweep
+from merging.calibration.row_sets import row_sets
 from merging.diffusion import calibration_samples as sampling
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -17,7 +18,7 @@ from merging.diffusion.tokens import text_ids
 from merging.engine import merge
 from merging.errors import Cancelled
 from merging.linalg.delta import Changes
-from merging.request import MergeRequest, Source, row_sets
+from merging.request import MergeRequest, Source
 from merging.runtime.progress import never, silent
 from merging.runtime.seeds import seed_for
 

@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from merging.adapter import Adapter
+from merging.calibration.row_sets import row_sets
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.layer_ops import flat_weight
@@ -19,7 +20,6 @@ from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import scaled
 from merging.methods import METHODS
-from merging.request import row_sets
 from tests.conftest import distance
 
 

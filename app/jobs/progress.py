@@ -1,0 +1,34 @@
+"""Progress of the library as Steps of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.jobs.queue import Step
+from merging.report import LayerReport
+from merging.runtime.progress import Progress
+
+Emit = Callable[[object], None]
+
+
+class Telling:
+    """A merge's progress and its solved layers, both as Steps."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._step = Step(0.0, "Starting")
+
+    def progress(self, share: float, text: str) -> None:
+        """The library's words, as a sentence's start."""
+        self._step = Step(share, text[:1].upper() + text[1:])
+        self._emit(self._step)
+
+    def watch(self, row: LayerReport) -> None:
+        """The same Step, with the layer that is done."""
+        self._emit(replace(self._step, solved=row))
+
+
+def stepping(emit: Emit) -> Progress:
+    """The library's progress as Steps for the executor; its text becomes a sentence's start."""
+    return Telling(emit).progress

@@ -1,0 +1,53 @@
+"""Several merges at once: the widgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from app.ui.common import DEFAULTS
+from app.ui.sections.pictures import as_command
+from merging.methods import METHODS
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Several:
+    """The widgets."""
+
+    section: gr.Accordion
+    methods: gr.CheckboxGroup
+    strengths: gr.Textbox
+    count: gr.HTML
+    make: gr.Button
+    table: gr.HTML
+    archive: gr.DownloadButton
+    command: gr.Code
+
+
+def several_section() -> Several:
+    """Folded, under the Merge button."""
+    with gr.Accordion("Several at once", open=False, elem_id="several") as section:
+        methods = gr.CheckboxGroup(
+            [(method.title, name) for name, method in METHODS.items()],
+            value=[str(DEFAULTS["method"])],
+            label="Methods to try",
+        )
+        strengths = gr.Textbox(
+            "",
+            label="Strengths to try",
+            info="A line for each LoRA; every combination is made. All else is as set above.",
+            placeholder="sks-cat: 0.6, 0.8, 1",
+            lines=2,
+            max_lines=8,
+        )
+        count = gr.HTML(elem_id="batch-count")
+        make = gr.Button("Make them all", size="md", elem_id="batch")
+        table = gr.HTML(elem_id="batch-table")
+        archive = gr.DownloadButton("Download the batch", visible=False, size="md")
+        command = as_command("The batch as a command")
+    return Several(section, methods, strengths, count, make, table, archive, command)

@@ -1,0 +1,105 @@
+"""IterIS Studio on the command line: several Stable Diffusion 1.5 LoRAs in, one adapter out.
+
+Results go to standard output (one JSON object with --json), progress to standard error.
+Exit status: 0 done, 2 bad input, 1 our fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pkgutil import resolve_name
+
+from merging.errors import MergeError
+
+# What each command does, and the function of this room (module:name) that adds its options and
+# says what to run. Its module is imported where the command is called: torch takes seconds.
+COMMANDS = {
+    "inspect": ("What each file is.", "inspect:add_inspect"),
+    "merge": ("Files in, one adapter file out.", "merge:add_merge"),
+    "batch": (
+        "Several methods and strengths at once: one zip with files, recipes and a summary.",
+        "batch:add_batch",
+    ),
+    "conflicts": (
+        "Where every two of some LoRAs get in each other's way, block by block.",
+        "conflicts:add_conflicts",
+    ),
+    "convert": (
+        "An adapter of any family as a LoRA that every program loads, or as diffusers' own.",
+        "convert:add_convert",
+    ),
+    "replay": (
+        "A merged file once more, from the recipe inside it and the same inputs.",
+        "replay:add_replay",
+    ),
+    "render": ("Prompts in, PNG files out.", "render:add_render"),
+    "methods": ("The table of methods.", "methods:add_methods"),
+    "ranks": (
+        "What an adapter loses at smaller ranks, and the size of its file.",
+        "ranks:add_ranks",
+    ),
+    "evaluate": (
+        "How well: the embedded base and its LoRAs, or the contest of ways to combine concepts.",
+        "evaluate:add_evaluate",
+    ),
+    "bench": (
+        "How fast: a merge beside its limit (mini, sd15 in shape), growth, beside peft; pictures.",
+        "bench:add_bench",
+    ),
+}
+UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        try:
+            return _answered(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, because at the interpreter's end nobody could catch it
+    except BrokenPipeError:
+        return _unheard()
+
+
+def _answered(written: Sequence[str]) -> int:
+    options = _parser(written).parse_args(written)
+    options.written = shlex.join(["python", "-m", "merging", *written])
+    try:
+        answer, text = options.run(options, _progress)
+    except MergeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if options.json:
+            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        return 2
+    print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else text)
+    return 0
+
+
+def _unheard() -> int:
+    """Nobody reads on, as behind ``| head``; what Python still wants to write goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    return UNHEARD
+
+
+def _progress(share: float, text: str) -> None:
+    print(f"\r{share:4.0%} {text:<60}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+
+def _parser(written: Sequence[str]) -> argparse.ArgumentParser:
+    """All commands by their sentences; of the one that is called, the options too."""
+    parser = argparse.ArgumentParser(prog="python -m merging", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    called = next((word for word in written if word in COMMANDS), "")
+    for name, (sentence, options) in COMMANDS.items():
+        sub = commands.add_parser(name, help=sentence, description=sentence)
+        if name == called:
+            sub.add_argument("--json", action="store_true", help="print one JSON object")
+            resolve_name(f"merging.cli.{options}")(sub)
+    return parser
