@@ -13,27 +13,8 @@ from app.storage.history import Kept
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin
 from merging.methods import METHODS
+from merging.options import merge_options
 
-OPTIONS = {  # of a recipe → in words
-    "base": "base model",
-    "method": "method",
-    "rank": "rank",
-    "targets": "layers solved from prompts",
-    "samples": "calibration prompts per LoRA",
-    "rows": "positions of a picture",
-    "fallback": "where prompts say nothing",
-    "ridge": "ridge α₂",
-    "cross_ridge": "cross ridge α₁",
-    "mode": "what of a LoRA is imitated",
-    "weighting": "balance of the LoRAs (λ)",
-    "padding": "tokens behind a prompt's end",
-    "tokens": "words of a prompt",
-    "teacher": "what the merge learns from",
-    "composed_weight": "weight of prompts with all concepts",
-    "preserve": "weight of prompts without any concept",
-    "rounds": "rounds",
-    "seed": "seed of the merge",
-}
 OF_A_LORA = {
     "strength": "strength",
     "trigger": "trigger",
@@ -42,7 +23,6 @@ OF_A_LORA = {
     "blocks": "block weights",
     "prompts": "prompts of its own",
 }
-UNSET = {"rows": "all of them", "rounds": "one pass"}  # what null means, where not "as usual"
 Difference = tuple[str, str, str]  # what, in the first, in the second
 Pictured = tuple[Origin, Path]
 
@@ -53,11 +33,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Differ
     found = []
     for sha256 in {**mine, **theirs}:
         found += _of_a_lora(mine.get(sha256), theirs.get(sha256))
-    for key, title in OPTIONS.items():
-        first, second = (_option(key, recipe) for recipe in (one, other))
-        if first != second:
-            found.append((title, first, second))
-    return found
+    return found + _of_the_options(one, other)
+
+
+def _of_the_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """The base model, and every option of a merge."""
+    titles = {"base": "Base model"}
+    titles |= {name: option.title for name, option in merge_options().items()}
+    both = [(title, _option(name, one), _option(name, other)) for name, title in titles.items()]
+    return [(title, first, second) for title, first, second in both if first != second]
 
 
 def side_by_side(one: Kept, other: Kept) -> list[tuple[Origin, Path, Path]]:
@@ -98,13 +82,17 @@ def _of_a_lora(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -
     ]
 
 
-def _option(key: str, recipe: Mapping[str, Any]) -> str:
-    value = recipe.get(key)
-    if key == "method":
-        return METHODS[str(value)].title if value in METHODS else _said(value)
-    if value is None and key in UNSET:
-        return UNSET[key]
-    return base_title(str(value)) if key == "base" else _said(value)
+def _option(name: str, recipe: Mapping[str, Any]) -> str:
+    """A recipe's value of an option, or its base, as the page calls it."""
+    value = recipe.get(name)
+    if name == "base":
+        return base_title(str(value))
+    if name == "method" and value in METHODS:
+        return METHODS[str(value)].title
+    option = merge_options()[name]
+    if value is None and name in recipe:
+        return option.unset
+    return option.choices.get(str(value), _said(value))
 
 
 def _said(value: Any) -> str:

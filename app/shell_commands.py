@@ -8,40 +8,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
 from app.schemas.export import TakeOrder
 from app.schemas.merge import MergeOrder, Pick
+from merging.option_field import Option
+from merging.options import MergeOptions, merge_options
 
 PROGRAM = ("python", "-m", "merging")
-DEFAULTS = {name: field.default for name, field in MergeOrder.__dataclass_fields__.items()}
-OPTIONS = {  # field of a MergeOrder → option of the command
-    "method": "--method",
-    "rank": "--rank",
-    "targets": "--targets",
-    "samples": "--samples",
-    "fallback": "--fallback",
-    "ridge": "--ridge",
-    "cross_ridge": "--cross-ridge",
-    "mode": "--mode",
-    "weighting": "--lambda",
-    "padding": "--padding",
-    "tokens": "--tokens",
-    "rows": "--rows",
-    "teacher": "--teacher",
-    "composed_weight": "--composed-weight",
-    "preserve": "--preserve",
-    "rounds": "--rounds",
-    "seed": "--seed",
-}
 
 
 def merge_command(order: MergeOrder, out: str, form: str = "kohya") -> str:
     """The merge; with prompts of the visitor's own it takes all from the recipe, saved beside."""
     options = _options(order)
-    if form == "full" and order.rank == DEFAULTS["rank"]:
-        options += ["--rank", order.rank]  # a full file's own default is another
+    if form == "full" and order.rank == MergeOptions.rank:
+        options += ["--rank", MergeOptions.rank]  # a full file's own default is another
     words = _asked(order, options, "recipe.json")
     words += ["--format", form] if form != "kohya" else []
     return shlex.join([*PROGRAM, "merge", *words, "--out", out])
@@ -59,7 +42,7 @@ def take_commands(order: TakeOrder, out: str) -> str:
 
 def batch_command(order: BatchOrder, out: str, recipe: str) -> str:
     """The batch; ``recipe`` is the name of one in its zip, for prompts of the visitor's own."""
-    options = _options(replace(order.merge, method=str(DEFAULTS["method"])))
+    options = _options(replace(order.merge, method=MergeOptions.method))
     words = _asked(order.merge, options, recipe)
     words += ["--methods", *order.methods]
     picks = zip(order.merge.picks, order.strengths, strict=True)
@@ -133,13 +116,20 @@ def _precision(name: str) -> list[str]:
 
 
 def _options(order: MergeOrder) -> list[str]:
-    """Those that are not the library's own."""
+    """Those that are not at their defaults."""
     words = []
-    for field, option in OPTIONS.items():
-        value = getattr(order, field)
-        if value is not None and value != DEFAULTS[field]:
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    for option in merge_options().values():
+        value = getattr(order, option.name)
+        if value != option.default:
+            words += [option.flag, _text(option, value)]
     return words
+
+
+def _text(option: Option, value: Any) -> str:
+    """A value as it is written after its flag."""
+    if value is None:
+        return option.unset_word
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _references(order: DrawOrder) -> list[str]:

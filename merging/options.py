@@ -1,17 +1,26 @@
-"""What may be chosen, by name. Nothing heavy is imported here: the page shows these at once."""
+"""Every option of a merge, declared once: its default, choices, flag, title and help.
+
+The request, the page, the endpoint, the command line, recipes and comparisons are made from these
+declarations. A new option is one more field of MergeOptions, and the place that reads it. Nothing
+heavy is imported here, for the page shows the options at once.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
-# --- of a merge (what each means: merging/request.py and the modules that it names) ---------------
+from merging.option_field import Option, option
+
+# --- of a merge -----------------------------------------------------------------------------------
 Targets = Literal["cross-attention", "attention", "all"]  # layers that are solved from prompts
-Teacher = Literal["single", "composed", "sum", "tsv"]  # merging/calibration/teachers.py
+Teacher = Literal["single", "tsv", "sum", "composed"]  # merging/calibration/teachers.py
 Fallback = Literal["mean", "sum", "zero"]  # merging/linalg/closed_form.py
 Mode = Literal["delta", "delta+residual", "full"]  # merging/linalg/closed_form.py
 Weighting = Literal["merged", "delta", "relative", "uniform"]  # merging/linalg/row_set_weights.py
-Padding = Literal["keep", "first-eos"]  # tokens after a sentence's end: counted, or left out
-Tokens = Literal["all", "concept"]  # of a sentence: counted all, or the trigger's alone
+Padding = Literal["keep", "first-eos"]  # tokens after a prompt's end: counted, or left out
+Tokens = Literal["all", "concept"]  # of a prompt: all of them count, or the trigger's alone
 Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is not low either
 
 # --- of a picture ---------------------------------------------------------------------------------
@@ -27,3 +36,228 @@ def usual_guidance(base: str) -> float:
 # --- of numbers -----------------------------------------------------------------------------------
 Dtype = Literal["fp16", "bf16", "fp32"]  # of an adapter's file
 Precision = Literal["auto", "fp32", "fp16", "bf16"]  # of the base model at work
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """How to merge. The defaults are the preset "best"; a merge's bytes depend on all of them."""
+
+    method: str = option(
+        "iteris",
+        "Method",
+        "How to merge; the table of methods lists them.",
+        "method",
+        concerns="every method",
+    )
+    targets: Targets = option(
+        "attention",
+        "Layers solved from prompts",
+        "All others take the fallback.",
+        "choice",
+        choices={
+            "cross-attention": "text encoder + cross-attention (fast)",
+            "attention": "text encoder + all attention",
+            "all": "every layer",
+        },
+    )
+    samples: int = option(
+        50,
+        "Calibration prompts per LoRA",
+        "Made from the trigger, unless a LoRA has prompts of its own.",
+        "whole",
+        lowest=1,
+        highest=1000,
+    )
+    # Products cost as much as they have rows, and neighbours are much alike: every position of the
+    # embedded base's 16 × 16 still counts.
+    rows: int | None = option(
+        256,
+        "Positions of a picture",
+        "At most so many count in layers that read the picture; fewer are faster.",
+        "whole",
+        lowest=1,
+        unset="all of them",
+        unset_word="all",
+        unset_zero=True,
+    )
+    # tsv was best on fifteen pairs for tuning (the ablation has the figures).
+    teacher: Teacher = option(
+        "tsv",
+        "What the merge learns from",
+        "Whether it is also calibrated on prompts that name two concepts, and who draws those.",
+        "choice",
+        choices={
+            "single": "each LoRA on its own prompts (the paper)",
+            "tsv": "also prompts with two, as TSV of the two draws them",
+            "sum": "also prompts with two, as their sum draws them",
+            "composed": "also prompts with two, each LoRA in its own place",
+        },
+    )
+    composed_weight: float = option(
+        4.0,
+        "Weight of prompts that name several",
+        "One LoRA's own prompts weigh 1.",
+        "number",
+        above=0,
+    )
+    preserve: float | None = option(
+        None,
+        "Weight of prompts without any concept",
+        "They keep everything else as it is.",
+        "number",
+        lowest=0,
+        unset="0.3 beside prompts that name several, else 0",
+    )
+    fallback: Fallback = option(
+        "sum",
+        "Where prompts say nothing",
+        "What a layer does where no calibration prompt reaches.",
+        "choice",
+        choices={"mean": "share of each (gentle)", "sum": "plain sum (strong)", "zero": "nothing"},
+    )
+    ridge: float = option(
+        1e-3,
+        "Ridge α₂",
+        "How much of the fallback comes in, relative to the Gram matrices.",
+        "number",
+        above=0,
+    )
+    cross_ridge: float | None = option(
+        None,
+        "Cross ridge α₁",
+        "In place of the fallback: α₁ = α₂ averages, 0 changes nothing.",
+        "number",
+        lowest=0,
+        unset="as the fallback asks",
+    )
+    mode: Mode = option(
+        "delta+residual",
+        "What of a LoRA is imitated",
+        "The second shows all concepts more often; the first is exact at its rank.",
+        "choice",
+        choices={
+            "delta": "its change (the paper's code)",
+            "delta+residual": "its change, and what drifted on the way to the layer",
+            "full": "whole weights",
+        },
+    )
+    weighting: Weighting = option(
+        "merged",
+        "Balance of the LoRAs (λ)",
+        "How much the prompts of each LoRA weigh.",
+        "choice",
+        concerns="merged inputs",
+        flag="--lambda",
+        choices={
+            "merged": "by the layer's output (the paper's code)",
+            "delta": "by the change's output",
+            "relative": "every change alike",
+            "uniform": "every prompt alike",
+        },
+    )
+    padding: Padding = option(
+        "keep",
+        "Tokens after a prompt's end",
+        "Which of them count.",
+        "choice",
+        choices={"keep": "all of them", "first-eos": "only the first"},
+    )
+    tokens: Tokens = option(
+        "all",
+        "Words of a prompt",
+        "Which of them count.",
+        "choice",
+        choices={"all": "all words", "concept": "the trigger words alone"},
+    )
+    rounds: int | None = option(
+        None,
+        "Rounds",
+        "The paper's iteration, so many times; one pass gives what it leads to.",
+        "whole",
+        concerns="merged inputs",
+        lowest=1,
+        unset="one pass",
+    )
+    rank: Rank = option(
+        "exact",
+        "Rank of the result",
+        "exact: the LoRAs' ranks added up; auto: what keeps 99.5 % of the change; full: also what "
+        "has no low rank (a large file); or a number.",
+        "rank",
+        concerns="every method",
+    )
+    seed: int = option(0, "Seed of the merge", "The same seed gives the same file.", "whole")
+
+    def __post_init__(self) -> None:
+        """Numbers that came as text are read; MergeError for a value that is not allowed."""
+        object.__setattr__(self, "rank", read_rank(self.rank))
+        for each in merge_options().values():
+            each.check(getattr(self, each.name))
+
+
+def merge_options() -> dict[str, Option]:
+    """Every option by the name of its field, in the order of declaration."""
+    return {
+        each.name: replace(
+            each.metadata["option"],
+            name=each.name,
+            default=each.default,
+            flag=each.metadata["option"].flag or f"--{each.name.replace('_', '-')}",
+        )
+        for each in fields(MergeOptions)
+    }
+
+
+def option_values(options: MergeOptions) -> dict[str, Any]:
+    """The value of every option, by name."""
+    return {name: getattr(options, name) for name in merge_options()}
+
+
+def read_rank(value: Rank | str) -> Rank:
+    """A rank, also where its number comes as text; what is no rank is refused by the check."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return int(text) if text.isdecimal() else text or value  # type: ignore[return-value]
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named setting: what it changes of the defaults."""
+
+    title: str
+    help: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+PRESETS: Mapping[str, Preset] = {
+    "fast": Preset(
+        "Fast",
+        "16 prompts a LoRA, cross-attention alone",
+        {"targets": "cross-attention", "samples": 16},
+    ),
+    "best": Preset("Best", "50 prompts a LoRA, all attention"),
+    "thorough": Preset(
+        "Thorough", "100 prompts a LoRA, every layer", {"targets": "all", "samples": 100}
+    ),
+    # What the paper's authors publish: each LoRA on its own prompts, its change alone.
+    "paper": Preset(
+        "As in the paper",
+        "each LoRA on its own prompts, its change alone",
+        {"teacher": "single", "mode": "delta", "fallback": "mean", "ridge": 1e-4},
+    ),
+}
+
+
+def preset_options(name: str) -> dict[str, Any]:
+    """All that presets decide, as this one decides it: the keywords of a MergeRequest."""
+    options = merge_options()
+    decided = dict.fromkeys(key for preset in PRESETS.values() for key in preset.changes)
+    return {key: options[key].default for key in decided} | dict(PRESETS[name].changes)
+
+
+def preset_of(options: Mapping[str, Any]) -> str | None:
+    """The preset that sets what these options (a recipe's, say) have; None if there is none."""
+    fitting = (name for name in PRESETS if preset_options(name).items() <= options.items())
+    return next(fitting, None)

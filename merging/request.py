@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 from merging.adapter import Adapter
 from merging.block_weights import BLOCKS
@@ -12,20 +11,11 @@ from merging.blocks import weighted
 from merging.embedding import Embedding, together
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.options import Fallback, Mode, Padding, Rank, Targets, Teacher, Tokens, Weighting
+from merging.options import MergeOptions, Tokens
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
 COMPOSED_PRESERVE = 0.3
-_CHOICES = {
-    "targets": get_args(Targets),
-    "fallback": get_args(Fallback),
-    "mode": get_args(Mode),
-    "weighting": get_args(Weighting),
-    "teacher": get_args(Teacher),
-    "padding": get_args(Padding),
-    "tokens": get_args(Tokens),
-}
 
 
 @dataclass(frozen=True)
@@ -61,34 +51,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class MergeRequest:
-    """Everything that decides the bytes of a merge. Its own validation is the only one."""
+class MergeRequest(MergeOptions):
+    """Everything that decides the bytes of a merge: the sources, and the options by keyword."""
 
     sources: tuple[Source, ...]
-    method: str = "iteris"
-    rank: Rank = "exact"
-    targets: Targets = "attention"
-    samples: int = 50  # calibration prompts per LoRA
-    # Most positions of one picture that count; None: all. Products cost as much as they have rows,
-    # and neighbours tell the same: every position of the embedded base's 16 × 16 still counts.
-    rows: int | None = 256
-    # Chosen under the composed teacher, on three pairs and by a detector that was replaced since;
-    # beside the residual the fallback hardly matters (merging/evaluation/ablation.md).
-    fallback: Fallback = "sum"  # where the calibration is silent
-    ridge: float = 1e-3  # the paper's α₂, relative to the Gram matrices
-    cross_ridge: float | None = None  # the paper's α₁; None: what the fallback asks for
-    mode: Mode = "delta"  # what is imitated, as merging/linalg/closed_form.py explains
-    weighting: Weighting = "merged"  # the paper's λ, as merging/linalg/row_set_weights.py explains
-    padding: Padding = "keep"
-    tokens: Tokens = "all"
-    teacher: Teacher = "single"  # the others add prompts with two concepts, and say who draws both
-    # Their weight, where one LoRA's own prompts count 1: chosen on the tuning pairs (ablation.md).
-    composed_weight: float = 4.0
-    # Weight of prompts without any trigger, whose target is no change; None is COMPOSED_PRESERVE
-    # beside composed prompts, which need it (alone they were half as good in a trial), else 0.
-    preserve: float | None = None
-    rounds: int | None = None  # None: the fixed point in one pass; k: the paper's k rounds
-    seed: int = 0
     embeddings: tuple[Embedding, ...] = ()  # beside those that the adapters bring
 
     @property
@@ -108,8 +74,11 @@ class MergeRequest:
         """The weight of preserved prompts that holds."""
         if METHODS[self.method].on_phrases:
             return self.preserve or 1.0  # it cannot do without them, and any weight is the same
-        default = 0.0 if self.teacher == "single" else COMPOSED_PRESERVE
-        return default if self.preserve is None else self.preserve
+        if self.preserve is not None:
+            return self.preserve
+        # A LoRA alone has nothing to be composed with, and gives itself back.
+        composed = self.teacher != "single" and len(self.sources) > 1
+        return COMPOSED_PRESERVE if composed else 0.0
 
     @property
     def counted(self) -> Tokens:
@@ -118,8 +87,9 @@ class MergeRequest:
 
     def __post_init__(self) -> None:
         """MergeError for what the user can mend."""
+        super().__post_init__()
         _check_sources(self.sources)
-        _check_choices(self)
+        _check_method(self)
         _ = self.words  # two that cannot be told apart are refused
 
 
@@ -153,31 +123,9 @@ def _check_strengths(source: Source) -> None:
             )
 
 
-def _check_choices(request: MergeRequest) -> None:
+def _check_method(request: MergeRequest) -> None:
     if request.method not in METHODS:
         raise MergeError(f"No method is called {request.method!r}; there are {', '.join(METHODS)}.")
-    for field, choices in _CHOICES.items():
-        if getattr(request, field) not in choices:
-            raise MergeError(
-                f"{field} must be one of {', '.join(choices)}, not {getattr(request, field)!r}."
-            )
-    if isinstance(request.rank, int) and request.rank < 1:
-        raise MergeError(f"The rank must be exact, auto, full or at least 1, not {request.rank}.")
-    if not 1 <= request.samples <= 1000:
-        raise MergeError(f"Samples per LoRA must be 1 to 1000, not {request.samples}.")
-    if request.rows is not None and request.rows < 1:
-        raise MergeError(f"Rows per picture must be all or at least 1, not {request.rows}.")
-    if request.composed_weight <= 0:
-        raise MergeError(
-            f"Prompts with all concepts must weigh more than {request.composed_weight:g}; "
-            "the teacher “single” leaves them out."
-        )
-    if request.ridge <= 0 or (request.cross_ridge or 0) < 0 or (request.preserve or 0) < 0:
-        raise MergeError(
-            "The ridge must be above 0, the cross ridge and the weight of preserved rows not below."
-        )
-    if request.rounds is not None and request.rounds < 1:
-        raise MergeError(f"Rounds must be at least 1, not {request.rounds}.")
     if METHODS[request.method].calibrated:
         _check_phrases(request)
 
@@ -191,8 +139,10 @@ def _check_phrases(request: MergeRequest) -> None:
                 "call its concept, or give it prompts of its own."
             )
     phrases = [source.phrase for source in request.sources]
-    if request.teacher != "single" and not (all(phrases) and len(set(phrases)) == len(phrases)):
+    apart = all(phrases) and len(set(phrases)) == len(phrases)
+    if request.teacher != "single" and len(phrases) > 1 and not apart:
         raise MergeError(
             f"The teacher “{request.teacher}” needs a trigger phrase for every LoRA, each another "
-            f"one; found: {', '.join(phrase or 'none' for phrase in phrases)}."
+            f"one; found: {', '.join(phrase or 'none' for phrase in phrases)}. Name "
+            "them, or choose the teacher “single”."
         )

@@ -26,6 +26,8 @@ SHELF = {  # trigger phrase → file
     entry["trigger"]: LORAS / entry["file"]
     for entry in json.loads((LORAS / "shelf.json").read_text("utf-8"))["loras"]
 }
+# Each LoRA on its own prompts, and its change alone imitated: what the formulas' tests are about.
+SINGLE: dict[str, Any] = {"teacher": "single", "mode": "delta"}
 COMMIT = "4" * 40  # of everything on the Hub, in tests
 Sizes = dict[str, int]  # file → bytes
 HEAVY = (  # packages that take long to import

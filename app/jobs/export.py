@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.schemas.draw import Picture
 from app.schemas.export import FORMS, Taken, TakeOrder
-from app.schemas.merge import Merged, parsed_rank
+from app.schemas.merge import Merged
 from merging import formats
 from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
 from merging.errors import MergeError
@@ -17,6 +17,7 @@ from merging.export.convert import kept
 from merging.export.model_card import SourceNote, model_card, source_note
 from merging.io.file_names import file_stem
 from merging.io.zip_archive import archive
+from merging.options import merge_options, read_rank
 
 MOST_PICTURES = 16
 
@@ -45,7 +46,8 @@ def take(order: TakeOrder, folder: Path) -> Taken:
 def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
     """The adapter as it is wanted, read back; returns what was found."""
     adapter = formats.read(order.source, name=order.source.name)
-    rank = parsed_rank(order.rank)
+    rank = read_rank(order.rank)
+    merge_options()["rank"].check(rank)
     smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
     fields = kept(adapter.metadata)
     written = formats.WRITERS[order.form](smaller, file, formats.DTYPES[order.dtype], fields)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 
 from app.prompts import own_prompts
 from app.schemas.card import misfit
-from app.schemas.merge import MergeOrder, Pick, parsed_rank
+from app.schemas.merge import MergeOrder, Pick
 from merging import formats
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import LayerTable
-from merging.options import Fallback, Mode, Padding, Targets, Teacher, Tokens, Weighting
+from merging.options import option_values
 from merging.request import MergeRequest, Source
 
 Weights = Callable[[str], torch.Tensor | None]  # of the base, for files that depend on them
@@ -27,23 +26,7 @@ def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
     return MergeRequest(
         sources=sources,
         embeddings=words_of(order.words, formats.table(sources[0].adapter.base)),
-        method=order.method,
-        rank=parsed_rank(order.rank),
-        targets=cast(Targets, order.targets),
-        samples=order.samples,
-        rows=order.rows,
-        fallback=cast(Fallback, order.fallback),
-        ridge=order.ridge,
-        cross_ridge=order.cross_ridge,
-        mode=cast(Mode, order.mode),
-        weighting=cast(Weighting, order.weighting),
-        padding=cast(Padding, order.padding),
-        tokens=cast(Tokens, order.tokens),
-        teacher=cast(Teacher, order.teacher),
-        composed_weight=order.composed_weight,
-        preserve=order.preserve,
-        rounds=order.rounds,
-        seed=order.seed,
+        **option_values(order),
     )
 
 

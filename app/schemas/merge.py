@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.schemas.card import Card
-from merging.errors import MergeError
-from merging.options import Rank
+from merging.options import MergeOptions
 
 if TYPE_CHECKING:
     from merging.lora_file import Input
@@ -53,29 +52,12 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class MergeOrder:
-    """Everything a merge needs; the page's form and the API both fill it."""
+class MergeOrder(MergeOptions):
+    """Everything a merge needs: the files, and the options; the page's form and the API fill it."""
 
     picks: tuple[Pick, ...]
     base: str = "mini"
     precision: str = "auto"  # of the base model
-    method: str = "iteris"
-    rank: str = "exact"  # exact, auto, full, or a number
-    targets: str = "attention"
-    samples: int = 50
-    rows: int | None = 256
-    fallback: str = "sum"
-    ridge: float = 1e-3
-    cross_ridge: float | None = None
-    mode: str = "delta"
-    weighting: str = "merged"
-    padding: str = "keep"
-    tokens: str = "all"
-    teacher: str = "single"
-    composed_weight: float = 4.0
-    preserve: float | None = None
-    rounds: int | None = None
-    seed: int = 0
     prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
     dtype: str = "fp16"
     words: tuple[Pick, ...] = ()  # textual inversions beside the LoRAs
@@ -105,17 +87,3 @@ class Merged:
     def drawn_with(self) -> Path:
         """The file that pictures of the merge are drawn from: one that has all of it."""
         return self.full if self.shifts and self.full else self.kohya
-
-
-def parsed_rank(text: str) -> Rank:
-    """ "exact", "auto", "full" or a number in words of the library."""
-    text = text.strip().lower()
-    if text == "exact":
-        return "exact"
-    if text == "auto":
-        return "auto"
-    if text == "full":
-        return "full"
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise MergeError(f"The rank must be exact, auto, full or a number from 1, not {text!r}.")

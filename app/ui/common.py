@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from app.schemas.merge import MergeOrder
 from app.ui.html import fragments as markup
 from merging.errors import MergeError
 
@@ -20,7 +19,6 @@ Values = dict[Any, Any]  # component → value, as Gradio hands it to a handler
 Updates = dict[Any, Any]  # component → what to change
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
-DEFAULTS = {name: field.default for name, field in MergeOrder.__dataclass_fields__.items()}
 OUR_FAULT = "Something broke on our side, not on yours; please report what you did just before."
 DISK_FULL = "The disk here is full: remove old files or pictures, and try again."
 

@@ -27,7 +27,7 @@ from app.ui.sections.help import help_section
 from app.ui.sections.history import past_section
 from app.ui.sections.hub import login_button
 from app.ui.sections.lora_card import Slot
-from app.ui.sections.merge_options import Options, options
+from app.ui.sections.merge_options import OptionWidgets, option_widgets
 from app.ui.sections.pictures import Views, views
 from app.ui.sections.progress_bar import Dock, Results
 from app.ui.sections.settings import settings_section
@@ -80,10 +80,10 @@ def build(studio: Studio) -> gr.Blocks:
     return demo
 
 
-def _merge_section() -> tuple[Options, gr.Button, gr.HTML, Several]:
+def _merge_section() -> tuple[OptionWidgets, gr.Button, gr.HTML, Several]:
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(2, "Merge", "One adapter out of all of them; nothing is trained."))
-        chosen = options()
+        chosen = option_widgets()
         merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
         chart = gr.HTML(visible=False, elem_id="chart")
         several = several_section()

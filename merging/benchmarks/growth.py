@@ -17,6 +17,7 @@ from PIL import Image
 from merging.analysis.plots import picture
 from merging.benchmarks.merge_speed import bench
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
+from merging.options import preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying, silent
 
@@ -37,7 +38,8 @@ def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict
         told = saying(own, f"{count} LoRAs of rank {rank}")
         adapters = [random_adapter(base, MARKS, rank, seed) for seed in range(count)]
         sources = tuple(map(Source, adapters))
-        request = MergeRequest(sources, samples=samples, targets="cross-attention")
+        options = {**preset_options("paper"), "samples": samples, "targets": "cross-attention"}
+        request = MergeRequest(sources, **options)
         row = bench(base, request, 1, rounds=0, progress=told)["rows"]["lockstep, one pass"]
         seconds = {key: row[key] for key in ("seconds", "ratio")}
         rows.append({"loras": count, "rank": rank, **seconds})

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import MergeError
-from merging.options import Rank
 
 
 def one_each(given: list | None, count: int, flag: str, missing: Any) -> list:
@@ -42,10 +41,3 @@ def json_file(path: Path) -> dict[str, Any]:
 def rows(text: str) -> int | None:
     """ "all", which is None, or a number."""
     return None if text == "all" else int(text)
-
-
-def rank(text: str) -> Rank:
-    """ "exact", "auto", "full" or a number."""
-    if text in ("exact", "auto", "full"):
-        return text  # type: ignore[return-value]
-    return int(text)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from merging.batch import Filing, batch, cells, shown, table_of
-from merging.cli.merge_options import add_asking, asked
+from merging.cli.merge_options import add_merge_options, request_of
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
-from merging.request import MergeRequest
+from merging.options import MergeOptions
 from merging.runtime.progress import Progress
 
 
 def add_batch(sub: argparse.ArgumentParser) -> None:
     """The command's options."""
-    add_asking(sub)
+    add_merge_options(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
     sub.add_argument("--methods", **several, choices=METHODS, help="all of them are tried")
     sub.add_argument(
@@ -33,8 +33,8 @@ def add_batch(sub: argparse.ArgumentParser) -> None:
 def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Make the batch and tell of it."""
     base = load_base(options.base, options.device, options.precision)
-    methods = options.methods or [MergeRequest.__dataclass_fields__["method"].default]
-    request = asked(options, base, methods[0])
+    methods = options.methods or [MergeOptions.method]
+    request = request_of(options, base, methods[0])
     listed = cells(request, options.methods or [request.method], options.strengths or ())
     filing = Filing(options.base, options.format, options.dtype)
     rows = batch(listed, options.out, base, filing, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from merging.adapter import Adapter
 from merging.benchmarks.growth import SAMPLES, bench_growth, growth_plot, growth_table
@@ -14,13 +14,15 @@ from merging.benchmarks.merge_speed import ROUNDS, bench, speed_table
 from merging.benchmarks.peft_speed import bench_weights, weights_table
 from merging.benchmarks.render_speed import bench_pictures, pictures_table
 from merging.bundled import shelf_pairs
-from merging.cli.arguments import rows
+from merging.cli.merge_options import add_option, add_preset
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.errors import MergeError
-from merging.options import Mode, Targets, Teacher
+from merging.options import MergeOptions, merge_options, preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
+
+MEASURED = ("targets", "mode", "teacher", "rows")  # options of a merge that are measured
 
 
 def add_bench(measured: argparse.ArgumentParser) -> None:
@@ -29,10 +31,9 @@ def add_bench(measured: argparse.ArgumentParser) -> None:
     measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
     measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
     measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
-    measured.add_argument("--targets", choices=get_args(Targets), default="attention")
-    measured.add_argument("--mode", choices=get_args(Mode), default=MergeRequest.mode)
-    measured.add_argument("--teacher", choices=get_args(Teacher), default=MergeRequest.teacher)
-    measured.add_argument("--rows", type=rows, metavar="N|all", default=MergeRequest.rows)
+    add_preset(measured, "paper")
+    for name in MEASURED:
+        add_option(measured, merge_options()[name])
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
     measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
@@ -77,7 +78,8 @@ def _bench_sd15(options: argparse.Namespace, progress: Progress) -> dict[str, An
     progress(0.0, "making the model")
     base = random_sd15(options.side, device=options.device)
     marks = {"cross-attention": [".attn2."], "attention": [".attn"], "all": [".attentions."]}
-    pair = [random_adapter(base, marks[options.targets], 16, seed) for seed in (1, 2)]
+    targets = getattr(options, "targets", MergeOptions.targets)
+    pair = [random_adapter(base, marks[targets], 16, seed) for seed in (1, 2)]
     return {"sd15": _bench(base, pair, options, progress, trajectories=False)}
 
 
@@ -88,14 +90,10 @@ def _bench(
     progress: Progress,
     trajectories: bool = True,
 ) -> dict[str, Any]:
-    request = MergeRequest(
-        tuple(map(Source, pair)),
-        samples=MergeRequest.samples if options.samples is None else options.samples,
-        targets=options.targets,
-        mode=options.mode,
-        teacher=options.teacher,
-        rows=options.rows,
-    )
+    asked = {name: value for name, value in vars(options).items() if name in MEASURED}
+    samples = {} if options.samples is None else {"samples": options.samples}
+    settings = {**preset_options(options.preset), **asked, **samples}
+    request = MergeRequest(tuple(map(Source, pair)), **settings)
     return bench(base, request, options.repeats, options.rounds, trajectories, progress)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from merging import formats
 from merging.analysis.plots import report_plot
-from merging.cli.merge_options import add_asking, asked
+from merging.cli.merge_options import add_merge_options, request_of
 from merging.cli.output import merged
 from merging.diffusion.base import load_base
 from merging.diffusion.calibrate import activations
@@ -17,15 +17,14 @@ from merging.engine import merge
 from merging.export.recipe import header
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar, write_words
 from merging.methods import METHODS
-from merging.request import MergeRequest
+from merging.options import MergeOptions
 from merging.runtime.progress import Progress
 
 
 def add_merge(sub: argparse.ArgumentParser) -> None:
     """Its options."""
-    add_asking(sub)
-    default = MergeRequest.__dataclass_fields__["method"].default
-    sub.add_argument("--method", choices=METHODS, default=default)
+    add_merge_options(sub)
+    sub.add_argument("--method", choices=METHODS, default=MergeOptions.method)
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
     sub.add_argument("--sidecar", action="store_true", help="write OUT.json for A1111 and others")
     sub.add_argument(
@@ -38,7 +37,7 @@ def add_merge(sub: argparse.ArgumentParser) -> None:
 def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device, options.precision)
-    request = asked(options, base, options.method)
+    request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, activations(base), progress)
     fields = header(request, result, options.base, base.fingerprint, options.precision)

@@ -3,71 +3,81 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from merging import formats
-from merging.cli.arguments import json_file, lines_of, one_each, rank, rows
+from merging.cli.arguments import json_file, lines_of, one_each
 from merging.cli.file_argument import parsed, words
 from merging.diffusion.base import Base
+from merging.errors import MergeError
 from merging.export.recipe import replay
-from merging.options import (
-    Fallback,
-    Mode,
-    Padding,
-    Precision,
-    Rank,
-    Targets,
-    Teacher,
-    Tokens,
-    Weighting,
-)
-from merging.request import MergeRequest, Source
+from merging.option_field import RANKS, Option
+from merging.options import PRESETS, Precision, merge_options, preset_options, read_rank
+from merging.request import MergeRequest
 
-ROWS = "most positions of one picture that count; all: every one"
+READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 
 
-def add_asking(sub: argparse.ArgumentParser) -> None:
+def add_merge_options(sub: argparse.ArgumentParser) -> None:
     """Files, base and every option of a merge but the method."""
-    default = MergeRequest.__dataclass_fields__
     sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
     add_base(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
     sub.add_argument("--trigger", **several, help="one per FILE, in order")
     sub.add_argument("--prompts", **several, type=Path, help="one per FILE: a prompt a line")
-    sub.add_argument("--rank", type=rank, help="exact, auto, full or N; full with --format full")
     sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
     sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
-    sub.add_argument("--targets", choices=get_args(Targets), default=default["targets"].default)
-    sub.add_argument("--samples", type=int, default=default["samples"].default)
-    sub.add_argument(
-        "--rows", type=rows, metavar="N|all", default=default["rows"].default, help=ROWS
-    )
-    sub.add_argument("--fallback", choices=get_args(Fallback), default=default["fallback"].default)
-    sub.add_argument("--ridge", type=float, default=default["ridge"].default, help="α₂")
-    sub.add_argument("--cross-ridge", type=float, metavar="W", help="α₁, in place of --fallback")
-    sub.add_argument("--mode", choices=get_args(Mode), default=default["mode"].default)
-    sub.add_argument(
-        "--lambda",
-        dest="weighting",
-        choices=get_args(Weighting),
-        default=default["weighting"].default,
-        help="how the LoRAs' samples are balanced",
-    )
-    sub.add_argument("--padding", choices=get_args(Padding), default=default["padding"].default)
-    sub.add_argument("--tokens", choices=get_args(Tokens), default=default["tokens"].default)
-    sub.add_argument("--teacher", choices=get_args(Teacher), default=default["teacher"].default)
-    sub.add_argument(
-        "--composed-weight", type=float, metavar="W", default=default["composed_weight"].default
-    )
-    sub.add_argument("--preserve", type=float, metavar="W", default=default["preserve"].default)
-    sub.add_argument("--rounds", type=int, help="the paper's iteration instead of one pass")
-    sub.add_argument("--seed", type=int, default=0)
+    add_preset(sub, "best")
+    for option in merge_options().values():
+        if option.kind != "method":
+            add_option(sub, option)
     add_words(sub)
     sub.add_argument("--recipe", type=Path, help="replay this recipe with the given files")
+
+
+def add_preset(sub: argparse.ArgumentParser, default: str) -> None:
+    """A named setting, over which each option's own flag goes."""
+    presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    text = f"{presets}. Default: {default}"
+    sub.add_argument("--preset", choices=PRESETS, default=default, help=text)
+
+
+def add_option(sub: argparse.ArgumentParser, option: Option) -> None:
+    """One option; where it is not given, the preset's value holds."""
+    usual = option.unset if option.default is None else option.default
+    usual = "the preset's" if option.name in preset_options("best") else usual
+    text = f"{option.title}. {option.help} Default: {usual}".replace("%", "%%")
+    common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}
+    if option.kind == "choice":
+        sub.add_argument(option.flag, **common, choices=option.choices)
+    else:
+        other = "".join(f"{word}|" for word in _words_of(option))
+        read = partial(option_value, option)
+        sub.add_argument(option.flag, **common, type=read, metavar=f"{other}N")
+
+
+def option_value(option: Option, text: str) -> Any:
+    """What is written after a flag. Raises argparse's own error, which names the flag."""
+    if text == option.unset_word:
+        return None
+    try:
+        value = READERS[option.kind](text)
+        option.check(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+    except MergeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
+
+
+def _words_of(option: Option) -> tuple[str, ...]:
+    """Words that an option takes beside a number."""
+    return RANKS if option.kind == "rank" else tuple(filter(None, [option.unset_word]))
 
 
 def add_words(sub: argparse.ArgumentParser) -> None:
@@ -91,7 +101,7 @@ def add_base(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def asked(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:
+def request_of(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:
     """The merge that the options describe, by ``method`` unless a recipe names another.
 
     MergeError for what they cannot mean.
@@ -101,10 +111,6 @@ def asked(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:
     if options.recipe:
         adapters = [source.adapter for source in sources]
         return replay(json_file(options.recipe), adapters, beside)
-    return replace(_request(options, sources, method), embeddings=beside)
-
-
-def _request(options: argparse.Namespace, sources: Sequence[Source], method: str) -> MergeRequest:
     triggers = one_each(options.trigger, len(sources), "--trigger", "")
     prompts = one_each(options.prompts, len(sources), "--prompts", None)
     return MergeRequest(
@@ -112,26 +118,16 @@ def _request(options: argparse.Namespace, sources: Sequence[Source], method: str
             replace(source, trigger=trigger, prompts=lines_of(own) if own else ())
             for source, trigger, own in zip(sources, triggers, prompts, strict=True)
         ),
-        method=method,
-        rank=_default_rank(options) if options.rank is None else options.rank,
-        targets=options.targets,
-        samples=options.samples,
-        rows=options.rows,
-        fallback=options.fallback,
-        ridge=options.ridge,
-        cross_ridge=options.cross_ridge,
-        mode=options.mode,
-        weighting=options.weighting,
-        padding=options.padding,
-        tokens=options.tokens,
-        teacher=options.teacher,
-        composed_weight=options.composed_weight,
-        preserve=options.preserve,
-        rounds=options.rounds,
-        seed=options.seed,
+        embeddings=beside,
+        **given_options(options) | {"method": method},
     )
 
 
-def _default_rank(options: argparse.Namespace) -> Rank:
-    """Exact; whole differences have room for an answer of any rank."""
-    return "full" if options.format == "full" else "exact"
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The preset's options, and over them those that were given by their own flags.
+
+    Whole differences have room for an answer of any rank, so their rank is full unless it is given.
+    """
+    flags = {name: getattr(options, name) for name in merge_options() if hasattr(options, name)}
+    rank = {"rank": "full"} if options.format == "full" else {}
+    return {**rank, **preset_options(options.preset), **flags}

@@ -11,12 +11,15 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
 from merging.evaluation.peft_merges import Combination, peft_merged
-from merging.options import Compose
+from merging.options import Compose, preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
 Combined = list[list[tuple[Adapter, float]]]  # what to draw with: for all pictures, or by concept
 Combine = Callable[[Base, Sequence[Adapter], Progress], Combined]
+
+# RegMean and its like as their papers have them: each LoRA on its own prompts.
+PAPER = {"teacher": "single", "mode": "delta"}
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,12 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "peft-svd": by_peft("svd"),
     "peft-ties": by_peft("ties"),
     "peft-dare": by_peft("dare_linear"),
-    "regmean": merged("RegMean", method="regmean"),
-    "mix-of-show": merged("Mix-of-Show's objective", method="mix-of-show"),
-    "iteris": merged("IterIS, the paper's setting", method="iteris", fallback="mean", ridge=1e-4),
-    "composed": merged("IterIS, composed teacher", method="iteris", teacher="composed"),
+    "regmean": merged("RegMean", method="regmean", **PAPER),
+    "mix-of-show": merged("Mix-of-Show's objective", method="mix-of-show", **PAPER),
+    "iteris": merged("IterIS, preset paper", method="iteris", **preset_options("paper")),
+    "composed": merged(
+        "IterIS, composed teacher", method="iteris", teacher="composed", mode="delta"
+    ),
     "residual": merged(
         "IterIS, composed teacher and residual",
         method="iteris",
@@ -96,10 +101,9 @@ CONTESTANTS: Mapping[str, Contestant] = {
         mode="delta+residual",
     ),
     "taught": merged(
-        "IterIS, taught by TSV of two, and residual (the page's)",
+        "IterIS, preset best (taught by TSV of two, and residual)",
         method="iteris",
-        teacher="tsv",
-        mode="delta+residual",
+        **preset_options("best"),
     ),
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
 }

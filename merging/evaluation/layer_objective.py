@@ -31,7 +31,9 @@ def layer_objective(
     merged model itself (merging/linalg/closed_form.py). Layers too wide for Gram matrices are left
     out.
     """
-    request = MergeRequest(tuple(map(Source, adapters)), samples=SAMPLES, targets="all")
+    request = MergeRequest(
+        tuple(map(Source, adapters)), samples=SAMPLES, targets="all", teacher="single"
+    )
     deltas = tuple(dict(Changes(adapter.layers, 1.0)) for adapter in adapters)
     sets, answers = row_sets(request), Changes(merged.layers, 1.0)
     missed: list[float] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from merging.evaluation.contestants import CONTESTANTS, Contestant, merged
 
-# Beside a composed teacher and the library's defaults ("composed" among the contestants).
+# Beside "composed" among the contestants: a composed teacher, and the change alone imitated.
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "single-teacher": {"teacher": "single"},
     "single-preserve": {"teacher": "single", "preserve": 1.0},
@@ -44,7 +44,8 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
 
 def _variant(changed: Mapping[str, Any]) -> Contestant:
     told = ", ".join(f"{option} {value}" for option, value in changed.items())
-    return merged(f"composed, but {told}", **{"method": "iteris", "teacher": "composed", **changed})
+    usual = {"method": "iteris", "teacher": "composed", "mode": "delta"}
+    return merged(f"composed, but {told}", **{**usual, **changed})
 
 
 VARIANTS = {key: _variant(changed) for key, changed in CHANGED.items()}

@@ -16,27 +16,10 @@ from merging.errors import MergeError
 from merging.export.attribution import attribution
 from merging.io.files import RECIPE_KEY
 from merging.methods import METHODS
-from merging.options import Precision
+from merging.options import Precision, merge_options, option_values
 
-_OPTIONS = (
-    "method",
-    "rank",
-    "targets",
-    "samples",
-    "rows",
-    "fallback",
-    "ridge",
-    "cross_ridge",
-    "mode",
-    "weighting",
-    "padding",
-    "tokens",
-    "teacher",
-    "composed_weight",
-    "preserve",
-    "rounds",
-    "seed",
-)
+# What a recipe means that is older than these options.
+_BEFORE = {"teacher": "single", "mode": "delta"}
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
@@ -61,7 +44,7 @@ def recipe(
         **({"base_precision": precision} if precision != "auto" else {}),
         "sources": [_source(source) for source in request.sources],
         **({"embeddings": words} if words else {}),
-        **{option: getattr(request, option) for option in _OPTIONS},
+        **option_values(request),
     }
 
 
@@ -125,7 +108,7 @@ def replay(
     try:
         sources = tuple(_replayed(entry, by_hash) for entry in saved["sources"])
         words = tuple(_reworded(entry, embeddings) for entry in saved.get("embeddings", []))
-        options = {key: saved[key] for key in _OPTIONS if key in saved}
+        options = _BEFORE | {key: saved[key] for key in merge_options() if key in saved}
         return MergeRequest(sources=sources, embeddings=words, **options)
     except (AttributeError, KeyError, TypeError) as error:
         raise MergeError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from merging.linalg.closed_form import LayerProblem
     from merging.linalg.delta import Delta
+    from merging.option_field import Option
 
 
 # "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;
@@ -35,6 +36,8 @@ class Method:
     # prompts without any; other layers fall back.
     on_phrases: bool = False
     averages: bool = False  # strengths are relative to each other
+    random: bool = False  # draws by the seed
+    ignores: tuple[str, ...] = ()  # options of merging/options.py that others like it heed
 
     @property
     def solve(self) -> Callable[[LayerProblem], Delta]:
@@ -45,6 +48,16 @@ class Method:
     def calibrated(self) -> bool:
         """Whether prompts are run to find its answer."""
         return self.needs in ("inputs", "merged inputs")
+
+    def uses(self, option: Option) -> bool:
+        """Whether an option makes a difference to the answer."""
+        if option.name in self.ignores:
+            return False
+        if option.concerns == "merged inputs":
+            return self.needs == "merged inputs"
+        if option.name == "seed" and self.random:
+            return True
+        return option.concerns == "every method" or self.calibrated
 
 
 METHODS: dict[str, Method] = {
@@ -79,6 +92,7 @@ METHODS: dict[str, Method] = {
         "inputs",
         "the strength at which each LoRA is imitated",
         "Like RegMean, but nothing changes where no prompt has been, whatever the fallback.",
+        ignores=("cross_ridge",),
     ),
     "custom-diffusion": Method(
         "Custom Diffusion",
@@ -146,6 +160,7 @@ METHODS: dict[str, Method] = {
         "nothing",
         "each LoRA's multiplier before they are merged",
         "Drops entries at random, by the seed, enlarges the others and sums.",
+        random=True,
     ),
     "tsv": Method(
         "TSV-Merge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 import zipfile
@@ -21,7 +22,6 @@ from app.schemas.export import TakeOrder
 from app.schemas.merge import Merged, MergeOrder, Pick
 from app.service import Studio
 from app.shell_commands import (
-    OPTIONS,
     batch_command,
     draw_commands,
     merge_command,
@@ -32,7 +32,9 @@ from merging import formats
 from merging.__main__ import main
 from merging.adapter import Shift
 from merging.cli.file_argument import parsed
-from merging.export.recipe import _OPTIONS as RECIPE_OPTIONS
+from merging.cli.merge import add_merge
+from merging.cli.merge_options import given_options
+from merging.options import merge_options, option_values
 
 
 def run(command: str) -> None:
@@ -170,5 +172,33 @@ def test_strengths_are_read_back_as_they_were(pick: Pick) -> None:
     assert found == wanted
 
 
-def test_no_option_is_forgotten() -> None:
-    assert set(OPTIONS) == set(RECIPE_OPTIONS) & set(MergeOrder.__dataclass_fields__)
+UNUSUAL = {
+    "method": "mix-of-show",
+    "targets": "all",
+    "samples": 7,
+    "rows": None,
+    "teacher": "sum",
+    "composed_weight": 2.5,
+    "preserve": 0.0,
+    "fallback": "zero",
+    "ridge": 1e-05,
+    "cross_ridge": 0.25,
+    "mode": "full",
+    "weighting": "delta",
+    "padding": "first-eos",
+    "tokens": "concept",
+    "rounds": 3,
+    "rank": 12,
+    "seed": 9,
+}
+
+
+def test_every_option_of_an_order_is_in_its_command() -> None:
+    assert UNUSUAL.keys() == merge_options().keys()
+    pick = Pick(Path("x"), "cat")
+    order = MergeOrder((pick, pick), **UNUSUAL)
+    words = shlex.split(merge_command(order, "o.safetensors"))[4:]
+    parser = argparse.ArgumentParser()
+    add_merge(parser)
+    options = parser.parse_args(words)
+    assert given_options(options) | {"method": options.method} == option_values(order)

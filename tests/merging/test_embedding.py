@@ -25,7 +25,7 @@ from merging.engine import merge
 from merging.errors import MergeError
 from merging.formats import read_embeddings, table
 from merging.request import MergeRequest, Source
-from tests.conftest import SHELF, distance
+from tests.conftest import SHELF, SINGLE, distance
 from tests.merging.formats.handmade import saved
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
@@ -197,7 +197,7 @@ def test_calibration_knows_the_words(base: Base, random_adapter: Callable[..., A
 
     def merged(*words: Embedding) -> Adapter:
         sources = (Source(replace(one, embeddings=words), trigger=f"a {WORD}"), Source(two))
-        request = MergeRequest(sources, targets="cross-attention", samples=4)
+        request = MergeRequest(sources, targets="cross-attention", samples=4, **SINGLE)
         return merge(request, activations(base)).adapter
 
     plain, taught_one, taught_two = merged(), merged(embedding()), merged(embedding(seed=9))

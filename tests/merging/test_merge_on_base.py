@@ -14,13 +14,13 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.tokens import text_ids
 from merging.engine import MergeRequest, MergeResult, Source, merge
-from tests.conftest import distance
+from tests.conftest import SINGLE, distance
 
 TEXT = ("layers.0.", "layers.1.")
 
 
 def merged(base: Base, *adapters: Adapter, **options: object) -> MergeResult:
-    request = MergeRequest(tuple(map(Source, adapters)), **{"samples": 2, **options})
+    request = MergeRequest(tuple(map(Source, adapters)), **{**SINGLE, "samples": 2, **options})
     return merge(request, activations(base))
 
 
@@ -50,7 +50,7 @@ def test_one_lora_at_any_strength_gives_itself_back_as_strong(
     base: Base, random_adapter: Callable[..., Adapter], strength: float
 ) -> None:
     own = random_adapter(1, marks=TEXT)
-    request = MergeRequest((Source(own, strength),), samples=2)
+    request = MergeRequest((Source(own, strength),), samples=2, **SINGLE)
     scaled = replace(
         own,
         layers={
@@ -83,7 +83,7 @@ def test_ranks_are_cut_by_what_the_outputs_lose(
     watch = base.layers[name].register_forward_hook(
         lambda _layer, given, _output: inputs.append(given[0].flatten(0, 1))
     )
-    for each in row_sets(MergeRequest(tuple(map(Source, pair)), samples=2)):
+    for each in row_sets(MergeRequest(tuple(map(Source, pair)), samples=2, **SINGLE)):
         base.pipeline.text_encoder(text_ids(base, each.prompts))
     watch.remove()
     whole, best = (one.adapter.layers[name].delta() for one in (exact, cut))

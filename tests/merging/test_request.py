@@ -38,18 +38,18 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"method": "magic"}, "No method is called 'magic'; there are iteris"),
         ({"targets": "some"}, "targets must be one of cross-attention, attention, all"),
         ({"fallback": "max"}, "fallback must be one of mean, sum, zero"),
-        ({"teacher": "none"}, "teacher must be one of single, composed, sum, tsv"),
-        ({"rank": 0}, "rank must be exact, auto, full or at least 1"),
-        ({"samples": 0}, "Samples per LoRA must be 1 to 1000"),
-        ({"rows": 0}, "Rows per picture must be all or at least 1"),
-        ({"ridge": 0.0}, "ridge must be above 0"),
-        ({"cross_ridge": -1.0}, "cross ridge and the weight"),
+        ({"teacher": "none"}, "teacher must be one of single, tsv, sum, composed"),
+        ({"rank": 0}, "rank must be exact, auto, full or a number from 1, not 0"),
+        ({"samples": 0}, "samples must be a whole number from 1 to 1000, not 0"),
+        ({"rows": 0}, "rows must be a whole number from 1, or all, not 0"),
+        ({"ridge": 0.0}, "ridge must be a number above 0, not 0.0"),
+        ({"cross_ridge": -1.0}, "cross_ridge must be a number from 0, not -1.0"),
         ({"mode": "half"}, "mode must be one of delta, delta.residual, full"),
         ({"weighting": "none"}, "weighting must be one of merged, delta, relative, uniform"),
         ({"padding": "drop"}, "padding must be one of keep, first-eos"),
         ({"tokens": "no"}, "tokens must be one of all, concept"),
-        ({"preserve": -1.0}, "weight of preserved rows"),
-        ({"rounds": 0}, "Rounds must be at least 1"),
+        ({"preserve": -1.0}, "preserve must be a number from 0"),
+        ({"rounds": 0}, "rounds must be a whole number from 1, not 0"),
     ],
 )
 def test_bad_options_are_one_sentence(
@@ -75,9 +75,11 @@ def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
         with pytest.raises(MergeError, match=sentence):
             MergeRequest(sources)
     MergeRequest((nameless, two), method="sum")  # needs no phrase
-    MergeRequest((replace(nameless, prompts=("a cat",)), two))  # has prompts of its own
+    with_prompts = (replace(nameless, prompts=("a cat",)), two)
+    MergeRequest(with_prompts, teacher="single")  # has prompts of its own
     with pytest.raises(MergeError, match="“composed” needs a trigger phrase"):
-        MergeRequest((replace(nameless, prompts=("a cat",)), two), teacher="composed")
+        MergeRequest(with_prompts, teacher="composed")
+    MergeRequest(with_prompts[:1])  # has nothing to be composed with
     MergeRequest((nameless, two), method="sum", teacher="composed")  # looks at no prompts
 
 
@@ -124,7 +126,7 @@ def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) ->
 
 
 def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
-    sets = row_sets(MergeRequest(pair, samples=5))
+    sets = row_sets(MergeRequest(pair, samples=5, teacher="single"))
     assert [each.weights for each in sets] == [(1.0, 0.0), (0.0, 1.0)]
     more = row_sets(MergeRequest(pair, samples=5, teacher="composed"))
     assert [each.weights for each in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]

@@ -25,7 +25,7 @@ from merging.errors import MergeError
 from merging.formats import read, table
 from merging.formats.vector_deltas import sizes
 from merging.methods import METHODS
-from tests.conftest import distance
+from tests.conftest import SINGLE, distance
 from tests.merging.cli.test_convert import done
 from tests.merging.formats.handmade import TO_K, factors, kohya, saved
 
@@ -70,7 +70,9 @@ def three(random_adapter: Callable[..., Adapter]) -> list[Adapter]:
 
 
 def merged(base: Base, *sources: Source, **options: object) -> MergeResult:
-    request = MergeRequest(sources, **{"samples": 2, "targets": "cross-attention", **options})
+    request = MergeRequest(
+        sources, **{**SINGLE, "samples": 2, "targets": "cross-attention", **options}
+    )
     return merge(request, activations(base))
 
 

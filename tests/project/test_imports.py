@@ -20,6 +20,7 @@ OURS = ("merging", "app")
 # one row stand beside each other and do not import one another.
 ROWS = (
     "merging merging.errors",
+    "merging.option_field",
     "merging.io merging.runtime merging.embedding merging.options",
     "merging.adapter merging.report",
     "merging.linalg merging.formats",

@@ -156,7 +156,7 @@ class Listing:
 
     def _templates(self, values: Values, _found: Card, pick: Pick) -> tuple[str, ...]:
         options = self.form.options
-        count, seed = int(values[options.samples]), int(values[options.seed] or 0)
+        count, seed = int(values[options["samples"]]), int(values[options["seed"]] or 0)
         return template_prompts(pick.trigger, count, seed)
 
     def added(

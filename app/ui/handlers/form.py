@@ -15,7 +15,7 @@ from app.ui.common import Updates, Values
 from app.ui.sections.base_model import BaseChoice
 from app.ui.sections.draw_form import Scene
 from app.ui.sections.lora_card import Slot
-from app.ui.sections.merge_options import Options
+from app.ui.sections.merge_options import OptionWidgets
 from merging.errors import MergeError
 
 
@@ -29,15 +29,14 @@ class Form:
     suggested: gr.State  # the prompt that the page wrote last
     base: BaseChoice
     slots: tuple[Slot, ...]
-    options: Options
+    options: OptionWidgets
     scene: Scene
 
     @property
     def inputs(self) -> set[Any]:
         """Everything that a handler may want to know."""
         slots = [part for slot in self.slots for part in slot.settings]
-        parts = (self.base, self.options, self.scene)
-        widgets = [widget for part in parts for widget in vars(part).values()]
+        widgets = [*vars(self.base).values(), *self.options.all, *vars(self.scene).values()]
         return {self.session, self.cards, self.merged, self.suggested, *slots, *widgets}
 
     def picks(self, values: Values) -> tuple[Pick, ...]:

@@ -61,8 +61,7 @@ class Recalling:
     def filled(self) -> set[Any]:
         """What changes when an entry is opened."""
         form = self.handlers.form
-        parts = (form.base, form.options, form.scene)
-        widgets = {widget for part in parts for widget in vars(part).values()}
+        widgets = {*vars(form.base).values(), *form.options.all, *vars(form.scene).values()}
         own = {self.past.said, form.merged}
         return {*form.outputs, *widgets, *self.handlers.results.outputs, *own}
 
@@ -184,7 +183,7 @@ class Recalling:
         """Cards, options and scene as they were; the cards stay if none of the LoRAs is here."""
         form, order = self.handlers.form, kept.merged.order
         based = form.base.filled(order.base)
-        updates: Updates = {**based, **self.loader.options(kept.merged.recipe)}
+        updates: Updates = {**based, **form.options.show(kept.merged.recipe)}
         updates |= {form.options.dtype: order.dtype}
         if cards:
             picks = (*kept.here, *order.words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
@@ -12,24 +12,8 @@ from app.schemas.card import Card
 from app.ui.common import QUIET, Updates, Values
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.sections.merge_options import effort_of
 from merging.errors import MergeError
 from merging.io.png import Origin, Used, read_origin
-from merging.methods import METHODS
-from merging.options import Fallback, Mode, Padding, Targets, Teacher, Tokens, Weighting
-
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "method": tuple(METHODS),
-    "targets": get_args(Targets),
-    "fallback": get_args(Fallback),
-    "teacher": get_args(Teacher),
-    "mode": get_args(Mode),
-    "weighting": get_args(Weighting),
-    "padding": get_args(Padding),
-    "tokens": get_args(Tokens),
-}
-NUMBERS = ("samples", "seed", "ridge", "composed_weight")
-TYPED = ("cross_ridge", "preserve", "rounds")
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class Loader:
             self.upload: None,
             self.form.suggested: "",
             **self.form.scene.filled(origin),
-            **(self.options(recipe) if recipe else {}),
+            **(self.form.options.show(recipe) if recipe else {}),
             **self._slots(values[self.form.cards], used),
             self.told: gr.HTML(loaded(origin, values[self.form.cards], used), visible=True),
         }
@@ -68,35 +52,11 @@ class Loader:
         slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
         outputs = {
             *(self.upload, self.told, form.suggested),
-            *vars(form.options).values(),
+            *form.options.all,
             *vars(form.scene).values(),
             *slots,
         }
         self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
-
-    def options(self, recipe: dict[str, Any]) -> Updates:
-        """How a merge was made, as far as the page has a widget for it."""
-        options = self.form.options
-        updates: Updates = {
-            getattr(options, name): recipe[name]
-            for name, choices in CHOICES.items()
-            if recipe.get(name) in choices
-        }
-        for name in (*NUMBERS, *TYPED):
-            value = recipe.get(name)
-            if name in TYPED and name in recipe and (value is None or _is_number(value)):
-                updates[getattr(options, name)] = "" if value is None else f"{value:g}"
-            elif _is_number(value):
-                updates[getattr(options, name)] = value
-        rank = recipe.get("rank")
-        if isinstance(rank, int):
-            updates |= {options.rank: "fixed", options.rank_number: rank}
-        elif rank in ("exact", "auto", "full"):
-            updates[options.rank] = rank
-        rows = recipe.get("rows", False)
-        if rows is None or _is_number(rows):
-            updates[options.rows] = rows or 0
-        return updates | {options.effort: effort_of(recipe)}
 
     def _slots(self, cards: list[Card], used: tuple[Used, ...]) -> Updates:
         """Strength and trigger of the LoRAs that are here, known by their bytes."""
@@ -106,10 +66,6 @@ class Loader:
             if found := by_hash.get(card.sha256):
                 updates |= {slot.strength: found.strength, slot.trigger: found.trigger}
         return updates
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:

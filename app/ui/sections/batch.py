@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app.ui.common import DEFAULTS
 from app.ui.sections.pictures import as_command
 from merging.methods import METHODS
+from merging.options import MergeOptions
 
 if TYPE_CHECKING:
     pass
@@ -34,7 +34,7 @@ def several_section() -> Several:
     with gr.Accordion("Several at once", open=False, elem_id="several") as section:
         methods = gr.CheckboxGroup(
             [(method.title, name) for name, method in METHODS.items()],
-            value=[str(DEFAULTS["method"])],
+            value=[MergeOptions.method],
             label="Methods to try",
         )
         strengths = gr.Textbox(

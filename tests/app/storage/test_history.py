@@ -277,10 +277,10 @@ def test_differences_are_said_in_words(made: Made) -> None:
         ("sks-cat: prompts of its own", "1 prompt", "none"),
         ("vxz-pizza", "at 1", "not part of it"),
         ("dog", "not part of it", "at 1"),
-        ("base model", "the embedded mini model", "Stable Diffusion 1.5"),
-        ("method", "Weighted sum", "IterIS"),
-        ("rank", "exact", "4"),
-        ("positions of a picture", "all of them", "64"),
+        ("Base model", "the embedded mini model", "Stable Diffusion 1.5"),
+        ("Method", "Weighted sum", "IterIS"),
+        ("Positions of a picture", "all of them", "64"),
+        ("Rank of the result", "exact", "4"),
     ]
 
 

@@ -11,13 +11,14 @@ from merging.analysis.plots import LINES, _draw_objectives, report_plot
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import MergeRequest, Source, merge
+from tests.conftest import SINGLE
 
 
 def test_the_lines_are_the_reports_numbers(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
     pair = [random_adapter(seed, marks=("q_proj", "attn2.to_k")) for seed in (1, 2)]
-    request = MergeRequest(tuple(map(Source, pair)), samples=4)
+    request = MergeRequest(tuple(map(Source, pair)), samples=4, **SINGLE)
     report = merge(request, activations(base)).report
     axes = Figure().subplots()
     _draw_objectives(axes, report.layers)

@@ -21,7 +21,7 @@ from merging.diffusion.calibrate import activations
 from merging.diffusion.random_sd15 import random_adapter as sd15_adapter
 from merging.diffusion.random_sd15 import random_sd15
 from merging.engine import MergeRequest, Source, merge
-from tests.conftest import distance
+from tests.conftest import SINGLE, distance
 
 
 def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
@@ -34,7 +34,7 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     pair = [random_adapter(1), random_adapter(2, rank=8, alpha=8.0)]
     told: list[tuple[float, str]] = []
     sources = tuple(map(Source, pair))
-    request = MergeRequest(sources, samples=4, targets="cross-attention", rows=40)
+    request = MergeRequest(sources, samples=4, targets="cross-attention", rows=40, **SINGLE)
     result = bench(base, request, 1, rounds=14, progress=lambda *what: told.append(what))
     assert result["apart"] < 1e-4
     assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
@@ -65,7 +65,7 @@ def test_sd15_in_shape_is_merged_exactly() -> None:
     assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
     adapter = sd15_adapter(shaped, [".attn"], rank=4, seed=1)
     assert len(adapter.layers) == 128 + 72
-    result = merge(MergeRequest((Source(adapter),), samples=2), activations(shaped))
+    result = merge(MergeRequest((Source(adapter),), samples=2, **SINGLE), activations(shaped))
     assert distance(result.adapter, adapter) < 1e-4
 
 

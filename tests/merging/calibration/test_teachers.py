@@ -59,7 +59,7 @@ def test_a_composite_is_the_two_and_no_third(
 
     assert taught_couples(request) == [(0, 1), (1, 2), (2, 0)]
     first, *_ = composites_of(request, layers, problem)
-    alone = merge(MergeRequest(pair, teacher)).adapter
+    alone = merge(MergeRequest(pair, method=teacher)).adapter
     for layer in layers:
         expected = alone.layers[layer].delta().double()
         assert (first[layer].dense() - expected).norm() < 1e-5 * expected.norm()

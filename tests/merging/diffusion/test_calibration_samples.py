@@ -21,6 +21,7 @@ from merging.linalg.delta import Changes
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import never, silent
 from merging.runtime.seeds import seed_for
+from tests.conftest import SINGLE
 
 
 def test_every_sample_lies_on_its_own_loras_trajectory(
@@ -29,7 +30,7 @@ def test_every_sample_lies_on_its_own_loras_trajectory(
     """In batches of five, and nothing is drawn beyond the step that is kept."""
     monkeypatch.setattr(sampling, "POSITIONS_PER_BATCH", 5 * 16 * 16)
     pair = random_adapter(1), random_adapter(2)
-    sets = row_sets(MergeRequest(tuple(map(Source, pair)), samples=12))
+    sets = row_sets(MergeRequest(tuple(map(Source, pair)), samples=12, **SINGLE))
     deltas = tuple(dict(Changes(one.layers, 1.0)) for one in pair)
     sweep = Sweep(deltas, (), {}, sets, merged_inputs=True)
     drawn: list[int] = []
@@ -65,7 +66,7 @@ def test_a_stop_is_heard_while_a_picture_is_sampled(
         for layer, seen in zip(layers, (begun, ended), strict=True)
     ]
     with pytest.raises(Cancelled):
-        request = MergeRequest((Source(random_adapter(1)),), samples=2)
+        request = MergeRequest((Source(random_adapter(1)),), samples=2, **SINGLE)
         merge(request, activations(base), stop=lambda: bool(begun))
     for watch in watches:
         watch.remove()

@@ -15,7 +15,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import MergeRequest, MergeResult, Source, merge
 from merging.errors import Cancelled, MergeError
-from tests.conftest import distance
+from tests.conftest import SINGLE, distance
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Adapter, Adapter]:
 
 def merged(base: Base, *adapters: Adapter, **options: object) -> MergeResult:
     options = {"samples": 6, **options}
-    request = MergeRequest(tuple(Source(adapter) for adapter in adapters), **options)
+    request = MergeRequest(tuple(Source(adapter) for adapter in adapters), **{**SINGLE, **options})
     return merge(request, activations(base))
 
 
@@ -230,7 +230,7 @@ def test_model_is_untouched_afterwards(base: Base, lockstep: MergeResult) -> Non
 
 def test_stop_ends_the_pass_and_leaves_no_hook(base: Base, pair: tuple[Adapter, Adapter]) -> None:
     texts: list[str] = []
-    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=4)
+    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=4, **SINGLE)
     with pytest.raises(Cancelled):
         merge(
             request,
@@ -252,7 +252,7 @@ def test_nothing_is_run_or_solved_once_stop_is_true(
         entered.append(any(text.startswith("layer") for text in texts))
 
     watch = base.layers["unet.conv_in"].register_forward_hook(enter)
-    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=2)
+    request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=2, **SINGLE)
     with pytest.raises(Cancelled):
         merge(
             request,

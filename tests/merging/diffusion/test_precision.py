@@ -19,7 +19,7 @@ from merging.errors import MergeError
 from merging.io.files import read_recipe
 from merging.options import Precision
 from merging.request import MergeRequest, Source
-from tests.conftest import SHELF, distance
+from tests.conftest import SHELF, SINGLE, distance
 
 PROMPT = "a photo of a cat and a pizza on a green background"
 
@@ -48,7 +48,7 @@ def test_merges_and_pictures_come_out_alike(
 ) -> None:
     rough = load_base("mini", "cpu", precision)
     sources = tuple(Source(formats.read(SHELF[each])) for each in ("sks cat", "vxz pizza"))
-    request = MergeRequest(sources, samples=1, targets="cross-attention")
+    request = MergeRequest(sources, samples=1, targets="cross-attention", **SINGLE)
     exact, other = (merge(request, activations(each)).adapter for each in (base, rough))
     assert 0 < distance(other, exact) < rounding
     fine, coarse = (

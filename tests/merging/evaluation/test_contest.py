@@ -33,6 +33,7 @@ from merging.evaluation.variants import VARIANTS
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import silent
 from merging.scoring.clip import load_clip
+from tests.conftest import SINGLE
 
 CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
 PIZZA = Concept(LORAS / "vxz-pizza.safetensors", "vxz pizza")
@@ -141,8 +142,8 @@ def test_the_quick_contest_is_among_contestants() -> None:
 def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
     assert not set(VARIANTS) & set(CONTESTANTS)
     sources = tuple(Source(entry.adapter(base.table)) for entry in shelf()[:2])
-    requests = [MergeRequest(sources, **(each.options or {})) for each in VARIANTS.values()]
-    usual = MergeRequest(sources, teacher="composed")
+    requests = [MergeRequest(sources, **({**SINGLE, **each.options or {}})) for each in VARIANTS.values()]
+    usual = MergeRequest(sources, teacher="composed", mode="delta")
     assert all(request != usual for request in requests)
 
 
@@ -155,7 +156,7 @@ def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base:
     assert measured(adapters[:1], silenced) == pytest.approx(1.0)
     summed = merge(MergeRequest(tuple(map(Source, adapters)), method="sum")).adapter
     iteris = merge(
-        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1), activations(base)
+        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1, **SINGLE), activations(base)
     ).adapter
     assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
 

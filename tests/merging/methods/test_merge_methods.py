@@ -20,7 +20,7 @@ from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import scaled
 from merging.methods import METHODS
-from tests.conftest import distance
+from tests.conftest import SINGLE, distance
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
 
 
 def factors(*sources: Source, **options: object) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    layers = merge(MergeRequest(sources, **options)).adapter.layers
+    layers = merge(MergeRequest(sources, **{**SINGLE, **options})).adapter.layers
     return {name: (layer.up, layer.down) for name, layer in sorted(layers.items())}
 
 
@@ -93,7 +93,9 @@ def test_widen_gets_the_base_weights_and_runs_nothing(
 ) -> None:
     monkeypatch.setattr(base.pipeline.unet, "forward", None)
     monkeypatch.setattr(base.pipeline.text_encoder, "forward", None)
-    result = merge(MergeRequest(pair, method="widen", targets="cross-attention"), activations(base))
+    result = merge(
+        MergeRequest(pair, method="widen", targets="cross-attention", **SINGLE), activations(base)
+    )
     assert {row.method for row in result.report.layers} == {"WIDEN"}
     assert not result.report.notes
     for name, layer in result.adapter.layers.items():
@@ -116,7 +118,7 @@ def test_custom_diffusion_solves_text_keys_and_values_and_names_the_rest(
         Source(random_adapter(seed, marks=marks), trigger=trigger, prompts=("a cup",))
         for seed, trigger in enumerate(("old cat", "new mug"))
     )
-    request = MergeRequest(pair, method="custom-diffusion", samples=3, seed=7)
+    request = MergeRequest(pair, method="custom-diffusion", samples=3, seed=7, **SINGLE)
     assert row_sets(request)[0].prompts == ("old cat", "photo of a old cat")
     assert row_sets(request)[2].weights == (0.0, 0.0) and request.counted == "concept"
     result = merge(request, activations(base))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from app.prompts import example_prompts, own_prompts, suggested_prompt
-from app.schemas.merge import parsed_rank
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
 
@@ -48,17 +47,6 @@ def test_file_names_are_plain(labels: list[str], expected: str) -> None:
 
 def test_long_lists_keep_a_name_that_file_systems_take() -> None:
     assert len(file_stem("iteris", ["a" * 32] * 16)) < 100
-
-
-@pytest.mark.parametrize(("text", "rank"), [("exact", "exact"), (" Auto ", "auto"), ("16", 16)])
-def test_ranks(text: str, rank: object) -> None:
-    assert parsed_rank(text) == rank
-
-
-@pytest.mark.parametrize("text", ["", "0", "-4", "1.5", "large"])
-def test_no_rank(text: str) -> None:
-    with pytest.raises(MergeError, match="rank"):
-        parsed_rank(text)
 
 
 def test_own_prompts_go_to_the_concepts_they_name() -> None:
