@@ -24,7 +24,7 @@ def merge_command(order: MergeOrder, out: str, form: str = "kohya") -> str:
     """The merge; with prompts of the visitor's own it takes all from the recipe, saved beside."""
     options = _options(order)
     if form == "full" and order.rank == MergeOptions.rank:
-        options += ["--rank", MergeOptions.rank]  # a full file's own default is another
+        options += ["--rank", str(MergeOptions.rank)]  # a full file's own default is another
     words = _asked(order, options, "recipe.json")
     words += ["--format", form] if form != "kohya" else []
     return shlex.join([*PROGRAM, "merge", *words, "--out", out])

@@ -142,7 +142,7 @@ def test_the_quick_contest_is_among_contestants() -> None:
 def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
     assert not set(VARIANTS) & set(CONTESTANTS)
     sources = tuple(Source(entry.adapter(base.table)) for entry in shelf()[:2])
-    requests = [MergeRequest(sources, **({**SINGLE, **each.options or {}})) for each in VARIANTS.values()]
+    requests = [MergeRequest(sources, **(each.options or {})) for each in VARIANTS.values()]
     usual = MergeRequest(sources, teacher="composed", mode="delta")
     assert all(request != usual for request in requests)
 
