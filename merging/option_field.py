@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from merging.errors import MergeError
 
@@ -14,6 +14,8 @@ Kind = Literal["method", "choice", "whole", "number", "rank"]
 # also see the inputs of the merged model.
 Concerns = Literal["every method", "prompts", "merged inputs"]
 RANKS = ("exact", "auto", "full")
+Stage = Literal["method", "calibration", "solver", "result"]  # of a merge that an option is for
+STAGES = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Option:
     title: str  # on the page, and where two merges are compared
     help: str  # one sentence
     kind: Kind
+    stage: Stage
     concerns: Concerns = "prompts"
     choices: Mapping[str, str] = field(default_factory=dict)  # value → its name on the page
     lowest: float | None = None
@@ -77,9 +80,9 @@ class Option:
         return f" from {self.lowest:g}" + (f" to {self.highest:g}" if self.highest else "")
 
 
-def option(default: Any, title: str, help: str, kind: Kind, **about: Any) -> Any:
+def option(default: Any, title: str, help: str, kind: Kind, stage: Stage, **about: Any) -> Any:
     """A field of MergeOptions with all that is known of it."""
-    return field(default=default, metadata={"option": Option(title, help, kind, **about)})
+    return field(default=default, metadata={"option": Option(title, help, kind, stage, **about)})
 
 
 def _is_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from merging.option_field import Option, option
+from merging.option_field import STAGES, Option, option
 
 # --- of a merge -----------------------------------------------------------------------------------
 Targets = Literal["cross-attention", "attention", "all"]  # layers that are solved from prompts
@@ -47,6 +47,16 @@ class MergeOptions:
         "Method",
         "How to merge; the table of methods lists them.",
         "method",
+        "method",
+        concerns="every method",
+    )
+    rank: Rank = option(
+        "exact",
+        "Rank of the result",
+        "exact: the LoRAs' ranks added up; auto: what keeps 99.5 % of the change; full: also what "
+        "has no low rank (a large file); or a number.",
+        "rank",
+        "result",
         concerns="every method",
     )
     targets: Targets = option(
@@ -54,6 +64,7 @@ class MergeOptions:
         "Layers solved from prompts",
         "All others take the fallback.",
         "choice",
+        "calibration",
         choices={
             "cross-attention": "text encoder + cross-attention (fast)",
             "attention": "text encoder + all attention",
@@ -65,6 +76,7 @@ class MergeOptions:
         "Calibration prompts per LoRA",
         "Made from the trigger, unless a LoRA has prompts of its own.",
         "whole",
+        "calibration",
         lowest=1,
         highest=1000,
     )
@@ -75,44 +87,18 @@ class MergeOptions:
         "Positions of a picture",
         "At most so many count in layers that read the picture; fewer are faster.",
         "whole",
+        "calibration",
         lowest=1,
         unset="all of them",
         unset_word="all",
         unset_zero=True,
-    )
-    # tsv was best on fifteen pairs for tuning (the ablation has the figures).
-    teacher: Teacher = option(
-        "tsv",
-        "What the merge learns from",
-        "Whether it is also calibrated on prompts that name two concepts, and who draws those.",
-        "choice",
-        choices={
-            "single": "each LoRA on its own prompts (the paper)",
-            "tsv": "also prompts with two, as TSV of the two draws them",
-            "sum": "also prompts with two, as their sum draws them",
-            "composed": "also prompts with two, each LoRA in its own place",
-        },
-    )
-    composed_weight: float = option(
-        4.0,
-        "Weight of prompts that name several",
-        "One LoRA's own prompts weigh 1.",
-        "number",
-        above=0,
-    )
-    preserve: float | None = option(
-        None,
-        "Weight of prompts without any concept",
-        "They keep everything else as it is.",
-        "number",
-        lowest=0,
-        unset="0.3 beside prompts that name several, else 0",
     )
     fallback: Fallback = option(
         "sum",
         "Where prompts say nothing",
         "What a layer does where no calibration prompt reaches.",
         "choice",
+        "solver",
         choices={"mean": "share of each (gentle)", "sum": "plain sum (strong)", "zero": "nothing"},
     )
     ridge: float = option(
@@ -120,6 +106,7 @@ class MergeOptions:
         "Ridge α₂",
         "How much of the fallback comes in, relative to the Gram matrices.",
         "number",
+        "solver",
         above=0,
     )
     cross_ridge: float | None = option(
@@ -127,6 +114,7 @@ class MergeOptions:
         "Cross ridge α₁",
         "In place of the fallback: α₁ = α₂ averages, 0 changes nothing.",
         "number",
+        "solver",
         lowest=0,
         unset="as the fallback asks",
     )
@@ -135,6 +123,7 @@ class MergeOptions:
         "What of a LoRA is imitated",
         "The second shows all concepts more often; the first is exact at its rank.",
         "choice",
+        "solver",
         choices={
             "delta": "its change (the paper's code)",
             "delta+residual": "its change, and what drifted on the way to the layer",
@@ -146,6 +135,7 @@ class MergeOptions:
         "Balance of the LoRAs (λ)",
         "How much the prompts of each LoRA weigh.",
         "choice",
+        "solver",
         concerns="merged inputs",
         flag="--lambda",
         choices={
@@ -160,6 +150,7 @@ class MergeOptions:
         "Tokens after a prompt's end",
         "Which of them count.",
         "choice",
+        "solver",
         choices={"keep": "all of them", "first-eos": "only the first"},
     )
     tokens: Tokens = option(
@@ -167,26 +158,53 @@ class MergeOptions:
         "Words of a prompt",
         "Which of them count.",
         "choice",
+        "solver",
         choices={"all": "all words", "concept": "the trigger words alone"},
+    )
+    # tsv was best on fifteen pairs for tuning (the ablation has the figures).
+    teacher: Teacher = option(
+        "tsv",
+        "What the merge learns from",
+        "Whether it is also calibrated on prompts that name two concepts, and who draws those.",
+        "choice",
+        "calibration",
+        choices={
+            "single": "each LoRA on its own prompts (the paper)",
+            "tsv": "also prompts with two, as TSV of the two draws them",
+            "sum": "also prompts with two, as their sum draws them",
+            "composed": "also prompts with two, each LoRA in its own place",
+        },
+    )
+    composed_weight: float = option(
+        4.0,
+        "Weight of prompts that name several",
+        "One LoRA's own prompts weigh 1.",
+        "number",
+        "calibration",
+        above=0,
+    )
+    preserve: float | None = option(
+        None,
+        "Weight of prompts without any concept",
+        "They keep everything else as it is.",
+        "number",
+        "calibration",
+        lowest=0,
+        unset="0.3 beside prompts that name several, else 0",
     )
     rounds: int | None = option(
         None,
         "Rounds",
         "The paper's iteration, so many times; one pass gives what it leads to.",
         "whole",
+        "solver",
         concerns="merged inputs",
         lowest=1,
         unset="one pass",
     )
-    rank: Rank = option(
-        "exact",
-        "Rank of the result",
-        "exact: the LoRAs' ranks added up; auto: what keeps 99.5 % of the change; full: also what "
-        "has no low rank (a large file); or a number.",
-        "rank",
-        concerns="every method",
+    seed: int = option(
+        0, "Seed of the merge", "The same seed gives the same file.", "whole", "result"
     )
-    seed: int = option(0, "Seed of the merge", "The same seed gives the same file.", "whole")
 
     def __post_init__(self) -> None:
         """Numbers that came as text are read; MergeError for a value that is not allowed."""
@@ -206,6 +224,11 @@ def merge_options() -> dict[str, Option]:
         )
         for each in fields(MergeOptions)
     }
+
+
+def options_by_stage() -> list[Option]:
+    """Every option in the order in which a page asks for them."""
+    return sorted(merge_options().values(), key=lambda each: STAGES.index(each.stage))
 
 
 def option_values(options: MergeOptions) -> dict[str, Any]:

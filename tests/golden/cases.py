@@ -27,11 +27,11 @@ VOLATILE = ("seconds", "phases", "memory", "peak", "out", "file", "path", "answe
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "sum": (
         "sum.safetensors",
-        ["merge", f"{CAT}@0.9:lbw=MIDD", PIZZA, "--method", "sum", "--out", "{out}"],
+        ["merge", f"{CAT}@0.9:lbw=MIDD", PIZZA, "--method", "sum", *PAPER, "--out", "{out}"],
     ),
     "tsv": (
         "tsv.safetensors",
-        ["merge", CAT, PIZZA, "--method", "tsv", "--rank", "8", "--out", "{out}"],
+        ["merge", CAT, PIZZA, "--method", "tsv", *PAPER, "--rank", "8", "--out", "{out}"],
     ),
     "paper": (
         "paper.safetensors",

@@ -40,7 +40,8 @@ from tests.conftest import ROOT
 def sharpness(monkeypatch: pytest.MonkeyPatch) -> str:
     """A new option, declared while the program runs."""
     declared: Field = field(
-        default=0.5, metadata=option(0.5, "Sharpness", "How sharp.", "number", lowest=0).metadata
+        default=0.5,
+        metadata=option(0.5, "Sharpness", "How sharp.", "number", "solver", lowest=0).metadata,
     )
     declared.name, declared.type, declared.kw_only = "sharpness", "float", True
     kind = MergeOptions.__dataclass_fields__["ridge"]._field_type  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ from app.ui.api.arguments import (
 from app.ui.sections.merge_options import value_of
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
-from merging.options import Dtype, Precision, merge_options
+from merging.options import Dtype, Precision, merge_options, options_by_stage
 
 ABOUT = """Merge Stable Diffusion 1.x LoRA files into one adapter file, without training.
 
@@ -63,7 +63,7 @@ def merge_arguments(settings: Settings) -> dict[str, Argument]:
     files = {
         name: Argument(SOURCES[name], None, widget) for name, widget in source_widgets().items()
     }
-    options = {name: _option_argument(option) for name, option in merge_options().items()}
+    options = {option.name: _option_argument(option) for option in options_by_stage()}
     return {
         **files,
         "prompts": Argument(

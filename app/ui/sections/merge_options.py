@@ -21,6 +21,7 @@ from merging.options import (
     Dtype,
     MergeOptions,
     merge_options,
+    options_by_stage,
     preset_of,
     preset_options,
 )
@@ -103,8 +104,8 @@ def option_widgets() -> OptionWidgets:
     )
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         others = {
-            name: option_widget(option)
-            for name, option in merge_options().items()
+            option.name: option_widget(option)
+            for option in options_by_stage()
             if option.kind != "method"
         }
         number, dtype = _rank_number(others["rank"]), _file_precision()
