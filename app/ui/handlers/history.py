@@ -31,8 +31,8 @@ OTHER = (
 )
 LETTERS = "AB"
 NO_PAIRS = (
-    '<p class="note">They have no pictures of the same prompt, seed and settings. “Draw both anew” '
-    "makes some, with the prompt and the seeds of step 3.</p>"
+    "They have no pictures of the same prompt, seed and settings. “Draw both anew” makes some, with "
+    "the prompt and the seeds of step 3."
 )
 BOTH = "Done: both are drawn, in the history's section."
 
@@ -236,7 +236,8 @@ class Recalling:
             self.handlers.form.session: session,
             self.past.said: gr.HTML(visible=False),
             self.past.differences: gr.HTML(
-                differing(*both) + ("" if pairs else NO_PAIRS), visible=True
+                differing(*both) + ("" if pairs else markup.paragraph("note", NO_PAIRS)),
+                visible=True,
             ),
             self.past.pairs: gr.Gallery(pairs, visible=bool(pairs)),
         }

@@ -177,14 +177,14 @@ class Handlers:
                     results |= {each: update[each] for each in update.keys() & kept}
                     yield update
         except Cancelled:
-            last = markup.told("stopped", STOPPED)
+            last = markup.ended("stopped", STOPPED)
         except MergeError as error:
-            last = markup.told("failed", said_of(error))
+            last = markup.ended("failed", said_of(error))
         except Exception as error:
             log.exception("a job failed")
-            last = markup.told("failed", said_of(error))
+            last = markup.ended("failed", said_of(error))
         else:
-            last = markup.told("done", done) if done else markup.told("done", "Done.", link=True)
+            last = markup.ended("done", done) if done else markup.ended("done", "Done.", link=True)
         yield results | self.dock.idle(last)
 
 

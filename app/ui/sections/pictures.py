@@ -11,7 +11,16 @@ import gradio as gr
 from app.schemas.draw import Picture
 from app.ui.common import AT_ONCE, Updates
 from app.ui.html import fragments as markup
+from app.ui.html.rendering import rendered
 
+NO_PICTURES = (
+    "The pictures appear here: what the base model draws, each LoRA alone, their plain sum, and the "
+    "merge."
+)
+MAPS = (
+    "Bright is where the model looked at the trigger words while it drew; an even haze is nowhere in "
+    "particular, and two concepts in one place share it."
+)
 SHEET: dict[str, Any] = {
     "show_label": False,
     "height": "auto",
@@ -60,7 +69,7 @@ class Views:
 
     def explained(self, scored: bool) -> Updates:
         """What the scores mean, where there will be any."""
-        return {self.scores: gr.HTML(markup.SCORES, visible=scored)}
+        return {self.scores: gr.HTML(rendered("scores"), visible=scored)}
 
     def unscored(self, why: str) -> Updates:
         """Why there are none."""
@@ -93,7 +102,7 @@ class Views:
 
 def views() -> Views:
     """The upper part of the Compare section."""
-    blank = gr.HTML(markup.NO_PICTURES)
+    blank = gr.HTML(markup.paragraph("nothing pictures", NO_PICTURES))
     with gr.Tabs(visible=False, elem_id="views") as shown:
         with gr.Tab("Grid"):
             gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **SHEET)
@@ -111,7 +120,7 @@ def views() -> Views:
                 elem_id="slider",
             )
         with gr.Tab("Heat maps"):
-            gr.HTML(markup.MAPS)
+            gr.HTML(markup.paragraph("about", MAPS))
             looked = gr.Dropdown([], label="Picture")
             maps = gr.Gallery(label="Heat maps", columns=3, elem_id="maps", **SHEET)
         with gr.Tab("Command"):
