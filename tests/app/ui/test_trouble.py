@@ -106,7 +106,7 @@ def test_a_public_app_fetches_as_anybody_into_the_visit(
     assert [words[-1] for words in asked] == ["as anybody"] * 2
     card = public.add(session, found.path, [], found.name, found.origin)
     assert Pick.of(card).origin.startswith("me/pets/cat.safetensors@4444")
-    small = Studio(replace(public.settings, max_megabytes=8))
+    small = Studio(replace(public.settings, max_mb=8))
     with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
         small.fetch(small.open_session(), "me/pets")
 
