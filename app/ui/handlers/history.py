@@ -31,8 +31,8 @@ OTHER = (
 )
 LETTERS = "AB"
 NO_PAIRS = (
-    "They have no pictures of the same prompt, seed and settings. “Draw both anew” makes some, with "
-    "the prompt and the seeds of step 3."
+    "They have no pictures of the same prompt, seed and settings. “Draw both anew” makes some, "
+    "with the prompt and the seeds of step 3."
 )
 BOTH = "Done: both are drawn, in the history's section."
 
@@ -232,13 +232,11 @@ class Recalling:
             for origin, *paths in side_by_side(*both)
             for letter, path in zip(LETTERS, paths, strict=True)
         ]
+        note = "" if pairs else markup.paragraph("note", NO_PAIRS)
         return {
             self.handlers.form.session: session,
             self.past.said: gr.HTML(visible=False),
-            self.past.differences: gr.HTML(
-                differing(*both) + ("" if pairs else markup.paragraph("note", NO_PAIRS)),
-                visible=True,
-            ),
+            self.past.differences: gr.HTML(differing(*both) + note, visible=True),
             self.past.pairs: gr.Gallery(pairs, visible=bool(pairs)),
         }
 

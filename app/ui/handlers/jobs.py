@@ -24,7 +24,7 @@ from app.ui.common import Updates, Values, said_of
 from app.ui.handlers.files import told
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.error_chart import chart, layers_of
+from app.ui.html.error_chart import chart
 from app.ui.sections.draw_form import MOST_OTHERS
 from app.ui.sections.progress_bar import Dock, Results
 from merging.errors import Cancelled, MergeError
@@ -155,7 +155,7 @@ class Handlers:
         if row is None or rows.get(row.layer) is row:
             return {}
         rows[row.layer] = row
-        drawn = chart(list(rows.values()), layers_of(step.text))
+        drawn = chart(list(rows.values()), step.layers)
         return {self.chart: gr.HTML(drawn, visible=True)} if drawn else {}
 
     def shown(

@@ -14,12 +14,12 @@ from app.ui.html import fragments as markup
 from app.ui.html.rendering import rendered
 
 NO_PICTURES = (
-    "The pictures appear here: what the base model draws, each LoRA alone, their plain sum, and the "
-    "merge."
+    "The pictures appear here: what the base model draws, each LoRA alone, their plain sum, and "
+    "the merge."
 )
 MAPS = (
-    "Bright is where the model looked at the trigger words while it drew; an even haze is nowhere in "
-    "particular, and two concepts in one place share it."
+    "Bright is where the model looked at the trigger words while it drew; an even haze is nowhere "
+    "in particular, and two concepts in one place share it."
 )
 SHEET: dict[str, Any] = {
     "show_label": False,

@@ -20,7 +20,7 @@ from app.schemas.merge import MergeOrder, Pick
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.common import DISK_FULL, said_of
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
 from tests.app.test_service import added, finished
 from tests.conftest import Sizes
@@ -129,7 +129,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
         try:
             (tmp_path / "nowhere" / "a.png").open("xb")
         except OSError as error:
-            raise MergeError(f"{error.filename} cannot be written (why).") from error
+            raise FileError(f"{error.filename} cannot be written (why).", error) from error
     except MergeError as error:
         assert said_of(error) == "a.png cannot be written (why)."
     assert "report what you did" in said_of(RuntimeError("/secret"))
