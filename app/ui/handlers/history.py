@@ -200,8 +200,9 @@ class Recalling:
         updates = {self.handlers.form.merged: kept.merged, **results.files.merged(kept.merged)}
         if not kept.scene or not drawn:
             return updates | results.views.cleared()
-        updates |= results.views.pictures(drawn, across(kept.scene))
-        return updates | results.views.compared(drawn, draw_commands(kept.scene))
+        scene = kept.scene
+        updates |= results.views.pictures(drawn, across(scene), scene.of_the_merge)
+        return updates | results.views.compared(drawn, draw_commands(scene))
 
     def _again(self, values: Values, place: int) -> JobUpdates:
         kept, updates = self._opened(values, place)

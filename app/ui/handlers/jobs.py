@@ -136,7 +136,7 @@ class Handlers:
                     yield views.unscored(item.why)
                 else:
                     drawn = [*drawn, item]
-                    yield views.pictures(drawn, across(order))
+                    yield views.pictures(drawn, across(order), order.of_the_merge)
         yield views.compared(drawn, draw_commands(order))
         yield from self.remembered(session, merged, order, drawn, entry)
 

@@ -40,6 +40,7 @@ class Views:
     blank: gr.HTML  # in the pictures' place until there is one
     shown: gr.Tabs
     gallery: gr.Gallery
+    mark: gr.HTML  # the style of the merge's own pictures
     scores: gr.HTML  # what the scores mean, or why there are none
     left: gr.Dropdown
     right: gr.Dropdown
@@ -56,12 +57,13 @@ class Views:
         """
         return {self.gallery: gr.Gallery([]), self.drawn: []}
 
-    def pictures(self, drawn: list[Picture], across: int) -> Updates:
-        """The comparison so far, ``across`` pictures side by side."""
+    def pictures(self, drawn: list[Picture], across: int, of_the_merge: range) -> Updates:
+        """The comparison so far, ``across`` pictures side by side, those of the merge marked."""
         return {
             self.drawn: drawn,
             self.blank: gr.HTML(visible=False),
             self.shown: gr.Tabs(visible=True),
+            self.mark: rendered("mark", places=of_the_merge),
             self.gallery: gr.Gallery(
                 [(str(picture.path), picture.caption) for picture in drawn], columns=across
             ),
@@ -106,6 +108,7 @@ def views() -> Views:
     with gr.Tabs(visible=False, elem_id="views") as shown:
         with gr.Tab("Grid"):
             gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **SHEET)
+            mark = gr.HTML(elem_id="mark")
             scores = gr.HTML(visible=False, elem_id="scores")
         with gr.Tab("Slider"):
             with gr.Row():
@@ -126,7 +129,8 @@ def views() -> Views:
         with gr.Tab("Command"):
             command = as_command("The pictures as commands", folded=False)
     drawn = gr.State([])
-    return Views(drawn, blank, shown, gallery, scores, left, right, slider, looked, maps, command)
+    grid = gallery, mark, scores
+    return Views(drawn, blank, shown, *grid, left, right, slider, looked, maps, command)
 
 
 def as_command(label: str, folded: bool = True) -> gr.Code:
