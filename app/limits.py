@@ -17,9 +17,9 @@ from merging.options import Dtype, Precision
 
 def check_file(settings: Settings, path: Path) -> None:
     """MergeError if the file is too large."""
-    if path.stat().st_size > settings.max_megabytes * 2**20:
+    if path.stat().st_size > settings.max_mb * 2**20:
         raise MergeError(
-            f"{path.name}: the file is larger than {settings.max_megabytes} MB, the limit here."
+            f"{path.name}: the file is larger than {settings.max_mb} MB, the limit here."
         )
 
 

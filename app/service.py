@@ -185,7 +185,7 @@ class Studio:
             place,
             cache=None if home else self.store.new_folder(session),
             token=None if self.settings.free_base else False,
-            most=self.settings.max_megabytes * 2**20,
+            most=self.settings.max_mb * 2**20,
         )
 
     def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:

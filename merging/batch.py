@@ -22,7 +22,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.loader_check import checked
 from merging.engine import MergeResult, merge
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 from merging.export.recipe import header, recipe
 from merging.export.sidecar import write_words
 from merging.io.file_names import file_stem, plain
@@ -197,9 +197,9 @@ def _made(
             row = _filed(row, Path(own), request, result, base, filing)
             for path in sorted(Path(own).iterdir()):
                 bundle.add(f"{folder}/{path.name}", path)
+    except FileError as error:
+        raise error.system from None  # a full disk is no fault of this one merge
     except MergeError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # a full disk is no fault of this one merge
         return replace(row, problem=str(error))
     return row
 

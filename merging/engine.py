@@ -54,6 +54,7 @@ class _Work:
     shifts: tuple[Shifts, ...]
     merged: dict[str, Delta] = field(default_factory=dict)
     phases: Phases = field(default_factory=Phases)
+    expected: int = 0  # layers that are to be solved
 
     @property
     def method(self) -> Method:
@@ -159,6 +160,7 @@ def _largest(factor: Tensor) -> float:
 def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:
     """Methods that look at nothing but the LoRAs themselves: layers wait for no other."""
     layers = _layer_order(work.deltas)
+    work.expected = len(layers)
 
     def solve(layer: str) -> _Solved:
         check(stop)
@@ -189,6 +191,7 @@ def _merge_with_model(
     _merge_fallback(work, wide, f"too wide for {GRAM_BYTES / 2**30:g} GiB of Gram matrices")
     if not targets:
         return
+    work.expected = len(targets)
     sweep = Sweep(
         deltas=work.deltas,
         composites=composites_of(work.request, layers, work.problem),
@@ -251,7 +254,7 @@ def _note(work: _Work, solved: _Solved, method: Method) -> None:
     work.merged[solved.problem.name] = _kept(solved.delta)
     row = _layer_report(work, solved, method)
     work.report.layers.append(row)
-    work.watch(row)
+    work.watch(row, work.expected)
 
 
 def _wanted_rank(request: MergeRequest, problem: LayerProblem) -> Rank:

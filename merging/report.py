@@ -26,10 +26,12 @@ class LayerReport:
     fallback_share: float | None = None  # of the answer that the ridge put there
 
 
-Watch = Callable[[LayerReport], None]  # told of each layer as soon as it is solved
+# Called with each layer as soon as it is solved, and with how many there will be: of a method that
+# needs prompts, those that are solved by prompts.
+Watch = Callable[[LayerReport, int], None]
 
 
-def unwatched(_row: LayerReport) -> None:
+def unwatched(_row: LayerReport, _count: int) -> None:
     """A watch that nobody keeps."""
 
 

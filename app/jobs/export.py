@@ -12,7 +12,7 @@ from app.schemas.export import FORMS, Taken, TakeOrder
 from app.schemas.merge import Merged
 from merging import formats
 from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 from merging.export.convert import kept
 from merging.export.model_card import SourceNote, model_card, source_note
 from merging.io.file_names import file_stem
@@ -28,7 +28,7 @@ def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
 
 
 def take(order: TakeOrder, folder: Path) -> Taken:
-    """Write the files into ``folder``; MergeError where they cannot be written."""
+    """Write the files into ``folder``; FileError where they cannot be written."""
     if order.form not in FORMS or order.dtype not in formats.DTYPES:
         raise MergeError(f"There is no {order.form} file in {order.dtype}; choose from the lists.")
     stem = file_stem("", [order.name])[1:] if order.name.strip() else self_explaining(order)
@@ -39,7 +39,8 @@ def take(order: TakeOrder, folder: Path) -> Taken:
         _beside(order, content, file, check)
         bundle = _zipped(content, folder / f"{stem}.zip")
     except OSError as error:
-        raise MergeError(f"The files cannot be written ({error.strerror}): make room.") from error
+        text = f"The files cannot be written ({error.strerror}): make room."
+        raise FileError(text, error) from error
     return Taken(file, bundle, content, check)
 
 

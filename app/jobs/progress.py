@@ -24,9 +24,9 @@ class Telling:
         self._step = Step(share, text[:1].upper() + text[1:])
         self._emit(self._step)
 
-    def watch(self, row: LayerReport) -> None:
-        """The same Step, with the layer that is done."""
-        self._emit(replace(self._step, solved=row))
+    def watch(self, row: LayerReport, count: int) -> None:
+        """The same Step, with the layer that is done, one of ``count``."""
+        self._emit(replace(self._step, solved=row, layers=count))
 
 
 def stepping(emit: Emit) -> Progress:

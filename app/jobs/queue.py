@@ -28,6 +28,7 @@ class Step:
     text: str  # what is going on
     seconds: float = 0.0  # since the job was handed in
     solved: LayerReport | None = None  # the layer of a merge that is done with this step
+    layers: int = 0  # how many of these there will be
 
 
 ENDED = object()  # the last report, so that nobody waits for another one

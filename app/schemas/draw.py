@@ -70,6 +70,15 @@ class DrawOrder:
         return [(prompt, seed) for prompt in self.prompts for seed in seeds]
 
     @property
+    def of_the_merge(self) -> range:
+        """The places of the merge's own pictures: the last ones but for those of other merges."""
+        if self.merged is None or "merged" not in self.columns:
+            return range(0)
+        before = sum(len(self.picks) if name == "each" else 1 for name in self.columns) - 1
+        count = len(self.scenes)
+        return range(before * count, (before + 1) * count)
+
+    @property
     def references(self) -> dict[str, tuple[Path, ...]]:
         """Concept → the pictures of it that the visitor has given, for the scores."""
         found: dict[str, tuple[Path, ...]] = {}

@@ -1,78 +1,150 @@
-"""What can be set from outside: environment variables, read once at the start."""
+"""What can be set from outside, each setting declared once, and read when the app starts."""
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 
-from merging.errors import MergeError
+from pydantic import BeforeValidator
+
+from app.settings.setting import setting, settings_of
 from merging.options import Precision
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+HOME = "~/.iteris-studio"
+
+# The sections of the page's settings.
+MODEL = "The base model at first, and where it works"
+PLACES = "Folders and address"
+FILES = "Limits of files"
+JOBS = "Limits of jobs and visits"
 
 
-@dataclass(frozen=True)
+def folder(text: str | Path) -> Path | None:
+    """The folder that a setting names, None for "off"."""
+    return None if str(text).lower() == "off" else Path(text).expanduser().resolve()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults suit one person at their own machine; ``from_environment`` reads the rest."""
+    """Defaults suit one person at their own machine; ``from_environment`` reads the rest.
 
-    work: Path  # the folder of all visitors' files, see workplace()
-    home: Path | None = None  # ITERIS_HOME: what stays, such as the library; at home only
-    host: str = "127.0.0.1"  # GRADIO_SERVER_NAME
-    port: int = 7860  # GRADIO_SERVER_PORT
-    base: str = "mini"  # ITERIS_BASE: mini, sd15, a folder in diffusers layout, or a Hub id
-    free_base: bool = True  # visitors may name a folder or a Hub id: at home only
-    device: str = "auto"  # ITERIS_DEVICE: auto, cpu, cuda, mps
-    precision: str = "auto"  # ITERIS_PRECISION, of the base model: auto, fp32, fp16, bf16
-    mcp: bool = False  # ITERIS_MCP: whether language models may call the endpoints as tools
+    A field made by ``setting`` is read from its environment variable, from its flag and from
+    settings.toml, and has its place on the page, all by this one declaration.
+    """
+
+    base: str = setting(
+        "mini",
+        "ITERIS_BASE",
+        MODEL,
+        "Base model",
+        "mini, sd15, a folder in diffusers layout, or a Hub id",
+        offered=("mini", "sd15"),
+    )
+    device: str = setting(
+        "auto",
+        "ITERIS_DEVICE",
+        MODEL,
+        "Device",
+        "auto takes the best that is there",
+        offered=("auto", "cpu", "cuda", "mps"),
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",  # whether it is there is seen when it is used
+    )
+    precision: Precision = setting(
+        "auto", "ITERIS_PRECISION", MODEL, "Precision", "auto is fp32 on a CPU, fp16 elsewhere"
+    )
+    mcp: bool = setting(
+        False,
+        "ITERIS_MCP",
+        MODEL,
+        "Tools for language models",
+        "on lets them call the endpoints",
+    )
+    home: Annotated[Path | None, BeforeValidator(folder)] = setting(
+        None,
+        "ITERIS_HOME",
+        PLACES,
+        "Folder of library and history",
+        "off for none; a public app has none",
+        unset=HOME,
+    )
+    work: Annotated[Path, BeforeValidator(folder)] = setting(
+        MISSING,
+        "ITERIS_WORK",
+        PLACES,
+        "Folder of visitors’ files",
+        "a named one is not removed at the end",
+        unset="a temporary one",
+    )
+    host: str = setting(
+        "127.0.0.1",
+        "GRADIO_SERVER_NAME",
+        PLACES,
+        "Address",
+        "any but this machine’s own makes the app public, without this section",
+    )
+    port: int = setting(7860, "GRADIO_SERVER_PORT", PLACES, "Port", low=1, high=65535)
+    max_files: int = setting(6, "ITERIS_MAX_FILES", FILES, "LoRAs of one merge", low=2, high=16)
+    max_mb: int = setting(400, "ITERIS_MAX_MB", FILES, "MB of one file", low=1, high=4000)
+    max_history_mb: int = setting(
+        10_000,
+        "ITERIS_MAX_HISTORY_MB",
+        FILES,
+        "MB of the history",
+        "beyond it the oldest go first",
+        low=1,
+        high=10_000_000,
+    )
+    max_waiting: int = setting(
+        20, "ITERIS_MAX_WAITING", JOBS, "Jobs in line", "of all visitors", low=1, high=1000
+    )
+    max_minutes: float = setting(
+        60, "ITERIS_MAX_MINUTES", JOBS, "Minutes of one job", low=0.01, high=10_000
+    )
+    keep_hours: float = setting(
+        2,
+        "ITERIS_KEEP_HOURS",
+        JOBS,
+        "Hours that idle files live",
+        "of each visitor",
+        low=0.01,
+        high=10_000,
+    )
+    # The rest follows from these, or is not for anyone to set.
+    free_base: bool = True  # visitors may name a folder or a Hub id as base: at home only
     login: bool = False  # visitors may log in to the Hub: on a Space that has hf_oauth
-    max_files: int = 6  # ITERIS_MAX_FILES: LoRAs of one merge
-    max_words: int = 4  # textual inversions beside them
-    max_megabytes: int = 400  # ITERIS_MAX_MB: of one file
-    max_history_mb: int = 10_000  # ITERIS_MAX_HISTORY_MB: of one history's files
-    max_waiting: int = 20  # ITERIS_MAX_WAITING: jobs in line, of all visitors
-    max_minutes: float = 60  # ITERIS_MAX_MINUTES: of one job
-    keep_hours: float = 2  # ITERIS_KEEP_HOURS: how long a visitor's idle files live
+    max_words: int = 4  # textual inversions beside the LoRAs
     max_prompt: int = 500  # characters of a prompt
     max_scenes: int = 16  # prompts × seeds of one comparison
     max_batch: int = 24  # merges of one batch
     max_references: int = 16  # pictures of one concept to compare with
-    max_lines: int = 64  # calibration prompts of a person's own, each of at most 200 characters
+    max_lines: int = 64  # calibration prompts of a person's own, of at most max_line characters
     max_line: int = 200
     file: Path | None = None  # settings.toml, where the page may write it: at home only
-    above: Mapping[str, str] = field(default_factory=dict)  # what goes before it, by its names
+    above: Mapping[str, str] = field(default_factory=dict)  # what goes before it, by name
 
     @classmethod
     def from_environment(cls, work: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from the variables named above; MergeError says which one is wrong."""
+        """Settings from the variables; MergeError says which one is wrong."""
         host = environ.get("GRADIO_SERVER_NAME") or cls.host
         at_home = host in LOOPBACK and "SPACE_ID" not in environ
-        return cls(
-            work=work,
-            home=_home(environ) if at_home else None,
-            host=host,
-            port=_whole(environ, "GRADIO_SERVER_PORT", cls.port, 1, 65535),
-            base=environ.get("ITERIS_BASE") or cls.base,
-            free_base=at_home,
-            device=_device(environ),
-            precision=_one_of(environ, "ITERIS_PRECISION", get_args(Precision)),
-            mcp=_one_of(environ, "ITERIS_MCP", ("off", "on")) == "on",
-            login={"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys(),
-            max_files=_whole(environ, "ITERIS_MAX_FILES", cls.max_files, 2, 16),
-            max_megabytes=_whole(environ, "ITERIS_MAX_MB", cls.max_megabytes, 1, 4000),
-            max_history_mb=_whole(
-                environ, "ITERIS_MAX_HISTORY_MB", cls.max_history_mb, 1, 10_000_000
-            ),
-            max_waiting=_whole(environ, "ITERIS_MAX_WAITING", cls.max_waiting, 1, 1000),
-            max_minutes=_number(environ, "ITERIS_MAX_MINUTES", cls.max_minutes, 0.01, 10_000),
-            keep_hours=_number(environ, "ITERIS_KEEP_HOURS", cls.keep_hours, 0.01, 10_000),
-        )
+        given = {
+            name: each.read(environ[each.variable])
+            for name, each in SETTINGS.items()
+            if environ.get(each.variable, "").strip()
+        }
+        given["work"] = work
+        given["home"] = given.get("home", folder(HOME)) if at_home else None
+        login = {"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys()
+        return cls(**given, free_base=at_home, login=login)
+
+
+SETTINGS = settings_of(Settings)  # by name
 
 
 @contextmanager
@@ -84,51 +156,5 @@ def workplace(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(
             prefix="iteris-studio-", ignore_cleanup_errors=True
-        ) as own:
-            yield Path(own)
-
-
-def _home(environ: Mapping[str, str]) -> Path | None:
-    """The folder of what stays on a person's own machine: ITERIS_HOME, "off" for none."""
-    named = environ.get("ITERIS_HOME", "").strip()
-    if named.lower() == "off":
-        return None
-    return Path(named).expanduser().resolve() if named else Path.home() / ".iteris-studio"
-
-
-def _one_of(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
-    """A word from the environment, the first of the choices where it says none."""
-    text = environ.get(name, "").strip().lower() or choices[0]
-    if text not in choices:
-        raise MergeError(f"{name} must be {', '.join(choices)}, not {text!r}.")
-    return text
-
-
-def _device(environ: Mapping[str, str]) -> str:
-    """The name of a device; whether it is there is seen when it is first needed."""
-    text = environ.get("ITERIS_DEVICE", "").strip().lower() or Settings.device
-    if not DEVICES.fullmatch(text):
-        raise MergeError(f"ITERIS_DEVICE must be auto, cpu, cuda or mps, not {text!r}.")
-    return text
-
-
-def _whole(environ: Mapping[str, str], name: str, default: int, lowest: int, highest: int) -> int:
-    """A number without a fraction."""
-    value = _number(environ, name, default, lowest, highest)
-    if not value.is_integer():
-        raise MergeError(f"{name} must be a whole number, not {value:g}.")
-    return int(value)
-
-
-def _number(
-    environ: Mapping[str, str], name: str, default: float, lowest: float, highest: float
-) -> float:
-    """A number from the environment, refused by name when it is none or out of range."""
-    text = environ.get(name, "").strip()
-    try:
-        value = float(text or default)
-    except ValueError:
-        value = float("nan")
-    if not lowest <= value <= highest:
-        raise MergeError(f"{name} must be a number from {lowest:g} to {highest:g}, not {text!r}.")
-    return value
+        ) as temporary:
+            yield Path(temporary)

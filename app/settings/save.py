@@ -2,110 +2,58 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.settings.load import VARIABLES, check, parsed, read
-from app.settings.model import Settings
+import tomlkit
+
+from app.settings.load import read
+from app.settings.model import SETTINGS, Settings
+from app.settings.setting import Value
 from merging.errors import MergeError
 from merging.io.atomic_write import write_whole
 
-Value = str | float  # a number where the setting is one
-# By the names in the file; "" is what a person's own machine, and no text, can say.
-DEFAULTS: dict[str, Value] = {name: getattr(Settings, name, "") for name in VARIABLES} | {
-    "mcp": "off",
-    "home": "",
-    "max_mb": Settings.max_megabytes,
-}
-WORDS = ("device", "precision", "mcp")  # read in either case
-# One setting in one line, and what is said after it.
-LINE = (
-    r"(?m)^[ \t]*{name}[ \t]*=[ \t]*"
-    r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\s#"']+)([ \t]*(?:#.*)?)(?:\n|\Z)"""
-)
-
 
 def at_next_start(settings: Settings) -> dict[str, Value]:
-    """Every setting by its name in the file; MergeError if the file has become wrong."""
-    told = {**read(_file(settings)), **settings.above}
-    return {name: _valued(name, told.get(name, "")) for name in VARIABLES}
+    """Every setting by name; MergeError if the file has become wrong."""
+    texts = {**read(_file(settings)), **settings.above}
+    return {name: each.written(texts.get(name, "")) for name, each in SETTINGS.items()}
 
 
 def save(settings: Settings, wanted: Mapping[str, Value | None]) -> tuple[str, ...]:
     """Write what differs from what the file says; the names of it.
 
     None and "" stand for the default. What environment and flags decide is left alone. MergeError
-    for a value that the start would refuse, and for a file that cannot be changed line by line;
-    nothing is written then.
+    for a value that the start would refuse; nothing is written then.
     """
     before = at_next_start(settings)
-    changed = {
-        name: given
+    values = {
+        name: SETTINGS[name].written(_text(value))
         for name, value in wanted.items()
-        if name not in settings.above and (given := _given(name, value)) != before[name]
+        if name not in settings.above
     }
-    for name, value in changed.items():
-        check(name, str(value))
+    changed = {name: value for name, value in values.items() if value != before[name]}
     if changed:
-        file = _file(settings)
-        write_whole(file, _rewritten(file, changed).encode("utf-8"))
+        _write(_file(settings), changed)
     return tuple(changed)
 
 
-def _rewritten(file: Path, changed: Mapping[str, Value]) -> str:
-    """The file's text with these lines anew; it says what it should, and all else as before."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+def _write(file: Path, changed: Mapping[str, Value]) -> None:
+    """The file with these values; one that is "" leaves it."""
+    document = tomlkit.parse(file.read_bytes() if file.is_file() else "")
     for name, value in changed.items():
-        text = _with(text, name, value)
-    said = {name: str(value) for name, value in changed.items()}
-    expected = {
-        name: value for name, value in (read(file) | said).items() if value or name not in said
-    }
-    if not _says(text, file, expected):
-        raise MergeError(
-            f"{file} is written in a way that the page cannot change; write {', '.join(changed)} "
-            "into it by hand."
-        )
-    return text
+        if value == "":
+            document.remove(name)
+        else:
+            document[name] = value
+    write_whole(file, tomlkit.dumps(document).encode())
 
 
-def _with(text: str, name: str, value: Value) -> str:
-    """The text with the setting's line anew, at its place or the end; without it for ""."""
-    line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    found = re.search(LINE.format(name=name), text)
-    if found:
-        anew = f"{line}{found[1]}\n" if value != "" else ""
-        return f"{text[: found.start()]}{anew}{text[found.end() :]}"
-    apart = "" if text.endswith("\n") or not text else "\n"
-    return f"{text}{apart}{line}\n" if value != "" else text
-
-
-def _says(text: str, file: Path, expected: Mapping[str, str]) -> bool:
-    try:
-        return parsed(text, file) == expected
-    except (ValueError, MergeError):
-        return False
-
-
-def _valued(name: str, text: str) -> Value:
-    """A setting's value, "" being the default; MergeError if the start would refuse it."""
-    check(name, text)
-    return _given(name, float(text) if text.strip() and _is_number(name) else text)
-
-
-def _given(name: str, value: Value | None) -> Value:
-    """A value as it is compared and written: numbers without a fraction as such."""
-    if isinstance(value, str):
-        value = value.strip().lower() if name in WORDS else value.strip()
-    if value is None or value == "":
-        return DEFAULTS[name]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _is_number(name: str) -> bool:
-    return not isinstance(DEFAULTS[name], str)
+def _text(value: Value | None) -> str:
+    """A value as a person types it: a number without a fraction as such."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
 
 
 def _file(settings: Settings) -> Path:

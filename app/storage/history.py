@@ -12,19 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import Merged, Pick
 from app.storage.history_entry import FIELDS, Entry, entry_of
-from app.storage.history_json import (
-    merge_again,
-    pictures_again,
-    scene_again,
-    told_merge,
-    told_sheet,
-)
+from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
 from app.storage.sessions import keep_copy
 from app.storage.sqlite import add_column, index
 from merging.errors import MergeError
@@ -76,9 +70,10 @@ class History:
         self._folder.mkdir(parents=True, exist_ok=True)
         files: list[str] = []
         try:
-            merge = told_merge(merged, lambda path: self._take_in(path, files))
-            sheet = scene and told_sheet(scene, pictures, lambda path: self._take_in(path, files))
-            row = (*map(json.dumps, (merge, merged.report, sheet, files)),)
+            put = partial(self._take_in, files)
+            merge = merge_json(merged, put)
+            sheet = sheet_json(scene, pictures, put) if scene else "null"
+            row = (merge, json.dumps(merged.report), sheet, json.dumps(files))
             return self._write(row, entry)
         except (OSError, MergeError):
             self._tidy(files)
@@ -116,15 +111,17 @@ class History:
 
         Raises MergeError if the entry or one of its files is gone.
         """
-        merge, report, sheet = self._told(entry)
-        place = self._placing(folder)
+        rows = self._rows("where id = ?", (entry,), "merge, report, sheet")
+        if not rows:
+            raise MergeError(GONE)
+        merge, report, sheet = rows[0]
+        place = partial(self._placed, folder)
         try:
-            merged = merge_again(merge, report, place, found)
-            if not sheet:
+            merged = merge_of(merge, report, place, found)
+            if sheet == "null":
                 return Kept(merged)
-            scene = scene_again(sheet, merged, place)
-            return Kept(merged, scene, pictures_again(sheet, place))
-        except (KeyError, TypeError) as error:
+            return Kept(merged, *sheet_of(sheet, merged, place))
+        except (KeyError, TypeError, ValueError) as error:
             raise MergeError(
                 "This entry of the history was kept by another version and cannot be opened; "
                 "delete it."
@@ -165,15 +162,7 @@ class History:
     def _begun(self) -> bool:
         return (self._folder / "index.sqlite").is_file()
 
-    def _told(self, entry: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
-        """What was written down of an entry."""
-        rows = self._rows("where id = ?", (entry,), "merge, report, sheet")
-        if not rows:
-            raise MergeError(GONE)
-        merge, report, sheet = map(json.loads, rows[0])
-        return merge, report, sheet
-
-    def _take_in(self, path: Path, files: list[str]) -> str:
+    def _take_in(self, files: list[str], path: Path) -> str:
         """A file under its hash, noted in ``files``; returns its name here."""
         name = f"{file_sha256(path)}{path.suffix}"
         files.append(name)
@@ -181,22 +170,18 @@ class History:
             keep_copy(path, self._folder / name)
         return name
 
-    def _placing(self, folder: Path) -> Callable[[str, str], Path]:
-        """Links to kept files in ``folder``, under the names that they had."""
-
-        def place(kept: str, name: str) -> Path:
-            source = self._folder / kept
-            if not KEPT_NAME.fullmatch(kept) or not source.is_file():
-                raise MergeError(
-                    f"{Path(name).name} is gone from the history's folder, so this entry cannot "
-                    "be opened; delete it."
-                )
-            target = folder / kept[:12] / Path(name).name
-            target.parent.mkdir(exist_ok=True)
-            keep_copy(source, target)
-            return target
-
-        return place
+    def _placed(self, folder: Path, kept: str, name: str) -> Path:
+        """A link to a kept file in ``folder``, under the name that it had."""
+        source = self._folder / kept
+        if not KEPT_NAME.fullmatch(kept) or not source.is_file():
+            raise MergeError(
+                f"{Path(name).name} is gone from the history's folder, so this entry cannot be "
+                "opened; delete it."
+            )
+        target = folder / kept[:12] / Path(name).name
+        target.parent.mkdir(exist_ok=True)
+        keep_copy(source, target)
+        return target
 
     def _write(self, row: tuple[str, ...], entry: int | None) -> int:
         """A new entry, or an old one anew."""

@@ -23,6 +23,7 @@ class Entry:
     seed: int = 0
     pictures: int = 0
     thumbnails: tuple[tuple[str, str], ...] = ()  # caption, data URL
+    of_the_merge: int | None = None  # which of them, if any, is the merge's own
 
     @property
     def title(self) -> str:
@@ -53,10 +54,13 @@ def entry_of(id: int, made: float, pinned: int, merge: str, sheet: str) -> Entry
     )
     if not drawn:
         return entry
+    scene, thumbnails = drawn["scene"], tuple(map(tuple, drawn["thumbnails"]))
+    last = len(thumbnails) - 1 - len(scene.get("others", ()))  # other merges come behind it
     return replace(
         entry,
-        prompt=drawn["scene"]["prompt"],
-        seed=drawn["scene"]["seed"],
+        prompt=scene["prompt"],
+        seed=scene["seed"],
         pictures=len(drawn["pictures"]),
-        thumbnails=tuple(map(tuple, drawn["thumbnails"])),
+        thumbnails=thumbnails,
+        of_the_merge=last if "merged" in scene["columns"] else None,
     )

@@ -1,91 +1,82 @@
-"""A merge and its pictures as plain data, and back again: what the history writes down."""
+"""A merge and its pictures as JSON, and back again: what the history writes down."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
+from pydantic import TypeAdapter
 
-from app.schemas.draw import DrawOrder, Other, Picture
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.draw import DrawOrder, Picture
+from app.schemas.merge import Merged
 
-Made = TypeVar("Made")
-Put = Callable[[Path], str]  # takes a file in, and says what to ask for it by
-Place = Callable[[str, str], Path]  # (what to ask by, its name) → where the file lies now
+Put = Callable[[Path], str]  # takes a file in, and returns the name that it is kept by
+Place = Callable[[str, str], Path]  # (that name, the file's name before) → where it lies now
 FILE = {"file", "name"}
-APART = ("order", "recipe", "report")  # of a Merged: written down by themselves
-OF_THE_MERGE = (
-    "picks",
-    "words",
-    "base",
-    "merged",
-    "method",
-)  # a DrawOrder has them of its merge
+# Of a DrawOrder: they are those of its merge.
+OF_THE_MERGE = ("picks", "words", "base", "merged", "method")
 THUMBNAIL, MOST_THUMBNAILS = 96, 6  # pixels, and how many of a sheet
 
+MERGED, SCENE = TypeAdapter(Merged), TypeAdapter(DrawOrder)
+PICTURES = TypeAdapter(tuple[Picture, ...])
 
-def told_merge(merged: Merged, put: Put) -> dict[str, Any]:
-    """A merge; its LoRAs by hash, its own files through ``put``."""
+
+def merge_json(merged: Merged, put: Put) -> str:
+    """A merge without its report; its LoRAs by hash, its other files through ``put``."""
     sources: Any = merged.recipe["sources"]
     picks = [
-        {**_told(pick, put, ("path",)), "sha256": source["sha256"]}
+        _fields(pick, "path") | {"sha256": source["sha256"]}
         for pick, source in zip(merged.order.picks, sources, strict=True)
     ]
-    order = _told(merged.order, put, ("picks",)) | {"picks": picks}
-    return {"order": order, "merged": _told(merged, put, APART), "recipe": merged.recipe}
+    parts = {
+        "order": _fields(merged.order) | {"picks": picks},
+        "merged": _fields(merged, "order", "recipe", "report"),
+        "recipe": merged.recipe,
+    }
+    return _dumped(parts, put)
 
 
-def merge_again(
-    told: Mapping[str, Any], report: dict[str, object], place: Place, found: Callable[[str], Path]
-) -> Merged:
-    """The merge; ``found`` says where a LoRA of this hash lies.
+def merge_of(text: str, report: str, place: Place, lora: Callable[[str], Path]) -> Merged:
+    """The merge; ``lora`` says where the LoRA of a hash lies.
 
-    Raises KeyError or TypeError for what was written down in another way.
+    Raises KeyError, TypeError or ValueError for what was written down in another way.
     """
-    picks = tuple(
-        _made(Pick, _revived(pick, place) | {"path": found(pick["sha256"])})
-        for pick in told["order"]["picks"]
-    )
-    asked = _revived(told["order"], place)
-    words = tuple(_made(Pick, each) for each in asked.get("words", ()))
-    order = _made(MergeOrder, asked | {"picks": picks, "words": words})
-    more = {"order": order, "recipe": told["recipe"], "report": report}
-    return _made(Merged, _revived(told["merged"], place) | more)
+    parts = _loaded(text, place)
+    picks = [pick | {"path": lora(pick["sha256"])} for pick in parts["order"]["picks"]]
+    order = parts["order"] | {"picks": picks}
+    more = {"order": order, "recipe": parts["recipe"], "report": json.loads(report)}
+    return MERGED.validate_python(parts["merged"] | more)
 
 
-def told_sheet(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> dict[str, Any]:
+def sheet_json(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> str:
     """A sheet of pictures, and small ones of its first scene to know it by."""
     shown = [*pictures][:: max(len(scene.scenes), 1)][-MOST_THUMBNAILS:]
-    return {
-        "scene": _told(scene, put, OF_THE_MERGE),
-        "pictures": [_told(picture, put) for picture in pictures],
+    parts = {
+        "scene": _fields(scene, *OF_THE_MERGE),
+        "pictures": pictures,
         "thumbnails": [[picture.caption, thumbnail(picture.path)] for picture in shown],
     }
+    return _dumped(parts, put)
 
 
-def scene_again(told: Mapping[str, Any], merged: Merged, place: Place) -> DrawOrder:
-    """What was drawn, with its merge as it lies now."""
-    order = merged.order
-    own = {
+def sheet_of(text: str, merged: Merged, place: Place) -> tuple[DrawOrder, tuple[Picture, ...]]:
+    """What was drawn, with its merge as it lies now, and the pictures. Raises as ``merge_of``."""
+    parts, order = _loaded(text, place), merged.order
+    of_the_merge = {
         "picks": order.picks,
         "words": order.words,
         "base": order.base,
         "merged": merged.drawn_with,
         "method": merged.method,
     }
-    scene = _revived(told["scene"], place)
-    others = tuple(_made(Other, each) for each in scene.get("others", ()))
-    return _made(DrawOrder, scene | own | {"others": others})
-
-
-def pictures_again(told: Mapping[str, Any], place: Place) -> tuple[Picture, ...]:
-    """The pictures of a sheet."""
-    return tuple(_made(Picture, _revived(each, place)) for each in told["pictures"])
+    scene = SCENE.validate_python(parts["scene"] | of_the_merge)
+    return scene, PICTURES.validate_python(parts["pictures"])
 
 
 def thumbnail(path: Path) -> str:
@@ -98,32 +89,27 @@ def thumbnail(path: Path) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _told(value: Any, put: Put, without: Sequence[str] = ()) -> Any:
-    """Dataclasses as objects, tuples as lists, files through ``put``."""
-    if is_dataclass(value):
-        named = (each.name for each in fields(value) if each.name not in without)
-        return {name: _told(getattr(value, name), put) for name in named}
-    if isinstance(value, Path):
-        return {"file": put(value), "name": value.name}
-    if isinstance(value, dict):
-        return {key: _told(each, put) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_told(each, put) for each in value]
-    return value
+def _fields(value: Any, *without: str) -> dict[str, Any]:
+    """A dataclass as an object of JSON."""
+    names = (each.name for each in fields(value))
+    return {name: getattr(value, name) for name in names if name not in without}
 
 
-def _revived(value: Any, place: Place) -> Any:
-    """Lists as tuples, files where ``place`` puts them."""
-    if isinstance(value, dict):
-        if value.keys() == FILE:
-            return place(value["file"], value["name"])
-        return {key: _revived(each, place) for key, each in value.items()}
-    if isinstance(value, list):
-        return tuple(_revived(each, place) for each in value)
-    return value
+def _dumped(parts: Any, put: Put) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return {"file": put(value), "name": value.name}
+        if is_dataclass(value):
+            return _fields(value)
+        raise TypeError(f"{type(value).__name__} cannot be written down")
+
+    return json.dumps(parts, default=plain)
 
 
-def _made(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """An object of what it knows; a newer app may have written more."""
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in known})
+def _loaded(text: str, place: Place) -> Any:
+    """The parts, files where ``place`` puts them."""
+
+    def revived(value: dict[str, Any]) -> Any:
+        return place(value["file"], value["name"]) if value.keys() == FILE else value
+
+    return json.loads(text, object_hook=revived)

@@ -16,16 +16,20 @@ from merging.errors import MergeError
 def index(path: Path, table: str, whose: str) -> Iterator[sqlite3.Connection]:
     """The index at ``path``, made with ``table`` where it is new, and saved at the end.
 
-    Raises OSError when the disk is full and MergeError when the file is damaged; ``whose`` begins
-    that sentence.
+    Raises OSError when the disk is full and MergeError when the file cannot be used; ``whose``
+    begins that sentence.
     """
     try:
         with closing(sqlite3.connect(path, timeout=10)) as found, found:
             found.execute(table)
             yield found
-    except sqlite3.DatabaseError as error:
-        if "full" in str(error):
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # Python 3.10 has no such name
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise MergeError(
+            f"{whose} index {path.name} cannot be used just now ({error}); try again."
+        ) from error
+    except sqlite3.DatabaseError as error:
         raise MergeError(
             f"{whose} index {path.name} cannot be read ({error}); delete it, and what is kept "
             "there begins anew."

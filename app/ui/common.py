@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.ui.html import fragments as markup
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 
 log = logging.getLogger(__name__)
 Values = dict[Any, Any]  # component → value, as Gradio hands it to a handler
@@ -25,12 +25,12 @@ DISK_FULL = "The disk here is full: remove old files or pictures, and try again.
 
 def said_of(error: Exception) -> str:
     """One sentence for the visitor, whatever went wrong: without a folder of this machine."""
-    cause = error.__cause__ if isinstance(error, MergeError) else error
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    system = error.system if isinstance(error, FileError) else error
+    if isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL
     if not isinstance(error, MergeError):
         return OUR_FAULT
-    named = getattr(cause, "filename", None)
+    named = getattr(system, "filename", None)
     return str(error).replace(f"{Path(named).parent}{os.sep}", "") if named else str(error)
 
 

@@ -36,7 +36,7 @@ def launch(demo: gr.Blocks, settings: Settings, **more: Any) -> str:
         enable_monitoring=False,
         strict_cors=True,
         mcp_server=settings.mcp,
-        max_file_size=settings.max_megabytes * 2**20,
+        max_file_size=settings.max_mb * 2**20,
         footer_links=["api", "settings"],
         app_kwargs={"middleware": [Middleware(Guard)], "openapi_url": None},
         quiet=True,

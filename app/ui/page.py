@@ -19,6 +19,7 @@ from app.ui.handlers.jobs import Handlers
 from app.ui.handlers.library import Shelving, wire_library
 from app.ui.handlers.load_picture import loader
 from app.ui.html import fragments as markup
+from app.ui.html.rendering import rendered
 from app.ui.sections.add_files import add_section, example_buttons
 from app.ui.sections.batch import Several, several_section
 from app.ui.sections.draw_form import Scene, scene_widgets
@@ -35,11 +36,16 @@ from app.ui.sections.settings import settings_section
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
 
+REFERENCES = (
+    "Drop a few pictures of the real thing for each concept: every picture that is drawn next then "
+    "says how alike they are. Nothing learns from them."
+)
+
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole app: the page and the public endpoints."""
     with gr.Blocks(title="IterIS Studio", analytics_enabled=False) as demo:
-        gr.HTML(markup.HEADER, elem_id="header")
+        gr.HTML(rendered("header"), elem_id="header")
         login_button(studio.settings.login)
         shelf = examples()
         with gr.Row(elem_id="columns"):
@@ -98,7 +104,7 @@ def _compare_section(
         pictures = views()
         scene, another = scene_widgets(base)
         with gr.Accordion("Scores from your own pictures", open=False):
-            gr.HTML(markup.REFERENCES)
+            gr.HTML(markup.paragraph("about", REFERENCES))
             for slot in slots:
                 slot.references.render()
         draw = gr.Button("Draw again", elem_id="draw")

@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 
 MAX_FILE_BYTES = 4 << 30  # whole float32 differences for every layer of SD 1.5 are 3.7 GiB
 MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
@@ -177,12 +177,12 @@ def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> N
 
 @contextmanager
 def opened(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A file and its size; MergeError where the system does not give it."""
+    """A file and its size; FileError where the system does not give it."""
     try:
         with path.open("rb") as stream:
             yield stream, path.stat().st_size
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise MergeError(
-            f"{file} cannot be read ({reason}); check the name and the path."
+        raise FileError(
+            f"{file} cannot be read ({reason}); check the name and the path.", error
         ) from error

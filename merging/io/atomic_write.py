@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from merging.errors import MergeError
+from merging.errors import FileError
 
 Checked = TypeVar("Checked")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename. MergeError if it cannot be."""
+    """Write beside, flush to the disk, rename. FileError if it cannot be."""
     write_checked(path, content, lambda _beside: None)
 
 
@@ -31,7 +31,7 @@ def write_checked(path: Path, content: bytes, check: Callable[[Path], Checked]) 
 def appearing(path: Path, name: str, remedy: str) -> Iterator[Path]:
     """A place beside ``path`` to write to, renamed at the end; nothing is left if anything raises.
 
-    What cannot be written is a MergeError that calls the file by ``name``.
+    What cannot be written is a FileError that calls the file by ``name``.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -39,7 +39,7 @@ def appearing(path: Path, name: str, remedy: str) -> Iterator[Path]:
         beside.replace(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise MergeError(f"{name} cannot be written ({reason}); {remedy}.") from error
+        raise FileError(f"{name} cannot be written ({reason}); {remedy}.", error) from error
     finally:
         beside.unlink(missing_ok=True)
 

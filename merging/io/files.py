@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from merging.errors import MergeError
+from merging.errors import FileError
 
 BESIDE = "adapter_config.json"  # PEFT's configuration, in a file of its own
 RECIPE_KEY = "iteris.recipe"  # the header field of our files
@@ -22,11 +22,11 @@ def beside(path: Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Of all bytes of a file; MergeError if it cannot be read."""
+    """Of all bytes of a file; FileError if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise MergeError(f"{path.name} cannot be read ({error.strerror}).") from error
+        raise FileError(f"{path.name} cannot be read ({error.strerror}).", error) from error
 
 
 def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:

@@ -147,7 +147,7 @@ def test_too_many_files_are_refused(studio: Studio) -> None:
 
 
 def test_large_files_are_refused(settings: Settings, pair: tuple[Path, Path]) -> None:
-    small = Studio(replace(settings, max_megabytes=0))
+    small = Studio(replace(settings, max_mb=0))
     with pytest.raises(MergeError, match="larger than 0 MB"):
         small.add(small.open_session(), pair[0], [])
 

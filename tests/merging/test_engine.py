@@ -74,16 +74,21 @@ def test_a_lora_of_zeros_is_refused(pair: tuple[Adapter, Adapter]) -> None:
 
 def test_every_layer_is_told_as_soon_as_it_is_solved(pair: tuple[Adapter, Adapter]) -> None:
     seen: list[LayerReport] = []
+    counts: set[int] = set()
     shares: list[float] = []
 
     def progress(share: float, _text: str) -> None:
         shares.append(share)
         assert share == 1 or len(seen) == len(shares) - 1
 
+    def watch(row: LayerReport, count: int) -> None:
+        seen.append(row)
+        counts.add(count)
+
     request = MergeRequest((Source(pair[0]), Source(pair[1])), method="sum")
-    result = merge(request, progress=progress, watch=seen.append)
+    result = merge(request, progress=progress, watch=watch)
     assert seen == result.report.layers
-    assert len(seen) == len(pair[0].layers)
+    assert {len(seen)} == counts == {len(pair[0].layers)}
 
 
 def lora(i: int) -> Adapter:

@@ -31,8 +31,8 @@ OTHER = (
 )
 LETTERS = "AB"
 NO_PAIRS = (
-    '<p class="note">They have no pictures of the same prompt, seed and settings. “Draw both anew” '
-    "makes some, with the prompt and the seeds of step 3.</p>"
+    "They have no pictures of the same prompt, seed and settings. “Draw both anew” makes some, "
+    "with the prompt and the seeds of step 3."
 )
 BOTH = "Done: both are drawn, in the history's section."
 
@@ -199,8 +199,9 @@ class Recalling:
         updates = {self.handlers.form.merged: kept.merged, **results.files.merged(kept.merged)}
         if not kept.scene or not drawn:
             return updates | results.views.cleared()
-        updates |= results.views.pictures(drawn, across(kept.scene))
-        return updates | results.views.compared(drawn, draw_commands(kept.scene))
+        scene = kept.scene
+        updates |= results.views.pictures(drawn, across(scene), scene.of_the_merge)
+        return updates | results.views.compared(drawn, draw_commands(scene))
 
     def _again(self, values: Values, place: int) -> JobUpdates:
         kept, updates = self._opened(values, place)
@@ -231,12 +232,11 @@ class Recalling:
             for origin, *paths in side_by_side(*both)
             for letter, path in zip(LETTERS, paths, strict=True)
         ]
+        note = "" if pairs else markup.paragraph("note", NO_PAIRS)
         return {
             self.handlers.form.session: session,
             self.past.said: gr.HTML(visible=False),
-            self.past.differences: gr.HTML(
-                differing(*both) + ("" if pairs else NO_PAIRS), visible=True
-            ),
+            self.past.differences: gr.HTML(differing(*both) + note, visible=True),
             self.past.pairs: gr.Gallery(pairs, visible=bool(pairs)),
         }
 

@@ -24,7 +24,7 @@ from app.ui.common import Updates, Values, said_of
 from app.ui.handlers.files import told
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.error_chart import chart, layers_of
+from app.ui.html.error_chart import chart
 from app.ui.sections.draw_form import MOST_OTHERS
 from app.ui.sections.progress_bar import Dock, Results
 from merging.errors import Cancelled, MergeError
@@ -136,7 +136,7 @@ class Handlers:
                     yield views.unscored(item.why)
                 else:
                     drawn = [*drawn, item]
-                    yield views.pictures(drawn, across(order))
+                    yield views.pictures(drawn, across(order), order.of_the_merge)
         yield views.compared(drawn, draw_commands(order))
         yield from self.remembered(session, merged, order, drawn, entry)
 
@@ -155,7 +155,7 @@ class Handlers:
         if row is None or rows.get(row.layer) is row:
             return {}
         rows[row.layer] = row
-        drawn = chart(list(rows.values()), layers_of(step.text))
+        drawn = chart(list(rows.values()), step.layers)
         return {self.chart: gr.HTML(drawn, visible=True)} if drawn else {}
 
     def shown(
@@ -177,14 +177,14 @@ class Handlers:
                     results |= {each: update[each] for each in update.keys() & kept}
                     yield update
         except Cancelled:
-            last = markup.told("stopped", STOPPED)
+            last = markup.ended("stopped", STOPPED)
         except MergeError as error:
-            last = markup.told("failed", said_of(error))
+            last = markup.ended("failed", said_of(error))
         except Exception as error:
             log.exception("a job failed")
-            last = markup.told("failed", said_of(error))
+            last = markup.ended("failed", said_of(error))
         else:
-            last = markup.told("done", done) if done else markup.told("done", "Done.", link=True)
+            last = markup.ended("done", done) if done else markup.ended("done", "Done.", link=True)
         yield results | self.dock.idle(last)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from app.ui.html.rendering import rendered
 
 if TYPE_CHECKING:
     from app.jobs.conflicts import Met
     from merging.analysis.conflicts import Meeting, Pair
 
-# Each row: its name, what it means, the number shown and how dark it is, from 0 to 1.
+# Each row: its title, what it means, the number shown and how dark it is, from 0 to 1.
 Row = tuple[str, str, Callable[["Meeting"], str], Callable[["Meeting"], float]]
 ROWS: tuple[Row, ...] = (
     (
@@ -37,42 +38,23 @@ ROWS: tuple[Row, ...] = (
 
 def conflicts(found: Met) -> str:
     """Every pair in words and as a strip, the worst one open; "" where there is no pair."""
-    pairs = "".join(_pair(pair, place == 0) for place, pair in enumerate(found.pairs))
-    notes = "".join(f'<p class="note">{escape(sentence)}</p>' for sentence in found.said)
-    if not pairs and not notes:
+    if not found.pairs and not found.said:
         return ""
-    return f'<div class="conflicts"><h3>Before you merge</h3>{notes}{pairs}</div>'
+    return rendered("conflicts", notes=found.said, pairs=[_pair(pair) for pair in found.pairs])
 
 
-def _pair(pair: Pair, opened: bool) -> str:
-    from merging.analysis.conflicts import (
-        advice,  # it imports torch, which measured the pair just now
-    )
+def _pair(pair: Pair) -> dict[str, Any]:
+    from merging.analysis.conflicts import advice  # it imports torch, which is there by now
 
-    names = " and ".join(map(escape, pair.names))
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in advice(pair))
-    return (
-        f"<details{' open' if opened else ''}><summary>{names}</summary>{said}{_strip(pair)}"
-        "</details>"
-    )
-
-
-def _strip(pair: Pair) -> str:
-    head = "".join(f'<th scope="col">{_short(met.block)}</th>' for met in pair.blocks)
-    rows = "".join(
-        f'<tr><th scope="row" title="{meaning}">{name}</th>'
-        + "".join(
-            f'<td style="--heat:{min(max(heat(met), 0), 1):.2f}">{number(met)}</td>'
-            for met in pair.blocks
-        )
-        + "</tr>"
-        for name, meaning, number, heat in ROWS
-    )
-    label = f"{escape(pair.names[0])} and {escape(pair.names[1])}, block by block"
-    return (
-        f'<div class="strip" tabindex="0" role="region" aria-label="{label}"><table><thead><tr>'
-        f"<td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    return {
+        "names": " and ".join(pair.names),
+        "advice": advice(pair),
+        "blocks": [_short(met.block) for met in pair.blocks],
+        "rows": [
+            (title, meaning, [(number(met), min(max(heat(met), 0), 1)) for met in pair.blocks])
+            for title, meaning, number, heat in ROWS
+        ],
+    }
 
 
 def _short(block: str) -> str:

@@ -1,38 +1,29 @@
-"""A card in HTML: what a file is, in words; everything that its author wrote is escaped."""
+"""A card in HTML: what a file is, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from app.schemas.card import Card, misfit, span
 from app.ui.html.fragments import megabytes
+from app.ui.html.rendering import rendered
 
 PARTS = {"text_encoder": "text-encoder", "unet": "UNet"}
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
 TEXT = "text encoder"  # what the field calls block BASE
-WORD_USE = (
-    "No LoRA, but a word with a meaning of its own: say it in the prompt, or among the trigger "
-    "words of the LoRA that it belongs to. It comes with the merge as a file of its own."
-)
 FEW = 3  # names that are listed before "and n more"
 
 
 def card(found: Card, base: str) -> str:
     """What a file is: one glance, what to know of it, and the rest behind a fold."""
-    chips = "".join(f"<span>{escape(chip)}</span>" for chip in (found.family, found.base_title))
-    facts = " · ".join(filter(None, _word_facts(found) if found.is_word else _facts(found)))
-    return (
-        f'<div class="lora">{_picture(found)}<h3>{escape(found.name)}</h3>'
-        f'<div class="chips">{chips}</div>'
-        f'<p class="facts">{escape(facts)}</p>{_notes(found, base)}{_more(found)}</div>'
+    return rendered(
+        "lora_card",
+        card=found,
+        facts=_word_facts(found) if found.is_word else _facts(found),
+        misfit=misfit(found.name, found.base, base),
+        notes=_notes(found),
+        rows=_rows(found),
     )
-
-
-def _picture(found: Card) -> str:
-    if not found.thumbnail:
-        return ""
-    return f'<img src="{escape(found.thumbnail)}" alt="{escape(found.name)}, as its file shows it">'
 
 
 def _word_facts(found: Card) -> list[str]:
@@ -53,9 +44,8 @@ def _facts(found: Card) -> list[str]:
     ]
 
 
-def _notes(found: Card, base: str) -> str:
+def _notes(found: Card) -> list[str]:
     """What a person should know before the merge, a sentence each."""
-    wrong = misfit(found.name, found.base, base)
     notes = [*found.warnings]
     if found.embeddings and not found.is_word:
         notes.append(f"It brings words of its own: {', '.join(found.embeddings)}.")
@@ -63,14 +53,12 @@ def _notes(found: Card, base: str) -> str:
         notes.append("Its changes depend on the base model, and are worked out with it.")
     if not (found.trigger or found.is_word):
         notes.append("The file names no trigger: type the words that call its concept.")
-    said = [f'<p class="bad">{escape(wrong)}</p>'] if wrong else []
-    said += [f'<p class="facts">{WORD_USE}</p>'] if found.is_word else []
-    return "".join([*said, *(f'<p class="note">{escape(note)}</p>' for note in notes)])
+    return notes
 
 
-def _more(found: Card) -> str:
-    """Everything else that the header says."""
-    rows = {
+def _rows(found: Card) -> dict[str, str]:
+    """Everything else that the header says, by title; "" for what it does not say."""
+    return {
         "layers": ", ".join(
             f"{found.layers[part]} of {found.known[part]} in the {title.replace('-', ' ')}"
             for part, title in PARTS.items()
@@ -89,10 +77,6 @@ def _more(found: Card) -> str:
         "from the Hub": found.origin,
         "SHA-256": found.sha256,
     }
-    listed = "".join(
-        f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in rows.items() if value
-    )
-    return f"<details><summary>All that the file says</summary><dl>{listed}</dl></details>"
 
 
 def _histogram(

@@ -97,7 +97,7 @@ def take_section(login: bool = False) -> tuple[Files, Measures]:
     """The fourth step of the page."""
     with gr.Column(elem_classes="sheet", elem_id="take"):
         gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
-        empty = gr.HTML(markup.NOTHING_YET)
+        empty = gr.HTML(markup.paragraph("nothing", "The merged adapter appears here."))
         with gr.Column(visible=False, elem_id="download") as ready:
             summary = gr.HTML(elem_id="summary")
             with gr.Row():

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 
-from app.compare_merges import Difference, differences
+from app.compare_merges import differences
 from app.schemas.card import base_title
 from app.settings.model import Settings
 from app.storage.history import Kept
 from app.storage.history_entry import Entry
 from app.ui.common import Updates
-from app.ui.html.fragments import megabytes
+from app.ui.html.fragments import megabytes, paragraph
+from app.ui.html.rendering import rendered
 from app.ui.sections.pictures import SHEET
 
 PLACES = 6  # entries on the page at a time
 LONGEST_PROMPT = 90  # characters of it that a list shows
-NOTHING = '<p class="nothing">Nothing yet: what you merge and draw appears here.</p>'
+NOTHING = "Nothing yet: what you merge and draw appears here."
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Place:
         """The place filled, and not ticked."""
         return {
             self.group: gr.Column(visible=True),
-            self.told: entry_told(entry),
+            self.told: entry_text(entry),
             self.ticked: False,
             self.pinned: entry.pinned,
             self.forget: gr.Button(interactive=not entry.pinned),
@@ -78,7 +78,7 @@ class Past:
         updates: Updates = {
             self.listed: [entry.id for entry in entries],
             self.start: start,
-            self.size: _size(count, size) if count else NOTHING,
+            self.size: _size(count, size),
             self.newer: gr.Button(interactive=start > 0),
             self.older: gr.Button(interactive=start + len(entries) < count),
         }
@@ -107,8 +107,8 @@ def past_section(settings: Settings) -> Past:
     with gr.Accordion("History: merges and pictures of before", open=False, elem_id="history") as (
         section
     ):
-        gr.HTML(f'<p class="about">All that was merged and drawn. {stays} {limit}</p>')
-        size = gr.HTML(NOTHING)
+        gr.HTML(paragraph("about", f"All that was merged and drawn. {stays} {limit}"))
+        size = gr.HTML(_size(0, 0))
         places = tuple(_place() for _ in range(PLACES))
         with gr.Row():
             newer = gr.Button("Newer", size="sm", min_width=80, interactive=False)
@@ -135,62 +135,34 @@ def _place() -> Place:
     return Place(group, told, ticked, pinned, *buttons)
 
 
-def entry_told(entry: Entry) -> str:
+def entry_text(entry: Entry) -> str:
     """An entry in words, with its small pictures."""
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
-    drawn = ""
-    if entry.pictures:
-        count = "1 picture" if entry.pictures == 1 else f"{entry.pictures} pictures"
-        drawn = (
-            f'<p class="facts">{count} of “{escape(_short(entry.prompt))}”, seed {entry.seed}</p>'
-        )
-    small = "".join(
-        f'<img src="{escape(data)}" alt="{escape(caption)}" title="{escape(caption)}">'
-        for caption, data in entry.thumbnails
-    )
-    facts = f"no. {entry.id} · {strengths} · rank {entry.ranks} · {base_title(entry.base)}"
-    return (
-        f'<div class="entry"><h3>{escape(entry.title)}</h3>'
-        f'<p class="facts">{_when(entry.made)} · {escape(facts)}</p>{drawn}'
-        f'<div class="small">{small}</div></div>'
+    return rendered(
+        "history_entry",
+        entry=entry,
+        time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made)),
+        facts=(f"no. {entry.id}", strengths, f"rank {entry.ranks}", base_title(entry.base)),
+        prompt=_short(entry.prompt),
     )
 
 
 def differing(one: Kept, other: Kept) -> str:
-    """Two merges, A and B, in words."""
-    found = differences(one.merged.recipe, other.merged.recipe)
-    same = one.merged.kohya.read_bytes() == other.merged.kohya.read_bytes()
-    return differences_told(found, (f"A: {one.merged.method}", f"B: {other.merged.method}"), same)
-
-
-def differences_told(found: Sequence[Difference], titles: tuple[str, str], same: bool) -> str:
-    """Where two merges differ, as a table; ``same``: their files are the same to the byte."""
-    if not found:
-        files = "so do the files, byte for byte" if same else "but the files are not the same"
-        return f'<p class="about">Both were asked for alike, and {files}.</p>'
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(what)}</th>{_cells(both)}</tr>' for what, *both in found
+    """Where two merges, A and B, differ: a table, or that they do not."""
+    return rendered(
+        "differences",
+        differences=differences(one.merged.recipe, other.merged.recipe),
+        titles=(f"A: {one.merged.method}", f"B: {other.merged.method}"),
+        same=one.merged.kohya.read_bytes() == other.merged.kohya.read_bytes(),
     )
-    return (
-        '<div class="table" tabindex="0" role="region" aria-label="Where they differ"><table>'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        '<p class="about">All else was asked for alike.</p>'
-    )
-
-
-def _cells(texts: Sequence[str]) -> str:
-    return "".join(f"<td>{escape(text)}</td>" for text in texts)
 
 
 def _size(count: int, size: int) -> str:
+    """How many entries there are, and the bytes of their files."""
+    if not count:
+        return paragraph("nothing", NOTHING)
     entries = "1 entry" if count == 1 else f"{count} entries"
-    return f'<p class="facts">{entries}, {megabytes(size / 2**20)} on the disk.</p>'
-
-
-def _when(made: float) -> str:
-    moment = time.localtime(made)
-    return f"<time>{time.strftime('%Y-%m-%d %H:%M', moment)}</time>"
+    return paragraph("facts", f"{entries}, {megabytes(size / 2**20)} on the disk.")
 
 
 def _short(prompt: str) -> str:

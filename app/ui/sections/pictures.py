@@ -11,7 +11,16 @@ import gradio as gr
 from app.schemas.draw import Picture
 from app.ui.common import AT_ONCE, Updates
 from app.ui.html import fragments as markup
+from app.ui.html.rendering import rendered
 
+NO_PICTURES = (
+    "The pictures appear here: what the base model draws, each LoRA alone, their plain sum, and "
+    "the merge."
+)
+MAPS = (
+    "Bright is where the model looked at the trigger words while it drew; an even haze is nowhere "
+    "in particular, and two concepts in one place share it."
+)
 SHEET: dict[str, Any] = {
     "show_label": False,
     "height": "auto",
@@ -31,6 +40,7 @@ class Views:
     blank: gr.HTML  # in the pictures' place until there is one
     shown: gr.Tabs
     gallery: gr.Gallery
+    mark: gr.HTML  # the style of the merge's own pictures
     scores: gr.HTML  # what the scores mean, or why there are none
     left: gr.Dropdown
     right: gr.Dropdown
@@ -47,12 +57,13 @@ class Views:
         """
         return {self.gallery: gr.Gallery([]), self.drawn: []}
 
-    def pictures(self, drawn: list[Picture], across: int) -> Updates:
-        """The comparison so far, ``across`` pictures side by side."""
+    def pictures(self, drawn: list[Picture], across: int, of_the_merge: range) -> Updates:
+        """The comparison so far, ``across`` pictures side by side, those of the merge marked."""
         return {
             self.drawn: drawn,
             self.blank: gr.HTML(visible=False),
             self.shown: gr.Tabs(visible=True),
+            self.mark: rendered("mark", places=of_the_merge),
             self.gallery: gr.Gallery(
                 [(str(picture.path), picture.caption) for picture in drawn], columns=across
             ),
@@ -60,7 +71,7 @@ class Views:
 
     def explained(self, scored: bool) -> Updates:
         """What the scores mean, where there will be any."""
-        return {self.scores: gr.HTML(markup.SCORES, visible=scored)}
+        return {self.scores: gr.HTML(rendered("scores"), visible=scored)}
 
     def unscored(self, why: str) -> Updates:
         """Why there are none."""
@@ -93,10 +104,11 @@ class Views:
 
 def views() -> Views:
     """The upper part of the Compare section."""
-    blank = gr.HTML(markup.NO_PICTURES)
+    blank = gr.HTML(markup.paragraph("nothing pictures", NO_PICTURES))
     with gr.Tabs(visible=False, elem_id="views") as shown:
         with gr.Tab("Grid"):
             gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **SHEET)
+            mark = gr.HTML(elem_id="mark")
             scores = gr.HTML(visible=False, elem_id="scores")
         with gr.Tab("Slider"):
             with gr.Row():
@@ -111,13 +123,14 @@ def views() -> Views:
                 elem_id="slider",
             )
         with gr.Tab("Heat maps"):
-            gr.HTML(markup.MAPS)
+            gr.HTML(markup.paragraph("about", MAPS))
             looked = gr.Dropdown([], label="Picture")
             maps = gr.Gallery(label="Heat maps", columns=3, elem_id="maps", **SHEET)
         with gr.Tab("Command"):
             command = as_command("The pictures as commands", folded=False)
     drawn = gr.State([])
-    return Views(drawn, blank, shown, gallery, scores, left, right, slider, looked, maps, command)
+    grid = gallery, mark, scores
+    return Views(drawn, blank, shown, *grid, left, right, slider, looked, maps, command)
 
 
 def as_command(label: str, folded: bool = True) -> gr.Code:

@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from html import escape
-from typing import Any, get_args
+from itertools import groupby
+from typing import Any
 
 import gradio as gr
 
-from app.schemas.card import BASE_TITLES
-from app.settings.load import VARIABLES
-from app.settings.model import Settings
-from app.settings.save import DEFAULTS, at_next_start, save
+from app.settings.model import SETTINGS, Settings
+from app.settings.save import at_next_start, save
+from app.settings.setting import Setting
 from app.ui.common import AT_ONCE, Updates, Values, tried
 from app.ui.html import fragments as markup
-from merging.options import Precision
-
-ROWS = {  # name in the file → what it is called here, and what is said of it; row by row
-    "The base model at first, and where it works": {
-        "base": ("Base model", "mini, sd15, a folder in diffusers layout, or a Hub id"),
-        "device": ("Device", "auto takes the best that is there"),
-        "precision": ("Precision", "auto is fp32 on a CPU, fp16 elsewhere"),
-        "mcp": ("Tools for language models", "on lets them call the endpoints"),
-    },
-    "Folders and address": {
-        "home": ("Folder of library and history", "off for none"),
-        "work": ("Folder of visitors’ files", "a named one is not removed at the end"),
-        "host": (
-            "Address",
-            "any but this machine’s own makes the app public, without this section",
-        ),
-        "port": ("Port", "1 to 65535"),
-    },
-    "Limits of files": {
-        "max_files": ("LoRAs of one merge", "2 to 16"),
-        "max_mb": ("MB of one file", "1 to 4000"),
-        "max_history_mb": ("MB of the history", "beyond it the oldest go first"),
-    },
-    "Limits of jobs and visits": {
-        "max_waiting": ("Jobs in line", "1 to 1000, of all visitors"),
-        "max_minutes": ("Minutes of one job", "0.01 to 10000"),
-        "keep_hours": ("Hours that idle files live", "0.01 to 10000, of each visitor"),
-    },
-}
-CHOICES = {
-    "base": tuple(BASE_TITLES),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "precision": get_args(Precision),
-    "mcp": ("off", "on"),
-}
-FREE = ("base", "device")  # may be another than the offered ones, such as cuda:1
-UNSAID = {"home": "~/.iteris-studio", "work": "a temporary one"}
+from app.ui.html.rendering import rendered
 
 
 @dataclass(frozen=True)
@@ -68,7 +29,7 @@ class Preferences:
     @property
     def inputs(self) -> set[Any]:
         """What a person can change."""
-        return {self.widgets[name] for name in VARIABLES if name not in self.settings.above}
+        return {self.widgets[name] for name in SETTINGS if name not in self.settings.above}
 
     @property
     def outputs(self) -> set[Any]:
@@ -105,18 +66,12 @@ def settings_section(settings: Settings) -> None:
     with gr.Accordion("Settings for the next start", open=False, elem_id="settings") as section:
         gr.HTML(_about(settings))
         widgets = {}
-        for title, row in ROWS.items():
-            gr.HTML(f"<h3>{escape(title)}</h3>")
+        for title, row in groupby(SETTINGS.values(), lambda each: each.section):
+            gr.HTML(rendered("title", title=title))
             with gr.Row():
-                for name, (label, info) in row.items():
-                    fixed = name in settings.above
-                    widgets[name] = _widget(name)(
-                        label=label,
-                        info=f"{name}: {info}",
-                        interactive=not fixed,
-                        min_width=220,
-                    )
-        open_ones = len(settings.above) < len(VARIABLES)
+                for each in row:
+                    widgets[each.name] = _widget(each, interactive=each.name not in settings.above)
+        open_ones = len(settings.above) < len(SETTINGS)
         keep = gr.Button("Save", size="md", interactive=open_ones, elem_id="save-settings")
         said = gr.HTML(visible=False, elem_id="settings-said")
     wire_settings(Preferences(settings, section, widgets, keep, said))
@@ -128,29 +83,42 @@ def wire_settings(own: Preferences) -> None:
     own.keep.click(own.save, own.inputs, own.outputs, **AT_ONCE)
 
 
-def _widget(name: str) -> Callable[..., Any]:
-    """The kind of widget that a setting has, to be made with its words."""
-    if name in FREE:
-        return partial(gr.Dropdown, CHOICES[name], value=DEFAULTS[name], allow_custom_value=True)
-    if name in CHOICES:
-        return partial(gr.Radio, CHOICES[name], value=DEFAULTS[name])
-    if isinstance(DEFAULTS[name], str):
-        return partial(gr.Textbox, DEFAULTS[name], placeholder=UNSAID.get(name), max_lines=1)
-    return partial(gr.Number, DEFAULTS[name])
+def _widget(shown: Setting, interactive: bool) -> Any:
+    """The widget of the kind that a setting needs, at its default."""
+    kind, more = _kind(shown)
+    info = ": ".join(filter(None, [shown.name, shown.hint]))
+    return kind(
+        value=shown.default,
+        label=shown.title,
+        info=info,
+        interactive=interactive,
+        min_width=220,
+        **more,
+    )
+
+
+def _kind(shown: Setting) -> tuple[type[gr.components.Component], dict[str, Any]]:
+    if shown.offered:
+        return gr.Dropdown, {"choices": shown.offered, "allow_custom_value": True}
+    if shown.choices:
+        return gr.Radio, {"choices": shown.choices}
+    if shown.is_number:
+        return gr.Number, {}
+    return gr.Textbox, {"placeholder": shown.unset or None, "max_lines": 1}
 
 
 def _about(settings: Settings) -> str:
     """What Save does, and what it cannot do."""
-    told = (
+    text = (
         "The app reads these once, when it starts. Save writes them into settings.toml, in the "
-        "folder where it was started, and all of it holds from the next start on. An empty field "
-        "stands for the default."
+        "folder where it was started; they take effect at the next start. An empty field stands "
+        "for the default."
     )
-    fixed = ", ".join(
-        f"{name} ({VARIABLES[name]} or --{name.replace('_', '-')})" for name in settings.above
-    )
-    over = (
-        f" Set by the environment or a flag, which go before the file, and so not to be changed "
-        f"here: {fixed}."
-    )
-    return f'<p class="about">{escape(told + over if fixed else told)}</p>'
+    fixed = [SETTINGS[name] for name in settings.above]
+    if fixed:
+        listed = ", ".join(f"{each.name} ({each.variable} or {each.flag})" for each in fixed)
+        text += (
+            " Set by the environment or a flag, which override the file, and so not to be changed "
+            f"here: {listed}."
+        )
+    return markup.paragraph("about", text)

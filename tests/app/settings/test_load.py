@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from app.settings.load import VARIABLES, flags, with_file
-from app.settings.model import Settings, workplace
+from app.settings.model import SETTINGS, Settings, workplace
+from app.settings.setting import Setting
 from merging.errors import MergeError
 from tests.conftest import ROOT
 
@@ -105,10 +107,20 @@ def test_visitors_log_in_only_on_a_space_that_has_it(tmp_path: Path) -> None:
         assert not Settings.from_environment(tmp_path, {name: "x"}).login
 
 
+@pytest.mark.parametrize("each", SETTINGS.values(), ids=SETTINGS)
+def test_a_declaration_is_all_that_a_setting_needs(each: Setting, tmp_path: Path) -> None:
+    """Flag, environment variable, settings.toml and help know it by its declaration alone."""
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{each.name} = {json.dumps(each.default)}\n", encoding="utf-8")
+    text = str(each.default)
+    assert with_file({}, file) == {each.variable: text} == flags([each.flag, text])
+    assert each.written(text) == each.default
+
+
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| `([A-Z_]+)` \|", (ROOT / "README.md").read_text("utf-8"), re.M
     )
     assert dict(rows) == VARIABLES
-    code = (ROOT / "app" / "settings.py").read_text("utf-8")
+    code = (ROOT / "app" / "settings" / "model.py").read_text("utf-8")
     assert set(re.findall(r"(?:ITERIS|GRADIO)_[A-Z_]+", code)) == set(VARIABLES.values())

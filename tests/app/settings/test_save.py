@@ -9,9 +9,10 @@ import gradio as gr
 import pytest
 
 from app.settings.load import VARIABLES, read, with_file, with_page
-from app.settings.model import Settings
-from app.settings.save import DEFAULTS, Value, at_next_start, save
-from app.ui.sections.settings import CHOICES, ROWS, settings_section
+from app.settings.model import SETTINGS, Settings
+from app.settings.save import at_next_start, save
+from app.settings.setting import Value
+from app.ui.sections.settings import settings_section
 from merging.errors import MergeError
 
 WRITTEN = """# my machine
@@ -33,12 +34,12 @@ def at_home(tmp_path: Path, written: str = "", **above: str) -> Settings:
 def test_without_a_file_the_defaults_of_the_start_are_shown(tmp_path: Path) -> None:
     """Each default, written out, makes the settings that saying nothing makes."""
     found = at_next_start(at_home(tmp_path))
-    assert found == DEFAULTS
+    assert found == {name: each.default for name, each in SETTINGS.items()}
     environ = {VARIABLES[name]: str(value) for name, value in found.items()}
     assert Settings.from_environment(tmp_path, environ) == Settings.from_environment(tmp_path, {})
-    named = [name for row in ROWS.values() for name in row]
-    assert sorted(named) == sorted(VARIABLES)
-    assert all(DEFAULTS[name] in choices for name, choices in CHOICES.items())
+    for each in SETTINGS.values():
+        listed = each.offered or each.choices
+        assert not listed or each.default in listed
 
 
 def test_what_is_saved_holds_at_the_next_start_and_all_else_stays(tmp_path: Path) -> None:
@@ -108,13 +109,12 @@ def test_where_others_can_reach_the_app_there_is_nothing_to_write(
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ('base = """\nport = 3\n"""\n', "by hand"),
         ("port = 1\nfoot = 2\n", "“foot” is no setting"),
-        ("port = 99999\n", "port must be a number from 1"),
+        ("port = 99999\n", "port must be a whole number from 1"),
         ("port = \n", "cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_changed_line_by_line_is_said(
+def test_a_file_that_the_start_would_refuse_is_left_alone(
     tmp_path: Path, written: str, words: str
 ) -> None:
     settings = at_home(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.ui.html.error_chart import HEIGHT, WIDTH, chart, layers_of
+from app.ui.html.error_chart import HEIGHT, WIDTH, chart
 from merging.report import LayerReport
 
 
@@ -37,8 +37,3 @@ def test_errors_off_the_scale_stay_in_the_picture() -> None:
 def test_nothing_is_drawn_where_nothing_was_solved() -> None:
     plain = LayerReport("layer", ("a",), 4, 1.0, "Weighted sum")
     assert chart([plain]) == chart([]) == ""
-
-
-def test_how_many_layers_there_are_is_read_from_the_words() -> None:
-    assert layers_of("Layer 3 of 56") == 56
-    assert layers_of("Sampling a cat") == 0

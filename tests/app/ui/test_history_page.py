@@ -57,9 +57,14 @@ def beside_another(visitor: Visitor) -> None:
     page.get_by_role("button", name="Draw again").click()
     titles = ("Merged (Weighted average)", "Weighted sum of sks-cat + vxz-pizza, no. 2")
     expect(visitor.pictures).to_have_count(6)
-    assert [str(each.get_attribute("alt")) for each in visitor.pictures.all()[-2:]] == [*titles]
+    merge, other = visitor.pictures.all()[-2:]
+    assert (merge.get_attribute("alt"), other.get_attribute("alt")) == titles
+    expect(merge).to_have_css("outline-style", "solid")
+    expect(other).to_have_css("outline-style", "none")
     visitor.hear("done")
     expect(page.locator("#history .entry:visible")).to_have_count(4)
+    newest = page.locator("#history .entry").first.locator("img")
+    expect(newest.nth(-2)).to_have_class("merged")
     expect(page.locator("#others")).to_contain_text(titles[1])
     visitor.keep("others")
     page.set_viewport_size(PHONE)

@@ -20,7 +20,7 @@ from app.schemas.merge import MergeOrder, Pick
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.common import DISK_FULL, said_of
-from merging.errors import MergeError
+from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
 from tests.app.test_service import added, finished
 from tests.conftest import Sizes
@@ -106,7 +106,7 @@ def test_a_public_app_fetches_as_anybody_into_the_visit(
     assert [words[-1] for words in asked] == ["as anybody"] * 2
     card = public.add(session, found.path, [], found.name, found.origin)
     assert Pick.of(card).origin.startswith("me/pets/cat.safetensors@4444")
-    small = Studio(replace(public.settings, max_megabytes=8))
+    small = Studio(replace(public.settings, max_mb=8))
     with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
         small.fetch(small.open_session(), "me/pets")
 
@@ -129,7 +129,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
         try:
             (tmp_path / "nowhere" / "a.png").open("xb")
         except OSError as error:
-            raise MergeError(f"{error.filename} cannot be written (why).") from error
+            raise FileError(f"{error.filename} cannot be written (why).", error) from error
     except MergeError as error:
         assert said_of(error) == "a.png cannot be written (why)."
     assert "report what you did" in said_of(RuntimeError("/secret"))

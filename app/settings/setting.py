@@ -1,0 +1,106 @@
+"""One setting: its declaration says how it is called everywhere, and what it may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from merging.errors import MergeError
+
+Value = str | float  # as settings.toml has it: a number where the setting is one
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of Settings that can be set from outside."""
+
+    name: str  # of the field, and in settings.toml
+    type: Any  # of the field
+    field_default: Any  # MISSING where there is none
+    variable: str  # of the environment
+    section: str  # of the page's settings
+    title: str  # on the page
+    about: str = ""  # what to know of it, on the page and in --help
+    low: float | None = None
+    high: float | None = None
+    offered: tuple[str, ...] = ()  # values to choose from on the page, beside any other
+    pattern: str | None = None  # of a text, as a regular expression
+    unset: str = ""  # what the page shows in the field where nothing is set
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All values, where they can be listed."""
+        if self.type is bool:
+            return ("off", "on")
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def is_number(self) -> bool:
+        """Whether settings.toml has a number."""
+        return self.type in (int, float)
+
+    @property
+    def default(self) -> Value:
+        """The default as settings.toml would have it, "" where no text says it."""
+        if self.type is bool:
+            return self.choices[self.field_default]
+        return self.field_default if isinstance(self.field_default, str | int | float) else ""
+
+    @property
+    def hint(self) -> str:
+        """The bounds and what else there is to know, in a few words."""
+        return ", ".join(filter(None, [self._range(), self.about]))
+
+    def read(self, text: str, name: str = "") -> Any:
+        """The field's value; MergeError, which begins with ``name``, if the text is none."""
+        given = text.strip().lower() if self.choices or self.pattern else text.strip()
+        limits = Field(ge=self.low, le=self.high, pattern=self.pattern)
+        try:
+            return TypeAdapter(Annotated[self.type, limits]).validate_python(given)
+        except ValidationError as error:
+            start = name or self.variable
+            raise MergeError(f"{start} must be {self._allowed()}, not {given!r}.") from error
+
+    def written(self, text: str) -> Value:
+        """The value in settings.toml for this text, the default for "". MergeError as ``read``."""
+        if not text.strip():
+            return self.default
+        value = self.read(text, self.name)
+        if self.type is bool:
+            return self.choices[value]
+        return value if isinstance(value, str | int | float) else text.strip()
+
+    def _allowed(self) -> str:
+        if self.is_number:
+            kind = "a whole number" if self.type is int else "a number"
+            return f"{kind} from {self._range()}"
+        *first, last = self.choices or self.offered
+        return f"{', '.join(first)} or {last}"
+
+    def _range(self) -> str:
+        return "" if self.low is None else f"{self.low:.12g} to {self.high:.12g}"
+
+
+def setting(
+    default: Any, variable: str, section: str, title: str, about: str = "", **more: Any
+) -> Any:
+    """A dataclass field that can be set from outside; ``more`` are further fields of Setting."""
+    declared = {"variable": variable, "section": section, "title": title, "about": about, **more}
+    return field(default=default, metadata=declared)
+
+
+def settings_of(kind: type) -> dict[str, Setting]:
+    """All that are declared in a dataclass, by name."""
+    types = get_type_hints(kind, include_extras=True)
+    return {
+        each.name: Setting(each.name, types[each.name], each.default, **each.metadata)
+        for each in fields(kind)
+        if each.metadata
+    }

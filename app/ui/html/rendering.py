@@ -1,0 +1,21 @@
+"""The page's HTML from templates, in which every value is escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """One of templates/*.html, by name, with these values."""
+    return TEMPLATES.get_template(f"{template}.html").render(values).strip()
