@@ -20,7 +20,7 @@ OURS = ("merging", "app")
 # one row stand beside each other and do not import one another.
 ROWS = (
     "merging merging.errors",
-    "merging.io merging.runtime merging.embedding merging.options",
+    "merging.assets merging.io merging.runtime merging.embedding merging.options",
     "merging.adapter merging.report",
     "merging.linalg merging.formats",
     "merging.methods merging.block_weights",
