@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from app.schemas.card import base_title
+from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base
 from merging.options import Precision
 from merging.runtime.progress import Progress
-from merging.scoring.clip import Clip, clip_of, load_clip
+from merging.scoring.clip import Clip, load_clip
 
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
 
@@ -24,8 +24,9 @@ class Bases:
     def get(self, name: str, precision: str, progress: Progress) -> Base:
         """The base, loaded; MergeError when it cannot be had."""
         if (name, precision) not in self._loaded:
-            first = "" if name == "mini" else "; a first download takes minutes"
-            progress(0.0, f"Loading {base_title(name)}{first}")
+            model = base_model(name)
+            first = "" if model.folder else "; a first download takes minutes"
+            progress(0.0, f"Loading {model.title}{first}")
             loaded = load_base(name, self._device, cast(Precision, precision))
             while len(self._loaded) >= KEPT_BASES:
                 self._loaded.pop(next(iter(self._loaded)))
@@ -34,7 +35,7 @@ class Bases:
 
     def clip(self, base: Base, progress: Progress) -> Clip:
         """The CLIP that judges this base's pictures; MergeError when it cannot be had."""
-        name = clip_of(base.name)
+        name = base_model(base.name).clip
         if name not in self._clips:
             progress(0.0, "Loading CLIP for the scores")
             self._clips[name] = load_clip(name)

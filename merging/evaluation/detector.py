@@ -16,10 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merging.assets import ASSETS
+from merging.base_models import MINI
 from merging.errors import MergeError
 
-DETECTOR = ASSETS / "detector"
 SIZE = 64
 WIDTHS = (48, 96, 192, 192)
 
@@ -87,7 +86,7 @@ class Detector(nn.Module):
         """(n, classes) of bool: scores above the thresholds set on pictures of the base."""
         return scores > self.thresholds
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str = MINI.detector) -> None:
         """Write weights (float16) and classes.json."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: _stored(value) for name, value in self.state_dict().items()}
@@ -103,8 +102,9 @@ def _stored(value: Tensor) -> Tensor:
     return value.half().contiguous() if value.is_floating_point() else value
 
 
-def load_detector(folder: Path = DETECTOR) -> Detector:
+def load_detector(folder: Path | str = MINI.detector) -> Detector:
     """The trained detector, ready to score."""
+    folder = Path(folder)
     told = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     detector = Detector(told["classes"], told["thresholds"])
     weights = load_file(folder / "detector.safetensors")

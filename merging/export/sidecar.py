@@ -12,6 +12,7 @@ from typing import Any
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.base_models import base_model
 from merging.block_weights import in_words
 from merging.calibration.prompts import one_picture
 from merging.diffusion.base import Base
@@ -24,8 +25,6 @@ from merging.io.atomic_write import write_whole
 from merging.io.png import save_png
 from merging.methods import METHODS
 from merging.runtime.progress import Progress
-
-VERSIONS = {"sd15": "SD1"}  # A1111's names of base models; it has none for the embedded one
 
 
 def beside(out: Path, ending: str) -> Path:
@@ -74,7 +73,7 @@ def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     fields = {
         "description": f"{METHODS[request.method].title} of "
         + " and ".join(each.adapter.name for each in request.sources),
-        "sd version": VERSIONS.get(adapter.base, "Unknown"),
+        "sd version": base_model(adapter.base).a1111_version,
         "activation text": adapter.trigger,
         "preferred weight": 1.0,  # the strengths are in the file
         "negative text": "",

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from merging.adapter import Adapter, LoraLayer, Shift
+from merging.base_models import SD15, base_model
 from merging.errors import MergeError
 from merging.formats.compatibility import MOST_UNKNOWN, PROGRAMS, misread
 from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced
 from merging.formats.header import Header, opened, read_header
-from merging.formats.layer_tables import TITLES, LayerTable
+from merging.formats.layer_tables import LayerTable
 from merging.formats.match import Fit, fitted
 from merging.formats.reader import read
 from merging.formats.vector_deltas import counted, in_words, sizes
@@ -41,7 +42,7 @@ class Written:
     @property
     def sentence(self) -> str:
         """What was checked and found, in words."""
-        only = "" if self.base == "sd15" else f", for {TITLES[self.base]} only"
+        only = "" if self.base == SD15.name else f", for {base_model(self.base).title} only"
         *first, last = self.programs
         listed = f"{', '.join(first)} and {last}" if first else last
         ran = "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"

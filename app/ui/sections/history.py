@@ -11,13 +11,13 @@ from typing import Any
 import gradio as gr
 
 from app.compare_merges import Difference, differences
-from app.schemas.card import base_title
 from app.settings.model import Settings
 from app.storage.history import Kept
 from app.storage.history_entry import Entry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes
 from app.ui.sections.pictures import SHEET
+from merging.base_models import base_model
 
 PLACES = 6  # entries on the page at a time
 LONGEST_PROMPT = 90  # characters of it that a list shows
@@ -148,7 +148,7 @@ def entry_told(entry: Entry) -> str:
         f'<img src="{escape(data)}" alt="{escape(caption)}" title="{escape(caption)}">'
         for caption, data in entry.thumbnails
     )
-    facts = f"no. {entry.id} · {strengths} · rank {entry.ranks} · {base_title(entry.base)}"
+    facts = f"no. {entry.id} · {strengths} · rank {entry.ranks} · {base_model(entry.base).title}"
     return (
         f'<div class="entry"><h3>{escape(entry.title)}</h3>'
         f'<p class="facts">{_when(entry.made)} · {escape(facts)}</p>{drawn}'

@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.card import BASE_TITLES
 from app.settings.load import VARIABLES
 from app.settings.model import Settings
 from app.settings.save import DEFAULTS, at_next_start, save
 from app.ui.common import AT_ONCE, Updates, Values, tried
 from app.ui.html import fragments as markup
+from merging.base_models import BASE_MODELS
 from merging.options import Precision
 
 ROWS = {  # name in the file → what it is called here, and what is said of it; row by row
@@ -46,7 +46,7 @@ ROWS = {  # name in the file → what it is called here, and what is said of it;
     },
 }
 CHOICES = {
-    "base": tuple(BASE_TITLES),
+    "base": tuple(BASE_MODELS),
     "device": ("auto", "cpu", "cuda", "mps"),
     "precision": get_args(Precision),
     "mcp": ("off", "on"),

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.base_models import MINI
 from merging.block_weights import block_weights
-from merging.diffusion.base import MINI, Base
+from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export import sidecar as companions
 from merging.export.model_card import model_card
@@ -119,7 +120,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("bases")
     mine, other = place / "mine", place / "other"
     for folder in (mine, other):
-        shutil.copytree(MINI, folder)
+        shutil.copytree(MINI.source, folder)
     weights = other / "text_encoder" / "model.safetensors"
     tensors = load_file(weights)
     save_file({key: 1.01 * value for key, value in tensors.items()}, weights, {"format": "pt"})

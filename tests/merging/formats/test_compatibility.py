@@ -130,7 +130,7 @@ def test_what_was_checked_is_said_in_words(tmp_path: Path) -> None:
     assert 0 < written.error < 1e-3
     assert written.layer in read(tmp_path / "a.safetensors").layers
     mini = write_diffusers(adapter("mini", every=10), tmp_path / "a.safetensors", torch.float32)
-    assert mini.sentence.endswith("; keys fit diffusers, for the embedded base only")
+    assert mini.sentence.endswith("; keys fit diffusers, for the embedded mini model only")
     assert mini.error < 1e-6
     assert mini.as_dict()["sentence"] == mini.sentence
 
