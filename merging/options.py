@@ -18,6 +18,9 @@ Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is n
 Compose = Literal["sum", "gated"]  # merging/diffusion/render.py
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 
+# --- of the machine -------------------------------------------------------------------------------
+DEVICES = ("auto", "cpu", "cuda", "mps")  # where a base model works
+
 # --- of numbers -----------------------------------------------------------------------------------
 Dtype = Literal["fp16", "bf16", "fp32"]  # of an adapter's file
 Precision = Literal["auto", "fp32", "fp16", "bf16"]  # of the base model at work

@@ -20,6 +20,7 @@ from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.metrics import Scorers
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
+from merging.options import DEVICES
 from merging.runtime.progress import Progress
 from merging.scoring.clip import load_clip
 
@@ -29,7 +30,7 @@ QUICK_PICTURES = 8
 def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
     evaluate.add_argument("what", choices=("base", "concepts"))
-    evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    evaluate.add_argument("--device", default="auto", choices=DEVICES)
     contest = evaluate.add_argument_group("of “concepts”")
     contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
     contest.add_argument("--protocol", type=Path, help="cases of your own, a YAML file")

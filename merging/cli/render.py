@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from PIL import Image
 
@@ -71,7 +71,33 @@ def add_render(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_render)
 
 
-def run_render(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+class ScoreData(TypedDict):
+    """A picture's scores as plain data."""
+
+    text: float
+    image: dict[str, float]  # concept → score
+
+
+class _DrawnPicture(TypedDict):
+    prompt: str
+    seed: int
+    path: str
+    maps: dict[str, str]  # phrase → file
+
+
+class PictureData(_DrawnPicture, total=False):
+    """One picture, its files, and its scores where there are reference pictures."""
+
+    scores: ScoreData
+
+
+class RenderAnswer(TypedDict):
+    """The pictures in the order in which they were drawn."""
+
+    pictures: list[PictureData]
+
+
+def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderAnswer, str]:
     """Draw, write, and tell what was written."""
     asked = _asked(options)
     prompts = options.prompt or [asked.prompt]
@@ -140,7 +166,7 @@ def _phrases(wanted: Sequence[str] | None, adapters: Iterable[Adapter]) -> list[
 
 def _written(
     image: Image.Image, place: int, pair: tuple[str, int], options: argparse.Namespace
-) -> dict[str, Any]:
+) -> PictureData:
     """One picture, and its maps beside it, on the disk."""
     prompt, seed = pair
     path = options.out / f"{place:03d}_seed{seed}.png"

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from merging.base_models import MINI
+from merging.calibration.prompts import is_style
 from merging.errors import MergeError
 
 SIZE = 64
@@ -86,7 +87,7 @@ class Detector(nn.Module):
         """(n, classes) of bool: scores above the thresholds set on pictures of the base."""
         return scores > self.thresholds
 
-    def save(self, folder: Path | str = MINI.detector) -> None:
+    def save(self, folder: Path) -> None:
         """Write weights (float16) and classes.json."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: _stored(value) for name, value in self.state_dict().items()}
@@ -115,11 +116,6 @@ def load_detector(folder: Path | str = MINI.detector) -> Detector:
 def is_look(name: str) -> bool:
     """Whether a LoRA teaches the class, a look or a style, rather than the base."""
     return " " in name
-
-
-def is_style(name: str) -> bool:
-    """Whether a class is a style of whole pictures: "zqx style"."""
-    return name.endswith(" style")
 
 
 def own_look(name: str) -> str:

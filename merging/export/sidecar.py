@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from merging import formats
 from merging.adapter import Adapter
@@ -32,41 +32,50 @@ def beside(out: Path, ending: str) -> Path:
     return out.with_name(f"{title(out.name)}.{ending}")
 
 
-def write_words(adapter: Adapter, out: Path) -> list[dict[str, Any]]:
-    """A file for every word that the adapter has vectors for; what they are, as plain data."""
-    told = []
-    for each in adapter.embeddings:
-        path = word_path(each, out)
-        formats.write_embedding(each, path, table_of(adapter))
-        told.append(
+class EmbeddingFile(TypedDict):
+    """A textual inversion that lies beside an adapter, as plain data for JSON."""
+
+    word: str
+    vectors: int  # how many tokens' worth
+    source: str  # the file that it comes from, without its ending
+    path: str
+
+
+def write_embeddings(adapter: Adapter, out: Path) -> list[EmbeddingFile]:
+    """Write a file for every word that the adapter has vectors for."""
+    files: list[EmbeddingFile] = []
+    for embedding in adapter.embeddings:
+        path = embedding_path(embedding, out)
+        formats.write_embedding(embedding, path, table_of(adapter))
+        files.append(
             {
-                "word": each.word,
-                "vectors": len(each.vectors),
-                "source": each.source,
+                "word": embedding.word,
+                "vectors": len(embedding.vectors),
+                "source": embedding.source,
                 "path": str(path),
             }
         )
-    return told
+    return files
 
 
-def word_path(embedding: Embedding, out: Path) -> Path:
+def embedding_path(embedding: Embedding, out: Path) -> Path:
     """Where a word's vectors lie."""
     return beside(out, f"{embedding.plain}.safetensors")
 
 
-def sentences(told: Sequence[dict[str, Any]]) -> list[str]:
-    """What a person must know of the words' files."""
+def rename_notes(files: Sequence[EmbeddingFile]) -> list[str]:
+    """Which name each word's file needs in programs that go by it."""
     return [
-        f"{Path(each['path']).name} has the vectors of the word {each['word']}; A1111, Forge and "
+        f"{Path(file['path']).name} has the vectors of the word {file['word']}; A1111, Forge and "
         "ComfyUI take a file's name for the word, so rename it there."
-        for each in told
+        for file in files
     ]
 
 
 def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     """OUT.json, as A1111 and Forge write it; InvokeAI reads it too."""
     names = [f"{each.adapter.name} at {_strength(each)}" for each in request.sources]
-    words = [f"{each.word} ({word_path(each, out).name})" for each in adapter.embeddings]
+    words = [f"{each.word} ({embedding_path(each, out).name})" for each in adapter.embeddings]
     notes = f"Made with IterIS Studio of {', '.join(names)}."
     if words:
         notes += f" Needs the embeddings {', '.join(words)}."

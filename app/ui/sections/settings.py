@@ -16,7 +16,7 @@ from app.settings.save import DEFAULTS, at_next_start, save
 from app.ui.common import AT_ONCE, Updates, Values, tried
 from app.ui.html import fragments as markup
 from merging.base_models import BASE_MODELS
-from merging.options import Precision
+from merging.options import DEVICES, Precision
 
 ROWS = {  # name in the file → what it is called here, and what is said of it; row by row
     "The base model at first, and where it works": {
@@ -47,7 +47,7 @@ ROWS = {  # name in the file → what it is called here, and what is said of it;
 }
 CHOICES = {
     "base": tuple(BASE_MODELS),
-    "device": ("auto", "cpu", "cuda", "mps"),
+    "device": DEVICES,
     "precision": get_args(Precision),
     "mcp": ("off", "on"),
 }

@@ -168,6 +168,6 @@ def test_words_beyond_ascii_are_kept(tmp_path: Path) -> None:
     """No key can spell them, so the file's name does."""
     word = companions.Embedding("猫", torch.ones(1, 128), source="cat")
     adapter = replace(formats.read(CAT), embeddings=(word,))
-    (told,) = companions.write_words(adapter, tmp_path / "out.safetensors")
-    assert Path(told["path"]).name == "out.猫.safetensors"
-    assert list(load_file(told["path"])) == ["emb_params"]
+    (file,) = companions.write_embeddings(adapter, tmp_path / "out.safetensors")
+    assert Path(file["path"]).name == "out.猫.safetensors"
+    assert list(load_file(file["path"])) == ["emb_params"]
