@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.schemas.card import base_title
 from app.storage.history import Kept
+from merging.base_models import base_model
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin
 from merging.methods import METHODS
@@ -86,7 +86,7 @@ def _option(name: str, recipe: Mapping[str, Any]) -> str:
     """A recipe's value of an option, or its base, as the page calls it."""
     value = recipe.get(name)
     if name == "base":
-        return base_title(str(value))
+        return base_model(str(value)).title
     if name == "method" and value in METHODS:
         return METHODS[str(value)].title
     option = merge_options()[name]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from merging.bundled import LORAS, shelf_pairs
 from merging.io.files import file_sha256
 
-SHELF = Path(__file__).parents[1] / "assets" / "loras"
 FIRST = "dog-car"  # the merge that is easiest to see; that of cat and pizza tints the background
 
 
@@ -21,32 +20,26 @@ class Example:
     files: tuple[Path, ...]
 
 
-def examples(folder: Path = SHELF) -> tuple[Example, ...]:
+def examples(folder: Path = LORAS) -> tuple[Example, ...]:
     """The shelf's tuning pairs of objects, FIRST before the others; none without a shelf.
 
     The test pairs are kept for the benchmark's last run: nobody should get to know them by hand.
     """
-    listing = folder / "shelf.json"
-    if not listing.is_file():
+    if not (folder / "shelf.json").is_file():
         return ()
-    listed = json.loads(listing.read_text(encoding="utf-8"))
-    loras = {item["trigger"]: item for item in listed["loras"]}
-    pairs = [
-        [loras[trigger] for trigger in pair["triggers"]]
-        for pair in sorted(listed["pairs"], key=lambda pair: pair["name"] != FIRST)
-        if (pair["kind"], pair["split"]) == ("object", "tuning")
-    ]
+    pairs = shelf_pairs("tuning", "object", folder)
+    ordered = (pairs[name] for name in sorted(pairs, key=lambda name: name != FIRST))
     return tuple(
         Example(
-            title=" + ".join(item["object"] for item in items),
-            files=tuple(folder / item["file"] for item in items),
+            title=" + ".join(entry.object for entry in entries),
+            files=tuple(folder / entry.file for entry in entries),
         )
-        for items in pairs
+        for entries in ordered
     )
 
 
 @cache
 def bundled(sha256: str) -> Path | None:
     """The bundled LoRA with these bytes, None if there is none."""
-    files = SHELF.glob("*.safetensors")
+    files = LORAS.glob("*.safetensors")
     return next((file for file in sorted(files) if file_sha256(file) == sha256), None)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import get_args
 
 from app.schemas.batch import BatchOrder
-from app.schemas.card import BASE_TITLES, LONGEST_WORD, Card, base_title, fits
+from app.schemas.card import LONGEST_WORD, Card, fits
 from app.schemas.draw import COLUMNS, DrawOrder, Other
 from app.schemas.merge import MergeOrder, Pick
 from app.settings.model import Settings
+from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
 from merging.options import Dtype, Precision
 
@@ -141,8 +142,8 @@ def check_others(settings: Settings, others: Sequence[Other], base: str) -> None
     for other in others:
         if not fits(other.base, base):
             raise MergeError(
-                f"{other.title}: made for {base_title(other.base)}, but these pictures are drawn "
-                f"with {base_title(base)}: take it out of the other merges."
+                f"{other.title}: made for {base_model(other.base).title}, but these pictures are "
+                f"drawn with {base_model(base).title}: take it out of the other merges."
             )
         for path in (other.path, *other.words):
             if not path.is_file():
@@ -156,5 +157,5 @@ def check_base(settings: Settings, name: str) -> None:
     """Only the operator, and a person at home, may name folders and Hub ids."""
     if not name.strip():
         raise MergeError("Name the base model: a folder in diffusers layout, or a Hub id.")
-    if name not in (*BASE_TITLES, settings.base) and not settings.free_base:
+    if name not in (*BASE_MODELS, settings.base) and not settings.free_base:
         raise MergeError("This base model is not offered here; choose one from the list.")

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from merging.base_models import base_model
 from merging.calibration.prompts import concept_prompts, is_style
 from merging.errors import MergeError
 from merging.runtime.seeds import seed_for
-
-if TYPE_CHECKING:
-    pass
-
-PLACES = {  # where things are in examples of prompts
-    "mini": tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
-    "": ("", " on a wooden table", " in a garden", " at the beach at sunset"),
-}
 
 
 def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
@@ -46,17 +38,15 @@ def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
 
 
 def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
-    """Sentences that need every concept, things first and then styles; the first is the usual one.
-
-    The embedded base knows backgrounds, and no other places.
-    """
+    """Sentences that need every concept, things and then styles; the first is the usual one."""
     known = [trigger.strip() for trigger in triggers if trigger.strip()]
     things = [trigger for trigger in known if not is_style(trigger)] or ["house"]
     look = "".join(f" in {trigger}" for trigger in known if is_style(trigger))
     orders = dict.fromkeys((tuple(things), tuple(reversed(things))))
-    places = PLACES["mini" if base == "mini" else ""]
     return tuple(
-        f"a photo of {_listed(order)}{look}{place}" for place in places for order in orders
+        f"a photo of {_listed(order)}{look}{place}"
+        for place in base_model(base).places
+        for order in orders
     )
 
 

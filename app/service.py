@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from app.examples import bundled
 from app.hub_upload import push
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from app.jobs.conflicts import Met
     from app.jobs.engine import Engine
     from merging.analysis.rank_curve import CurvePoint
+    from merging.analysis.summary import Summary
 
 log = logging.getLogger(__name__)
 Drawn = Step | Picture | Unscored
@@ -192,7 +193,7 @@ class Studio:
         """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
         return self._engine.meetings.of(cards, picks)
 
-    def inspect(self, path: Path | None) -> dict[str, Any]:
+    def inspect(self, path: Path | None) -> Summary:
         """What a file is, as the command line tells it; MergeError if it is none of ours."""
         if path is None:
             raise MergeError("Send a .safetensors file.")

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def factor_energy(up: Tensor, down: Tensor) -> float:
+    """‖up @ down‖² from the small products of each factor with itself: no (out, in) matrix.
+
+    Give float64: products of half precision overflow.
+    """
+    return float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0))
+
+
 @dataclass(frozen=True)
 class LoraLayer:
     """Low-rank change of one layer: Δ = (alpha / rank) · up @ down.

@@ -17,14 +17,12 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.diffusion.loader_check import checked
 from merging.engine import MergeResult, merge
 from merging.errors import FileError, MergeError
-from merging.export.recipe import header, recipe
-from merging.export.sidecar import write_words
+from merging.export.recipe import recipe
+from merging.export.save import recipe_base, save
 from merging.io.file_names import file_stem, plain
 from merging.io.zip_archive import Archive, archive
 from merging.methods import METHODS
@@ -194,7 +192,7 @@ def _made(
         if filing.made:
             filing.made(cell, result)
         with TemporaryDirectory(prefix="iteris-batch-") as own:
-            row = _filed(row, Path(own), request, result, base, filing)
+            row = _filed(row, Path(own), result, base, filing)
             for path in sorted(Path(own).iterdir()):
                 bundle.add(f"{folder}/{path.name}", path)
     except FileError as error:
@@ -204,27 +202,17 @@ def _made(
     return row
 
 
-def _filed(
-    row: Row,
-    own: Path,
-    request: MergeRequest,
-    result: MergeResult,
-    base: Base | None,
-    filing: Filing,
-) -> Row:
+def _filed(row: Row, folder: Path, result: MergeResult, base: Base | None, filing: Filing) -> Row:
     """The files of one merge in a folder of their own, and what they are."""
-    path = own / f"{row.stem}.safetensors"
-    names = (filing.base_name, base.fingerprint, base.precision) if base else (filing.base_name,)
-    dtype = formats.DTYPES[filing.dtype]
-    fields = header(request, result, *names)
-    found = formats.WRITERS[filing.form](result.adapter, path, dtype, fields)
-    if base:
-        found = checked(base, path, result.adapter, found)
-    write_words(result.adapter, path)
-    saved = json.dumps(recipe(request, *names), indent=2, ensure_ascii=False)
-    (own / f"{row.stem}.json").write_text(saved + "\n", encoding="utf-8")
+    path = folder / f"{row.stem}.safetensors"
+    merged_on = recipe_base(base, filing.base_name)
+    saved = save(result, path, filing.form, filing.dtype, base, merged_on)
+    text = json.dumps(recipe(result.request, *merged_on), indent=2, ensure_ascii=False)
+    (folder / f"{row.stem}.json").write_text(text + "\n", encoding="utf-8")
     return replace(
-        _measured(row, result.report.layers), bytes=path.stat().st_size, sha256=found.sha256
+        _measured(row, result.report.layers),
+        bytes=path.stat().st_size,
+        sha256=saved.written.sha256,
     )
 
 

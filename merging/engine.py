@@ -37,8 +37,9 @@ KEPT = torch.float32  # of merged factors: no file holds more, and it is half of
 
 @dataclass(frozen=True)
 class MergeResult:
-    """The merged adapter and what there is to say of it."""
+    """The merged adapter, what it was asked for by, and what there is to say of it."""
 
+    request: MergeRequest
     adapter: Adapter
     report: Report
 
@@ -116,11 +117,10 @@ def merge(
             "The merge changes nothing: all strengths are 0, or the LoRAs cancel each other; raise "
             "a strength."
         )
-    work.report.layers.sort(key=lambda row: order.index(row.layer))
-    work.report.seconds = time.perf_counter() - started
-    work.report.phases = work.phases.parts
+    report.layers.sort(key=lambda row: order.index(row.layer))
+    report.seconds, report.phases = time.perf_counter() - started, work.phases.parts
     progress(1.0, "merged")
-    return MergeResult(replace(_named(request, layers), shifts=shifts), work.report)
+    return MergeResult(request, replace(_named(request, layers), shifts=shifts), report)
 
 
 def _speaks(delta: Delta) -> bool:
@@ -147,8 +147,7 @@ def _aligned(source: Source, report: Report) -> Mapping[str, Delta]:
         report.notes.append(
             f"{name}: {len(silent)} layers that are all 0 were left out, first {silent[0]}."
         )
-    speaking = {layer: own for layer, own in layers.items() if layer not in set(silent)}
-    return Changes(speaking, source.strength)
+    return Changes({key: own for key, own in layers.items() if key not in silent}, source.strength)
 
 
 def _largest(factor: Tensor) -> float:

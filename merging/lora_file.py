@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
-from merging.diffusion.base import Base
 from merging.formats import read
 from merging.io.hub import found
 from merging.request import Source
+
+if TYPE_CHECKING:
+    from merging.diffusion.base import Base  # which imports diffusers
 
 
 @dataclass(frozen=True)

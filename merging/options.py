@@ -27,11 +27,8 @@ Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is n
 Compose = Literal["sum", "gated"]  # merging/diffusion/render.py
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 
-
-def usual_guidance(base: str) -> float:
-    """Where a base draws best: the embedded one's colours burn above 3, SD 1.5 is used at 7."""
-    return 3.0 if base == "mini" else 7.0
-
+# --- of the machine -------------------------------------------------------------------------------
+DEVICES = ("auto", "cpu", "cuda", "mps")  # where a base model works
 
 # --- of numbers -----------------------------------------------------------------------------------
 Dtype = Literal["fp16", "bf16", "fp32"]  # of an adapter's file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 if TYPE_CHECKING:
     from merging.runtime.phases import Phase  # which imports torch
@@ -35,6 +35,37 @@ def unwatched(_row: LayerReport, _count: int) -> None:
     """A watch that nobody keeps."""
 
 
+class LayerData(TypedDict):
+    """A `LayerReport` as plain data."""
+
+    layer: str
+    sources: list[str]
+    rank: int
+    kept_energy: float
+    method: str
+    objective: dict[str, float]
+    drift: dict[str, float]
+    condition: float | None
+    fallback_share: float | None
+
+
+class PhaseData(TypedDict):
+    """A part of the merge as plain data."""
+
+    seconds: float
+    peak_bytes: int | None
+
+
+class ReportData(TypedDict):
+    """A `Report` as plain data: `merge --json`, the API, report.json and the history have it."""
+
+    method: str
+    layers: list[LayerData]
+    seconds: float
+    phases: dict[str, PhaseData]
+    notes: list[str]
+
+
 @dataclass
 class Report:
     """The whole merge."""
@@ -45,6 +76,7 @@ class Report:
     phases: dict[str, Phase] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # sentences: what fell back, and why
 
-    def as_dict(self) -> dict:
-        """Plain data for JSON."""
-        return asdict(self)
+    def as_dict(self) -> ReportData:
+        """Plain data for JSON: what reading the JSON gives back is equal to it."""
+        layers = [asdict(layer) | {"sources": list(layer.sources)} for layer in self.layers]
+        return cast(ReportData, asdict(self) | {"layers": layers})

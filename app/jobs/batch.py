@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from app.jobs.merge import written
+from app.jobs.merge import saved_merge
 from app.jobs.models import Bases
 from app.jobs.progress import Emit, stepping
 from app.jobs.sources import request_of
@@ -32,7 +32,7 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
     def made(cell: Cell, result: MergeResult) -> None:
         own = folder / cell.stem
         own.mkdir()
-        emit(written(_alone(order.merge, cell.request), cell.request, result, own, base))
+        emit(saved_merge(_alone(order.merge, cell.request), result, base, own))
 
     filing = Filing(name, dtype=order.merge.dtype, made=made)
     rows = batch(listed, archive, base, filing, progress, stop)

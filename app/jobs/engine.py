@@ -19,10 +19,11 @@ from app.jobs.models import Bases
 from app.jobs.queue import Work
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
+from app.schemas.export import Taken, TakeOrder
 from app.schemas.merge import MergeOrder
 from app.settings.model import Settings
 from merging.analysis.summary import summary
-from merging.runtime.progress import Stop
+from merging.runtime.progress import Stop, silent
 
 
 class Engine:
@@ -31,7 +32,6 @@ class Engine:
     card = staticmethod(card)
     curve = staticmethod(curve)
     summary = staticmethod(summary)
-    take = staticmethod(take)
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -40,16 +40,20 @@ class Engine:
 
     def merging(self, order: MergeOrder, folder: Path) -> Work:
         """A merge for the executor."""
-        return partial(merge_job, self._bases, order, folder)
+        return self._bases.job(partial(merge_job, self._bases, order, folder))
 
     def drawing(self, order: DrawOrder, folder: Path) -> Work:
         """A comparison for the executor."""
-        return partial(draw_job, self._bases, order, folder)
+        return self._bases.job(partial(draw_job, self._bases, order, folder))
 
     def batching(self, order: BatchOrder, folder: Path) -> Work:
         """Several merges for the executor."""
-        return partial(batch_job, self._bases, order, folder)
+        return self._bases.job(partial(batch_job, self._bases, order, folder))
 
     def load(self, _emit: object, _stop: Stop) -> None:
         """Work that loads the usual base."""
-        self._bases.get(self._settings.base, self._settings.precision, lambda _share, _text: None)
+        self._bases.get(self._settings.base, self._settings.precision, silent)
+
+    def take(self, order: TakeOrder, folder: Path) -> Taken:
+        """A merge as files to take home, for the caller's own thread."""
+        return take(self._bases, order, folder)

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from app.jobs.models import Bases
 from app.schemas.draw import Picture
 from app.schemas.export import FORMS, Taken, TakeOrder
 from app.schemas.merge import Merged
 from merging import formats
 from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
+from merging.diffusion.base import Base
 from merging.errors import FileError, MergeError
 from merging.export.convert import kept
 from merging.export.model_card import SourceNote, model_card, source_note
+from merging.export.save import Saved, save_adapter
 from merging.io.file_names import file_stem
 from merging.io.zip_archive import archive
 from merging.options import merge_options, read_rank
@@ -27,32 +30,34 @@ def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
     return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), formats.DTYPES[dtype])
 
 
-def take(order: TakeOrder, folder: Path) -> Taken:
-    """Write the files into ``folder``; FileError where they cannot be written."""
+def take(bases: Bases, order: TakeOrder, folder: Path) -> Taken:
+    """Write the files into ``folder``; FileError where they cannot be written.
+
+    diffusers loads the adapter too where the base is at hand: loaded, and no job at work with it.
+    """
     if order.form not in FORMS or order.dtype not in formats.DTYPES:
         raise MergeError(f"There is no {order.form} file in {order.dtype}; choose from the lists.")
     stem = file_stem("", [order.name])[1:] if order.name.strip() else self_explaining(order)
     content = folder / stem
     try:
         content.mkdir()
-        file, check = _adapter(order, content / f"{stem}.safetensors")
-        _beside(order, content, file, check)
+        with bases.at_hand(order.merged.order.base, order.merged.order.precision) as base:
+            saved = _adapter(order, content / f"{stem}.safetensors", base)
+        _beside(order, content, saved)
         bundle = _zipped(content, folder / f"{stem}.zip")
     except OSError as error:
         text = f"The files cannot be written ({error.strerror}): make room."
         raise FileError(text, error) from error
-    return Taken(file, bundle, content, check)
+    return Taken(saved.path, bundle, content, saved.written.sentence)
 
 
-def _adapter(order: TakeOrder, file: Path) -> tuple[Path, str]:
-    """The adapter as it is wanted, read back; returns what was found."""
+def _adapter(order: TakeOrder, file: Path, base: Base | None) -> Saved:
+    """The merge's adapter at the precision and rank that are wanted."""
     adapter = formats.read(order.source, name=order.source.name)
     rank = read_rank(order.rank)
     merge_options()["rank"].check(rank)
     smaller = replace(adapter if rank == "exact" else cut(adapter, rank), name=file.stem)
-    fields = kept(adapter.metadata)
-    written = formats.WRITERS[order.form](smaller, file, formats.DTYPES[order.dtype], fields)
-    return file, written.sentence
+    return save_adapter(smaller, file, order.form, order.dtype, kept(adapter.metadata), base)
 
 
 def self_explaining(order: TakeOrder) -> str:
@@ -71,7 +76,7 @@ def notes_on(merged: Merged) -> list[SourceNote]:
     ]
 
 
-def _beside(order: TakeOrder, content: Path, file: Path, check: str) -> None:
+def _beside(order: TakeOrder, content: Path, saved: Saved) -> None:
     """Recipe, report, words' vectors, pictures and README."""
     merged = order.merged
     _text(content / "recipe.json", json.dumps(merged.recipe, indent=2, ensure_ascii=False))
@@ -80,12 +85,12 @@ def _beside(order: TakeOrder, content: Path, file: Path, check: str) -> None:
     for path in merged.words:
         _copied(path, content / path.name)
     card = model_card(
-        file.stem,
+        saved.path.stem,
         merged.recipe,
         notes_on(merged),
         merged.trigger,
-        [file.name, *(path.name for path in merged.words)],
-        [check],
+        [saved.path.name, *(path.name for path in merged.words)],
+        [saved.written.sentence],
         pictures,
     )
     _text(content / "README.md", card)

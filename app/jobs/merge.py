@@ -1,76 +1,69 @@
-"""What runs in the worker thread: a merge, and the base models that all jobs share."""
+"""What runs in the worker thread when a merge is wanted."""
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 from app.jobs.models import Bases
-from app.jobs.progress import Emit, Telling
+from app.jobs.progress import Emit, ProgressReporter
 from app.jobs.sources import request_of
 from app.schemas.card import span
 from app.schemas.merge import Merged, MergeOrder
-from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.diffusion.loader_check import checked
 from merging.engine import MergeResult, merge
-from merging.export.recipe import header, recipe
-from merging.export.sidecar import sentences, write_words
+from merging.export.recipe import recipe
+from merging.export.save import Saved, recipe_base, save
 from merging.io.file_names import file_stem
 from merging.methods import METHODS
-from merging.request import MergeRequest
 from merging.runtime.progress import Stop, check
 
 
 def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Read, merge, write both files into ``folder``, emit Steps and at the end the Merged."""
-    told = Telling(emit)
-    progress = told.progress
-    base_of = partial(bases.get, order.base, order.precision, progress)
+    """Read the files, merge, save into ``folder``; emit Steps and at the end the Merged."""
+    reporter = ProgressReporter(emit)
+    base_of = partial(bases.get, order.base, order.precision, reporter.progress)
     request = request_of(order, lambda layer: base_of().weight(layer))
     base = base_of() if request.based else None
     check(stop)
-    result = merge(request, activations(base) if base else None, progress, stop, told.watch)
-    emit(written(order, request, result, folder, base))
+    run = activations(base) if base else None
+    result = merge(request, run, reporter.progress, stop, reporter.watch)
+    emit(saved_merge(order, result, base, folder))
 
 
-def written(
-    order: MergeOrder, request: MergeRequest, result: MergeResult, folder: Path, base: Base | None
-) -> Merged:
-    """Both files on disk, and what the page says of them; a base that is at hand loads them."""
-    labels = [source.phrase or source.adapter.name for source in request.sources]
-    stem = file_stem(order.method, labels)
-    files = {"kohya": folder / f"{stem}.safetensors"}
-    files["diffusers"] = folder / f"{stem}_diffusers.safetensors"
-    if result.adapter.shifts or request.rank == "full":  # no LoRA holds these, or not as small
-        files["full"] = folder / f"{stem}_full.safetensors"
-    origin = (order.base, base.fingerprint, base.precision) if base else (order.base,)
-    metadata = header(request, result, *origin)
-    dtype = formats.DTYPES[order.dtype]
-    found = {
-        form: formats.WRITERS[form](result.adapter, path, dtype, metadata)
-        for form, path in files.items()
-    }
-    if base:
-        for form, path in files.items():
-            found[form] = checked(base, path, result.adapter, found[form])
-    words = write_words(result.adapter, files["kohya"])
-    title = METHODS[order.method].title
-    report = json.loads(json.dumps(result.report.as_dict()))
+def saved_merge(order: MergeOrder, result: MergeResult, base: Base | None, folder: Path) -> Merged:
+    """The files of a merge in ``folder``, with what the page shows of it."""
+    merged_on = recipe_base(base, order.base)
+    saved: dict[str, Saved] = {}
+    for form, path in _paths(order, result, folder).items():
+        beside = form == "kohya"  # the other files need the same textual inversions
+        saved[form] = save(result, path, form, order.dtype, base, merged_on, beside)
+    kohya = saved["kohya"]
+    ranks = [layer.rank for layer in result.adapter.layers.values()]
     return Merged(
         order=order,
-        method=title,
-        **files,
-        words=tuple(Path(each["path"]) for each in words),
+        method=METHODS[order.method].title,
+        **{form: file.path for form, file in saved.items()},
+        words=tuple(Path(file["path"]) for file in kohya.embeddings),
         trigger=result.adapter.trigger,
-        layers=len(result.adapter.layers),
-        ranks=span([layer.rank for layer in result.adapter.layers.values()]),
+        layers=len(ranks),
+        ranks=span(ranks),
         seconds=result.report.seconds,
-        notes=(*result.report.notes, *sentences(words)),
-        checks=tuple(f"{form} file, {each.sentence}" for form, each in found.items()),
-        recipe=recipe(request, *origin),
-        report=report,
+        notes=(*result.report.notes, *kohya.notes),
+        checks=tuple(f"{form} file, {file.written.sentence}" for form, file in saved.items()),
+        recipe=recipe(result.request, *merged_on),
+        report=result.report.as_dict(),
         shifts=bool(result.adapter.shifts),
     )
+
+
+def _paths(order: MergeOrder, result: MergeResult, folder: Path) -> dict[str, Path]:
+    """Form → the file of a merge: kohya's, diffusers', and a full one where a LoRA holds less."""
+    request = result.request
+    labels = [source.phrase or source.adapter.name for source in request.sources]
+    stem = file_stem(order.method, labels)
+    endings = {"kohya": "", "diffusers": "_diffusers"}
+    if result.adapter.shifts or request.rank == "full":
+        endings["full"] = "_full"
+    return {form: folder / f"{stem}{ending}.safetensors" for form, ending in endings.items()}

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
-from app.schemas.card import base_title
+from app.jobs.progress import Emit
+from app.jobs.queue import Work
+from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base
 from merging.options import Precision
-from merging.runtime.progress import Progress
-from merging.scoring.clip import Clip, clip_of, load_clip
+from merging.runtime.progress import Progress, Stop
+from merging.scoring.clip import Clip, load_clip
 
 KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
 
 
 class Bases:
-    """Base models by name and precision, loaded when first wanted. Jobs alone use it, in turn."""
+    """Base models by name and precision, loaded when first wanted.
+
+    A base holds the adapters that it works with, so one thread at a time uses it: a job for as long
+    as it runs, anyone else between jobs.
+    """
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._loaded: dict[tuple[str, str], Base] = {}
         self._clips: dict[str, Clip] = {}
+        self._in_use = threading.Lock()
+
+    def job(self, work: Work) -> Work:
+        """The same work, the only one with the bases while it runs."""
+
+        def alone(emit: Emit, stop: Stop) -> None:
+            with self._in_use:
+                work(emit, stop)
+
+        return alone
+
+    @contextmanager
+    def at_hand(self, name: str, precision: str) -> Iterator[Base | None]:
+        """The base, if it is loaded and no job is at work; else None, and nobody waits."""
+        free = self._in_use.acquire(blocking=False)
+        try:
+            yield self._loaded.get((name, precision)) if free else None
+        finally:
+            if free:
+                self._in_use.release()
 
     def get(self, name: str, precision: str, progress: Progress) -> Base:
         """The base, loaded; MergeError when it cannot be had."""
         if (name, precision) not in self._loaded:
-            first = "" if name == "mini" else "; a first download takes minutes"
-            progress(0.0, f"Loading {base_title(name)}{first}")
+            model = base_model(name)
+            first = "" if model.folder else "; a first download takes minutes"
+            progress(0.0, f"Loading {model.title}{first}")
             loaded = load_base(name, self._device, cast(Precision, precision))
             while len(self._loaded) >= KEPT_BASES:
                 self._loaded.pop(next(iter(self._loaded)))
@@ -34,7 +64,7 @@ class Bases:
 
     def clip(self, base: Base, progress: Progress) -> Clip:
         """The CLIP that judges this base's pictures; MergeError when it cannot be had."""
-        name = clip_of(base.name)
+        name = base_model(base.name).clip
         if name not in self._clips:
             progress(0.0, "Loading CLIP for the scores")
             self._clips[name] = load_clip(name)

@@ -12,7 +12,7 @@ from merging.runtime.progress import Progress
 Emit = Callable[[object], None]
 
 
-class Telling:
+class ProgressReporter:
     """A merge's progress and its solved layers, both as Steps."""
 
     def __init__(self, emit: Emit) -> None:
@@ -31,4 +31,4 @@ class Telling:
 
 def stepping(emit: Emit) -> Progress:
     """The library's progress as Steps for the executor; its text becomes a sentence's start."""
-    return Telling(emit).progress
+    return ProgressReporter(emit).progress

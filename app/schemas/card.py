@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# In words, what a LayerTable's name means.
-BASE_TITLES = {"mini": "the embedded mini model", "sd15": "Stable Diffusion 1.5"}
+from merging.base_models import BASE_MODELS, base_model
+
 WORD = "textual inversion"  # the family of files that change no layer
 MOST_WORDS, LONGEST_WORD = 12, 60  # trigger words that are offered
 
@@ -48,17 +48,12 @@ class Card:
     @property
     def base_title(self) -> str:
         """The base in words."""
-        return base_title(self.base)
-
-
-def base_title(name: str) -> str:
-    """A base in words."""
-    return BASE_TITLES.get(name, name)
+        return base_model(self.base).title
 
 
 def fits(made_for: str, base: str) -> bool:
     """Whether what was made for one base can be used with the other, as far as names tell."""
-    return made_for == base or not {made_for, base} <= BASE_TITLES.keys()
+    return made_for == base or not {made_for, base} <= BASE_MODELS.keys()
 
 
 def misfit(name: str, made_for: str, base: str) -> str:
@@ -66,8 +61,8 @@ def misfit(name: str, made_for: str, base: str) -> str:
     if fits(made_for, base):
         return ""
     return (
-        f"{name}: made for {base_title(made_for)}, but the chosen base is "
-        f"{base_title(base)}: choose the other base, or remove this file."
+        f"{name}: made for {base_model(made_for).title}, but the chosen base is "
+        f"{base_model(base).title}: choose the other base, or remove this file."
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.schemas.merge import Pick
-from merging.options import usual_guidance
+from merging.base_models import MINI
 
 # What may stand beside the merge, in the order in which it is drawn. Loading all LoRAs together is
 # their plain sum, exactly, so there is one column for both.
@@ -42,12 +42,12 @@ class DrawOrder:
 
     picks: tuple[Pick, ...]
     prompt: str  # several, one a line
-    base: str = "mini"
+    base: str = MINI.name
     merged: Path | None = None  # the adapter file of the merge; without it, no such column
     method: str = ""  # title of the method that made it
     seed: int = 0  # of the first picture
     steps: int = 25
-    guidance: float = usual_guidance("mini")
+    guidance: float = MINI.guidance
     count: int = 1  # pictures per prompt, seed by seed
     negative: str = ""
     sampler: str = "DDIM"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class Pick:
     @property
     def weighed(self) -> Input:
         """The file and its strengths, exactly as FILE@… of the command line means them."""
-        from merging.lora_file import weighed  # it imports diffusers, which the page does without
+        from merging.lora_file import weighed  # it imports torch, which the page does without
 
         return weighed(
             self.path, self.strength, self.text_encoder, self.unet, self.blocks.strip() or None
@@ -79,7 +80,7 @@ class Merged:
     notes: tuple[str, ...]
     checks: tuple[str, ...]  # what was found when the files were read back, a sentence each
     recipe: dict[str, object]
-    report: dict[str, object]  # every layer, as plain data
+    report: Mapping[str, object]  # a ReportData; an older version's may have other fields
     full: Path | None = None  # every change whole, where the others hold less or are larger
     shifts: bool = False  # biases or normalisations are in it, which the full file alone holds
 

@@ -13,7 +13,8 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from app.settings.setting import setting, settings_of
-from merging.options import Precision
+from merging.base_models import BASE_MODELS
+from merging.options import DEVICES, Precision
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HOME = "~/.iteris-studio"
@@ -44,7 +45,7 @@ class Settings:
         MODEL,
         "Base model",
         "mini, sd15, a folder in diffusers layout, or a Hub id",
-        offered=("mini", "sd15"),
+        offered=tuple(BASE_MODELS),
     )
     device: str = setting(
         "auto",
@@ -52,7 +53,7 @@ class Settings:
         MODEL,
         "Device",
         "auto takes the best that is there",
-        offered=("auto", "cpu", "cuda", "mps"),
+        offered=DEVICES,
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",  # whether it is there is seen when it is used
     )
     precision: Precision = setting(

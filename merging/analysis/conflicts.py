@@ -219,11 +219,6 @@ def title(block: str) -> str:
     return {"BASE": "the text encoder", REST: "layers outside all blocks"}.get(block, block)
 
 
-def _deltas(source: Source) -> dict[str, Delta]:
-    layers = source.weighted.layers
-    return {name: scaled(layer, source.strength) for name, layer in layers.items()}
-
-
 def _count(sums: Sums, one: Delta | None, other: Delta | None) -> None:
     """Add one layer."""
     energies = [inner(own, None, own) if own else 0.0 for own in (one, other)]

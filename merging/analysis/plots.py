@@ -80,6 +80,4 @@ def curve_plot(points: tuple[CurvePoint, ...], title: str) -> Image.Image:
     axes.set_xlabel("MB of weights")
     axes.set_ylabel("energy kept, %")
     axes.set_title(f"{title}: a dot per rank")
-    file = BytesIO()
-    figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
-    return Image.open(file)
+    return picture(figure)

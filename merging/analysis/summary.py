@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, final
 
 from merging import formats
-from merging.adapter import Adapter, LoraLayer
+from merging.adapter import Adapter, LoraLayer, factor_energy
 from merging.block_weights import BLOCKS
 from merging.blocks import blocks
 from merging.errors import MergeError
@@ -22,7 +22,60 @@ from merging.io.files import file_sha256, read_recipe
 HASHED = 16 << 20
 
 
-def summary(path: Path, values: bool = False, weights: BaseWeights | None = None) -> dict[str, Any]:
+@final
+class EmbeddingSummary(TypedDict):
+    """What a file of textual inversions alone says."""
+
+    name: str
+    bytes: int
+    family: str
+    base: str
+    embeddings: dict[str, int]  # word → vectors
+    sha256: str
+    warnings: list[str]
+
+
+class HeaderSummary(TypedDict):
+    """What a LoRA's header says: names, counts, words, hashes, and what cannot be used."""
+
+    name: str
+    bytes: int
+    family: str
+    base: str
+    needs_base: bool
+    layers: dict[str, int]  # part → layers that the file changes
+    base_layers: dict[str, int]  # part → layers that the base has
+    unmatched: list[str]
+    dropped: dict[str, int]  # kind of key that is left out → how many
+    left_out: dict[str, list[str]]  # the same keys by name
+    embeddings: dict[str, int]
+    shifts: dict[str, int]
+    ranks: list[int]
+    alphas: list[float]
+    rank_counts: dict[str, int]
+    alpha_counts: dict[str, int]
+    dtypes: dict[str, int]
+    trigger: str
+    class_word: str
+    trained_words: dict[str, list[str]]
+    hashes: dict[str, str]
+    warnings: list[str]
+    recipe: dict[str, Any] | None
+
+
+@final
+class LoraSummary(HeaderSummary, total=False):
+    """The header, and what the weights say where they were read."""
+
+    sha256: str | None  # always there; None: the file is large, and its values were not wanted
+    parameters: int
+    block_norms: dict[str, float]  # block → ‖Δ‖
+
+
+Summary = EmbeddingSummary | LoraSummary
+
+
+def summary(path: Path, values: bool = False, weights: BaseWeights | None = None) -> Summary:
     """Everything that a file says of itself; with ``values``, what its weights say too.
 
     Of a textual inversion on its own: its words, by number of vectors.
@@ -31,19 +84,19 @@ def summary(path: Path, values: bool = False, weights: BaseWeights | None = None
     try:
         found = overview(path)
     except MergeError:
-        if words := _words(path):
-            return words
+        if embeddings := _embeddings(path):
+            return embeddings
         raise
-    told = _described(found)
     if values:
-        return told | _measured(formats.read(path, weights=weights))
-    return told | {"sha256": file_sha256(path) if found.file_bytes <= HASHED else None}
+        return _with_values(_header(found), formats.read(path, weights=weights))
+    sha256 = file_sha256(path) if found.file_bytes <= HASHED else None
+    return {**_header(found), "sha256": sha256}
 
 
-def _words(path: Path) -> dict[str, Any]:
-    """What is said of a file of textual inversions alone; {} for any other."""
+def _embeddings(path: Path) -> EmbeddingSummary | None:
+    """Of a file of textual inversions alone; None for any other."""
     if (alone := formats.embeddings_alone(path)) is None:
-        return {}
+        return None
     base, found = alone
     return {
         "name": found[0].source,
@@ -56,8 +109,7 @@ def _words(path: Path) -> dict[str, Any]:
     }
 
 
-def _described(found: Overview) -> dict[str, Any]:
-    """The header's part: names, counts, words, hashes, and what cannot be used."""
+def _header(found: Overview) -> HeaderSummary:
     return {
         "name": found.name,
         "bytes": found.file_bytes,
@@ -90,12 +142,13 @@ def _histogram(counts: Mapping[Any, int]) -> dict[str, int]:
     return {f"{value:g}": counts[value] for value in sorted(counts)}
 
 
-def _measured(adapter: Adapter) -> dict[str, Any]:
-    """What only the weights can tell: the ranks they really need, and how strong each block is."""
+def _with_values(header: HeaderSummary, adapter: Adapter) -> LoraSummary:
+    """With what only the weights can tell: the ranks they really have, how strong each block is."""
     layers = adapter.layers.values()
     ranks = Counter(layer.rank for layer in layers)
     vectors = (each for own in adapter.shifts.values() for each in own.vectors().values())
     return {
+        **header,
         "sha256": adapter.sha256,
         "parameters": sum(layer.up.numel() + layer.down.numel() for layer in layers)
         + sum(vector.numel() for vector in vectors),
@@ -116,6 +169,5 @@ def block_norms(adapter: Adapter) -> dict[str, float]:
 
 
 def _energy(layer: LoraLayer) -> float:
-    """‖Δ‖² from the small products of each factor with itself; no (out, in) matrix is built."""
-    up, down = layer.up.double(), layer.down.double()
-    return layer.scale**2 * float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0))
+    """‖Δ‖²."""
+    return layer.scale**2 * factor_energy(layer.up.double(), layer.down.double())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from merging.batch import Filing, batch, cells, shown, table_of
+from merging.batch import Filing, Row, batch, cells, shown, table_of
 from merging.cli.merge_options import add_merge_options, request_of
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
@@ -30,7 +30,14 @@ def add_batch(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_batch)
 
 
-def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+class BatchAnswer(TypedDict):
+    """The zip, and what there is to say of every merge in it."""
+
+    out: str
+    merges: tuple[Row, ...]
+
+
+def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAnswer, str]:
     """Make the batch and tell of it."""
     base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeOptions.method]
@@ -38,7 +45,7 @@ def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[dict[str
     listed = cells(request, options.methods or [request.method], options.strengths or ())
     filing = Filing(options.base, options.format, options.dtype)
     rows = batch(listed, options.out, base, filing, progress)
-    answer = {"out": str(options.out), "merges": [row.__dict__ for row in rows]}
+    answer: BatchAnswer = {"out": str(options.out), "merges": rows}
     failed = [f"{row.stem} could not be made: {row.problem}" for row in rows if row.problem]
     table = [" | ".join(map(shown, line)) for line in table_of(rows, request)]
     return answer, "\n".join([f"{options.out}: {len(rows) - len(failed)} merges", *table, *failed])

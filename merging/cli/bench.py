@@ -18,7 +18,7 @@ from merging.cli.merge_options import add_option, add_preset
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.errors import MergeError
-from merging.options import MergeOptions, merge_options, preset_options
+from merging.options import DEVICES, MergeOptions, merge_options, preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
 
@@ -36,7 +36,7 @@ def add_bench(measured: argparse.ArgumentParser) -> None:
         add_option(measured, merge_options()[name])
     measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
     measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
-    measured.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    measured.add_argument("--device", default="auto", choices=DEVICES)
     measured.set_defaults(run=run_bench)
 
 

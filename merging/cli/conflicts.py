@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 from merging.analysis.conflicts import Meeting, Pair, advice, conflicts
 from merging.cli.file_argument import parsed
@@ -21,7 +20,32 @@ def add_conflicts(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_conflicts)
 
 
-def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+class MeetingData(TypedDict):
+    """A `Meeting` as plain data."""
+
+    block: str
+    cosine: float
+    overlap: float
+    chance: float
+    ratio: float | None  # None beside a LoRA that changes nothing there
+
+
+class PairData(TypedDict):
+    """Two LoRAs as plain data."""
+
+    names: list[str]
+    advice: list[str]
+    whole: MeetingData
+    blocks: list[MeetingData]
+
+
+class ConflictsAnswer(TypedDict):
+    """Every two of the LoRAs, the worst first."""
+
+    pairs: list[PairData]
+
+
+def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[ConflictsAnswer, str]:
     """Where every two of some LoRAs get in each other's way, block by block."""
     if len(options.files) < 2:
         raise MergeError("Conflicts are between LoRAs: name at least two files.")
@@ -31,8 +55,7 @@ def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[dic
     return {"pairs": [_plain(pair) for pair in pairs]}, "\n\n".join(map(_told, pairs))
 
 
-def _plain(pair: Pair) -> dict[str, Any]:
-    """A pair for JSON; a ratio to a LoRA that is silent there has no number."""
+def _plain(pair: Pair) -> PairData:
     return {
         "names": list(pair.names),
         "advice": advice(pair),
@@ -41,9 +64,14 @@ def _plain(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _numbers(met: Meeting) -> dict[str, Any]:
-    numbers = asdict(met)
-    return numbers | {"ratio": met.ratio if met.ratio < float("inf") else None}
+def _numbers(met: Meeting) -> MeetingData:
+    return {
+        "block": met.block,
+        "cosine": met.cosine,
+        "overlap": met.overlap,
+        "chance": met.chance,
+        "ratio": met.ratio if met.ratio < float("inf") else None,
+    }
 
 
 def _told(pair: Pair) -> str:

@@ -1,22 +1,17 @@
-"""Files out of files: one family of adapters turned into another, and a merge redone from its file.
-
-Both commands of the command line, with what a person is told of a file that was written.
-"""
+"""The command `convert`: one family of adapters turned into another."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from merging import formats
 from merging.analysis.rank_curve import cut
-from merging.cli.output import ranks_text, told
+from merging.cli.output import ranks_text, with_notes
 from merging.diffusion.base import load_base
-from merging.diffusion.loader_check import checked
 from merging.export.convert import kept, precision
-from merging.export.sidecar import sentences, write_words
+from merging.export.save import SavedData, save_adapter
 from merging.io import hub
 from merging.runtime.progress import Progress
 
@@ -32,7 +27,14 @@ def add_convert(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_convert)
 
 
-def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+class ConvertAnswer(SavedData):
+    """The file, what it was made from, and what of that could not be kept."""
+
+    family: str
+    notes: tuple[str, ...]
+
+
+def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[ConvertAnswer, str]:
     """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
     base = load_base(options.base, "cpu") if options.base else None
     table, weights = (base.table, base.weight) if base else (None, None)
@@ -43,14 +45,11 @@ def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[dict[
         adapter = cut(adapter, options.rank)
     dtype = options.dtype or precision(found.dtypes)
     adapter = replace(adapter, name=options.out.stem)
-    written = formats.WRITERS[options.format](
-        adapter, options.out, formats.DTYPES[dtype], kept(adapter.metadata)
-    )
-    if base:
-        written = checked(base, options.out, adapter, written)
-    words = write_words(adapter, options.out)
-    answer = told(options.out, written, words)
-    answer |= {"family": adapter.family, "notes": adapter.warnings}
-    notes = "".join(f"\nnote: {note}" for note in (*adapter.warnings, *sentences(words)))
+    saved = save_adapter(adapter, options.out, options.format, dtype, kept(adapter.metadata), base)
+    answer: ConvertAnswer = {
+        **saved.as_dict(),
+        "family": adapter.family,
+        "notes": adapter.warnings,
+    }
     text = f"{options.out}: {adapter.family} to {options.format}, {dtype}, {ranks_text(adapter)}"
-    return answer, f"{text}\n{written.sentence}{notes}"
+    return answer, with_notes(text, saved, adapter.warnings)

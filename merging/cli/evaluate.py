@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from merging.base_models import MINI, base_model
 from merging.diffusion.base import Base, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
@@ -19,19 +20,17 @@ from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.metrics import Scorers
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
+from merging.options import DEVICES
 from merging.runtime.progress import Progress
-from merging.scoring.clip import clip_of, load_clip
+from merging.scoring.clip import load_clip
 
 QUICK_PICTURES = 8
-
-
-GUIDANCE = 7.5  # what people draw with on every base but the embedded one
 
 
 def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
     evaluate.add_argument("what", choices=("base", "concepts"))
-    evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    evaluate.add_argument("--device", default="auto", choices=DEVICES)
     contest = evaluate.add_argument_group("of “concepts”")
     contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
     contest.add_argument("--protocol", type=Path, help="cases of your own, a YAML file")
@@ -40,9 +39,7 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     contest.add_argument("--contestant", nargs="*", help=f"these only: {', '.join(ENTRANTS)}")
     contest.add_argument("--pictures", type=int, default=40, help="of each kind and case")
     contest.add_argument("--steps", type=int, default=25)
-    contest.add_argument(
-        "--guidance", type=float, help=f"{Arena.guidance:g} on the embedded base, else {GUIDANCE:g}"
-    )
+    contest.add_argument("--guidance", type=float, help="unless given, what the base draws best at")
     contest.add_argument(
         "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
     )
@@ -55,7 +52,7 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
     if options.what == "concepts":
         found = run_concepts(options, progress)
         return found, contest_table(found)
-    base = load_base("mini", options.device)
+    base = load_base(MINI.name, options.device)
     figures = base_figures.evaluate_base(base, load_detector(), progress)
     return figures, base_figures.table(figures)
 
@@ -63,12 +60,12 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The contest, on the shelf's cases or on the user's own."""
     base = load_base(options.base, options.device)
-    detector = load_detector() if base.table.name == "mini" else None
-    scorers = Scorers(load_clip(clip_of(base.table.name)), detector)
+    model = base_model(base.name)
+    detector = load_detector(model.detector) if model.detector else None
+    scorers = Scorers(load_clip(model.clip), detector)
     cases = _wanted_cases(options, base, scorers.detector)
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
-    usual = GUIDANCE if detector is None else Arena.guidance
-    guidance = usual if options.guidance is None else options.guidance
+    guidance = model.guidance if options.guidance is None else options.guidance
     arena = Arena(base, scorers, options.out, options.steps, guidance)
     return run(arena, keys, cases, progress)
 

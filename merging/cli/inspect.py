@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from merging.analysis.summary import summary
+from merging.analysis.summary import EmbeddingSummary, LoraSummary, Summary, summary
 from merging.formats.vector_deltas import in_words
 from merging.runtime.progress import Progress
 
@@ -22,7 +22,13 @@ def add_inspect(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_inspect)
 
 
-def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+class InspectAnswer(TypedDict):
+    """What every file is, in the order of the command line."""
+
+    files: list[Summary]
+
+
+def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[InspectAnswer, str]:
     """What each file is."""
     weights = None
     if options.base:
@@ -42,10 +48,12 @@ def _here(given: Path) -> Path:
     return hub.found(given).path
 
 
-def _card(entry: dict[str, Any]) -> str:
+def _card(entry: Summary) -> str:
     """One file in words."""
-    if "layers" not in entry:
-        return _card_of_words(entry)
+    return _lora_card(entry) if "layers" in entry else _embedding_card(entry)
+
+
+def _lora_card(entry: LoraSummary) -> str:
     layers, known = entry["layers"], entry["base_layers"]
     matched = ", ".join(f"{layers[part]} of {known[part]} {part}" for part in layers)
     lines = [
@@ -71,7 +79,7 @@ def _card(entry: dict[str, Any]) -> str:
     return _shown(lines + [f"  warning  {warning}" for warning in entry["warnings"]])
 
 
-def _card_of_words(entry: dict[str, Any]) -> str:
+def _embedding_card(entry: EmbeddingSummary) -> str:
     """A file of textual inversions alone."""
     title = f"{entry['name']}: {entry['family']} for {entry['base']}"
     return _shown([title, *_embeddings(entry), f"  sha256   {entry['sha256']}"])
@@ -83,7 +91,7 @@ def _shown(lines: list[str]) -> str:
     return "\n".join(plain)
 
 
-def _embeddings(entry: dict[str, Any]) -> list[str]:
+def _embeddings(entry: Summary) -> list[str]:
     return [f"  embeds   {word}, {count} vectors" for word, count in entry["embeddings"].items()]
 
 

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pkgutil import resolve_name
 
 from merging.errors import MergeError
@@ -76,7 +77,9 @@ def _answered(written: Sequence[str]) -> int:
         if options.json:
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
         return 2
-    print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else text)
+    print(
+        json.dumps(answer, default=asdict, ensure_ascii=False, indent=2) if options.json else text
+    )
     return 0
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from merging import formats
 from merging.analysis.plots import report_plot
 from merging.cli.merge_options import add_merge_options, request_of
-from merging.cli.output import merged
+from merging.cli.output import SavedMerge, merged
 from merging.diffusion.base import load_base
 from merging.diffusion.calibrate import activations
-from merging.diffusion.loader_check import checked
 from merging.engine import merge
-from merging.export.recipe import header
-from merging.export.sidecar import preview_prompt, write_preview, write_sidecar, write_words
+from merging.export.save import save
+from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
 from merging.methods import METHODS
 from merging.options import MergeOptions
 from merging.runtime.progress import Progress
@@ -34,17 +32,22 @@ def add_merge(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_merge)
 
 
-def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+class MergeAnswer(SavedMerge, total=False):
+    """The merge, and what was written beside it."""
+
+    sidecar: str
+    preview: str
+
+
+def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAnswer, str]:
     """Files in, one adapter file out."""
     base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, activations(base), progress)
-    fields = header(request, result, options.base, base.fingerprint, options.precision)
-    dtype = formats.DTYPES[options.dtype]
-    written = formats.WRITERS[options.format](result.adapter, options.out, dtype, fields)
-    written = checked(base, options.out, result.adapter, written)
-    answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
+    saved = save(result, options.out, options.format, options.dtype, base)
+    saved_merge, text = merged(saved, result)
+    answer: MergeAnswer = {**saved_merge}
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
     if prompt is not None:

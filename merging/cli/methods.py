@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TypedDict
 
-from merging.methods import METHODS
+from merging.methods import METHODS, MethodData
 from merging.runtime.progress import Progress
 
 
@@ -14,10 +14,15 @@ def add_methods(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_methods)
 
 
-def run_methods(_options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+class MethodsAnswer(TypedDict):
+    """Every method by name."""
+
+    methods: dict[str, MethodData]
+
+
+def run_methods(_options: argparse.Namespace, _progress: Progress) -> tuple[MethodsAnswer, str]:
     """The table of methods."""
-    fields = ("title", "summary", "needs", "strength", "source")
-    rows = {name: {key: getattr(entry, key) for key in fields} for name, entry in METHODS.items()}
+    rows = {name: method.as_dict() for name, method in METHODS.items()}
     lines = ["| name | method | what it does | needs | strength is | source |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for name, row in rows.items():

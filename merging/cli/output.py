@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from merging import formats
 from merging.adapter import Adapter
 from merging.engine import MergeResult
-from merging.export.sidecar import sentences
+from merging.export.save import Saved, SavedData
+from merging.report import ReportData
 
 
-def merged(
-    out: Path,
-    written: formats.Written,
-    result: MergeResult,
-    words: Sequence[dict[str, Any]] = (),
-) -> tuple[dict[str, Any], str]:
-    """What is said of a merge, as data and as text."""
+class SavedMerge(SavedData):
+    """A saved merge as plain data for JSON."""
+
+    report: ReportData
+
+
+def merged(saved: Saved, result: MergeResult) -> tuple[SavedMerge, str]:
+    """A saved merge as data and as text."""
     report = result.report
-    notes = "".join(f"\nnote: {note}" for note in (*report.notes, *sentences(words)))
-    text = f"{out}: {ranks_text(result.adapter)}, {report.method}, {report.seconds:.1f} s"
-    answer = told(out, written, words) | {"report": report.as_dict()}
-    return answer, f"{text}\n{written.sentence}{notes}"
+    text = f"{saved.path}: {ranks_text(result.adapter)}, {report.method}, {report.seconds:.1f} s"
+    answer: SavedMerge = {**saved.as_dict(), "report": report.as_dict()}
+    return answer, with_notes(text, saved, report.notes)
 
 
-def told(
-    out: Path, written: formats.Written, words: Sequence[dict[str, Any]] = ()
-) -> dict[str, Any]:
-    """A written file as plain data."""
-    return {
-        "out": str(out),
-        "sha256": written.sha256,
-        "verified": written.as_dict(),
-        "embeddings": list(words),
-    }
+def with_notes(text: str, saved: Saved, notes: Sequence[str]) -> str:
+    """A sentence on a saved file, what its checks gave, and a line for every note."""
+    lines = (f"note: {note}" for note in (*notes, *saved.notes))
+    return "\n".join([text, saved.written.sentence, *lines])
 
 
 def ranks_text(adapter: Adapter) -> str:
+    """How many layers an adapter has, and between which ranks."""
     ranks = [layer.rank for layer in adapter.layers.values()]
     return f"{len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from merging import formats
 from merging.analysis.plots import curve_plot
-from merging.analysis.rank_curve import rank_curve
+from merging.analysis.rank_curve import CurvePoint, rank_curve
 from merging.io import hub
 from merging.runtime.progress import Progress
 
@@ -22,7 +21,14 @@ def add_ranks(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_ranks)
 
 
-def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[dict[str, Any], str]:
+class RanksAnswer(TypedDict):
+    """The adapter, and what is left of it at every rank."""
+
+    name: str
+    points: tuple[CurvePoint, ...]
+
+
+def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[RanksAnswer, str]:
     """What an adapter loses at smaller ranks, and the size of its file."""
     found = hub.found(options.file)
     adapter = formats.read(found.path, name=found.name)
@@ -30,5 +36,5 @@ def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[dict[st
     if options.plot:
         curve_plot(points, adapter.name).save(options.plot)
     rows = [f"{p.rank:5d}  {p.energy:7.2%}  {p.megabytes:8.2f} MB" for p in points]
-    answer = {"name": adapter.name, "points": [asdict(point) for point in points]}
+    answer: RanksAnswer = {"name": adapter.name, "points": points}
     return answer, "\n".join([" rank   energy       size", *rows])

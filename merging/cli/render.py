@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from PIL import Image
 
 from merging.adapter import Adapter
+from merging.base_models import base_model
 from merging.cli.file_argument import parsed, words
 from merging.cli.merge_options import STRENGTHS, add_base, add_words
 from merging.diffusion.base import Base, load_base
@@ -18,9 +19,9 @@ from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
-from merging.options import Compose, Sampler, usual_guidance
+from merging.options import Compose, Sampler
 from merging.runtime.progress import Progress
-from merging.scoring.clip import clip_of, load_clip
+from merging.scoring.clip import load_clip
 from merging.scoring.references import Judge, judge, pictures_in
 
 MAX_COUNT = 64
@@ -70,7 +71,33 @@ def add_render(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=run_render)
 
 
-def run_render(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+class ScoreData(TypedDict):
+    """A picture's scores as plain data."""
+
+    text: float
+    image: dict[str, float]  # concept → score
+
+
+class _DrawnPicture(TypedDict):
+    prompt: str
+    seed: int
+    path: str
+    maps: dict[str, str]  # phrase → file
+
+
+class PictureData(_DrawnPicture, total=False):
+    """One picture, its files, and its scores where there are reference pictures."""
+
+    scores: ScoreData
+
+
+class RenderAnswer(TypedDict):
+    """The pictures in the order in which they were drawn."""
+
+    pictures: list[PictureData]
+
+
+def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderAnswer, str]:
     """Draw, write, and tell what was written."""
     asked = _asked(options)
     prompts = options.prompt or [asked.prompt]
@@ -112,7 +139,7 @@ def _judge(references: Sequence[str], base: Base) -> Judge | None:
         if not (trigger.strip() and equals and place):
             raise MergeError(f"--reference {text}: write TRIGGER=FOLDER, such as 'sks cat=photos'.")
         found.setdefault(trigger.strip(), []).extend(pictures_in(Path(place)))
-    return judge(load_clip(clip_of(base.name)), found) if found else None
+    return judge(load_clip(base_model(base.name).clip), found) if found else None
 
 
 def _asked(options: argparse.Namespace) -> Origin:
@@ -121,7 +148,7 @@ def _asked(options: argparse.Namespace) -> Origin:
         raise MergeError(f"--count must be 1 to {MAX_COUNT}, not {options.count}.")
     if not (options.prompt or options.like):
         raise MergeError("Say what to draw: --prompt TEXT, or --like PNG for that picture's.")
-    best = usual_guidance(options.base)
+    best = base_model(options.base).guidance
     usual = read_origin(options.like)[0] if options.like else Origin("", guidance=best)
     given = {key: getattr(options, key) for key in TAKEN if getattr(options, key) is not None}
     return replace(usual, **given)
@@ -139,7 +166,7 @@ def _phrases(wanted: Sequence[str] | None, adapters: Iterable[Adapter]) -> list[
 
 def _written(
     image: Image.Image, place: int, pair: tuple[str, int], options: argparse.Namespace
-) -> dict[str, Any]:
+) -> PictureData:
     """One picture, and its maps beside it, on the disk."""
     prompt, seed = pair
     path = options.out / f"{place:03d}_seed{seed}.png"

@@ -9,19 +9,18 @@ from typing import Any, cast, get_args
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.cli.output import merged
+from merging.cli.output import SavedMerge, merged
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibrate import activations
-from merging.diffusion.loader_check import checked
 from merging.embedding import Embedding
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.export.convert import precision
-from merging.export.recipe import header, replay
-from merging.export.sidecar import write_words
+from merging.export.recipe import replay
+from merging.export.save import RecipeBase, save
 from merging.io import hub
 from merging.io.files import file_sha256, read_recipe
-from merging.options import Precision
+from merging.options import DEVICES, Precision
 from merging.runtime.progress import Progress
 
 # How a file is written whose family reads so; all others are diffusers'.
@@ -34,36 +33,45 @@ def add_replay(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="its inputs, any order")
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
     sub.add_argument("--base", help="base model, if not by the name in the recipe")
-    sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    sub.add_argument("--device", choices=DEVICES, default="auto")
     sub.add_argument(
         "--precision", choices=get_args(Precision), help="of the base model, if not as before"
     )
     sub.set_defaults(run=run_replay)
 
 
-def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+class ReplayAnswer(SavedMerge):
+    """The merge, and whether it is the same file again."""
+
+    same: bool
+
+
+def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayAnswer, str]:
     """Redo a merge; the same bytes where inputs, base, versions and processor are the same."""
     path = hub.found(options.merged).path
     found = formats.overview(path)
-    saved = read_recipe(found.metadata)
-    if saved is None:
+    recipe = read_recipe(found.metadata)
+    if recipe is None:
         raise MergeError(
             f"{options.merged}: no recipe in it; only files that this program has merged can be "
             "replayed."
         )
-    base = _base(options, saved, found.base)
-    request = replay(saved, *_inputs(options.files, saved, base))
+    base = _base(options, recipe, found.base)
+    request = replay(recipe, *_inputs(options.files, recipe, base))
     result = merge(request, activations(base), progress)
-    form = FORMS.get(found.family, "diffusers")
-    dtype = formats.DTYPES[precision(found.dtypes)]
-    name, fingerprint = (str(saved.get(key, "")) for key in ("base", "base_fingerprint"))
-    fields = header(request, result, name, fingerprint, base.precision)
-    written = formats.WRITERS[form](result.adapter, options.out, dtype, fields)
-    written = checked(base, options.out, result.adapter, written)
-    same = written.sha256 == file_sha256(path)
-    answer, text = merged(options.out, written, result, write_words(result.adapter, options.out))
-    told_so = "the same bytes as" if same else "NOT the same bytes as"
-    return answer | {"same": same}, f"{text}\n{told_so} {options.merged}"
+    name, fingerprint = (str(recipe.get(key, "")) for key in ("base", "base_fingerprint"))
+    again = save(
+        result,
+        options.out,
+        FORMS.get(found.family, "diffusers"),
+        precision(found.dtypes),
+        base,
+        RecipeBase(name, fingerprint, base.precision),
+    )
+    same = again.written.sha256 == file_sha256(path)
+    answer, text = merged(again, result)
+    verdict = "the same bytes as" if same else "NOT the same bytes as"
+    return {**answer, "same": same}, f"{text}\n{verdict} {options.merged}"
 
 
 def _base(options: argparse.Namespace, saved: Mapping[str, Any], fits: str) -> Base:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -17,6 +16,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from merging.adapter import Shift
+from merging.base_models import base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
@@ -25,9 +25,6 @@ from merging.io.png import sides
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
 
-MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
-SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 MOST_SIDES = 2  # a picture is at most so many times as wide, and as high, as the base's own
 FINGERS = 16  # values of a layer that a fingerprint looks at
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -211,22 +208,20 @@ def pick_dtype(device: torch.device, precision: Precision) -> torch.dtype:
 
 def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
     """The pipeline from disk or the Hub; one sentence if it is not to be had."""
-    source, revision = (str(MINI), None) if name == "mini" else (name, None)
-    if name == "sd15":
-        source, revision = SD15, SD15_REVISION
+    model = base_model(name)
     try:
         with _no_loading_bars():
             return StableDiffusionPipeline.from_pretrained(
-                source, revision=revision, dtype=dtype, use_safetensors=True
+                model.source, revision=model.revision, dtype=dtype, use_safetensors=True
             )
     except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise MergeError(
-            f"{source} could not be downloaded ({type(error).__name__}): check the network, or "
-            "choose the embedded base (mini) or a local folder."
+            f"{model.source} could not be downloaded ({type(error).__name__}): check the network, "
+            "or choose the embedded base (mini) or a local folder."
         ) from error
     except (OSError, ValueError) as error:
         raise MergeError(
-            f"{source} is no Stable Diffusion model that can be loaded here: "
+            f"{model.source} is no Stable Diffusion model that can be loaded here: "
             f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
         ) from error
 

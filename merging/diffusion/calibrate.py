@@ -60,7 +60,6 @@ def solve_on(
 ) -> None:
     """Solve every target on these samples: in one pass, or in the paper's rounds."""
     _check_memory(base, sweep, samples)
-    _check_memory(base, sweep, samples)
     rounds = sweep.rounds or 1
     merged: dict[str, Delta] | None = None
     for k in range(rounds):

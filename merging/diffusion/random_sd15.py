@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from merging.adapter import Adapter, LoraLayer
-from merging.diffusion.base import MINI, Base, pick_device
+from merging.base_models import MINI, SD15
+from merging.diffusion.base import Base, pick_device
 
 # stable-diffusion-v1-5/stable-diffusion-v1-5, the config.json of each part
 SD15_UNET = {
@@ -73,13 +74,13 @@ def random_sd15(side: int = 64, seed: int = 0, device: str = "auto") -> Base:
         unet=unet,
         text_encoder=text_encoder,
         vae=vae,
-        tokenizer=CLIPTokenizer.from_pretrained(MINI / "tokenizer", model_max_length=77),
+        tokenizer=CLIPTokenizer.from_pretrained(f"{MINI.source}/tokenizer", model_max_length=77),
         scheduler=DDIMScheduler(**SD15_SCHEDULE),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    return Base("sd15", pipeline.to(where, dtype), where, dtype)
+    return Base(SD15.name, pipeline.to(where, dtype), where, dtype)
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter, Shift
+from merging.base_models import base_model
 from merging.diffusion.attention_maps import AttentionWatch, marked
 from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
@@ -34,7 +35,7 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.io.png import Origin, Used
 from merging.linalg.delta import Delta, scaled, stacked, total
-from merging.options import Compose, Sampler, usual_guidance
+from merging.options import Compose, Sampler
 from merging.runtime.memory import out_of_memory_told
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 
@@ -107,7 +108,7 @@ def render(
 
 def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
     """The guidance that holds; MergeError where it or the steps are out of range."""
-    guidance = usual_guidance(base.name) if asked is None else asked
+    guidance = base_model(base.name).guidance if asked is None else asked
     if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
         raise MergeError(
             f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "

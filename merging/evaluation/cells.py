@@ -19,6 +19,7 @@ from torch import Tensor
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.base_models import MINI
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
@@ -47,7 +48,7 @@ class Arena:
     scorers: Scorers
     folder: Path
     steps: int = 25
-    guidance: float = 3.0  # more exaggerates the embedded base's colours
+    guidance: float = MINI.guidance
     seen: dict[Path, Tensor] = field(default_factory=dict)  # reference embeddings by LoRA file
 
     def drawn(

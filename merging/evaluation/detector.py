@@ -16,9 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from merging.base_models import MINI
+from merging.calibration.prompts import is_style
 from merging.errors import MergeError
 
-DETECTOR = Path(__file__).parents[2] / "assets" / "detector"
 SIZE = 64
 WIDTHS = (48, 96, 192, 192)
 
@@ -102,8 +103,9 @@ def _stored(value: Tensor) -> Tensor:
     return value.half().contiguous() if value.is_floating_point() else value
 
 
-def load_detector(folder: Path = DETECTOR) -> Detector:
+def load_detector(folder: Path | str = MINI.detector) -> Detector:
     """The trained detector, ready to score."""
+    folder = Path(folder)
     told = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     detector = Detector(told["classes"], told["thresholds"])
     weights = load_file(folder / "detector.safetensors")
@@ -114,11 +116,6 @@ def load_detector(folder: Path = DETECTOR) -> Detector:
 def is_look(name: str) -> bool:
     """Whether a LoRA teaches the class, a look or a style, rather than the base."""
     return " " in name
-
-
-def is_style(name: str) -> bool:
-    """Whether a class is a style of whole pictures: "zqx style"."""
-    return name.endswith(" style")
 
 
 def own_look(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from merging.formats.metadata import BASES
+from merging.base_models import SD15
 from merging.formats.overview import HASHES
 
 # What a header says of the file that it was in, which is not true of one made from it.
@@ -13,7 +13,7 @@ OF_THE_FILE = {
     *HASHES,
     *("ss_output_name", "ss_network_module", "ss_network_dim", "ss_network_alpha"),
     *("ss_network_args", "lora_adapter_metadata", "format"),
-    *BASES["sd15"],
+    *SD15.header,
 }
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from merging.base_models import base_model
 from merging.block_weights import in_words
 from merging.methods import METHODS
 
-BASE_MODELS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 FIELDS = {"licence": "modelspec.license", "author": "modelspec.author"}  # of a source's header
 STRENGTHS = ("strength", "text_encoder", "unet", "blocks")  # of a source in a recipe
 UNKNOWN = "not in its file: ask its author"
@@ -76,8 +76,8 @@ def _front_matter(recipe: Mapping[str, Any], notes: Sequence[SourceNote], trigge
         "tags": ["lora", "stable-diffusion", "text-to-image", "merge", "iteris-studio"],
         "pipeline_tag": "text-to-image",
     }
-    if recipe.get("base") in BASE_MODELS:
-        fields["base_model"] = BASE_MODELS[recipe["base"]]
+    if hub_id := base_model(recipe.get("base", "")).hub_id:
+        fields["base_model"] = hub_id
         fields["base_model_relation"] = "adapter"
     if trigger:
         fields["instance_prompt"] = " ".join(trigger.split())

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.base_models import base_model
 from merging.block_weights import in_words
 from merging.calibration.prompts import one_picture
 from merging.diffusion.base import Base
@@ -25,56 +26,63 @@ from merging.io.png import save_png
 from merging.methods import METHODS
 from merging.runtime.progress import Progress
 
-VERSIONS = {"sd15": "SD1"}  # A1111's names of base models; it has none for the embedded one
-
 
 def beside(out: Path, ending: str) -> Path:
     """OUT.ending in place of OUT.safetensors."""
     return out.with_name(f"{title(out.name)}.{ending}")
 
 
-def write_words(adapter: Adapter, out: Path) -> list[dict[str, Any]]:
-    """A file for every word that the adapter has vectors for; what they are, as plain data."""
-    told = []
-    for each in adapter.embeddings:
-        path = word_path(each, out)
-        formats.write_embedding(each, path, table_of(adapter))
-        told.append(
+class EmbeddingFile(TypedDict):
+    """A textual inversion that lies beside an adapter, as plain data for JSON."""
+
+    word: str
+    vectors: int  # how many tokens' worth
+    source: str  # the file that it comes from, without its ending
+    path: str
+
+
+def write_embeddings(adapter: Adapter, out: Path) -> list[EmbeddingFile]:
+    """Write a file for every word that the adapter has vectors for."""
+    files: list[EmbeddingFile] = []
+    for embedding in adapter.embeddings:
+        path = embedding_path(embedding, out)
+        formats.write_embedding(embedding, path, table_of(adapter))
+        files.append(
             {
-                "word": each.word,
-                "vectors": len(each.vectors),
-                "source": each.source,
+                "word": embedding.word,
+                "vectors": len(embedding.vectors),
+                "source": embedding.source,
                 "path": str(path),
             }
         )
-    return told
+    return files
 
 
-def word_path(embedding: Embedding, out: Path) -> Path:
+def embedding_path(embedding: Embedding, out: Path) -> Path:
     """Where a word's vectors lie."""
     return beside(out, f"{embedding.plain}.safetensors")
 
 
-def sentences(told: Sequence[dict[str, Any]]) -> list[str]:
-    """What a person must know of the words' files."""
+def rename_notes(files: Sequence[EmbeddingFile]) -> list[str]:
+    """Which name each word's file needs in programs that go by it."""
     return [
-        f"{Path(each['path']).name} has the vectors of the word {each['word']}; A1111, Forge and "
+        f"{Path(file['path']).name} has the vectors of the word {file['word']}; A1111, Forge and "
         "ComfyUI take a file's name for the word, so rename it there."
-        for each in told
+        for file in files
     ]
 
 
 def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     """OUT.json, as A1111 and Forge write it; InvokeAI reads it too."""
     names = [f"{each.adapter.name} at {_strength(each)}" for each in request.sources]
-    words = [f"{each.word} ({word_path(each, out).name})" for each in adapter.embeddings]
+    words = [f"{each.word} ({embedding_path(each, out).name})" for each in adapter.embeddings]
     notes = f"Made with IterIS Studio of {', '.join(names)}."
     if words:
         notes += f" Needs the embeddings {', '.join(words)}."
     fields = {
         "description": f"{METHODS[request.method].title} of "
         + " and ".join(each.adapter.name for each in request.sources),
-        "sd version": VERSIONS.get(adapter.base, "Unknown"),
+        "sd version": base_model(adapter.base).a1111_version,
         "activation text": adapter.trigger,
         "preferred weight": 1.0,  # the strengths are in the file
         "negative text": "",

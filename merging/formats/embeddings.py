@@ -14,9 +14,9 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import layer_tables as layers
 from merging.formats import unused_keys as leftover
-from merging.formats.header import FLOATS, Header, TensorInfo, opened, read_header
+from merging.formats.header import FLOATS, Header, TensorInfo
 from merging.formats.layer_tables import LayerTable, printable, title
-from merging.formats.tensors import Body
+from merging.formats.tensors import Body, opened
 
 BUNDLE = "bundle_emb."
 NAMELESS = ("emb_params", "clip_l", "clip_g")
@@ -89,8 +89,7 @@ def read_embeddings(
     Mostly it is one. Raises MergeError for other kinds of files, and for other base models'.
     """
     file = printable(Path(name or path).name)
-    with opened(path, file) as (stream, size):
-        body = Body(stream, size, read_header(stream, size, file), file)
+    with opened(path, file) as body:
         keys = [key for key in body.header.tensors if leftover.kind(key) == KIND]
         if len(body.header.tensors) == 1:  # diffusers' own files: any word may be the key
             keys = list(body.header.tensors)
@@ -114,8 +113,7 @@ def alone(path: Path, name: str | None = None) -> tuple[str, tuple[Embedding, ..
     Raises MergeError for those that were made for other base models.
     """
     file = printable(Path(name or path).name)
-    with opened(path, file) as (stream, size):
-        body = Body(stream, size, read_header(stream, size, file), file)
+    with opened(path, file) as body:
         keys = list(body.header.tensors)
         if not _words_only(keys):
             return None

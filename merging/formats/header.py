@@ -176,7 +176,7 @@ def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> N
 
 
 @contextmanager
-def opened(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
+def open_file(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
     """A file and its size; FileError where the system does not give it."""
     try:
         with path.open("rb") as stream:

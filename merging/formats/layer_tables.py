@@ -14,10 +14,10 @@ from math import prod
 from pathlib import Path
 
 from merging.adapter import Adapter
+from merging.base_models import MINI, SD15, base_model
 from merging.errors import MergeError
 
-TITLES = {"sd15": "Stable Diffusion 1.5", "mini": "the embedded base"}
-TABLES = tuple(TITLES)  # in order of trial
+TABLES = (SD15.name, MINI.name)  # in order of trial
 
 Shape = tuple[int, ...]
 Role = str  # what a tensor is for its layer: "down", "hada_w1_a", "alpha" …
@@ -42,13 +42,13 @@ class LayerTable:
     @property
     def title(self) -> str:
         """The base model in words."""
-        return TITLES.get(self.name, self.name)
+        return base_model(self.name).title
 
 
 @cache
 def table(name: str) -> LayerTable:
     """The committed table of "sd15" or "mini"; raises MergeError for any other name."""
-    if name not in TITLES:
+    if name not in TABLES:
         raise MergeError(f"There is no layer table “{name}”; choose one of {', '.join(TABLES)}.")
     path = Path(__file__).parent / "tables" / f"{name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def table_of(adapter: Adapter) -> LayerTable:
             return found
     raise MergeError(
         f"{adapter.name}: layer {misfit} fits no base model that can be written "
-        f"({', '.join(TITLES.values())}); merge for one of these."
+        f"({', '.join(base_model(name).title for name in TABLES)}); merge for one of these."
     )
 
 

@@ -7,26 +7,11 @@ import json
 from collections.abc import Mapping
 
 from merging.adapter import Adapter
+from merging.base_models import base_model
 from merging.formats.half_precision import Pair
 from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable
 
-# How a file says which base it is for. Forge lists a LoRA under SD 1 for this architecture alone.
-# The embedded base is no SD 1.5, and a file for it must not be offered as one.
-BASES = {
-    "sd15": {
-        "ss_base_model_version": "sd_v1",
-        "ss_v2": "False",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
-        "modelspec.resolution": "512x512",
-    },
-    "mini": {
-        "ss_base_model_version": "iteris_mini",
-        "ss_v2": "False",
-        "modelspec.architecture": "iteris-mini/lora",
-        "modelspec.resolution": "64x64",
-    },
-}
 # sd-scripts' legacy hash covers these bytes of a file.
 LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000
 
@@ -84,7 +69,7 @@ def model_hashes(content: bytes) -> dict[str, str]:
 
 
 def _described(adapter: Adapter, table: LayerTable) -> dict[str, str]:
-    return BASES[table.name] | {
+    return dict(base_model(table.name).header) | {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": "diffusers",  # sd-scripts' value for LoRAs of SD 1
         "modelspec.prediction_type": "epsilon",

@@ -14,11 +14,11 @@ from merging.formats import unused_keys as leftover
 from merging.formats import vector_deltas as shifts
 from merging.formats.families import table as changes
 from merging.formats.families.layer_tensors import not_finite
-from merging.formats.header import Header, opened, read_header
+from merging.formats.header import Header
 from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable, printable, title
 from merging.formats.match import Fit, family, fitted
-from merging.formats.tensors import Body
+from merging.formats.tensors import Body, opened
 from merging.formats.unused_keys import Left
 
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
@@ -54,12 +54,12 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
     """Look at a file's header, with the arguments and the refusals of `read`."""
     path = Path(path)
     file = printable(Path(name or path).name)
-    with opened(path, file) as (stream, size):
-        header = read_header(stream, size, file)
+    with opened(path, file) as body:
+        header = body.header
         detect.refuse_strangers(header, file)
         fit = fitted(header, table, file)
         settings = peft.config(header, path, file)
-        stored = _alphas(Body(stream, size, header, file), fit)
+        stored = _alphas(body, fit)
     ranks = _ranks(header, fit)
     alphas = [
         stored.get(layer) or _unwritten(layer, rank, fit, settings, file)
@@ -68,7 +68,7 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
     inversions = embeddings.usable(header, fit.left.get(embeddings.KIND, []), fit.table)
     return Overview(
         name=title(file),
-        file_bytes=size,
+        file_bytes=body.size,
         family=family(fit),
         base=fit.table.name,
         needs_base=any(changes.needs_base(keys) for keys in fit.layers.values()),

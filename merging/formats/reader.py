@@ -18,12 +18,11 @@ from merging.formats import vector_deltas as shifts
 from merging.formats.families import dora
 from merging.formats.families import table as changes
 from merging.formats.families.layer_tensors import BaseWeights, Part, not_finite
-from merging.formats.header import opened, read_header
 from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable, Role, printable, title
 from merging.formats.match import Fit, family, fitted
 from merging.formats.overview import warnings
-from merging.formats.tensors import Body
+from merging.formats.tensors import Body, opened
 from merging.formats.trigger_words import trigger
 
 
@@ -52,11 +51,10 @@ def read(
     """
     path = Path(path)
     file = printable(Path(name or path).name)
-    with opened(path, file) as (stream, size):
-        header = read_header(stream, size, file)
+    with opened(path, file) as body:
+        header = body.header
         detect.refuse_strangers(header, file)
         fit = fitted(header, table, file)
-        body = Body(stream, size, header, file)
         settings = peft.config(header, path, file)
         words = embeddings.bundled(body, fit.left.get(embeddings.KIND, []), fit.table)
         layers = _layers(fit, Contents(file, body, settings, weights))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from merging.errors import MergeError
-from merging.formats.header import Header
+from merging.formats.header import Header, open_file, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,3 +85,10 @@ class Body:
     @cached_property
     def _start(self) -> int:
         return self.size - max(info.end for info in self.header.tensors.values())
+
+
+@contextmanager
+def opened(path: Path, file: str) -> Iterator[Body]:
+    """An open safetensors file, its header read; MergeError, with ``file``, for any other."""
+    with open_file(path, file) as (stream, size):
+        yield Body(stream, size, read_header(stream, size, file), file)

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
-from merging.adapter import Adapter, LoraLayer, Shift
+from merging.adapter import Adapter, LoraLayer, Shift, factor_energy
+from merging.base_models import SD15, base_model
 from merging.errors import MergeError
 from merging.formats.compatibility import MOST_UNKNOWN, PROGRAMS, misread
 from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced
-from merging.formats.header import Header, opened, read_header
-from merging.formats.layer_tables import TITLES, LayerTable
+from merging.formats.header import Header
+from merging.formats.layer_tables import LayerTable
 from merging.formats.match import Fit, fitted
 from merging.formats.reader import read
+from merging.formats.tensors import opened
 from merging.formats.vector_deltas import counted, in_words, sizes
 
 LIMIT = 2 * MAX_LOSS  # of a layer's factors: what the writers allow, and as much again
+
+
+class WrittenData(TypedDict):
+    """What `Written` has, as plain data for JSON."""
+
+    sha256: str
+    base: str
+    modules: int
+    error: float
+    layer: str
+    programs: list[str]
+    missing: dict[str, int]
+    shifts: str
+    without: str
+    loaded: float | None
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class Written:
     @property
     def sentence(self) -> str:
         """What was checked and found, in words."""
-        only = "" if self.base == "sd15" else f", for {TITLES[self.base]} only"
+        only = "" if self.base == SD15.name else f", for {base_model(self.base).title} only"
         *first, last = self.programs
         listed = f"{', '.join(first)} and {last}" if first else last
         ran = "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"
@@ -62,9 +81,21 @@ class Written:
             told += f"; without {self.without}: only a full file holds these (merge --format full)"
         return told
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> WrittenData:
         """Plain data for JSON."""
-        return asdict(self) | {"programs": list(self.programs), "sentence": self.sentence}
+        return {
+            "sha256": self.sha256,
+            "base": self.base,
+            "modules": self.modules,
+            "error": self.error,
+            "layer": self.layer,
+            "programs": list(self.programs),
+            "missing": dict(self.missing),
+            "shifts": self.shifts,
+            "without": self.without,
+            "loaded": self.loaded,
+            "sentence": self.sentence,
+        }
 
 
 def _short(number: float) -> str:
@@ -85,8 +116,8 @@ def verified(
     ``wanted`` program would not find the layer. ``without``: what the file is not meant to hold.
     """
     found = read(path, table, name)
-    with opened(path, name) as (stream, size):
-        header = read_header(stream, size, name)
+    with opened(path, name) as body:
+        header = body.header
     fit = fitted(header, table, name)
     error, layer = max(compared(found, meant, name), _compared_shifts(found, meant, name))
     lost = _finding(fit, header, found)
@@ -162,13 +193,12 @@ def _product(layer: LoraLayer) -> float:
 
 
 def _distance(one: LoraLayer, other: LoraLayer | None) -> float:
-    """‖Δ − Δ'‖ from the small products of each factor with itself; None is no change."""
+    """‖Δ − Δ'‖ from the factors; None is no change."""
     ups, downs = [one.scale * one.up.double()], [one.down.double()]
     if other is not None:
         ups.append(-other.scale * other.up.double().to(ups[0].device))
         downs.append(other.down.double().to(ups[0].device))
-    up, down = torch.cat(ups, dim=1), torch.cat(downs)
-    return float(((up.T @ up) * (down @ down.T)).sum().clamp_min(0).sqrt())
+    return sqrt(factor_energy(torch.cat(ups, dim=1), torch.cat(downs)))
 
 
 def _finding(fit: Fit, header: Header, found: Adapter) -> dict[str, list[str]]:

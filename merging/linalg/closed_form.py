@@ -84,11 +84,10 @@ class LayerProblem:
         """
         if self.weighting != "uniform":
             return self._factored()
-        shared = self.rows[0].shared
-        key = (self.alpha, *map(id, self.rows))
+        shared, key = self.rows[0].systems, (self.alpha, self.rows)
         if key not in shared:
-            shared[key] = (self._factored(), self.rows)  # kept with it, so that the ids stay theirs
-        return shared[key][0]
+            shared[key] = self._factored()
+        return shared[key]
 
     def _factored(self) -> System:
         width = self.rows[0].width

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merging.adapter import LoraLayer, Shift
+from merging.adapter import LoraLayer, Shift, factor_energy
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Delta:
 
     def norm(self) -> float:
         """‖Δ‖_F, from the factors alone."""
-        square = ((self.up.T @ self.up) * (self.down @ self.down.T)).sum().item()
-        return max(square, 0.0) ** 0.5
+        return factor_energy(self.up, self.down) ** 0.5
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
         """The same change elsewhere, or in another precision."""

@@ -19,7 +19,7 @@ HALVES = (torch.float16, torch.bfloat16)
 BLOCK = 256  # half-precision rows summed in float32 at a time
 
 
-@dataclass
+@dataclass(eq=False)
 class RowStatistics:
     """One row set of one layer input, while its rows come in and afterwards.
 
@@ -39,9 +39,11 @@ class RowStatistics:
     energy: float = 0.0  # ‖X_c‖²
     moved: float = 0.0  # ‖X̃_c − X_c‖²
     base_energy: float | None = None  # ‖X_c W0ᵀ‖² of the layer at hand, if its pass told it
-    shared: dict[tuple, Any] = field(default_factory=dict)  # what layers that read them share
+    # (α₂, row sets that begin with this one) → the system that layers with this input share
+    systems: dict[tuple[float, tuple[RowStatistics, ...]], Any] = field(default_factory=dict)
     _waiting: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     _moments: Moments | None = None
+    _unmoved: RowStatistics | None = None
 
     def add(self, teacher: Tensor, merged: Tensor, weights: Tensor | None = None) -> None:
         """Count more rows: teacher and merged (rows, in), paired; weights (rows, LoRAs).
@@ -106,14 +108,14 @@ class RowStatistics:
 
     def taking(self, moments: Moments) -> RowStatistics:
         """The same set with other moments."""
-        return replace(self, _moments=moments, _waiting=[], shared={})
+        return replace(self, _moments=moments, _waiting=[], systems={}, _unmoved=None)
 
     def unmoved(self) -> RowStatistics:
         """The same set, one and the same for all layers, where the merged inputs are X̃ = X."""
-        if ("unmoved",) not in self.shared:
+        if self._unmoved is None:
             moments = self.few_rows() if self.few else self.grams()
-            self.shared["unmoved",] = self.taking(moments.unmoved())
-        return self.shared["unmoved",]
+            self._unmoved = self.taking(moments.unmoved())
+        return self._unmoved
 
     @property
     def _plain_wanted(self) -> bool:

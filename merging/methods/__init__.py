@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from merging.linalg.closed_form import LayerProblem
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 # "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;
 # "merged inputs": those of the merge as well
 Needs = Literal["nothing", "weights", "inputs", "merged inputs"]
+
+
+class MethodData(TypedDict):
+    """A method as plain data: the command `methods` and the endpoint /methods have it."""
+
+    title: str
+    summary: str
+    needs: Needs
+    strength: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,16 @@ class Method:
         if option.name == "seed" and self.random:
             return True
         return option.concerns == "every method" or self.calibrated
+
+    def as_dict(self) -> MethodData:
+        """Plain data for JSON."""
+        return {
+            "title": self.title,
+            "summary": self.summary,
+            "needs": self.needs,
+            "strength": self.strength,
+            "source": self.source,
+        }
 
 
 METHODS: dict[str, Method] = {

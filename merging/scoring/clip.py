@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from merging.base_models import MINI
 from merging.errors import MergeError
 
-CLIP = Path(__file__).parents[2] / "assets" / "mini-clip"
-VIT_B32 = "openai/clip-vit-base-patch32"
 TEXT_SCALE = 2.5
 
 
@@ -87,12 +86,7 @@ def embedded_words(model: CLIPModel, words: Tensor) -> Tensor:
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def clip_of(base: str) -> str:
-    """The CLIP that judges pictures of this base: the embedded one knows the embedded world."""
-    return str(CLIP) if base == "mini" else VIT_B32
-
-
-def load_clip(name: str = str(CLIP)) -> Clip:
+def load_clip(name: str = MINI.clip) -> Clip:
     """A CLIP from a folder or the Hub, float32; MergeError where it cannot be had."""
     try:
         model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()

@@ -13,14 +13,15 @@ import pytest
 import torch
 from playwright.sync_api import Browser, ViewportSize
 
-from app.examples import SHELF, examples
+from app.examples import examples
 from app.service import Studio
 from app.settings.model import Settings
 from merging import formats
 from merging.adapter import Adapter, LoraLayer
+from merging.bundled import LORAS
 from tests.app.browsing import DESKTOP, Arrive, Visitor, chromium
 
-CAT, PIZZA = SHELF / "sks-cat.safetensors", SHELF / "vxz-pizza.safetensors"
+CAT, PIZZA = LORAS / "sks-cat.safetensors", LORAS / "vxz-pizza.safetensors"
 
 
 def free_port() -> int:

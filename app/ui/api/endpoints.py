@@ -18,7 +18,8 @@ from app.settings.model import Settings
 from app.ui.api.arguments import State, at_last, doing, picks, shown_to_client, source_widgets
 from app.ui.api.inspect import add_reading
 from app.ui.api.merge import add_merge
-from merging.options import Compose, Precision, Sampler, usual_guidance
+from merging.base_models import base_model
+from merging.options import Compose, Precision, Sampler
 
 ENDPOINTS = ("inspect", "methods", "merge", "render")  # and no other event is to be called
 
@@ -97,7 +98,7 @@ class RenderEndpoint:
                 precision=precision,
                 seed=seed,
                 steps=steps,
-                guidance=usual_guidance(base) if guidance is None else guidance,
+                guidance=base_model(base).guidance if guidance is None else guidance,
                 negative=negative,
                 sampler=sampler,
                 columns=(compose,),

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from app.service import Studio
-from merging.methods import METHODS
-
-FIELDS = ("title", "summary", "needs", "strength", "source")
+from merging.analysis.summary import Summary
+from merging.methods import METHODS, MethodData
 
 
 def add_reading(studio: Studio, shown: Callable[[], AbstractContextManager[None]]) -> None:
     """Add both; ``shown()`` makes errors into sentences for the caller."""
 
-    def inspect(file: str) -> dict[str, Any]:
+    def inspect(file: str) -> Summary:
         """What a LoRA file is: family, base model, ranks, layers, trigger words, warnings.
 
         The answer is that of `python -m merging inspect FILE --json`, for one file.
@@ -29,12 +27,9 @@ def add_reading(studio: Studio, shown: Callable[[], AbstractContextManager[None]
         with shown():
             return studio.inspect(Path(file) if file else None)
 
-    def methods() -> dict[str, Any]:
+    def methods() -> dict[str, MethodData]:
         """Every merging method by name: what it does, what it needs, and where it is from."""
-        return {
-            name: {field: getattr(method, field) for field in FIELDS}
-            for name, method in METHODS.items()
-        }
+        return {name: method.as_dict() for name, method in METHODS.items()}
 
     for function, inputs in (
         (inspect, [gr.File(file_types=[".safetensors"], label="file")]),

@@ -22,10 +22,10 @@ from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflicts
 from app.ui.sections.add_files import FETCH, Adding
 from app.ui.sections.lora_card import Slot
+from merging.base_models import MINI, base_model
 from merging.calibration.prompts import tag_prompts
 from merging.errors import MergeError
 from merging.io.hub import Found
-from merging.options import usual_guidance
 
 # Reading large files takes a moment: off the page's way, and only the last of several wishes.
 FETCHES = 4  # files of the Hub that are fetched at a time
@@ -67,9 +67,9 @@ class Listing:
 
         def load(values: Values) -> Updates:
             radio = self.form.base.radio
-            fresh = values | {radio: "mini", self.form.scene.prompt: ""}
+            fresh = values | {radio: MINI.name, self.form.scene.prompt: ""}
             files = [Found(path, path.name) for path in shown.files]
-            return self.added(fresh, files, [], keep=False) | {radio: "mini"}
+            return self.added(fresh, files, [], keep=False) | {radio: MINI.name}
 
         return self.safely(load)
 
@@ -137,7 +137,7 @@ class Listing:
     def rebase(self, values: Values) -> Updates:
         """Another base was chosen: the cards say whether they fit it, and it draws its own way."""
         form = self.form
-        drawn = {form.scene.guidance: usual_guidance(form.base.name(values))}
+        drawn = {form.scene.guidance: base_model(form.base.name(values)).guidance}
         return form.filled(values[form.cards], form.picks(values), values) | drawn
 
     def _lines(

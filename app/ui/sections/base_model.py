@@ -7,9 +7,9 @@ from typing import get_args
 
 import gradio as gr
 
-from app.schemas.card import BASE_TITLES
 from app.settings.model import Settings
 from app.ui.common import AT_ONCE, Updates, Values
+from merging.base_models import BASE_MODELS
 from merging.options import Precision
 
 OTHER = "other"
@@ -37,11 +37,8 @@ class BaseChoice:
 
 def base_choice(settings: Settings) -> BaseChoice:
     """Embedded, the real one, the operator's own, and at home any other."""
-    choices = [
-        ("Embedded mini model · 64×64, nothing to download", "mini"),
-        ("Stable Diffusion 1.5 · 512×512, downloaded once, several GB", "sd15"),
-    ]
-    if settings.base not in BASE_TITLES:
+    choices = [(model.label, model.name) for model in BASE_MODELS.values()]
+    if settings.base not in BASE_MODELS:
         choices.append((settings.base, settings.base))
     if settings.free_base:
         choices.append(("Another folder or Hub id", OTHER))

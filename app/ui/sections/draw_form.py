@@ -12,8 +12,9 @@ import gradio as gr
 from app.schemas.draw import COLUMNS, USUAL, DrawOrder
 from app.storage.history_entry import Entry
 from app.ui.common import AT_ONCE, Updates, Values
+from merging.base_models import base_model
 from merging.io.png import Origin
-from merging.options import Sampler, usual_guidance
+from merging.options import Sampler
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
 MOST_OTHERS = 30  # merges of before to choose from
@@ -108,7 +109,7 @@ def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
         guidance = gr.Slider(
             0,
             MAX_GUIDANCE,
-            usual_guidance(base),
+            base_model(base).guidance,
             step=0.5,
             label="Guidance",
             info="more: closer, harsher",

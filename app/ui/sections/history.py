@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from app.compare_merges import differences
-from app.schemas.card import base_title
 from app.settings.model import Settings
 from app.storage.history import Kept
 from app.storage.history_entry import Entry
@@ -18,6 +17,7 @@ from app.ui.common import Updates
 from app.ui.html.fragments import megabytes, paragraph
 from app.ui.html.rendering import rendered
 from app.ui.sections.pictures import SHEET
+from merging.base_models import base_model
 
 PLACES = 6  # entries on the page at a time
 LONGEST_PROMPT = 90  # characters of it that a list shows
@@ -138,11 +138,12 @@ def _place() -> Place:
 def entry_text(entry: Entry) -> str:
     """An entry in words, with its small pictures."""
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
+    base = base_model(entry.base).title
     return rendered(
         "history_entry",
         entry=entry,
         time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made)),
-        facts=(f"no. {entry.id}", strengths, f"rank {entry.ranks}", base_title(entry.base)),
+        facts=(f"no. {entry.id}", strengths, f"rank {entry.ranks}", base),
         prompt=_short(entry.prompt),
     )
 

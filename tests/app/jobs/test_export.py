@@ -50,6 +50,7 @@ def test_as_merged_is_the_merge(studio: Studio, drawn: tuple[str, TakeOrder]) ->
     assert made.file.name == "sum_sks-cat+vxz-pizza.safetensors"
     assert distance(formats.read(made.file), formats.read(order.merged.kohya)) < 1e-3
     assert "keys fit A1111, Forge, ComfyUI, InvokeAI and diffusers" in made.sentence
+    assert "loaded by diffusers, error" in made.sentence  # the pictures have loaded the base
 
 
 def test_a_smaller_file_is_the_best_of_its_rank(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from merging import formats
 from merging.__main__ import main
 from merging.analysis.summary import HASHED, summary
 from merging.errors import MergeError
 from merging.formats import read, table
+from merging.formats.key_names.kohya import spelled
 from tests.merging.formats.families import CASES, weight
 from tests.merging.formats.handmade import (
     CONV,
@@ -155,7 +155,7 @@ def large(path: Path) -> Path:
         offset += size
 
     for layer, shape in table("sd15").shapes.items():
-        stem = formats.kohya.spelled(layer)[0]
+        stem = spelled(layer)[0]
         up, down = (shape[0], 128, *(1,) * len(shape[2:])), (128, *shape[1:])
         add(f"{stem}.lora_up.weight", "F16", up, 2 * 128 * shape[0])
         add(f"{stem}.lora_down.weight", "F16", down, 2 * 128 * torch.Size(shape[1:]).numel())

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.base_models import MINI
 from merging.block_weights import block_weights
-from merging.diffusion.base import MINI, Base
+from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export import sidecar as companions
 from merging.export.model_card import model_card
@@ -119,7 +120,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("bases")
     mine, other = place / "mine", place / "other"
     for folder in (mine, other):
-        shutil.copytree(MINI, folder)
+        shutil.copytree(MINI.source, folder)
     weights = other / "text_encoder" / "model.safetensors"
     tensors = load_file(weights)
     save_file({key: 1.01 * value for key, value in tensors.items()}, weights, {"format": "pt"})
@@ -167,6 +168,6 @@ def test_words_beyond_ascii_are_kept(tmp_path: Path) -> None:
     """No key can spell them, so the file's name does."""
     word = companions.Embedding("猫", torch.ones(1, 128), source="cat")
     adapter = replace(formats.read(CAT), embeddings=(word,))
-    (told,) = companions.write_words(adapter, tmp_path / "out.safetensors")
-    assert Path(told["path"]).name == "out.猫.safetensors"
-    assert list(load_file(told["path"])) == ["emb_params"]
+    (file,) = companions.write_embeddings(adapter, tmp_path / "out.safetensors")
+    assert Path(file["path"]).name == "out.猫.safetensors"
+    assert list(load_file(file["path"])) == ["emb_params"]

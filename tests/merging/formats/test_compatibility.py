@@ -15,10 +15,10 @@ from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya, writer
 from merging.formats.compatibility import PROGRAMS, original
-from merging.formats.header import opened, read_header
 from merging.formats.key_names import ldm
 from merging.formats.layer_tables import flat
 from merging.formats.match import fitted
+from merging.formats.tensors import opened
 from merging.formats.verify import verified
 from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K, factors, kohya, saved
 
@@ -67,8 +67,8 @@ def adapter(base: str, every: int = 1) -> Adapter:
 
 def keys(path: Path) -> dict[str, dict[str, str]]:
     """layer → role → key of a file."""
-    with opened(path, path.name) as (stream, size):
-        header = read_header(stream, size, path.name)
+    with opened(path, path.name) as body:
+        header = body.header
     return fitted(header, None, path.name).layers
 
 
@@ -130,7 +130,7 @@ def test_what_was_checked_is_said_in_words(tmp_path: Path) -> None:
     assert 0 < written.error < 1e-3
     assert written.layer in read(tmp_path / "a.safetensors").layers
     mini = write_diffusers(adapter("mini", every=10), tmp_path / "a.safetensors", torch.float32)
-    assert mini.sentence.endswith("; keys fit diffusers, for the embedded base only")
+    assert mini.sentence.endswith("; keys fit diffusers, for the embedded mini model only")
     assert mini.error < 1e-6
     assert mini.as_dict()["sentence"] == mini.sentence
 

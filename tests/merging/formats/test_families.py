@@ -13,8 +13,8 @@ from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.formats import read, table
 from merging.formats.families.exact_factors import TOLERANCE, of_matrix, of_product
-from merging.formats.header import opened, read_header
 from merging.formats.match import fitted
+from merging.formats.tensors import opened
 from tests.merging.formats.families import CASES, Case, dora, lora, noise, weight
 from tests.merging.formats.handmade import CONV, SAMPLES, TO_K, factors, kohya, saved
 
@@ -33,8 +33,8 @@ def error(adapter: Adapter, case: Case) -> float:
 
 def accounted(path: Path) -> None:
     """What was found and what is listed as left over are together all keys, each of them once."""
-    with opened(path, path.name) as (stream, size):
-        header = read_header(stream, size, path.name)
+    with opened(path, path.name) as body:
+        header = body.header
     fit = fitted(header, table("mini"), path.name)
     found = [key for keys in fit.layers.values() for key in keys.values()]
     listed = [key for keys in fit.left.values() for key in keys]

@@ -12,11 +12,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from merging import formats
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.formats import read, write_full
+from merging.formats.key_names import kohya
 from tests.conftest import SHELF, distance
 from tests.merging.cli.test_convert import done, refused
 from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
     written = write_full(meant, tmp_path / "a.safetensors", dtype)
     assert written.programs == ("A1111", "Forge", "ComfyUI", "InvokeAI")
     assert written.sentence.endswith(
-        "keys fit A1111, Forge, ComfyUI and InvokeAI, for the embedded base only"
+        "keys fit A1111, Forge, ComfyUI and InvokeAI, for the embedded mini model only"
     )
     found = read(tmp_path / "a.safetensors")
     assert distance(found, meant) < limit
@@ -61,7 +61,7 @@ def test_lycoris_loads_the_changes_that_we_meant(tmp_path: Path, base: Base) -> 
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert len(tensors) == len(meant.layers)
     for name, own in meant.layers.items():
-        stem, layer = formats.kohya.spelled(name)[0], deepcopy(base.layers[name])
+        stem, layer = kohya.spelled(name)[0], deepcopy(base.layers[name])
         weight = layer.weight.detach().clone()
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)  # every pixel is looked at

@@ -27,6 +27,7 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.engine import merge
+from merging.formats.key_names import kohya
 from merging.request import MergeRequest, Source
 from tests.conftest import speaking
 from tests.merging.formats.handmade import saved
@@ -102,7 +103,7 @@ def by_lycoris(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
         sizes = {"lora_dim": dice.randint(1, 8), "alpha": dice.choice(ALPHAS)}
         if algorithm in FLOAT32_ONLY:  # rank is the size of their blocks; those of 1 do nothing
             sizes["lora_dim"] = dice.choice((2, 4, 8))
-        stem = formats.kohya.spelled(name)[0]
+        stem = kohya.spelled(name)[0]
         module = network_module_dict[algorithm](stem, layer, **sizes, **options)
         module.apply_to()
         fill(module, dice)

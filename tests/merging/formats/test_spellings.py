@@ -165,7 +165,7 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
     [
         (
             {f"{TO_K.kohya}x.lora_down.weight": (4, 8)},
-            f"1 keys left out that the embedded base does not know, such as {TO_K.kohya}x",
+            f"1 keys left out that the embedded mini model does not know, such as {TO_K.kohya}x",
         ),
         (
             {

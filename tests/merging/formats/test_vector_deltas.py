@@ -102,7 +102,10 @@ def test_a_bias_of_peft_is_scaled_as_its_factors_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({f"{FC1.kohya}.diff_b": torch.ones(128)}, r"diff_b \(128,\), where the embedded base has"),
+        (
+            {f"{FC1.kohya}.diff_b": torch.ones(128)},
+            r"diff_b \(128,\), where the embedded mini",
+        ),
         ({f"{FC1.kohya}.diff_b": torch.ones(2, 256)}, r"where a row of floating-point numbers"),
         ({f"{FC1.kohya}.diff_b": torch.ones(512).int()}, "of type I32, where a row of floating"),
         ({f"{FC1.kohya}.diff_b": torch.full((512,), torch.nan)}, "not finite numbers"),
@@ -128,7 +131,10 @@ def test_what_cannot_be_right_is_refused(
         (f"{TO_K.kohya}.diff_b", "1 trained biases left out"),  # the base has none there
         (f"{FC1.name}.bias", "the file has it whole where its change is wanted"),
         ("lora_unet_nowhere_norm1.w_norm", "1 trained normalisation vectors left out"),
-        ("lora_unet_conv_norm_out.lora_up.weight", "1 keys left out that the embedded base does"),
+        (
+            "lora_unet_conv_norm_out.lora_up.weight",
+            "1 keys left out that the embedded mini",
+        ),
     ],
 )
 def test_what_has_no_place_is_told(tmp_path: Path, key: str, words: str) -> None:

@@ -1,0 +1,78 @@
+"""What is known of each base model, in one place: nothing is loaded, and nothing heavy imported.
+
+A base is named as `--base` and the recipe name it: "mini", "sd15", a folder in diffusers layout or
+a Hub id. Whatever is not in BASE_MODELS is taken for another checkpoint of Stable Diffusion 1.x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from merging.assets import ASSETS
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """One base model; the defaults hold for any checkpoint of Stable Diffusion 1.x."""
+
+    name: str
+    title: str  # as it is called inside a sentence
+    label: str = ""  # on the page's list of bases
+    folder: Path | None = None  # where it ships with the project
+    hub_id: str = ""
+    revision: str | None = None  # the commit on the Hub
+    guidance: float = 7.0  # at which it draws best
+    clip: str = "openai/clip-vit-base-patch32"  # folder or Hub id; scores its pictures
+    detector: str = ""  # folder of the network that counts its objects, "" where there is none
+    header: Mapping[str, str] = field(default_factory=dict)  # how a LoRA file says it is for it
+    a1111_version: str = "Unknown"  # A1111's "sd version" of its LoRAs
+    places: tuple[str, ...] = ("", " on a wooden table", " in a garden", " at the beach at sunset")
+    # ^ where things are in the page's example prompts
+
+    @property
+    def source(self) -> str:
+        """What diffusers loads it from: a folder or a Hub id."""
+        return str(self.folder or self.hub_id or self.name)
+
+
+MINI = BaseModel(
+    name="mini",
+    title="the embedded mini model",
+    label="Embedded mini model · 64×64, nothing to download",
+    folder=ASSETS / "mini-sd",
+    guidance=3.0,  # its colours burn above
+    clip=str(ASSETS / "mini-clip"),
+    detector=str(ASSETS / "detector"),
+    # It is no SD 1.5, and a file for it must not be offered as one.
+    header={
+        "ss_base_model_version": "iteris_mini",
+        "ss_v2": "False",
+        "modelspec.architecture": "iteris-mini/lora",
+        "modelspec.resolution": "64x64",
+    },
+    # It was trained on backgrounds of one colour and knows no other places.
+    places=tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
+)
+SD15 = BaseModel(
+    name="sd15",
+    title="Stable Diffusion 1.5",
+    label="Stable Diffusion 1.5 · 512×512, downloaded once, several GB",
+    hub_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    # Forge lists a LoRA under SD 1 for this architecture alone.
+    header={
+        "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.resolution": "512x512",
+    },
+    a1111_version="SD1",
+)
+BASE_MODELS = {model.name: model for model in (MINI, SD15)}
+
+
+def base_model(name: str) -> BaseModel:
+    """The record of a base; of an unknown folder or Hub id, one that calls it by its name."""
+    return BASE_MODELS.get(name) or BaseModel(name, title=name)

@@ -1,0 +1,103 @@
+"""The one way to write an adapter: its file with header and checks, textual inversions beside it.
+
+Every file is read back. Where a base model is given, diffusers loads the file too. What does not
+hold the changes that were meant is removed, and MergeError says which layer is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypedDict
+
+from merging import formats
+from merging.adapter import Adapter
+from merging.diffusion.base import Base
+from merging.diffusion.loader_check import checked
+from merging.engine import MergeResult
+from merging.export.recipe import header
+from merging.export.sidecar import EmbeddingFile, rename_notes, write_embeddings
+from merging.formats.verify import Written, WrittenData
+from merging.options import Precision
+
+
+class RecipeBase(NamedTuple):
+    """What a recipe says of the base model: the last arguments of `recipe` and of `header`."""
+
+    name: str = ""
+    fingerprint: str = ""
+    precision: Precision = "auto"
+
+
+def recipe_base(base: Base | None, name: str = "") -> RecipeBase:
+    """Of a loaded base; where a merge needed none, its ``name`` alone."""
+    return RecipeBase(base.name, base.fingerprint, base.precision) if base else RecipeBase(name)
+
+
+class SavedData(TypedDict):
+    """A saved adapter as plain data for JSON."""
+
+    out: str
+    sha256: str
+    verified: WrittenData
+    embeddings: list[EmbeddingFile]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An adapter file that has passed its checks, and the textual inversions beside it."""
+
+    path: Path
+    written: Written
+    embeddings: tuple[EmbeddingFile, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that a user of the files must know."""
+        return rename_notes(self.embeddings)
+
+    def as_dict(self) -> SavedData:
+        """Plain data for JSON."""
+        return {
+            "out": str(self.path),
+            "sha256": self.written.sha256,
+            "verified": self.written.as_dict(),
+            "embeddings": list(self.embeddings),
+        }
+
+
+def save(
+    result: MergeResult,
+    path: Path,
+    form: str = "kohya",
+    dtype: str = "fp16",
+    base: Base | None = None,
+    merged_on: RecipeBase | None = None,
+    embeddings: bool = True,
+) -> Saved:
+    """Write a merge, its recipe and its sources' terms in the header.
+
+    ``form`` is one of `formats.WRITERS`, ``dtype`` one of `formats.DTYPES`. ``merged_on`` is the
+    base that the recipe names, if not ``base``. Without ``embeddings`` the textual inversions that
+    the merge needs are not written: another file of it has them beside it.
+    """
+    fields = header(result.request, result, *(merged_on or recipe_base(base)))
+    return save_adapter(result.adapter, path, form, dtype, fields, base, embeddings)
+
+
+def save_adapter(
+    adapter: Adapter,
+    path: Path,
+    form: str,
+    dtype: str,
+    fields: Mapping[str, str],
+    base: Base | None = None,
+    embeddings: bool = True,
+) -> Saved:
+    """The same for an adapter that is no new merge; ``fields`` go into the header as they are."""
+    written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
+    if base:
+        written = checked(base, path, adapter, written)
+    beside = write_embeddings(adapter, path) if embeddings else []
+    return Saved(path, written, tuple(beside))
