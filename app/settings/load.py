@@ -39,7 +39,7 @@ def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
     """What the command line says, by the names of the environment; ends the program for --help."""
     parser = argparse.ArgumentParser(
         prog="python -m app",
-        description="Serve the page. The README's table of settings says what each flag means.",
+        description="Serve the page. docs/settings.md says what each flag means.",
     )
     for name, variable in VARIABLES.items():
         flag = f"--{name.replace('_', '-')}"
