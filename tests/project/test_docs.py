@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.project.measure_house import HEAD, PACKAGES, ROOT
-from tests.project.test_imports import ROWS
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCS = [
@@ -169,11 +168,6 @@ def test_the_readme_s_figures_are_those_of_the_benchmark() -> None:
 
 
 # --- the architecture -----------------------------------------------------------------------------
-
-
-def test_the_rooms_are_those_of_the_import_test() -> None:
-    rows = [line.split("|")[1] for line in section("architecture.md", "rooms").splitlines()[2:]]
-    assert [re.findall(r"`([\w.]+)`", cell) for cell in rows] == [row.split() for row in ROWS]
 
 
 def test_every_step_of_a_walk_is_in_its_file() -> None:
