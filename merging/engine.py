@@ -13,7 +13,7 @@ from torch import Tensor
 from merging.adapter import Adapter
 from merging.calibration.plan import Activations, Sweep
 from merging.calibration.row_sets import row_sets
-from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, target_layers, wanted_layers
+from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, wanted_layers
 from merging.calibration.teachers import composite_shifts, composites_of
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
@@ -29,8 +29,6 @@ from merging.runtime.phases import Phases
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers
 from merging.vector_deltas import Shifts, merged_shifts, notes, shifts_of
-
-__all__ = ["MergeRequest", "MergeResult", "Source", "merge", "target_layers"]
 
 KEPT = torch.float32  # of merged factors: no file holds more, and it is half of the memory
 

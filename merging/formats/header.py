@@ -27,7 +27,7 @@ MAX_KEY = 256
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")  # integers occur as alpha only
 
-PICKLED = (  # the README has the two lines of Python
+PICKLED = (  # docs/cli.md has the lines of Python
     "which can hide programs (torch.load with weights_only=True reads it safely, and "
     "safetensors.torch.save_file writes what it holds)"
 )

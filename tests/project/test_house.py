@@ -1,11 +1,10 @@
-"""The house rules that no other test sees: packaging, pins, sizes and what the README repeats."""
+"""The house rules that no other test sees: packaging, pins and sizes."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 from functools import cache
@@ -16,10 +15,20 @@ import pytest
 import yaml
 
 from app.settings.model import Settings
+from tests.project.measure_house import (
+    PACKAGES,
+    files_per_folder,
+    functions,
+    measures,
+    readme_lines,
+    sources,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 2**20
-FUNCTION_LIMIT, FILE_LIMIT, MEDIAN_LIMIT = 60, 300, 8  # lines
+FUNCTION_LIMIT, P90_LIMIT, MEDIAN_LIMIT = 60, 25, 8  # lines
+FILE_LIMIT, README_LIMIT = 300, 150  # lines
+FOLDER_LIMIT, METHODS = 20, "merging/methods"  # Python files; as many methods as there are
 HOUSE = ("LICENSE", ".dockerignore", ".gitignore", ".ci/run")
 
 
@@ -175,29 +184,6 @@ def test_the_house_is_complete() -> None:
     assert "python3 run.py test" in text_of(".ci/run")
 
 
-def sources(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-def functions(*paths: Path) -> dict[str, int]:
-    """Length of every function in lines, its docstring left out."""
-    found = {}
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
-                found[where] = span(node) - docstring_span(node)
-    return found
-
-
-def span(node: ast.stmt) -> int:
-    return (node.end_lineno or node.lineno) - node.lineno + 1
-
-
-def docstring_span(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return span(node.body[0]) if ast.get_docstring(node) is not None else 0
-
-
 ALL = ("merging", "app", "tests", "assets/build")
 
 
@@ -207,55 +193,15 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     assert not {where: n for where, n in functions(path).items() if n > FUNCTION_LIMIT}
 
 
-def test_most_functions_are_very_short() -> None:
-    lengths = functions(*sources("merging", "app")).values()
-    assert statistics.median(lengths) <= MEDIAN_LIMIT
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_house_keeps_its_measures(package: str) -> None:
+    found = measures(package)
+    assert found.median <= MEDIAN_LIMIT
+    assert found.p90 <= P90_LIMIT
+    assert found.longest <= FUNCTION_LIMIT
+    folders = files_per_folder(*sources(package))
+    assert not {name: n for name, n in folders.items() if n > FOLDER_LIMIT and name != METHODS}
 
 
-# --- what the README repeats ----------------------------------------------------------------------
-
-
-def section(name: str) -> str:
-    """README text between ``<!-- name -->`` and ``<!-- /name -->``."""
-    match = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", text_of("README.md"), re.DOTALL)
-    assert match, f"README.md has no section {name}"
-    return match[1].strip()
-
-
-def test_method_table_is_what_the_command_prints() -> None:
-    command = [sys.executable, "-m", "merging", "methods"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
-    assert section("methods") == done.stdout.strip()
-
-
-def commands() -> dict[str, set[str]]:
-    """Options of each command in the README's list of them."""
-    block = text_of("README.md").split("## From the command line")[1].split("```")[1]
-    parts = [part.split() for part in block.split("python -m merging ")[1:]]
-    return {words[0]: set(re.findall(r"--[a-z-]+", " ".join(words))) for words in parts}
-
-
-@pytest.mark.parametrize("command", commands())
-def test_the_readme_names_real_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from merging.__main__ import main
-
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    assert commands()[command] <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-
-
-def test_every_file_that_the_readme_points_to_exists() -> None:
-    names = re.findall(r"\]\((?!https?://|#)([^)#]+)", text_of("README.md"))
-    assert names
-    assert not [name for name in names if not (ROOT / name).exists()]
-
-
-def test_every_test_that_the_readme_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of("README.md"))
-    assert len(named) > 10
-    assert not [name for file, name in named if f"def {name}(" not in text_of(file)]
-
-
-@pytest.mark.parametrize("name", ["methods", "base", "contest"])
-def test_no_table_is_empty(name: str) -> None:
-    assert section(name)
+def test_the_readme_stays_short() -> None:
+    assert readme_lines() <= README_LIMIT

@@ -7,6 +7,7 @@ from the syntax trees, so that an import inside a function or under TYPE_CHECKIN
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -218,3 +219,10 @@ def test_a_module_without_a_room_is_refused() -> None:
     for stranger in ("merging.helpers", "app.helpers"):
         with pytest.raises(LookupError, match="in no row"):
             room_of(stranger)
+
+
+def test_the_docs_list_the_same_rows() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("<!-- rooms -->\n")[1].split("\n<!-- /rooms -->")[0].splitlines()[2:]
+    listed = [re.findall(r"`([\w.]+)`", line.split("|")[1]) for line in table]
+    assert listed == [row.split() for row in ROWS]

@@ -241,11 +241,11 @@ def test_inspect_and_methods_tell_what_the_command_line_tells(
     assert list(client.predict(api_name="/methods")) == list(METHODS)
 
 
-def test_the_readme_s_program_runs(
+def test_the_program_of_the_docs_runs(
     url: str, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it stands there, but for the address and with fewer prompts."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Through the API")[1]
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     program = text.split("```python\n")[1].split("```")[0]
     for name, path in zip(("cat", "mug"), pair, strict=True):
         (tmp_path / f"{name}.safetensors").write_bytes(path.read_bytes())
