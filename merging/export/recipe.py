@@ -11,12 +11,13 @@ from typing import Any
 from merging import __version__
 from merging.adapter import Adapter
 from merging.embedding import Embedding
-from merging.engine import MergeRequest, MergeResult, Source
+from merging.engine import MergeResult
 from merging.errors import MergeError
 from merging.export.attribution import attribution
 from merging.io.files import RECIPE_KEY
 from merging.methods import METHODS
 from merging.options import Precision, merge_options, option_values
+from merging.request import MergeRequest, Source
 
 # What a recipe means that is older than these options.
 _BEFORE = {"teacher": "single", "mode": "delta"}

@@ -18,12 +18,12 @@ from merging.calibration.prompts import one_picture
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.embedding import Embedding
-from merging.engine import MergeRequest, Source
 from merging.errors import MergeError
 from merging.formats.layer_tables import table_of, title
 from merging.io.atomic_write import write_whole
 from merging.io.png import save_png
 from merging.methods import METHODS
+from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
 

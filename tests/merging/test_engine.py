@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from merging.adapter import Adapter, LoraLayer
-from merging.engine import MergeRequest, Source, merge
+from merging.engine import merge
 from merging.errors import Cancelled, MergeError
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import Delta
 from merging.methods import METHODS
 from merging.report import LayerReport
+from merging.request import MergeRequest, Source
 from tests.conftest import distance
 from tests.merging.methods.test_methods import random
 

@@ -13,7 +13,8 @@ from merging.calibration.row_sets import row_sets
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.tokens import text_ids
-from merging.engine import MergeRequest, MergeResult, Source, merge
+from merging.engine import MergeResult, merge
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
 TEXT = ("layers.0.", "layers.1.")

@@ -20,11 +20,12 @@ from merging.diffusion.calibrate import activations
 from merging.diffusion.gate import constant_gate, gated
 from merging.diffusion.render import render, shifted
 from merging.diffusion.tokens import text_ids
-from merging.engine import MergeRequest, MergeResult, Source, merge
+from merging.engine import MergeResult, merge
 from merging.errors import MergeError
 from merging.formats import read, table
 from merging.formats.vector_deltas import sizes
 from merging.methods import METHODS
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 from tests.merging.cli.test_convert import done
 from tests.merging.formats.handmade import TO_K, factors, kohya, saved

@@ -10,7 +10,8 @@ from merging.adapter import Adapter
 from merging.analysis.plots import LINES, _draw_objectives, report_plot
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.engine import MergeRequest, Source, merge
+from merging.engine import merge
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE
 
 

@@ -20,7 +20,8 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.random_sd15 import random_adapter as sd15_adapter
 from merging.diffusion.random_sd15 import random_sd15
-from merging.engine import MergeRequest, Source, merge
+from merging.engine import merge
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
 

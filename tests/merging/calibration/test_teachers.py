@@ -13,10 +13,11 @@ from merging.calibration.row_sets import taught_couples
 from merging.calibration.teachers import composite_shifts, composites_of
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.engine import MergeRequest, Source, merge
+from merging.engine import merge
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import Changes
 from merging.options import Teacher
+from merging.request import MergeRequest, Source
 from tests.conftest import distance
 
 

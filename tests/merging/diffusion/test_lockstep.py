@@ -13,8 +13,9 @@ from merging.diffusion import calibrate as calibration
 from merging.diffusion import calibration_samples as sampling
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.engine import MergeRequest, MergeResult, Source, merge
+from merging.engine import MergeResult, merge
 from merging.errors import Cancelled, MergeError
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
 

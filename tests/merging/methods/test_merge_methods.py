@@ -15,11 +15,12 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.layer_ops import flat_weight
 from merging.diffusion.tokens import counted, text_ids
-from merging.engine import MergeRequest, Source, merge
+from merging.engine import merge
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import scaled
 from merging.methods import METHODS
+from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
 
