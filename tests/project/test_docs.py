@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from merging.options import PRESETS, merge_options, preset_options
 from tests.project.measure_house import HEAD, PACKAGES, ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -185,3 +186,22 @@ def test_the_measured_table_is_of_the_command() -> None:
     head, _, *rows = section("architecture.md", "house").splitlines()
     assert head == HEAD
     assert [row.split("|")[1].strip() for row in rows] == list(PACKAGES)
+
+
+def test_every_option_and_preset_is_explained() -> None:
+    page = text_of(ROOT / "docs" / "methods.md")
+    explained = set(re.findall(r"`(--[a-z-]+)`", page)) | {"--method", "--seed"}
+    flags = {option.flag for option in merge_options().values()}
+    assert flags <= explained
+    assert flags <= commands()["merge"]
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\w ]+) \|(.*)\|$", page.split("## Presets")[1], re.MULTILINE
+    )
+    assert {name: title for name, title, _ in rows} == {
+        name: preset.title for name, preset in PRESETS.items()
+    }
+    for name, _, cells in rows:
+        targets, samples, *others, ridge = (cell.strip() for cell in cells.split("|"))
+        shown = dict(zip(("teacher", "mode", "fallback"), others, strict=True))
+        numbers = {"samples": int(samples), "ridge": float(ridge)}
+        assert {"targets": targets, **shown, **numbers} == preset_options(name)
