@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, wanted_lay
 from merging.calibration.teachers import composite_shifts, composites_of
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import Changes, Delta, as_lora
+from merging.linalg.delta import Delta, as_lora
 from merging.linalg.diagnostics import fallback_share, objectives
 from merging.linalg.low_rank import compressed
 from merging.linalg.row_statistics import RowStatistics
@@ -28,6 +27,7 @@ from merging.request import MergeRequest, Source
 from merging.runtime.phases import Phases
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers
+from merging.source_deltas import source_deltas
 from merging.vector_deltas import Shifts, merged_shifts, notes, shifts_of
 
 KEPT = torch.float32  # of merged factors: no file holds more, and it is half of the memory
@@ -100,7 +100,7 @@ def merge(
     """
     started = time.perf_counter()
     report = Report(METHODS[request.method].title)
-    deltas = tuple(_aligned(each, report) for each in request.sources)
+    deltas = tuple(source_deltas(source, report.notes) for source in request.sources)
     work = _Work(request, deltas, report, watch, tuple(map(shifts_of, request.sources)))
     if work.method.needs == "nothing":
         _merge_weights(work, progress, stop)
@@ -124,34 +124,6 @@ def merge(
 def _speaks(delta: Delta) -> bool:
     """Whether it changes anything; the largest component comes first."""
     return delta.rank > 0 and bool(delta.up[:, 0].any())
-
-
-def _aligned(source: Source, report: Report) -> Mapping[str, Delta]:
-    """Layer → change of one LoRA, every scale folded in; layers that change nothing are noted."""
-    layers, name = source.weighted.layers, source.adapter.name
-    silent = []
-    for layer, own in layers.items():
-        sizes = own.alpha, _largest(own.up), _largest(own.down)
-        if not all(map(math.isfinite, sizes)):
-            raise MergeError(
-                f"{name}: layer {layer} has values that are not finite numbers; its training "
-                "failed or the file is damaged, so take another version of it."
-            )
-        if not all(sizes):
-            silent.append(layer)
-    if len(silent) == len(layers):
-        raise MergeError(f"{name} changes nothing: all of its layers are 0; take another file.")
-    if silent:
-        report.notes.append(
-            f"{name}: {len(silent)} layers that are all 0 were left out, first {silent[0]}."
-        )
-    return Changes({key: own for key, own in layers.items() if key not in silent}, source.strength)
-
-
-def _largest(factor: Tensor) -> float:
-    """The largest absolute value, in one reading; NaN where there is one."""
-    low, high = factor.aminmax()
-    return max(-low.item(), high.item())
 
 
 def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:

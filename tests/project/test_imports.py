@@ -28,7 +28,7 @@ ROWS = (
     "merging.methods merging.block_weights",
     "merging.blocks",
     "merging.request",
-    "merging.calibration merging.vector_deltas",
+    "merging.calibration merging.source_deltas merging.vector_deltas",
     "merging.engine merging.diffusion",
     "merging.lora_file merging.bundled",
     "merging.analysis merging.export merging.scoring",
