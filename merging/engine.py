@@ -23,7 +23,7 @@ from merging.linalg.row_statistics import RowStatistics
 from merging.methods import METHODS, Method
 from merging.options import Rank
 from merging.report import LayerReport, Report, Watch, unwatched
-from merging.request import MergeRequest, Source
+from merging.request import MergeRequest
 from merging.runtime.phases import Phases
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers

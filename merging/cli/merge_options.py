@@ -16,7 +16,7 @@ from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export.recipe import replay
 from merging.option_field import RANKS, Option
-from merging.options import PRESETS, Precision, merge_options, preset_options, read_rank
+from merging.options import DEVICES, PRESETS, Precision, merge_options, preset_options, read_rank
 from merging.request import MergeRequest
 
 READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}
@@ -95,7 +95,7 @@ def add_words(sub: argparse.ArgumentParser) -> None:
 def add_base(sub: argparse.ArgumentParser) -> None:
     """Which model, and where it works."""
     sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    sub.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    sub.add_argument("--device", choices=DEVICES, default="auto")
     sub.add_argument(
         "--precision", choices=get_args(Precision), default="auto", help="of the base model"
     )

@@ -297,5 +297,4 @@ def test_a_wrong_protocol_is_refused_in_one_sentence(
     file = written(tmp_path, PROTOCOL.replace(old, new))
     with pytest.raises(MergeError, match=message.replace("{", r"\{")) as refusal:
         protocol_cases(file)
-    assert "protocol.yaml" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert "protocol.yaml" in str(refusal.value) and "\n" not in str(refusal.value)
