@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from merging.assets import ASSETS
 from merging.io.files import file_sha256
 
-SHELF = Path(__file__).parents[1] / "assets" / "loras"
+SHELF = ASSETS / "loras"
 FIRST = "dog-car"  # the merge that is easiest to see; that of cat and pizza tints the background
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.assets import ASSETS
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
 
-LORAS = Path(__file__).parents[1] / "assets" / "loras"
+LORAS = ASSETS / "loras"
 SPLITS = ("tuning", "test")
 KINDS = ("object", "style", "same")
 SET_SIZES = (3, 4, 6, 12)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -17,6 +16,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from merging.adapter import Shift
+from merging.assets import ASSETS
 from merging.diffusion.layer_ops import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
@@ -25,7 +25,7 @@ from merging.io.png import sides
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
 
-MINI = Path(__file__).parents[2] / "assets" / "mini-sd"
+MINI = ASSETS / "mini-sd"
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 MOST_SIDES = 2  # a picture is at most so many times as wide, and as high, as the base's own

@@ -16,9 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from merging.assets import ASSETS
 from merging.errors import MergeError
 
-DETECTOR = Path(__file__).parents[2] / "assets" / "detector"
+DETECTOR = ASSETS / "detector"
 SIZE = 64
 WIDTHS = (48, 96, 192, 192)
 

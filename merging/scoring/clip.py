@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from merging.assets import ASSETS
 from merging.errors import MergeError
 
-CLIP = Path(__file__).parents[2] / "assets" / "mini-clip"
+CLIP = ASSETS / "mini-clip"
 VIT_B32 = "openai/clip-vit-base-patch32"
 TEXT_SCALE = 2.5
 

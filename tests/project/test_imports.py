@@ -21,7 +21,7 @@ OURS = ("merging", "app")
 ROWS = (
     "merging merging.errors",
     "merging.option_field",
-    "merging.io merging.runtime merging.embedding merging.options",
+    "merging.assets merging.io merging.runtime merging.embedding merging.options",
     "merging.adapter merging.report",
     "merging.linalg merging.formats",
     "merging.methods merging.block_weights",
