@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from merging.diffusion.render import render
     from merging.errors import Cancelled, MergeError
     from merging.methods import METHODS
+    from merging.options import MergeOptions
     from merging.python_api import inspect, merge, read
     from merging.request import MergeRequest, Source
 
@@ -21,6 +22,7 @@ __all__ = [
     "METHODS",
     "Cancelled",
     "MergeError",
+    "MergeOptions",
     "MergeRequest",
     "Source",
     "__version__",
@@ -34,6 +36,7 @@ _MODULES = {  # name -> the module that defines it
     "METHODS": "methods",
     "Cancelled": "errors",
     "MergeError": "errors",
+    "MergeOptions": "options",
     "MergeRequest": "request",
     "Source": "request",
     "inspect": "python_api",
