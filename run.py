@@ -2,19 +2,23 @@
 
     python3 run.py [arguments of the app]        the page, on http://127.0.0.1:7860
     python3 run.py test [arguments of pytest]    lint, types and tests, in a real browser too
+    python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
 
-Both make the environment .venv beside this file and install the pinned requirements into it, and do
-so again only when a requirements file has changed. This file needs the standard library alone.
+The first two make the environment .venv beside this file and install the pinned requirements into
+it, and do so again only when a requirements file or its lock file has changed. This file needs the
+standard library alone.
 """
 
 import hashlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036 (this file is the one that an old Python meets)
@@ -25,6 +29,13 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 MADE = VENV / "made-by-run.py"  # written last, so that a half-made environment is made again
+REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")  # each has a .lock beside it
+LOCKED = ((3, 10), (3, 11), (3, 12), (3, 13))  # Pythons that the lock files are for
+UV = "uv==0.13.9"  # what makes them
+# Which of torch's files fits depends on the machine and its package index: CUDA or CPU, and with
+# CUDA come more libraries. So neither has a hash in the lock files; requirements.txt pins torch.
+WITHOUT_HASH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
+LOCK_HEADER = "# Made by `python3 run.py lock`; torch and what only it needs are left out.\n"
 BROWSERS = (
     "chromium",
     "chromium-browser",
@@ -70,17 +81,74 @@ def make_environment() -> None:
     MADE.touch()
 
 
+def lock_of(name: str) -> Path:
+    """The lock file of a requirements file."""
+    return (ROOT / name).with_suffix(".lock")
+
+
 def install(name: str) -> None:
-    """Install a requirements file, unless .venv bears its present hash."""
+    """Install a requirements file as locked, unless .venv bears the present hash of both files."""
     stamp = VENV / f"installed-{Path(name).parent.name or 'app'}"
-    digest = hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
+    contents = (ROOT / name).read_bytes() + lock_of(name).read_bytes()
+    digest = hashlib.sha256(contents).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         say(f"{name} is unchanged: nothing to install")
         return
     say(f"installing {name}; the first time this takes some minutes")
-    if call(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", name):
+    if sys.version_info[:2] in LOCKED:
+        install_locked(lock_of(name))
+    else:
+        version = ".".join(map(str, sys.version_info[:2]))
+        say(f"the lock files are not for Python {version}: installing without hashes")
+    if pip_install("-r", name):  # what the lock file leaves out
         sys.exit(f"{name} could not be installed; pip says why above.")
     stamp.write_text(digest)
+
+
+def install_locked(lock: Path) -> None:
+    """Install exactly the files that a lock file has hashes of: by uv if it is there, else pip."""
+    options = ("--require-hashes", "--no-deps", "-r", str(lock.relative_to(ROOT)))
+    uv = shutil.which("uv")
+    if uv and not call(uv, "pip", "install", "--python", PYTHON, *options):
+        return
+    if uv:
+        say("uv could not install it; now pip tries")
+    if pip_install(*options):
+        sys.exit(f"{lock.name} could not be installed; pip says why above.")
+
+
+def pip_install(*arguments: str) -> int:
+    """Let the environment's pip install something; returns its exit status."""
+    return call(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *arguments)
+
+
+def lock(arguments: list[str]) -> int:
+    """Make the lock files anew; releases that still fit stay, unless arguments say --upgrade."""
+    if pip_install(UV):
+        return 1
+    known: set[str] = set()
+    for place, name in enumerate(REQUIREMENTS, start=1):
+        if status := compile_lock(REQUIREMENTS[:place], arguments):
+            return status
+        found = [entry for entry in entries(lock_of(name)) if entry not in known]
+        lock_of(name).write_text(LOCK_HEADER + "\n".join(found) + "\n", encoding="utf-8")
+        known.update(found)
+    return 0
+
+
+def compile_lock(names: Sequence[str], arguments: list[str]) -> int:
+    """Let uv write the lock file of the last of some requirements files, to go with the others."""
+    options = ["--universal", "--python-version", ".".join(map(str, LOCKED[0])), "--no-header"]
+    options += ["--no-annotate", "--generate-hashes", "--output-file", str(lock_of(names[-1]))]
+    for name in names[:-1]:
+        options += ["--constraint", str(lock_of(name))]
+    return call(PYTHON, "-m", "uv", "pip", "compile", "--quiet", *options, *names, *arguments)
+
+
+def entries(lock: Path) -> list[str]:
+    """The releases in a lock file, all their hashes below them, but those without a hash here."""
+    found = re.findall(r"^[^#\s].*(?:\n +.*)*", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    return [entry for entry in found if not WITHOUT_HASH.match(entry)]
 
 
 def find_browser() -> str | None:
@@ -139,6 +207,8 @@ def main(arguments: list[str]) -> int:
     """What the command line asks for."""
     os.chdir(ROOT)
     make_environment()
+    if arguments[:1] == ["lock"]:
+        return lock(arguments[1:])
     install("requirements.txt")
     if arguments[:1] == ["test"]:
         return test(arguments[1:])

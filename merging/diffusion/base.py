@@ -210,7 +210,7 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
     """The pipeline from disk or the Hub; one sentence if it is not to be had."""
     model = base_model(name)
     try:
-        with _no_loading_bars():
+        with _quiet_loading():
             return StableDiffusionPipeline.from_pretrained(
                 model.source, revision=model.revision, dtype=dtype, use_safetensors=True
             )
@@ -227,13 +227,19 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
 
 
 @contextmanager
-def _no_loading_bars() -> Iterator[None]:
-    """Files from disk load in a moment; downloads keep the bars of huggingface_hub."""
+def _quiet_loading() -> Iterator[None]:
+    """No warnings of transformers, and no bars: files from disk load in a moment.
+
+    Downloads keep the bars of huggingface_hub.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         diffusers_logging.enable_progress_bar()
         transformers_logging.enable_progress_bar()
 

@@ -17,12 +17,12 @@ def token_ids(base: Base, text: str) -> list[int]:
     """Start, the text and the end as numbers; a taught word stands for its own vectors."""
     tokenizer = base.pipeline.tokenizer
     if not base.words:
-        return tokenizer(text).input_ids
+        return tokenizer(text, verbose=False).input_ids  # quiet about long texts
     start, end = tokenizer("").input_ids
     found: list[int] = []
     for piece in _pattern(base.words).split(text):
         own = base.words.get(piece.casefold())
-        found += own or tokenizer(piece, add_special_tokens=False).input_ids
+        found += own or tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
     return [start, *found, end]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merging import __version__
 from merging.adapter import Adapter
 from merging.embedding import Embedding
 from merging.engine import MergeResult
@@ -18,6 +17,7 @@ from merging.io.files import RECIPE_KEY
 from merging.methods import METHODS
 from merging.options import Precision, merge_options, option_values
 from merging.request import MergeRequest, Source
+from merging.version import __version__
 
 # What a recipe means that is older than these options.
 _BEFORE = {"teacher": "single", "mode": "delta"}

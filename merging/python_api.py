@@ -1,0 +1,63 @@
+"""What `merging` offers Python programs beside the classes: short calls with plain paths.
+
+The engine needs no model, and weight-only methods no base. Torch and diffusers are imported by
+the calls that need them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merging import formats
+from merging.adapter import Adapter
+from merging.analysis.summary import EmbeddingSummary, LoraSummary, summary
+from merging.report import Watch, unwatched
+from merging.request import MergeRequest
+from merging.runtime.progress import Progress, Stop, never, silent
+
+if TYPE_CHECKING:
+    from merging.diffusion.base import Base
+    from merging.engine import MergeResult
+
+
+def read(path: str | Path, base: Base | None = None) -> Adapter:
+    """A LoRA file of any family, its factors in float32.
+
+    Without ``base`` the base model is recognised by names and shapes; DoRA, IA³, OFT and GLoRA
+    need ``base`` for its weights. Raises MergeError for a file that cannot be used.
+    """
+    if base is None:
+        return formats.read(Path(path))
+    return formats.read(Path(path), base.table, weights=base.weight)
+
+
+def inspect(
+    path: str | Path, values: bool = False, base: Base | None = None
+) -> EmbeddingSummary | LoraSummary:
+    """What an adapter file is, as `iteris inspect --json` prints it; with ``values``, norms too.
+
+    Raises MergeError for a file that cannot be used.
+    """
+    return summary(Path(path), values, None if base is None else base.weight)
+
+
+def merge(
+    request: MergeRequest,
+    base: Base | None = None,
+    progress: Progress = silent,
+    stop: Stop = never,
+    watch: Watch = unwatched,
+) -> MergeResult:
+    """Merge the request's LoRAs into one adapter, on ``base`` where the method needs a model.
+
+    ``watch`` gets the report of a layer as soon as it is solved. Raises MergeError for what the
+    user can mend, Cancelled once ``stop`` turns true.
+    """
+    from merging import engine  # imports torch
+
+    if base is None:
+        return engine.merge(request, None, progress, stop, watch)
+    from merging.diffusion.calibrate import activations  # imports diffusers
+
+    return engine.merge(request, activations(base), progress, stop, watch)

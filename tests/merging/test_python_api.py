@@ -1,0 +1,91 @@
+"""What `import merging` offers, and that it is as light as docs/python.md says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import merging
+from merging.diffusion.base import Base
+from tests.conftest import HEAVY, LORAS, ROOT, SHELF, distance
+
+IMPORTED = f"""
+import os
+import sys
+before = dict(os.environ)
+import merging
+assert set(merging.__all__) <= set(dir(merging))
+merging.MergeError, merging.METHODS, merging.MergeRequest, merging.Source
+assert merging.inspect({str(SHELF["sks cat"])!r})["base"] == "mini"
+assert dict(os.environ) == before
+print([name for name in {(*HEAVY, "numpy", "gradio")!r} if name in sys.modules])
+"""
+
+
+def example() -> str:
+    """The Python code of docs/python.md."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
+    return code
+
+
+def test_nothing_heavy_is_imported_before_a_name_needs_it() -> None:
+    command = [sys.executable, "-c", IMPORTED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_loading_a_base_and_a_prompt_that_is_too_long_log_nothing() -> None:
+    code = (
+        "import merging\nbase = merging.load_base('mini', 'cpu')\n"
+        "try: merging.render(base, ['cat ' * 200], [0])\nexcept merging.MergeError: print('long')"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.stdout.strip(), done.stderr) == ("long", "")
+
+
+@pytest.mark.parametrize("name", merging.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(merging, name) is not None
+    assert name == "__version__" or f"`{name}" in (ROOT / "docs/python.md").read_text("utf-8")
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'blend'"):
+        _ = merging.blend
+
+
+def test_a_weight_only_merge_needs_no_base() -> None:
+    sources = [merging.Source(merging.read(SHELF[word])) for word in ("sks cat", "vxz pizza")]
+    request = merging.MergeRequest(tuple(sources), method="sum")
+    assert merging.merge(request).adapter.layers
+    with pytest.raises(merging.MergeError, match="needs a base model"):
+        merging.merge(merging.MergeRequest(tuple(sources)))
+
+
+def test_a_file_is_read_alike_with_and_without_the_base(base: Base) -> None:
+    path = str(SHELF["sks cat"])
+    assert distance(merging.read(path), merging.read(path, base)) == 0
+    assert merging.inspect(path, values=True, base=base)["block_norms"]
+
+
+def test_the_example_is_short() -> None:
+    lines = [line for line in example().splitlines() if line.strip()]
+    assert len(lines) <= 8
+    assert sum("import " in line for line in lines) <= 2
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "loras").symlink_to(LORAS)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(example(), names)
+    saved = merging.read(tmp_path / "merged.safetensors")
+    assert distance(saved, names["result"].adapter) < 1e-2  # saved in half precision
+    assert (tmp_path / "merged.png").stat().st_size > 1000
