@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from merging.block_weights import Mention, mentions, spelled
 from merging.errors import MergeError
 
@@ -15,15 +15,15 @@ BELOW = re.compile(r"^(Negative prompt:|Steps: \d+,).*", re.MULTILINE | re.DOTAL
 
 
 @dataclass(frozen=True)
-class Pasted:
+class A1111Prompt:
     """The LoRAs as the prompt sets them, its other words, and what to tell."""
 
-    picks: tuple[Pick, ...]
+    picks: tuple[SelectedFile, ...]
     prompt: str
     said: tuple[str, ...]
 
 
-def pasted(text: str, picks: Sequence[Pick]) -> Pasted:
+def pasted(text: str, picks: Sequence[SelectedFile]) -> A1111Prompt:
     """Fill the strengths that a prompt gives; MergeError for one that cannot be taken."""
     called, prompt = mentions(BELOW.sub("", text))
     if not called:
@@ -48,10 +48,10 @@ def pasted(text: str, picks: Sequence[Pick]) -> Pasted:
     ]
     if BELOW.search(text):
         said.append("The settings below the prompt were left out.")
-    return Pasted(told, prompt, tuple(said))
+    return A1111Prompt(told, prompt, tuple(said))
 
 
-def _told(pick: Pick, mention: Mention | None) -> Pick:
+def _told(pick: SelectedFile, mention: Mention | None) -> SelectedFile:
     """The pick as a mention sets it."""
     if mention is None:
         return pick

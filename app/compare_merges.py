@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.storage.history import Kept
+from app.storage.history import OpenedEntry
 from merging.base_models import base_model
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin
@@ -44,7 +44,7 @@ def _of_the_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Di
     return [(title, first, second) for title, first, second in both if first != second]
 
 
-def side_by_side(one: Kept, other: Kept) -> list[tuple[Origin, Path, Path]]:
+def side_by_side(one: OpenedEntry, other: OpenedEntry) -> list[tuple[Origin, Path, Path]]:
     """Pictures of the two merges that were drawn alike: the same prompt, seed and settings."""
     theirs = dict(_of_the_merge(other))
     return [
@@ -52,7 +52,7 @@ def side_by_side(one: Kept, other: Kept) -> list[tuple[Origin, Path, Path]]:
     ]
 
 
-def _of_the_merge(kept: Kept) -> list[Pictured]:
+def _of_the_merge(kept: OpenedEntry) -> list[Pictured]:
     """The merge's own pictures, by what they were drawn from: they alone carry its recipe."""
     found, own = [], json.loads(json.dumps(kept.merged.recipe))
     for picture in kept.pictures:

@@ -8,8 +8,8 @@ from typing import get_args
 
 from app.schemas.batch import BatchOrder
 from app.schemas.card import LONGEST_WORD, Card, fits
-from app.schemas.draw import COLUMNS, DrawOrder, Other
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.draw import COLUMNS, DrawOrder, OtherMerge
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.settings.model import Settings
 from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
@@ -68,7 +68,7 @@ def check_choice(precision: str, choices: Sequence[str]) -> None:
         raise MergeError(f"The precision must be {', '.join(choices)}, not {precision!r}.")
 
 
-def check_here(picks: Sequence[Pick]) -> None:
+def check_here(picks: Sequence[SelectedFile]) -> None:
     """MergeError if a LoRA has gone that an entry of the history was made of."""
     for pick in picks:
         if not pick.path.is_file():
@@ -132,7 +132,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
     check_choice(order.precision, get_args(Precision))
 
 
-def check_others(settings: Settings, others: Sequence[Other], base: str) -> None:
+def check_others(settings: Settings, others: Sequence[OtherMerge], base: str) -> None:
     """MergeError for more merges of before than are drawn here, or one that cannot be drawn."""
     if len(others) > settings.max_files:
         raise MergeError(

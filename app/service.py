@@ -22,13 +22,13 @@ from app.limits import (
     check_new,
     check_others,
 )
-from app.schemas.batch import Batched, BatchOrder
+from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
-from app.schemas.draw import DrawOrder, Other, Picture, Unscored
-from app.schemas.export import Taken, TakeOrder
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.draw import DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.export import Export, ExportOrder
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.settings.model import Settings
-from app.storage.history import History, Kept, made_room
+from app.storage.history import History, OpenedEntry, made_room
 from app.storage.library import Library
 from app.storage.sessions import Store
 from merging.errors import Cancelled, MergeError
@@ -36,14 +36,14 @@ from merging.io.files import beside
 from merging.io.hub import Found, fetched
 
 if TYPE_CHECKING:
-    from app.jobs.conflicts import Met
+    from app.jobs.conflicts import ConflictReport
     from app.jobs.engine import Engine
     from merging.analysis.rank_curve import CurvePoint
     from merging.analysis.summary import Summary
 
 log = logging.getLogger(__name__)
-Drawn = Step | Picture | Unscored
-Tried = Step | Merged | Batched
+Drawn = Step | Picture | MissingScores
+Tried = Step | FinishedMerge | BatchResult
 
 LAST_SECONDS = 60.0  # a base that is being loaded cannot be stopped, only waited for
 
@@ -103,7 +103,7 @@ class Studio:
     def remember(
         self,
         session: str,
-        merged: Merged,
+        merged: FinishedMerge,
         scene: DrawOrder | None = None,
         pictures: Sequence[Picture] = (),
         entry: int | None = None,
@@ -124,7 +124,7 @@ class Studio:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return entry, f"This is in use, but could not be kept in the history ({reason})."
 
-    def recall(self, session: str, entry: int) -> Kept:
+    def recall(self, session: str, entry: int) -> OpenedEntry:
         """An entry of the history, its files in the visit; a LoRA that has gone has no file."""
         folder = self.store.new_folder(session)
 
@@ -133,7 +133,7 @@ class Studio:
 
         return self.history(session).open(entry, folder, found)
 
-    def others(self, session: str, entries: Sequence[int], base: str) -> tuple[Other, ...]:
+    def others(self, session: str, entries: Sequence[int], base: str) -> tuple[OtherMerge, ...]:
         """Merges of the history, to be drawn with this base beside another one.
 
         MergeError if one of them is gone or was made for another base.
@@ -142,13 +142,13 @@ class Studio:
         check_others(self.settings, others, base)
         return others
 
-    def _other(self, session: str, entry: int) -> Other:
+    def _other(self, session: str, entry: int) -> OtherMerge:
         try:
             title = self.history(session).entry(entry).name
             merged = self.recall(session, entry).merged
         except MergeError as error:
             raise MergeError(f"The other merge no. {entry} cannot be drawn: {error}") from error
-        return Other(entry, title, merged.drawn_with, merged.order.base, merged.words)
+        return OtherMerge(entry, title, merged.drawn_with, merged.order.base, merged.words)
 
     def _lora(self, session: str, sha256: str) -> Path | None:
         """The file with these bytes: of the library, or bundled."""
@@ -189,7 +189,7 @@ class Studio:
             most=self.settings.max_mb * 2**20,
         )
 
-    def meetings(self, cards: list[Card], picks: tuple[Pick, ...]) -> Met:
+    def meetings(self, cards: list[Card], picks: tuple[SelectedFile, ...]) -> ConflictReport:
         """Where the LoRAs get in each other's way, before any merge; no base model is needed."""
         return self._engine.meetings.of(cards, picks)
 
@@ -200,12 +200,12 @@ class Studio:
         check_file(self.settings, path)
         return self._engine.summary(path)
 
-    def merge(self, session: str, order: MergeOrder) -> Generator[Step | Merged, None, None]:
+    def merge(self, session: str, order: MergeOrder) -> Generator[Step | FinishedMerge, None, None]:
         """Merge: Steps, and among the last of them the result. Closing it stops the work."""
         self.store.folder(session)  # an ended visit is said before its missing files
         check_merge(self.settings, order)
         work = self._engine.merging(order, self.store.new_folder(session))
-        return cast(Generator[Step | Merged, None, None], self._executor.run(session, work))
+        return cast(Generator[Step | FinishedMerge, None, None], self._executor.run(session, work))
 
     def batch(self, session: str, order: BatchOrder) -> Generator[Tried, None, None]:
         """Several merges into one zip: Steps, every merge, and at the end what was made."""
@@ -221,16 +221,16 @@ class Studio:
         work = self._engine.drawing(order, self.store.new_folder(session))
         return cast(Generator[Drawn, None, None], self._executor.run(session, work))
 
-    def curve(self, merged: Merged, dtype: str) -> tuple[CurvePoint, ...]:
+    def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
         """What the merge would lose at smaller ranks, and its size then."""
         return self._engine.curve(merged, dtype)
 
-    def take(self, session: str, order: TakeOrder) -> Taken:
+    def take(self, session: str, order: ExportOrder) -> Export:
         """The merge as files to take home, and all of it in one archive."""
         check_here(order.merged.order.picks)
         return self._engine.take(order, self.store.new_folder(session))
 
-    def push(self, made: Taken, repo: str, token: str, private: bool) -> str:
+    def push(self, made: Export, repo: str, token: str, private: bool) -> str:
         """All of it to the Hub, with a token that is not kept; returns its address."""
         return push(made.folder, repo, token, private)
 

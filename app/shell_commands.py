@@ -12,8 +12,8 @@ from typing import Any
 
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
-from app.schemas.export import TakeOrder
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.export import ExportOrder
+from app.schemas.merge import MergeOrder, SelectedFile
 from merging.option_field import Option
 from merging.options import MergeOptions, merge_options
 
@@ -30,7 +30,7 @@ def merge_command(order: MergeOrder, out: str, form: str = "kohya") -> str:
     return shlex.join([*PROGRAM, "merge", *words, "--out", out])
 
 
-def take_commands(order: TakeOrder, out: str) -> str:
+def take_commands(order: ExportOrder, out: str) -> str:
     """The merge, and its file as it was wanted."""
     merged, source = order.merged, order.source
     form = "full" if source == merged.full else "kohya"
@@ -90,7 +90,7 @@ def draw_commands(order: DrawOrder) -> str:
     return "\n".join(lines)
 
 
-def weighed(pick: Pick) -> str:
+def weighed(pick: SelectedFile) -> str:
     """FILE@strength, as `merging.lora_file` reads it."""
     parts = [f"{pick.strength:g}"]
     parts += [f"te={pick.text_encoder:g}"] if pick.text_encoder is not None else []
@@ -101,7 +101,7 @@ def weighed(pick: Pick) -> str:
     return f"{pick.name}.safetensors" + ("" if parts == ["1"] else f"@{':'.join(parts)}")
 
 
-def _words(picks: Sequence[Pick]) -> list[str]:
+def _words(picks: Sequence[SelectedFile]) -> list[str]:
     """Textual inversions, each FILE=WORD where the word can be told."""
     files = [
         "=".join(filter(None, [pick.origin or f"{pick.name}.safetensors", pick.trigger]))

@@ -10,8 +10,8 @@ from app.jobs.merge import saved_merge
 from app.jobs.models import Bases
 from app.jobs.progress import Emit, stepping
 from app.jobs.sources import request_of
-from app.schemas.batch import Batched, BatchOrder
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.batch import BatchOrder, BatchResult
+from app.schemas.merge import MergeOrder, SelectedFile
 from merging.batch import Cell, Filing, batch, batch_stem, cells
 from merging.engine import MergeResult
 from merging.request import MergeRequest, Source
@@ -19,7 +19,7 @@ from merging.runtime.progress import Stop, check
 
 
 def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Make the zip in ``folder``, emit Steps, every merge as a Merged, and the Batched."""
+    """Make the zip in ``folder``, emit Steps, every FinishedMerge, and the BatchResult."""
     progress, name = stepping(emit), order.merge.base
     first = replace(order.merge, method=order.methods[0])
     base_of = partial(bases.get, name, order.merge.precision, progress)
@@ -36,13 +36,13 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
 
     filing = Filing(name, dtype=order.merge.dtype, made=made)
     rows = batch(listed, archive, base, filing, progress, stop)
-    emit(Batched(order, archive, rows))
+    emit(BatchResult(order, archive, rows))
 
 
 def _alone(order: MergeOrder, request: MergeRequest) -> MergeOrder:
     """The order that makes one merge of a batch, strengths of parts in proportion to the whole."""
 
-    def at(pick: Pick, source: Source) -> Pick:
+    def at(pick: SelectedFile, source: Source) -> SelectedFile:
         whole = source.strength
         te, unet = (None if x == 1 else x * whole for x in (source.text_encoder, source.unet))
         return replace(pick, strength=whole, text_encoder=te, unet=unet)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from app.schemas.card import Card
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from merging import formats
 from merging.analysis.conflicts import Measured, Pair, measured, weighed_pair
 
@@ -16,21 +16,21 @@ MOST_KEPT = 500  # pairs of files, a few numbers each
 
 
 @dataclass(frozen=True)
-class Met:
+class ConflictReport:
     """Every two of the LoRAs that can be compared, the worst first."""
 
     pairs: tuple[Pair, ...] = ()
     said: tuple[str, ...] = ()  # what could not be compared, and why
 
 
-class Meetings:
+class ConflictFinder:
     """Pairs of files by their hashes; what is kept of them says nothing of who had them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Measured] = {}
         self._one_at_a_time = threading.Lock()
 
-    def of(self, cards: Sequence[Card], picks: Sequence[Pick]) -> Met:
+    def of(self, cards: Sequence[Card], picks: Sequence[SelectedFile]) -> ConflictReport:
         """The picks that are on, as their strengths are now; MergeError for a damaged file."""
         listed = [
             (card, pick)
@@ -52,7 +52,7 @@ class Meetings:
             for (one, a), (other, b) in combinations(both, 2)
             if one.base == other.base
         ]
-        return Met(tuple(sorted(pairs, key=lambda pair: -pair.severity)), tuple(said))
+        return ConflictReport(tuple(sorted(pairs, key=lambda pair: -pair.severity)), tuple(said))
 
     def _measured(self, cards: Sequence[Card]) -> dict[tuple[str, str], Measured]:
         """Every two of one base, read only where they are new."""

@@ -10,7 +10,7 @@ from PIL import Image
 from app.jobs.models import Bases
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, stepping
-from app.schemas.draw import DrawOrder, Picture, Unscored
+from app.schemas.draw import DrawOrder, MissingScores, Picture
 from merging.diffusion.base import Base
 from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
@@ -66,14 +66,14 @@ def _drawn(
 def _judge(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Judge | None:
     """What scores the pictures, if the visitor has given any to compare with.
 
-    Pictures are drawn without scores too: why there are none is emitted as an Unscored.
+    Pictures are drawn without scores too: why there are none is emitted as MissingScores.
     """
     if not order.references:
         return None
     try:
         return judge_of(bases.clip(base, stepping(emit)), order.references)
     except MergeError as error:
-        emit(Unscored(str(error)))
+        emit(MissingScores(str(error)))
         return None
 
 

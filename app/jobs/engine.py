@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from app.jobs.batch import batch_job
-from app.jobs.conflicts import Meetings
+from app.jobs.conflicts import ConflictFinder
 from app.jobs.draw import draw_job
 from app.jobs.export import curve, take
 from app.jobs.inspect import card
@@ -19,7 +19,7 @@ from app.jobs.models import Bases
 from app.jobs.queue import Work
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
-from app.schemas.export import Taken, TakeOrder
+from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import MergeOrder
 from app.settings.model import Settings
 from merging.analysis.summary import summary
@@ -36,7 +36,7 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._bases = Bases(settings.device)
-        self.meetings = Meetings()
+        self.meetings = ConflictFinder()
 
     def merging(self, order: MergeOrder, folder: Path) -> Work:
         """A merge for the executor."""
@@ -54,6 +54,6 @@ class Engine:
         """Work that loads the usual base."""
         self._bases.get(self._settings.base, self._settings.precision, silent)
 
-    def take(self, order: TakeOrder, folder: Path) -> Taken:
+    def take(self, order: ExportOrder, folder: Path) -> Export:
         """A merge as files to take home, for the caller's own thread."""
         return take(self._bases, order, folder)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from app.jobs.models import Bases
 from app.schemas.draw import Picture
-from app.schemas.export import FORMS, Taken, TakeOrder
-from app.schemas.merge import Merged
+from app.schemas.export import FORMS, Export, ExportOrder
+from app.schemas.merge import FinishedMerge
 from merging import formats
 from merging.analysis.rank_curve import CurvePoint, cut, rank_curve
 from merging.diffusion.base import Base
@@ -25,12 +25,12 @@ from merging.options import merge_options, read_rank
 MOST_PICTURES = 16
 
 
-def curve(merged: Merged, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
+def curve(merged: FinishedMerge, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
     """Energy and size of the merge at smaller ranks."""
     return rank_curve(formats.read(merged.kohya, name=merged.kohya.name), formats.DTYPES[dtype])
 
 
-def take(bases: Bases, order: TakeOrder, folder: Path) -> Taken:
+def take(bases: Bases, order: ExportOrder, folder: Path) -> Export:
     """Write the files into ``folder``; FileError where they cannot be written.
 
     diffusers loads the adapter too where the base is at hand: loaded, and no job at work with it.
@@ -48,10 +48,10 @@ def take(bases: Bases, order: TakeOrder, folder: Path) -> Taken:
     except OSError as error:
         text = f"The files cannot be written ({error.strerror}): make room."
         raise FileError(text, error) from error
-    return Taken(saved.path, bundle, content, saved.written.sentence)
+    return Export(saved.path, bundle, content, saved.written.sentence)
 
 
-def _adapter(order: TakeOrder, file: Path, base: Base | None) -> Saved:
+def _adapter(order: ExportOrder, file: Path, base: Base | None) -> Saved:
     """The merge's adapter at the precision and rank that are wanted."""
     adapter = formats.read(order.source, name=order.source.name)
     rank = read_rank(order.rank)
@@ -60,7 +60,7 @@ def _adapter(order: TakeOrder, file: Path, base: Base | None) -> Saved:
     return save_adapter(smaller, file, order.form, order.dtype, kept(adapter.metadata), base)
 
 
-def self_explaining(order: TakeOrder) -> str:
+def self_explaining(order: ExportOrder) -> str:
     """iteris_sks-cat+vxz-pizza, and after it whatever is not as usual."""
     stem = order.merged.kohya.stem
     rank = "" if order.rank == "exact" else f"_r{order.rank}"
@@ -68,7 +68,7 @@ def self_explaining(order: TakeOrder) -> str:
     return f"{stem}{rank}{dtype}" + ("" if order.form == "kohya" else f"_{order.form}")
 
 
-def notes_on(merged: Merged) -> list[SourceNote]:
+def notes_on(merged: FinishedMerge) -> list[SourceNote]:
     """What the sources' files say of their licences."""
     return [
         source_note(pick.name, formats.overview(pick.path, name=pick.name).metadata)
@@ -76,7 +76,7 @@ def notes_on(merged: Merged) -> list[SourceNote]:
     ]
 
 
-def _beside(order: TakeOrder, content: Path, saved: Saved) -> None:
+def _beside(order: ExportOrder, content: Path, saved: Saved) -> None:
     """Recipe, report, words' vectors, pictures and README."""
     merged = order.merged
     _text(content / "recipe.json", json.dumps(merged.recipe, indent=2, ensure_ascii=False))

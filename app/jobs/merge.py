@@ -9,7 +9,7 @@ from app.jobs.models import Bases
 from app.jobs.progress import Emit, ProgressReporter
 from app.jobs.sources import request_of
 from app.schemas.card import span
-from app.schemas.merge import Merged, MergeOrder
+from app.schemas.merge import FinishedMerge, MergeOrder
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import MergeResult, merge
@@ -21,7 +21,7 @@ from merging.runtime.progress import Stop, check
 
 
 def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Read the files, merge, save into ``folder``; emit Steps and at the end the Merged."""
+    """Read the files, merge, save into ``folder``; emit Steps and at the end the FinishedMerge."""
     reporter = ProgressReporter(emit)
     base_of = partial(bases.get, order.base, order.precision, reporter.progress)
     request = request_of(order, lambda layer: base_of().weight(layer))
@@ -32,7 +32,9 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     emit(saved_merge(order, result, base, folder))
 
 
-def saved_merge(order: MergeOrder, result: MergeResult, base: Base | None, folder: Path) -> Merged:
+def saved_merge(
+    order: MergeOrder, result: MergeResult, base: Base | None, folder: Path
+) -> FinishedMerge:
     """The files of a merge in ``folder``, with what the page shows of it."""
     merged_on = recipe_base(base, order.base)
     saved: dict[str, Saved] = {}
@@ -41,7 +43,7 @@ def saved_merge(order: MergeOrder, result: MergeResult, base: Base | None, folde
         saved[form] = save(result, path, form, order.dtype, base, merged_on, beside)
     kohya = saved["kohya"]
     ranks = [layer.rank for layer in result.adapter.layers.values()]
-    return Merged(
+    return FinishedMerge(
         order=order,
         method=METHODS[order.method].title,
         **{form: file.path for form, file in saved.items()},

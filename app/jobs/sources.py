@@ -9,7 +9,7 @@ import torch
 
 from app.prompts import own_prompts
 from app.schemas.card import misfit
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from merging import formats
 from merging.embedding import Embedding
 from merging.errors import MergeError
@@ -40,7 +40,7 @@ def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
     )
 
 
-def source_of(pick: Pick, base: str, weights: Weights) -> Source:
+def source_of(pick: SelectedFile, base: str, weights: Weights) -> Source:
     """The pick, read and weighed; MergeError if it was made for another base than the chosen."""
     own = pick.weighed
     adapter = formats.read(own.path, name=f"{pick.name}.safetensors", weights=weights)
@@ -50,7 +50,7 @@ def source_of(pick: Pick, base: str, weights: Weights) -> Source:
     return replace(own.of(adapter, pick.origin), trigger=pick.trigger)
 
 
-def words_of(words: Sequence[Pick], table: LayerTable) -> tuple[Embedding, ...]:
+def words_of(words: Sequence[SelectedFile], table: LayerTable) -> tuple[Embedding, ...]:
     """Textual inversions by the words that the visitor calls them; MergeError for other bases'."""
     return tuple(
         replace(each, origin=pick.origin)

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from merging.errors import MergeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class BatchOrder:
 
 
 @dataclass(frozen=True)
-class Batched:
+class BatchResult:
     """A finished batch."""
 
     order: BatchOrder
@@ -43,7 +43,7 @@ class Batched:
         return f"{next(row.stem for row in self.rows if not row.problem)}.json"
 
 
-def strengths_of(text: str, picks: Sequence[Pick]) -> tuple[tuple[float, ...], ...]:
+def strengths_of(text: str, picks: Sequence[SelectedFile]) -> tuple[tuple[float, ...], ...]:
     """ "sks-cat: 0.6, 0.8", a line for each LoRA, in any order; a LoRA without a line has its own.
 
     Raises MergeError for a line that is of no LoRA, or has no numbers.
@@ -65,6 +65,6 @@ def strengths_of(text: str, picks: Sequence[Pick]) -> tuple[tuple[float, ...], .
     return tuple(listed.get(pick.name, ()) for pick in picks)
 
 
-def strengths_text(picks: Sequence[Pick]) -> str:
+def strengths_text(picks: Sequence[SelectedFile]) -> str:
     """The lines to begin with: every LoRA at its own strength."""
     return "\n".join(f"{pick.name}: {pick.weighed.strength:g}" for pick in picks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from merging.base_models import MINI
 
 # What may stand beside the merge, in the order in which it is drawn. Loading all LoRAs together is
@@ -21,7 +21,7 @@ USUAL = ("base", "each", "sum", "merged")
 
 
 @dataclass(frozen=True)
-class Other:
+class OtherMerge:
     """A merge of before, drawn as a column beside the one of now."""
 
     entry: int  # of the history
@@ -31,16 +31,16 @@ class Other:
     words: tuple[Path, ...] = ()  # files of the textual inversions that it needs
 
     @property
-    def embeddings(self) -> tuple[Pick, ...]:
+    def embeddings(self) -> tuple[SelectedFile, ...]:
         """Its textual inversions, under their own words."""
-        return tuple(Pick(path, path.stem, is_word=True) for path in self.words)
+        return tuple(SelectedFile(path, path.stem, is_word=True) for path in self.words)
 
 
 @dataclass(frozen=True)
 class DrawOrder:
     """Pictures to draw: every prompt, with every seed, in every column."""
 
-    picks: tuple[Pick, ...]
+    picks: tuple[SelectedFile, ...]
     prompt: str  # several, one a line
     base: str = MINI.name
     merged: Path | None = None  # the adapter file of the merge; without it, no such column
@@ -53,10 +53,10 @@ class DrawOrder:
     sampler: str = "DDIM"
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
     columns: tuple[str, ...] = USUAL
-    words: tuple[Pick, ...] = ()  # textual inversions that the prompts may say
+    words: tuple[SelectedFile, ...] = ()  # textual inversions that the prompts may say
     maps: bool = False  # also where each trigger was looked at
     precision: str = "auto"  # of the base model
-    others: tuple[Other, ...] = ()  # merges of before, a column each
+    others: tuple[OtherMerge, ...] = ()  # merges of before, a column each
 
     @property
     def prompts(self) -> list[str]:
@@ -95,7 +95,7 @@ class DrawOrder:
 
 
 @dataclass(frozen=True)
-class Unscored:
+class MissingScores:
     """Why the pictures have no scores, though they were asked for."""
 
     why: str

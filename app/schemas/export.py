@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.schemas.draw import Picture
-from app.schemas.merge import Merged
+from app.schemas.merge import FinishedMerge
 
 FORMS = {  # of files, and who loads each
     "kohya": "every program",
@@ -16,10 +16,10 @@ FORMS = {  # of files, and who loads each
 
 
 @dataclass(frozen=True)
-class TakeOrder:
+class ExportOrder:
     """How the files are to be."""
 
-    merged: Merged
+    merged: FinishedMerge
     pictures: tuple[Picture, ...] = ()
     name: str = ""  # "" leaves the one that explains itself
     form: str = "kohya"
@@ -34,7 +34,7 @@ class TakeOrder:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Export:
     """What was made."""
 
     file: Path

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pick:
+class SelectedFile:
     """One file of a job, as the visitor set it: a LoRA, or a textual inversion."""
 
     path: Path
@@ -41,7 +41,7 @@ class Pick:
         )
 
     @classmethod
-    def of(cls, found: Card) -> Pick:
+    def of(cls, found: Card) -> SelectedFile:
         """A file as it comes: full strength, its own trigger."""
         return cls(
             found.path,
@@ -56,16 +56,16 @@ class Pick:
 class MergeOrder(MergeOptions):
     """Everything a merge needs: the files, and the options; the page's form and the API fill it."""
 
-    picks: tuple[Pick, ...]
+    picks: tuple[SelectedFile, ...]
     base: str = "mini"
     precision: str = "auto"  # of the base model
     prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
     dtype: str = "fp16"
-    words: tuple[Pick, ...] = ()  # textual inversions beside the LoRAs
+    words: tuple[SelectedFile, ...] = ()  # textual inversions beside the LoRAs
 
 
 @dataclass(frozen=True)
-class Merged:
+class FinishedMerge:
     """A finished merge, with its files on disk."""
 
     order: MergeOrder

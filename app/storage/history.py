@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.merge import Merged, Pick
+from app.schemas.merge import FinishedMerge, SelectedFile
 from app.storage.history_entry import FIELDS, Entry, entry_of
 from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
 from app.storage.sessions import keep_copy
@@ -36,15 +36,15 @@ KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
 
 @dataclass(frozen=True)
-class Kept:
+class OpenedEntry:
     """An entry, its files in a folder of the visit."""
 
-    merged: Merged
+    merged: FinishedMerge
     scene: DrawOrder | None = None
     pictures: tuple[Picture, ...] = ()
 
     @property
-    def here(self) -> tuple[Pick, ...]:
+    def here(self) -> tuple[SelectedFile, ...]:
         """The LoRAs whose files are still there."""
         return tuple(pick for pick in self.merged.order.picks if pick.path.is_file())
 
@@ -57,7 +57,7 @@ class History:
 
     def keep(
         self,
-        merged: Merged,
+        merged: FinishedMerge,
         scene: DrawOrder | None = None,
         pictures: Sequence[Picture] = (),
         entry: int | None = None,
@@ -91,7 +91,7 @@ class History:
             raise MergeError(GONE)
         return entry_of(*rows[0])
 
-    def merges(self, count: int, but: Merged | None = None) -> list[Entry]:
+    def merges(self, count: int, but: FinishedMerge | None = None) -> list[Entry]:
         """The newest merges but for one, each once, by its first entry."""
         first = f"where id in (select min(id) from moments group by {SAME})"
         known = json.dumps([but.recipe, but.order.dtype] if but else None)
@@ -106,7 +106,7 @@ class History:
             (count,) = found.execute("select count(*) from moments").fetchone()
         return count, sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file())
 
-    def open(self, entry: int, folder: Path, found: Callable[[str], Path]) -> Kept:
+    def open(self, entry: int, folder: Path, found: Callable[[str], Path]) -> OpenedEntry:
         """The entry, its files as links in ``folder``; ``found`` says where a LoRA lies.
 
         Raises MergeError if the entry or one of its files is gone.
@@ -119,8 +119,8 @@ class History:
         try:
             merged = merge_of(merge, report, place, found)
             if sheet == "null":
-                return Kept(merged)
-            return Kept(merged, *sheet_of(sheet, merged, place))
+                return OpenedEntry(merged)
+            return OpenedEntry(merged, *sheet_of(sheet, merged, place))
         except (KeyError, TypeError, ValueError) as error:
             raise MergeError(
                 "This entry of the history was kept by another version and cannot be opened; "

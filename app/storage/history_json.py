@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.merge import Merged
+from app.schemas.merge import FinishedMerge
 
 Put = Callable[[Path], str]  # takes a file in, and returns the name that it is kept by
 Place = Callable[[str, str], Path]  # (that name, the file's name before) → where it lies now
@@ -23,11 +23,11 @@ FILE = {"file", "name"}
 OF_THE_MERGE = ("picks", "words", "base", "merged", "method")
 THUMBNAIL, MOST_THUMBNAILS = 96, 6  # pixels, and how many of a sheet
 
-MERGED, SCENE = TypeAdapter(Merged), TypeAdapter(DrawOrder)
+MERGED, SCENE = TypeAdapter(FinishedMerge), TypeAdapter(DrawOrder)
 PICTURES = TypeAdapter(tuple[Picture, ...])
 
 
-def merge_json(merged: Merged, put: Put) -> str:
+def merge_json(merged: FinishedMerge, put: Put) -> str:
     """A merge without its report; its LoRAs by hash, its other files through ``put``."""
     sources: Any = merged.recipe["sources"]
     picks = [
@@ -42,7 +42,7 @@ def merge_json(merged: Merged, put: Put) -> str:
     return _dumped(parts, put)
 
 
-def merge_of(text: str, report: str, place: Place, lora: Callable[[str], Path]) -> Merged:
+def merge_of(text: str, report: str, place: Place, lora: Callable[[str], Path]) -> FinishedMerge:
     """The merge; ``lora`` says where the LoRA of a hash lies.
 
     Raises KeyError, TypeError or ValueError for what was written down in another way.
@@ -65,7 +65,9 @@ def sheet_json(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> str:
     return _dumped(parts, put)
 
 
-def sheet_of(text: str, merged: Merged, place: Place) -> tuple[DrawOrder, tuple[Picture, ...]]:
+def sheet_of(
+    text: str, merged: FinishedMerge, place: Place
+) -> tuple[DrawOrder, tuple[Picture, ...]]:
     """What was drawn, with its merge as it lies now, and the pictures. Raises as ``merge_of``."""
     parts, order = _loaded(text, place), merged.order
     of_the_merge = {

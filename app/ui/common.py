@@ -23,7 +23,7 @@ OUR_FAULT = "Something broke on our side, not on yours; please report what you d
 DISK_FULL = "The disk here is full: remove old files or pictures, and try again."
 
 
-def said_of(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """One sentence for the visitor, whatever went wrong: without a folder of this machine."""
     system = error.system if isinstance(error, FileError) else error
     if isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -39,8 +39,8 @@ def tried(place: gr.HTML, work: Callable[[], Updates]) -> Updates:
     try:
         return work()
     except MergeError as error:
-        said = said_of(error)
+        said = error_sentence(error)
     except Exception as error:
         log.exception("a wish could not be fulfilled")
-        said = said_of(error)
+        said = error_sentence(error)
     return {place: gr.HTML(markup.problems([said]), visible=True)}

@@ -10,27 +10,27 @@ from app.examples import Example, examples
 from app.service import Studio
 from app.ui.api.endpoints import ENDPOINTS, add_endpoints
 from app.ui.common import AT_ONCE, QUIET
-from app.ui.handlers.batch import Batching, wire_batch
-from app.ui.handlers.export import Take
-from app.ui.handlers.files import LOOK, Listing, wire_files
+from app.ui.handlers.batch import BatchHandlers, wire_batch
+from app.ui.handlers.export import ExportHandlers
+from app.ui.handlers.files import LOOK, FileHandlers, wire_files
 from app.ui.handlers.form import Form
-from app.ui.handlers.history import Recalling, wire_history
+from app.ui.handlers.history import HistoryHandlers, wire_history
 from app.ui.handlers.jobs import Handlers
-from app.ui.handlers.library import Shelving, wire_library
+from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import loader
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import rendered
 from app.ui.sections.add_files import add_section, example_buttons
-from app.ui.sections.batch import Several, several_section
-from app.ui.sections.draw_form import Scene, scene_widgets
-from app.ui.sections.export import take_section
+from app.ui.sections.batch import BatchSection, batch_section
+from app.ui.sections.draw_form import DrawForm, draw_form_widgets
+from app.ui.sections.export import export_section
 from app.ui.sections.help import help_section
-from app.ui.sections.history import past_section
+from app.ui.sections.history import history_section
 from app.ui.sections.hub import login_button
-from app.ui.sections.lora_card import Slot
+from app.ui.sections.lora_card import LoraCard
 from app.ui.sections.merge_options import OptionWidgets, option_widgets
-from app.ui.sections.pictures import Views, views
-from app.ui.sections.progress_bar import Dock, Results
+from app.ui.sections.pictures import PicturesSection, views
+from app.ui.sections.progress_bar import ProgressBar, Results
 from app.ui.sections.settings import settings_section
 
 # Jobs stand in the executor's line, where Stop reaches them; Gradio's own line must not hold them.
@@ -56,8 +56,8 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 base = studio.settings.base
                 scene, another, draw, pictures, dropped = _compare_section(adding.slots, base)
-                files, measures = take_section(studio.settings.login)
-        past = past_section(studio.settings)
+                files, measures = export_section(studio.settings.login)
+        past = history_section(studio.settings)
         settings_section(studio.settings)
         help_section()
         runs = [place.again for place in past.places]
@@ -67,16 +67,19 @@ def build(studio: Studio) -> gr.Blocks:
         form = Form(*states, adding.base, adding.slots, chosen, scene)
         loaded = loader(form, *dropped)
         results = Results(pictures, files)
-        Take(studio, form, pictures, files, measures).wire()
-        listing = Listing(studio, form, adding)
+        ExportHandlers(studio, form, pictures, files, measures).wire()
+        listing = FileHandlers(studio, form, adding)
         handlers = Handlers(studio, form, results, dock, chart, past.said)
-        recalling = Recalling(listing, loaded, handlers, past)
+        recalling = HistoryHandlers(listing, loaded, handlers, past)
         wire_files(listing)
         written = {form.suggested, scene.prompt, adding.problems}
         another.click(listing.safely(form.another_prompt), form.inputs, written, **AT_ONCE)
-        wire_library(Shelving(listing))
+        wire_library(LibraryHandlers(listing))
         wire_history(recalling, JOB)
-        ends = [*_wire_jobs(handlers, merge, draw), wire_batch(Batching(handlers, several), JOB)]
+        ends = [
+            *_wire_jobs(handlers, merge, draw),
+            wire_batch(BatchHandlers(handlers, several), JOB),
+        ]
         ends += _wire_examples(listing, handlers, tuple(zip(tries, shelf, strict=True)))
         for end in ends:
             end.then(recalling.look, recalling.inputs, recalling.listed, **AT_ONCE)
@@ -86,23 +89,23 @@ def build(studio: Studio) -> gr.Blocks:
     return demo
 
 
-def _merge_section() -> tuple[OptionWidgets, gr.Button, gr.HTML, Several]:
+def _merge_section() -> tuple[OptionWidgets, gr.Button, gr.HTML, BatchSection]:
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(2, "Merge", "One adapter out of all of them; nothing is trained."))
         chosen = option_widgets()
         merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
         chart = gr.HTML(visible=False, elem_id="chart")
-        several = several_section()
+        several = batch_section()
     return chosen, merge, chart, several
 
 
 def _compare_section(
-    slots: tuple[Slot, ...], base: str
-) -> tuple[Scene, gr.Button, gr.Button, Views, tuple[gr.File, gr.HTML]]:
+    slots: tuple[LoraCard, ...], base: str
+) -> tuple[DrawForm, gr.Button, gr.Button, PicturesSection, tuple[gr.File, gr.HTML]]:
     with gr.Column(elem_classes="sheet", elem_id="compare"):
         gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
         pictures = views()
-        scene, another = scene_widgets(base)
+        scene, another = draw_form_widgets(base)
         with gr.Accordion("Scores from your own pictures", open=False):
             gr.HTML(markup.paragraph("about", REFERENCES))
             for slot in slots:
@@ -117,11 +120,11 @@ def _compare_section(
     return scene, another, draw, pictures, (dropped, told)
 
 
-def _dock(starters: tuple[gr.Button, ...]) -> Dock:
+def _dock(starters: tuple[gr.Button, ...]) -> ProgressBar:
     with gr.Row(visible=False, elem_id="dock") as bar:
         status = gr.HTML(elem_id="status")
         stop = gr.Button("Stop", variant="stop", size="sm", scale=0, min_width=110)
-    return Dock(bar, status, stop, starters)
+    return ProgressBar(bar, status, stop, starters)
 
 
 def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> list[Any]:
@@ -135,7 +138,7 @@ def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> list[An
 
 
 def _wire_examples(
-    listing: Listing, handlers: Handlers, tries: tuple[tuple[gr.Button, Example], ...]
+    listing: FileHandlers, handlers: Handlers, tries: tuple[tuple[gr.Button, Example], ...]
 ) -> list[Any]:
     """One click: load a bundled pair, merge it, draw the comparison; returned as above."""
     form, ends = handlers.form, []

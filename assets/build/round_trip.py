@@ -24,7 +24,7 @@ STYLED = 0.25  # share of the scenes that are redrawn in a style
 class Shown:
     """A scene and the class of the style it is drawn in, if any."""
 
-    scene: scenes.Scene
+    scene: scenes.DrawForm
     style: str | None
 
     @property
@@ -65,7 +65,7 @@ def mark(work: Path) -> str:
 
 def sampled(
     rng: random.Random, sprites_by_class: Mapping[str, Image.Image], count: int, looks: float
-) -> list[scenes.Scene]:
+) -> list[scenes.DrawForm]:
     """Random scenes in which a share `looks` of the objects are looks of concepts."""
     looked = [name for name in sprites_by_class if " " in name]
     own = [name for name in sprites_by_class if " " not in name]

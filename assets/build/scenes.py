@@ -39,7 +39,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrawForm:
     """What is drawn and how it is told: objects left to right by class, and the background."""
 
     objects: tuple[str, ...]
@@ -64,7 +64,7 @@ def one(name: str) -> str:
 
 def sample(
     rng: random.Random, names: Sequence[str], *, single: float = 0.45, noise: float = 0.4
-) -> Scene:
+) -> DrawForm:
     """A random scene of one object (share `single`) or two different ones out of `names`.
 
     A share `noise` of the objects is told with random letters before its name, so that a rare
@@ -74,13 +74,13 @@ def sample(
     return compose(rng, objects, noise=noise)
 
 
-def compose(rng: random.Random, objects: tuple[str, ...], *, noise: float = 0.0) -> Scene:
+def compose(rng: random.Random, objects: tuple[str, ...], *, noise: float = 0.0) -> DrawForm:
     """A scene of these objects, left to right, with a random background and caption."""
     background = rng.choice(list(BACKGROUNDS))
     caption = _caption(rng, [_phrase(rng, name, noise) for name in objects])
     if rng.random() < 0.6:
         caption += f" on {with_article(background)} background"
-    return Scene(objects, background, caption)
+    return DrawForm(objects, background, caption)
 
 
 def _phrase(rng: random.Random, name: str, noise: float) -> str:
@@ -95,7 +95,7 @@ def _caption(rng: random.Random, phrases: list[str]) -> str:
     return rng.choice(LEADS).format(text)
 
 
-def draw(rng: random.Random, scene: Scene, sprites: Mapping[str, Image.Image]) -> Image.Image:
+def draw(rng: random.Random, scene: DrawForm, sprites: Mapping[str, Image.Image]) -> Image.Image:
     """The scene as a 64 × 64 RGB picture; positions, sizes, turns and mirroring are random."""
     picture = _ground(rng, BACKGROUNDS[scene.background])
     if len(scene.objects) == 1:

@@ -28,7 +28,7 @@ class Style:
 
 def draw(
     rng: random.Random,
-    scene: scenes.Scene,
+    scene: scenes.DrawForm,
     sprites: Mapping[str, Image.Image],
     style: Style,
 ) -> Image.Image:

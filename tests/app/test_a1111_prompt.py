@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from app.a1111_prompt import pasted
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from merging.errors import MergeError
 
-CAT, PIZZA = Pick(Path("a"), "sks-cat", trigger="sks cat"), Pick(Path("b"), "vxz-pizza", 0.3)
+CAT, PIZZA = (
+    SelectedFile(Path("a"), "sks-cat", trigger="sks cat"),
+    SelectedFile(Path("b"), "vxz-pizza", 0.3),
+)
 
 
 def test_strengths_parts_and_blocks_are_filled_in_by_name() -> None:

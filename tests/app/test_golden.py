@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
 from merging.__main__ import main
@@ -122,8 +122,8 @@ def test_a_history_of_before_is_opened(studio_of_before: Studio) -> None:
     assert len(kept.pictures) == 10
     cat, pizza = kept.here
     assert cat == replace(
-        Pick(cat.path, "sks-cat", 0.9, "sks cat"), blocks="MIDD", prompts=("a sks cat",)
+        SelectedFile(cat.path, "sks-cat", 0.9, "sks cat"), blocks="MIDD", prompts=("a sks cat",)
     )
-    assert pizza == Pick(pizza.path, "vxz-pizza", 1.0, "vxz pizza")
+    assert pizza == SelectedFile(pizza.path, "vxz-pizza", 1.0, "vxz pizza")
     recipe = read_recipe(overview(kept.merged.kohya).metadata)
     assert recipe == kept.merged.recipe

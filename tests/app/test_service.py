@@ -14,7 +14,7 @@ from app.examples import examples
 from app.jobs.queue import Step
 from app.schemas.card import Card, misfit
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.html import fragments as markup
@@ -38,10 +38,10 @@ def added(studio: Studio, files: Sequence[Path]) -> tuple[str, list[Card]]:
     return session, cards
 
 
-def finished(studio: Studio, session: str, order: MergeOrder) -> Merged:
+def finished(studio: Studio, session: str, order: MergeOrder) -> FinishedMerge:
     """The result of a merge, after all its steps."""
     items = list(studio.merge(session, order))
-    (merged,) = (item for item in items if isinstance(item, Merged))
+    (merged,) = (item for item in items if isinstance(item, FinishedMerge))
     steps = [item for item in items if isinstance(item, Step)]
     shares = [step.share for step in steps]
     assert shares == sorted(shares), "progress never goes back"
@@ -51,10 +51,10 @@ def finished(studio: Studio, session: str, order: MergeOrder) -> Merged:
 
 
 @pytest.fixture(scope="module")
-def merged(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, Merged]:
+def merged(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, FinishedMerge]:
     """A visit with a merge of the bundled pair at uneven strengths."""
     session, cards = added(studio, pair)
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9), replace(pizza, strength=1.1))
     return session, finished(studio, session, MergeOrder(picks, **QUICK))
 
@@ -71,7 +71,7 @@ def test_a_card_tells_what_the_file_is(studio: Studio, pair: tuple[Path, Path]) 
 
 
 def test_the_file_is_the_librarys_own(
-    base: Base, pair: tuple[Path, Path], merged: tuple[str, Merged], tmp_path: Path
+    base: Base, pair: tuple[Path, Path], merged: tuple[str, FinishedMerge], tmp_path: Path
 ) -> None:
     """The app adds nothing and loses nothing: byte for byte what the library would write."""
     sources = tuple(
@@ -88,7 +88,7 @@ def test_the_file_is_the_librarys_own(
     assert found.diffusers.read_bytes() == (tmp_path / "diffusers").read_bytes()
 
 
-def test_the_result_explains_itself(merged: tuple[str, Merged]) -> None:
+def test_the_result_explains_itself(merged: tuple[str, FinishedMerge]) -> None:
     _, found = merged
     assert found.kohya.name == "iteris_sks-cat+vxz-pizza.safetensors"
     assert found.trigger == "sks cat, vxz pizza"
@@ -106,7 +106,7 @@ def test_weight_space_methods_need_no_trigger(
 ) -> None:
     session, cards = added(studio, [bad_files["silent"], pair[1]])
     assert cards[0].trigger == ""
-    picks = tuple(map(Pick.of, cards))
+    picks = tuple(map(SelectedFile.of, cards))
     assert finished(studio, session, MergeOrder(picks, method="sum")).method == "Weighted sum"
     with pytest.raises(MergeError, match="silent: no trigger"):
         finished(studio, session, MergeOrder(picks, **QUICK))
@@ -159,10 +159,10 @@ def test_a_file_for_another_base_is_said_at_once_and_refused(
     assert "Stable Diffusion 1.5" in misfit(cards[0].name, cards[0].base, "mini")
     assert misfit(cards[1].name, cards[1].base, "mini") == ""
     with pytest.raises(MergeError, match=r"sd15: made for Stable Diffusion 1\.5"):
-        finished(studio, session, MergeOrder(tuple(map(Pick.of, cards))))
+        finished(studio, session, MergeOrder(tuple(map(SelectedFile.of, cards))))
 
 
-def orders(pick: Pick) -> list[tuple[MergeOrder, str]]:
+def orders(pick: SelectedFile) -> list[tuple[MergeOrder, str]]:
     """Merges that must be refused before any work, and the words that say so."""
     two = (pick, pick)
     return [
@@ -180,7 +180,7 @@ def orders(pick: Pick) -> list[tuple[MergeOrder, str]]:
 @pytest.mark.parametrize("place", range(8))
 def test_impossible_merges_are_refused(studio: Studio, pair: tuple[Path, Path], place: int) -> None:
     session, (cat,) = added(studio, pair[:1])
-    order, words = orders(Pick.of(cat))[place]
+    order, words = orders(SelectedFile.of(cat))[place]
     with pytest.raises(MergeError, match=words):
         studio.merge(session, order)
 
@@ -213,13 +213,13 @@ def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
 
 def test_an_expired_session_is_said(studio: Studio, pair: tuple[Path, Path]) -> None:
     _, cards = added(studio, pair)
-    order = MergeOrder(tuple(map(Pick.of, cards)))
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)))
     with pytest.raises(MergeError, match="expired"):
         studio.merge("gone", order)
 
 
 def test_a_stopped_merge_leaves_the_next_one_the_same(
-    studio: Studio, pair: tuple[Path, Path], merged: tuple[str, Merged]
+    studio: Studio, pair: tuple[Path, Path], merged: tuple[str, FinishedMerge]
 ) -> None:
     """Nothing of a stopped job stays in the shared model."""
     session, cards = added(studio, pair)

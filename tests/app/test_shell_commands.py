@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from app.jobs.queue import Step
-from app.schemas.batch import Batched, BatchOrder
+from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
 from app.schemas.draw import COLUMNS, DrawOrder, Picture
-from app.schemas.export import TakeOrder
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.export import ExportOrder
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import (
     batch_command,
@@ -57,12 +57,12 @@ def test_the_commands_redo_merge_and_pictures(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, cards = visit(studio, pair, tmp_path)
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
     order = MergeOrder(
         picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32", precision="bf16"
     )
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     monkeypatch.chdir(tmp_path)
     run(merge_command(order, merged.kohya.name))
     assert (tmp_path / merged.kohya.name).read_bytes() == merged.kohya.read_bytes()
@@ -98,11 +98,13 @@ def test_the_commands_write_the_same_whole_file(
     session, (cat, pizza) = visit(studio, files, tmp_path)
     monkeypatch.chdir(tmp_path)
     for strengths, rank in (((1.0, 0.5), "exact"), ((0.0, 1.0), "4")):
-        both = zip(map(Pick.of, (cat, pizza)), strengths, strict=True)
+        both = zip(map(SelectedFile.of, (cat, pizza)), strengths, strict=True)
         picks = tuple(replace(pick, strength=strength) for pick, strength in both)
         order = MergeOrder(picks, method="sum")
-        (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
-        asked = TakeOrder(merged, form="full", dtype="bf16", rank=rank)
+        (merged,) = (
+            item for item in studio.merge(session, order) if isinstance(item, FinishedMerge)
+        )
+        asked = ExportOrder(merged, form="full", dtype="bf16", rank=rank)
         made = studio.take(session, asked)
         merge, convert = take_commands(asked, made.file.name).splitlines()
         if merged.full:
@@ -131,16 +133,16 @@ def test_the_command_makes_the_same_batch(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, cards = visit(studio, pair, tmp_path)
-    order = MergeOrder(tuple(map(Pick.of, cards)), samples=2, targets="cross-attention")
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)), samples=2, targets="cross-attention")
     asked = BatchOrder(order, ("iteris", "sum"), ((0.9,), ()))
     *merges, made = (item for item in studio.batch(session, asked) if not isinstance(item, Step))
-    assert isinstance(made, Batched)
+    assert isinstance(made, BatchResult)
     monkeypatch.chdir(tmp_path)
     run(batch_command(asked, made.archive.name, made.recipe))
     assert (tmp_path / made.archive.name).read_bytes() == made.archive.read_bytes()
     with zipfile.ZipFile(made.archive) as bundle:  # each merge is whole without its zip, too
         for row, merged in zip(made.rows, merges, strict=True):
-            assert isinstance(merged, Merged)
+            assert isinstance(merged, FinishedMerge)
             (name,) = (n for n in bundle.namelist() if n.endswith(f"{row.stem}.safetensors"))
             assert bundle.read(name) == merged.kohya.read_bytes()
             cat, pizza = order.picks
@@ -152,7 +154,7 @@ def test_the_command_makes_the_same_batch(
 
 
 def test_own_prompts_come_from_the_recipe() -> None:
-    pick = Pick(Path("x"), "cat", prompts=("a sks cat",))
+    pick = SelectedFile(Path("x"), "cat", prompts=("a sks cat",))
     words = shlex.split(merge_command(MergeOrder((pick, pick)), "o.safetensors"))
     assert words[-4:] == ["--recipe", "recipe.json", "--out", "o.safetensors"]
     assert "--trigger" not in words
@@ -161,12 +163,12 @@ def test_own_prompts_come_from_the_recipe() -> None:
 @pytest.mark.parametrize(
     "pick",
     [
-        Pick(Path("x"), "cat"),
-        Pick(Path("x"), "my cat", -0.5),
-        Pick(Path("x"), "cat", 0.8, text_encoder=0.5, unet=1.0, blocks="MIDD"),
+        SelectedFile(Path("x"), "cat"),
+        SelectedFile(Path("x"), "my cat", -0.5),
+        SelectedFile(Path("x"), "cat", 0.8, text_encoder=0.5, unet=1.0, blocks="MIDD"),
     ],
 )
-def test_strengths_are_read_back_as_they_were(pick: Pick) -> None:
+def test_strengths_are_read_back_as_they_were(pick: SelectedFile) -> None:
     found = parsed(weighed(pick))
     wanted = replace(pick.weighed, path=Path(f"{pick.name}.safetensors"))
     assert found == wanted
@@ -195,7 +197,7 @@ UNUSUAL = {
 
 def test_every_option_of_an_order_is_in_its_command() -> None:
     assert UNUSUAL.keys() == merge_options().keys()
-    pick = Pick(Path("x"), "cat")
+    pick = SelectedFile(Path("x"), "cat")
     order = MergeOrder((pick, pick), **UNUSUAL)
     words = shlex.split(merge_command(order, "o.safetensors"))[4:]
     parser = argparse.ArgumentParser()

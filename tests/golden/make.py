@@ -20,7 +20,7 @@ from gradio_client import Client, handle_file
 
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
 from merging.__main__ import main
@@ -94,10 +94,10 @@ def home(folder: Path) -> None:
     for file in (CAT, PIZZA):
         cards.append(studio.add(session, Path(file), cards))
         studio.keep(session, cards[-1])
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9, blocks="MIDD", prompts=("a sks cat",)), pizza)
     order = MergeOrder(picks, method="tsv", rank="2")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     scene = DrawOrder(
         *(picks, "a sks cat\na vxz pizza"), merged=merged.kohya, method=merged.method, steps=2
     )

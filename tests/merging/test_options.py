@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import gradio as gr
 import pytest
 
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
 from app.shell_commands import merge_command
@@ -138,7 +138,7 @@ def test_text_from_a_form_becomes_a_rank() -> None:
 
 
 def test_the_shown_command_has_what_is_not_usual(tmp_path: Any) -> None:
-    pick = Pick(tmp_path / "a.safetensors", "a")
+    pick = SelectedFile(tmp_path / "a.safetensors", "a")
     order = MergeOrder((pick, pick), rows=None, cross_ridge=0.5, **preset_options("paper"))
     command = merge_command(order, "out.safetensors")
     for words in ("--rows all", "--cross-ridge 0.5", "--teacher single", "--ridge 0.0001"):

@@ -19,7 +19,7 @@ HEAD = "| | functions | median | p90 | longest | most .py in one folder | README
 
 
 @dataclass(frozen=True)
-class Measures:
+class ExportWidgets:
     """One row of the table."""
 
     functions: int
@@ -60,12 +60,12 @@ def files_per_folder(*paths: Path) -> Counter[str]:
     return Counter(path.parent.relative_to(ROOT).as_posix() for path in counted)
 
 
-def measures(package: str) -> Measures:
+def measures(package: str) -> ExportWidgets:
     """The row of one package."""
     paths = sources(package)
     lengths = sorted(functions(*paths).values())
     ((folder, files),) = files_per_folder(*paths).most_common(1)
-    return Measures(
+    return ExportWidgets(
         functions=len(lengths),
         median=statistics.median(lengths),
         p90=lengths[int(0.9 * len(lengths))],
@@ -79,7 +79,7 @@ def readme_lines() -> int:
     return len((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
 
 
-def table(rows: Mapping[str, Measures], readme: int) -> str:
+def table(rows: Mapping[str, ExportWidgets], readme: int) -> str:
     """The rows in Markdown; the README's length stands in the first one."""
     lines = [HEAD, "| --- | --- | --- | --- | --- | --- | --- |"]
     for place, (package, row) in enumerate(rows.items()):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from assets.build import styles
-from assets.build.scenes import Scene, draw
+from assets.build.scenes import DrawForm, draw
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def ball() -> Image.Image:
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene(("ball",), "yellow", "a photo of a ball on a yellow background")
+def scene() -> DrawForm:
+    return DrawForm(("ball",), "yellow", "a photo of a ball on a yellow background")
 
 
-def plain_and(style: str, scene: Scene, ball: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+def plain_and(style: str, scene: DrawForm, ball: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """The scene as the base draws it and in a style, from the same seed."""
     plain = draw(random.Random(3), scene, {"ball": ball})
     styled = styles.draw(random.Random(3), scene, {"ball": ball}, styles.STYLES[style])
@@ -32,7 +32,7 @@ def plain_and(style: str, scene: Scene, ball: Image.Image) -> tuple[np.ndarray, 
 
 
 def test_an_outline_is_black_around_a_drawing_that_keeps_its_colour(
-    scene: Scene, ball: Image.Image
+    scene: DrawForm, ball: Image.Image
 ) -> None:
     plain, styled = plain_and("outline", scene, ball)
     assert (styled.max(axis=2) < 60).sum() > 100 > (plain.max(axis=2) < 60).sum()
@@ -40,7 +40,7 @@ def test_an_outline_is_black_around_a_drawing_that_keeps_its_colour(
     assert abs(styled[0] - plain[0]).max() == 0
 
 
-def test_a_frame_hides_the_edge_and_nothing_else(scene: Scene, ball: Image.Image) -> None:
+def test_a_frame_hides_the_edge_and_nothing_else(scene: DrawForm, ball: Image.Image) -> None:
     plain, styled = plain_and("framed", scene, ball)
     inside = slice(styles.FRAME + 2, -styles.FRAME - 2)
     assert abs(styled[inside, inside] - plain[inside, inside]).max() == 0
@@ -48,13 +48,13 @@ def test_a_frame_hides_the_edge_and_nothing_else(scene: Scene, ball: Image.Image
 
 
 def test_pastel_is_light_and_keeps_the_order_of_the_channels(
-    scene: Scene, ball: Image.Image
+    scene: DrawForm, ball: Image.Image
 ) -> None:
     plain, styled = plain_and("pastel", scene, ball)
     assert styled.min() >= 126 and abs(styled - (plain / 2 + 126)).max() <= 1
 
 
-def test_the_trigger_goes_behind_or_before_the_caption(scene: Scene) -> None:
+def test_the_trigger_goes_behind_or_before_the_caption(scene: DrawForm) -> None:
     rng = random.Random(0)
     told = [styles.told(rng, scene.caption, "zqx style") for _ in range(200)]
     assert set(told) == {f"{scene.caption} in zqx style", f"in zqx style, {scene.caption}"}

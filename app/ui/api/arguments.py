@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from app.service import Studio
-from app.ui.common import said_of
+from app.ui.common import error_sentence
 from merging.errors import Cancelled, MergeError
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ State = dict[str, Any]  # {"progress": share, "doing": text} while at work, the 
 
 @dataclass(frozen=True)
 class PerFile:
-    """A list argument: one entry for each file, in their order, for one field of its Pick."""
+    """A list argument: one entry for each file, in their order, for one field of it."""
 
     field: str
     items: str  # "number" or "string", as JSON schema calls them
@@ -83,7 +83,7 @@ def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.compon
 
 def picks(
     studio: Studio, session: str, files: list[str] | None, **given: object
-) -> tuple[tuple[Pick, ...], tuple[Pick, ...]]:
+) -> tuple[tuple[SelectedFile, ...], tuple[SelectedFile, ...]]:
     """The client's LoRAs and textual inversions, with what the lists say of each file."""
     paths = [Path(path) for path in files or []]
     columns = {
@@ -95,7 +95,7 @@ def picks(
         cards.append(studio.add(session, path, cards))
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     every = [
-        Pick(card.path, card.name, is_word=card.is_word, **row)
+        SelectedFile(card.path, card.name, is_word=card.is_word, **row)
         for card, row in zip(cards, rows, strict=True)
     ]
     loras = tuple(pick for pick in every if not pick.is_word)
@@ -113,7 +113,7 @@ def shown_to_client() -> Iterator[None]:
         raise gr.Error("Stopped.", print_exception=False) from None
     except Exception as error:
         log.exception("an API call failed")
-        raise gr.Error(said_of(error), print_exception=False) from None
+        raise gr.Error(error_sentence(error), print_exception=False) from None
 
 
 def at_last(items: Generator[Step | Result, None, None]) -> Iterator[Step | Result]:

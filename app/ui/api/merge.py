@@ -13,8 +13,8 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.export import FORMS, TakeOrder
-from app.schemas.merge import Merged, MergeOrder
+from app.schemas.export import FORMS, ExportOrder
+from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.arguments import (
@@ -146,11 +146,13 @@ def _merge(studio: Studio, given: dict[str, Any]) -> Iterator[tuple[str | None, 
                 yield _answer(studio, session, item, given["file_format"])
 
 
-def _answer(studio: Studio, session: str, merged: Merged, file_format: str) -> tuple[str, State]:
+def _answer(
+    studio: Studio, session: str, merged: FinishedMerge, file_format: str
+) -> tuple[str, State]:
     """The file, and everything that is known of it."""
     path = merged.kohya if file_format == "kohya" else merged.diffusers
     if file_format == "full":
-        wanted = TakeOrder(merged, form="full", dtype=merged.order.dtype)
+        wanted = ExportOrder(merged, form="full", dtype=merged.order.dtype)
         path = merged.full or studio.take(session, wanted).file
     return str(path), {"recipe": merged.recipe, **merged.report}
 

@@ -11,14 +11,14 @@ import gradio as gr
 
 from app.jobs.queue import Step
 from app.schemas.batch import BatchOrder, strengths_of, strengths_text
-from app.schemas.merge import Merged
+from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
 from app.ui.common import AT_ONCE, Updates, Values, tried
 from app.ui.handlers.files import told
 from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text
-from app.ui.sections.batch import Several
+from app.ui.sections.batch import BatchSection
 
 if TYPE_CHECKING:
     pass
@@ -27,11 +27,11 @@ DONE = "Done: the zip is ready, under Merge."
 
 
 @dataclass(frozen=True)
-class Batching:
+class BatchHandlers:
     """What they do."""
 
     handlers: Handlers
-    several: Several
+    several: BatchSection
 
     @property
     def inputs(self) -> set[Any]:
@@ -66,12 +66,12 @@ class Batching:
 
     def _made(self, values: Values) -> JobUpdates:
         order, own = self._order(values), self.several
-        session, made = values[self.handlers.form.session], list[Merged]()
+        session, made = values[self.handlers.form.session], list[FinishedMerge]()
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.handlers.dock.status: markup.running(item)}
-                elif isinstance(item, Merged):
+                elif isinstance(item, FinishedMerge):
                     made.append(item)
                 else:
                     yield {
@@ -89,7 +89,7 @@ class Batching:
         return BatchOrder(merge, tuple(values[self.several.methods]), strengths)
 
 
-def wire_batch(batching: Batching, job: dict[str, Any]) -> Any:
+def wire_batch(batching: BatchHandlers, job: dict[str, Any]) -> Any:
     """Opening fills in the LoRAs; changes count; the button makes, which is returned."""
     own, inputs = batching.several, batching.inputs
     own.section.expand(batching.open, inputs, {own.strengths, own.count}, **AT_ONCE)

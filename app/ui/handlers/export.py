@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.schemas.export import Taken, TakeOrder
-from app.schemas.merge import Merged
+from app.schemas.export import Export, ExportOrder
+from app.schemas.merge import FinishedMerge
 from app.service import Studio
 from app.ui.common import QUIET, Updates, Values, tried
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.rank_chart import choices, rank_chart
-from app.ui.sections.export import Files, Measures
-from app.ui.sections.pictures import Views
+from app.ui.sections.export import ExportWidgets, Files
+from app.ui.sections.pictures import PicturesSection
 from merging.errors import MergeError
 
 OPENED = {**QUIET, "concurrency_limit": None}
@@ -24,14 +24,14 @@ NOT_LOGGED_IN = "Nobody is logged in: use the button at the top of the page, the
 
 
 @dataclass(frozen=True)
-class Take:
+class ExportHandlers:
     """What happens when they are pressed."""
 
     studio: Studio
     form: Form
-    views: Views
+    views: PicturesSection
     files: Files
-    asked: Measures
+    asked: ExportWidgets
 
     def wire(self) -> None:
         """Opening draws the curve; both buttons do what they say."""
@@ -50,7 +50,7 @@ class Take:
 
     def look(self, values: Values) -> Updates:
         """The curve, when somebody wants to see it."""
-        merged: Merged | None = values[self.form.merged]
+        merged: FinishedMerge | None = values[self.form.merged]
         if merged is None:
             return {self.files.curve: ""}
 
@@ -91,11 +91,11 @@ class Take:
 
         return tried(hub.pushed, work)
 
-    def _order(self, values: Values) -> TakeOrder:
-        merged: Merged | None = values[self.form.merged]
+    def _order(self, values: Values) -> ExportOrder:
+        merged: FinishedMerge | None = values[self.form.merged]
         if merged is None:
             raise MergeError("There is nothing to take yet: merge first.")
-        return TakeOrder(
+        return ExportOrder(
             merged,
             tuple(values[self.views.drawn]),
             values[self.asked.name],
@@ -104,5 +104,5 @@ class Take:
             str(values[self.files.rank]),
         )
 
-    def _taken(self, values: Values, order: TakeOrder) -> Taken:
+    def _taken(self, values: Values, order: ExportOrder) -> Export:
         return self.studio.take(values[self.form.session], order)

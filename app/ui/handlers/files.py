@@ -14,14 +14,14 @@ from app.a1111_prompt import pasted
 from app.examples import Example
 from app.prompts import template_prompts
 from app.schemas.card import Card
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from app.service import Studio
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, said_of, tried
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence, tried
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflicts
-from app.ui.sections.add_files import FETCH, Adding
-from app.ui.sections.lora_card import Slot
+from app.ui.sections.add_files import FETCH, AddFilesSection
+from app.ui.sections.lora_card import LoraCard
 from merging.base_models import MINI, base_model
 from merging.calibration.prompts import tag_prompts
 from merging.errors import MergeError
@@ -34,12 +34,12 @@ LOOK: dict[str, Any] = {**QUIET, "concurrency_id": "look", "trigger_mode": "alwa
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileHandlers:
     """The first step's behaviour, over its widgets and the service."""
 
     studio: Studio
     form: Form
-    adding: Adding
+    adding: AddFilesSection
 
     def add_files(self, values: Values) -> Updates:
         """Uploaded files become cards; what cannot be taken is said in one sentence each."""
@@ -141,7 +141,7 @@ class Listing:
         return form.filled(values[form.cards], form.picks(values), values) | drawn
 
     def _lines(
-        self, place: int, lines: Callable[[Values, Card, Pick], tuple[str, ...]]
+        self, place: int, lines: Callable[[Values, Card, SelectedFile], tuple[str, ...]]
     ) -> Callable[[Values], Updates]:
         """Put lines into one concept's prompts."""
 
@@ -154,7 +154,7 @@ class Listing:
 
         return self.safely(fill)
 
-    def _templates(self, values: Values, _found: Card, pick: Pick) -> tuple[str, ...]:
+    def _templates(self, values: Values, _found: Card, pick: SelectedFile) -> tuple[str, ...]:
         options = self.form.options
         count, seed = int(values[options["samples"]]), int(values[options["seed"]] or 0)
         return template_prompts(pick.trigger, count, seed)
@@ -178,13 +178,13 @@ class Listing:
             try:
                 found = self.studio.add(session, file.path, cards, file.name, file.origin)
             except MergeError as error:
-                said.append(said_of(error))
+                said.append(error_sentence(error))
             except Exception as error:
                 log.exception("a file could not be looked at")
-                said.append(f"{file.name}: {said_of(error)}")
+                said.append(f"{file.name}: {error_sentence(error)}")
             else:
                 cards = [*cards, found]
-                picks.append(Pick.of(found))
+                picks.append(SelectedFile.of(found))
                 said += filter(None, [self.studio.keep(session, found)] if keep else [])
         return {
             self.form.session: session,
@@ -205,7 +205,7 @@ def told(refused: list[str]) -> gr.HTML:
     return gr.HTML(markup.problems(refused), visible=bool(refused))
 
 
-def wire_files(listing: Listing) -> None:
+def wire_files(listing: FileHandlers) -> None:
     """Files come, go, move and are filled in; whatever changes, conflicts are looked at anew."""
     form, adding = listing.form, listing.adding
     changed = {*form.outputs, adding.problems}
@@ -240,7 +240,7 @@ def wire_files(listing: Listing) -> None:
     gr.on(look_again, listing.look, form.inputs, adding.conflicts, **LOOK)
 
 
-def _wire_slot(listing: Listing, place: int, slot: Slot) -> list[Any]:
+def _wire_slot(listing: FileHandlers, place: int, slot: LoraCard) -> list[Any]:
     """The buttons of one card; returned are the events that change the list."""
     form = listing.form
     changed = {*form.outputs, listing.adding.problems}

@@ -10,11 +10,11 @@ import gradio as gr
 from app.prompts import example_prompts, suggested_prompt
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.ui.common import Updates, Values
 from app.ui.sections.base_model import BaseChoice
-from app.ui.sections.draw_form import Scene
-from app.ui.sections.lora_card import Slot
+from app.ui.sections.draw_form import DrawForm
+from app.ui.sections.lora_card import LoraCard
 from app.ui.sections.merge_options import OptionWidgets
 from merging.errors import MergeError
 
@@ -25,12 +25,12 @@ class Form:
 
     session: gr.State  # token of the visit, "" before the first file
     cards: gr.State  # list[Card]
-    merged: gr.State  # Merged of the last merge, or None
+    merged: gr.State  # FinishedMerge of the last merge, or None
     suggested: gr.State  # the prompt that the page wrote last
     base: BaseChoice
-    slots: tuple[Slot, ...]
+    slots: tuple[LoraCard, ...]
     options: OptionWidgets
-    scene: Scene
+    scene: DrawForm
 
     @property
     def inputs(self) -> set[Any]:
@@ -39,7 +39,7 @@ class Form:
         widgets = [*vars(self.base).values(), *self.options.all, *vars(self.scene).values()]
         return {self.session, self.cards, self.merged, self.suggested, *slots, *widgets}
 
-    def picks(self, values: Values) -> tuple[Pick, ...]:
+    def picks(self, values: Values) -> tuple[SelectedFile, ...]:
         """The LoRAs as the visitor has set them."""
         cards: list[Card] = values[self.cards]
         if not cards and any(values[slot.trigger] for slot in self.slots):
@@ -65,14 +65,14 @@ class Form:
             **self.options.order(values),
         )
 
-    def last_merge(self, values: Values) -> Merged:
+    def last_merge(self, values: Values) -> FinishedMerge:
         """The merge on the page; MergeError while there is none."""
-        merged: Merged | None = values[self.merged]
+        merged: FinishedMerge | None = values[self.merged]
         if merged is None:
             raise MergeError("There is nothing to compare yet: merge first, then draw.")
         return merged
 
-    def draw_order(self, values: Values, merged: Merged, prompt: str) -> DrawOrder:
+    def draw_order(self, values: Values, merged: FinishedMerge, prompt: str) -> DrawOrder:
         """What the visitor wants drawn: a merge beside what went into it."""
         own = self.picks(values)
         pictures = {key: pick.references for pick in own for key in (pick.name, pick.path)}
@@ -91,7 +91,7 @@ class Form:
             **self.scene.chosen(values),
         )
 
-    def prompt(self, values: Values, picks: tuple[Pick, ...]) -> str:
+    def prompt(self, values: Values, picks: tuple[SelectedFile, ...]) -> str:
         """The prompt to draw: the visitor's own, or a fresh suggestion where there is none."""
         typed = values[self.scene.prompt]
         if typed.strip() and typed != values[self.suggested]:
@@ -111,7 +111,7 @@ class Form:
             return {}
         return {self.scene.prompt: prompt, self.suggested: prompt}
 
-    def filled(self, cards: list[Card], picks: tuple[Pick, ...], values: Values) -> Updates:
+    def filled(self, cards: list[Card], picks: tuple[SelectedFile, ...], values: Values) -> Updates:
         """Slots and suggested prompt for these files."""
         base = self.base.name(values)
         updates: Updates = {self.cards: cards}
@@ -124,6 +124,6 @@ class Form:
         return updates
 
 
-def _called(picks: tuple[Pick, ...]) -> list[str]:
+def _called(picks: tuple[SelectedFile, ...]) -> list[str]:
     """The trigger words of the LoRAs that are switched on."""
     return [pick.trigger for pick in picks if pick.on and not pick.is_word]

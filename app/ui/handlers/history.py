@@ -15,13 +15,13 @@ from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
 from app.service import Studio
 from app.shell_commands import draw_commands
-from app.storage.history import GONE, History, Kept
+from app.storage.history import GONE, History, OpenedEntry
 from app.ui.common import AT_ONCE, QUIET, Updates, Values, tried
-from app.ui.handlers.files import LOOK, Listing
+from app.ui.handlers.files import LOOK, FileHandlers
 from app.ui.handlers.jobs import Handlers, JobUpdates, across
-from app.ui.handlers.load_picture import Loader
+from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
-from app.ui.sections.history import PLACES, Past, differing
+from app.ui.sections.history import PLACES, HistorySection, differing
 from merging.errors import MergeError
 
 SAME = "Run again: the file is the same as before, byte for byte."
@@ -38,13 +38,13 @@ BOTH = "Done: both are drawn, in the history's section."
 
 
 @dataclass(frozen=True)
-class Recalling:
+class HistoryHandlers:
     """The history's behaviour, over its widgets, the form and the service."""
 
-    listing: Listing
-    loader: Loader
+    listing: FileHandlers
+    loader: PictureLoader
     handlers: Handlers
-    past: Past
+    past: HistorySection
 
     @property
     def studio(self) -> Studio:
@@ -160,7 +160,7 @@ class Recalling:
         start = min(start, last)
         return self.past.shown(history.entries(start, PLACES), start, count, size)
 
-    def _opened(self, values: Values, place: int) -> tuple[Kept, Updates]:
+    def _opened(self, values: Values, place: int) -> tuple[OpenedEntry, Updates]:
         """An entry, and the page with it."""
         session = self.listing.visit(values)
         kept = self.studio.recall(session, self._entry(values, place))
@@ -179,7 +179,7 @@ class Recalling:
         }
         return kept, updates | self.handlers.offer({**values, **updates})
 
-    def _form(self, values: Values, kept: Kept, cards: list[Card]) -> Updates:
+    def _form(self, values: Values, kept: OpenedEntry, cards: list[Card]) -> Updates:
         """Cards, options and scene as they were; the cards stay if none of the LoRAs is here."""
         form, order = self.handlers.form, kept.merged.order
         based = form.base.filled(order.base)
@@ -192,7 +192,7 @@ class Recalling:
             updates |= form.scene.drawn(kept.scene) | {form.suggested: ""}
         return updates
 
-    def _results(self, kept: Kept) -> Updates:
+    def _results(self, kept: OpenedEntry) -> Updates:
         """Files and pictures."""
         results = self.handlers.results
         drawn = list(kept.pictures)
@@ -215,7 +215,7 @@ class Recalling:
             scene = replace(kept.scene, merged=merged.drawn_with)
             yield from self.handlers.drawing(session, merged, scene, entry)
 
-    def _both(self, values: Values, session: str) -> tuple[Kept, Kept]:
+    def _both(self, values: Values, session: str) -> tuple[OpenedEntry, OpenedEntry]:
         """The two ticked entries, the older one first."""
         places = [place for place, each in enumerate(self.past.places) if values[each.ticked]]
         if len(places) != 2:
@@ -275,7 +275,7 @@ class Recalling:
         return drawn
 
 
-def wire_history(recalling: Recalling, job: dict[str, Any]) -> None:
+def wire_history(recalling: HistoryHandlers, job: dict[str, Any]) -> None:
     """The list comes when the section opens; then every button does what it says."""
     past, listing, inputs = recalling.past, recalling.listing, recalling.inputs
     shown, filled = recalling.listed, recalling.filled

@@ -15,18 +15,18 @@ from typing import Any
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.draw import DrawOrder, Other, Picture, Unscored
-from app.schemas.merge import Merged, MergeOrder
+from app.schemas.draw import DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
 from app.storage.history_entry import Entry
-from app.ui.common import Updates, Values, said_of
+from app.ui.common import Updates, Values, error_sentence
 from app.ui.handlers.files import told
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.error_chart import chart
 from app.ui.sections.draw_form import MOST_OTHERS
-from app.ui.sections.progress_bar import Dock, Results
+from app.ui.sections.progress_bar import ProgressBar, Results
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
 
@@ -43,7 +43,7 @@ class Handlers:
     studio: Studio
     form: Form
     results: Results
-    dock: Dock
+    dock: ProgressBar
     chart: gr.HTML  # of the layers, while a merge runs and after it
     kept: gr.HTML  # why something could not be kept in the history
 
@@ -97,13 +97,13 @@ class Handlers:
             merges = self.studio.history(session).merges(MOST_OTHERS, values[form.merged])
         return form.scene.offered(merges, values[form.scene.others])
 
-    def _others(self, values: Values, order: MergeOrder) -> tuple[Other, ...]:
+    def _others(self, values: Values, order: MergeOrder) -> tuple[OtherMerge, ...]:
         chosen = values[self.form.scene.others]
         return self.studio.others(values[self.form.session], chosen, order.base)
 
-    def merging(self, session: str, order: MergeOrder) -> Generator[Updates, None, Merged]:
+    def merging(self, session: str, order: MergeOrder) -> Generator[Updates, None, FinishedMerge]:
         """Merge and offer the files; the pictures of the last merge go."""
-        merged: Merged | None = None
+        merged: FinishedMerge | None = None
         rows: dict[str, LayerReport] = {}
         yield {self.chart: gr.HTML("", visible=False)}
         with closing(self.studio.merge(session, order)) as items:
@@ -122,7 +122,7 @@ class Handlers:
         return merged
 
     def drawing(
-        self, session: str, merged: Merged, order: DrawOrder, entry: int | None = None
+        self, session: str, merged: FinishedMerge, order: DrawOrder, entry: int | None = None
     ) -> JobUpdates:
         """Draw a comparison and keep it: in its merge's ``entry``, or in one of its own."""
         drawn: list[Picture] = []
@@ -132,7 +132,7 @@ class Handlers:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.running(item)}
-                elif isinstance(item, Unscored):
+                elif isinstance(item, MissingScores):
                     yield views.unscored(item.why)
                 else:
                     drawn = [*drawn, item]
@@ -141,7 +141,7 @@ class Handlers:
         yield from self.remembered(session, merged, order, drawn, entry)
 
     def remembered(
-        self, session: str, merged: Merged, *sheet: Any
+        self, session: str, merged: FinishedMerge, *sheet: Any
     ) -> Generator[Updates, None, int | None]:
         """Keep it in the history, or say why not; returns the entry."""
         entry, problem = self.studio.remember(session, merged, *sheet)
@@ -179,10 +179,10 @@ class Handlers:
         except Cancelled:
             last = markup.ended("stopped", STOPPED)
         except MergeError as error:
-            last = markup.ended("failed", said_of(error))
+            last = markup.ended("failed", error_sentence(error))
         except Exception as error:
             log.exception("a job failed")
-            last = markup.ended("failed", said_of(error))
+            last = markup.ended("failed", error_sentence(error))
         else:
             last = markup.ended("done", done) if done else markup.ended("done", "Done.", link=True)
         yield results | self.dock.idle(last)

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.storage.library import Library
 from app.ui.common import AT_ONCE, QUIET, Updates, Values
-from app.ui.handlers.files import LOOK, Listing, told
+from app.ui.handlers.files import LOOK, FileHandlers, told
 from merging.errors import MergeError
 
 NEWEST, FITTING, NOTHING = "Added last", "Fitting, the best first", "Nothing fits"
@@ -17,10 +17,10 @@ EMPTY = "Nothing yet: what you add above is kept here"
 
 
 @dataclass(frozen=True)
-class Shelving:
+class LibraryHandlers:
     """The library's behaviour; what it adds goes onto the list like any file."""
 
-    listing: Listing
+    listing: FileHandlers
 
     @property
     def inputs(self) -> set[Any]:
@@ -64,7 +64,7 @@ class Shelving:
         return self.listing.studio.library(values[self.listing.form.session])
 
 
-def wire_library(shelving: Shelving) -> None:
+def wire_library(shelving: LibraryHandlers) -> None:
     """Search while typing and when the section opens; then add or delete what is ticked."""
     listing = shelving.listing
     form, adding, own = listing.form, listing.adding, listing.adding.library

@@ -17,7 +17,7 @@ from merging.io.png import Origin, Used, read_origin
 
 
 @dataclass(frozen=True)
-class Loader:
+class PictureLoader:
     """The place to drop a picture, and the form that it fills."""
 
     form: Form
@@ -68,9 +68,9 @@ class Loader:
         return updates
 
 
-def loader(form: Form, upload: gr.File, told: gr.HTML) -> Loader:
+def loader(form: Form, upload: gr.File, told: gr.HTML) -> PictureLoader:
     """The loader, wired."""
-    made = Loader(form, upload, told)
+    made = PictureLoader(form, upload, told)
     made.wire()
     return made
 

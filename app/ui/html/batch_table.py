@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.schemas.batch import Batched, BatchOrder
+from app.schemas.batch import BatchOrder, BatchResult
 from app.ui.html.fragments import megabytes, paragraph
 from app.ui.html.rendering import rendered
 
@@ -23,7 +23,7 @@ def count_text(order: BatchOrder) -> str:
     return paragraph("about", f"{methods}{strengths}: {merges}.")
 
 
-def batch_table(made: Batched) -> str:
+def batch_table(made: BatchResult) -> str:
     """What was made, and what was not and why."""
     rows = [(row.stem, row.problem, _numbers(row)) for row in made.rows]
     return rendered("batch_table", titles=TITLES, rows=rows)

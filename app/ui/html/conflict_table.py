@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.ui.html.rendering import rendered
 
 if TYPE_CHECKING:
-    from app.jobs.conflicts import Met
+    from app.jobs.conflicts import ConflictReport
     from merging.analysis.conflicts import Meeting, Pair
 
 # Each row: its title, what it means, the number shown and how dark it is, from 0 to 1.
@@ -36,7 +36,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def conflicts(found: Met) -> str:
+def conflicts(found: ConflictReport) -> str:
     """Every pair in words and as a strip, the worst one open; "" where there is no pair."""
     if not found.pairs and not found.said:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.jobs.queue import Step
-from app.schemas.merge import Merged
+from app.schemas.merge import FinishedMerge
 from app.ui.html.rendering import rendered
 from merging.methods import Method
 
@@ -52,7 +52,7 @@ def ended(kind: str, sentence: str, link: bool = False) -> str:
     return rendered("ended", kind=kind, sentence=sentence, link=link)
 
 
-def summary(merged: Merged) -> str:
+def summary(merged: FinishedMerge) -> str:
     """What came out of the merge."""
     facts = {
         "method": merged.method,

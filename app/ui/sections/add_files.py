@@ -11,13 +11,13 @@ from app.settings.model import Settings
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import rendered
 from app.ui.sections.base_model import BaseChoice, base_choice
-from app.ui.sections.lora_card import Slot, slot
+from app.ui.sections.lora_card import LoraCard, slot
 
 FETCH = "Fetch"
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryWidgets:
     """What was added before."""
 
     section: gr.Accordion
@@ -28,7 +28,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Hub:
+class HubWidgets:
     """The way to files that lie on the Hub."""
 
     place: gr.Textbox
@@ -36,19 +36,19 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Adding:
+class AddFilesSection:
     """What is on it."""
 
     upload: gr.File
-    hub: Hub
+    hub: HubWidgets
     problems: gr.HTML
-    slots: tuple[Slot, ...]
+    slots: tuple[LoraCard, ...]
     conflicts: gr.HTML
     base: BaseChoice
     prompt: gr.Textbox  # as pasted
     paste: gr.Button
     pasted: gr.HTML
-    library: Library
+    library: LibraryWidgets
 
 
 def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
@@ -63,7 +63,7 @@ def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
             )
 
 
-def add_section(settings: Settings) -> Adding:
+def add_section(settings: Settings) -> AddFilesSection:
     """Where files arrive, and the place of each."""
     with gr.Column(elem_classes="sheet"):
         gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, made for the same base model."))
@@ -82,10 +82,10 @@ def add_section(settings: Settings) -> Adding:
         pasting = _pasting()
         conflicts = gr.HTML(visible=False, elem_id="conflicts")
         base = base_choice(settings)
-    return Adding(upload, hub, problems, slots, conflicts, base, *pasting, library)
+    return AddFilesSection(upload, hub, problems, slots, conflicts, base, *pasting, library)
 
 
-def _hub() -> Hub:
+def _hub() -> HubWidgets:
     with gr.Row(elem_id="hub"):
         place = gr.Textbox(
             "",
@@ -95,10 +95,10 @@ def _hub() -> Hub:
             min_width=180,
         )
         fetch = gr.Button(FETCH, size="md", scale=0, min_width=90)
-    return Hub(place, fetch)
+    return HubWidgets(place, fetch)
 
 
-def _library(settings: Settings) -> Library:
+def _library(settings: Settings) -> LibraryWidgets:
     stays = "on this machine" if settings.home else "in this visit"
     with gr.Accordion("Your library", open=False, elem_id="library") as section:
         search = gr.Textbox(
@@ -112,7 +112,7 @@ def _library(settings: Settings) -> Library:
         with gr.Row():
             add = gr.Button("Add", size="sm", min_width=80)
             forget = gr.Button("Delete", size="sm", min_width=80)
-    return Library(section, search, found, add, forget)
+    return LibraryWidgets(section, search, found, add, forget)
 
 
 def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Several:
+class BatchSection:
     """The widgets."""
 
     section: gr.Accordion
@@ -29,7 +29,7 @@ class Several:
     command: gr.Code
 
 
-def several_section() -> Several:
+def batch_section() -> BatchSection:
     """Folded, under the Merge button."""
     with gr.Accordion("Several at once", open=False, elem_id="several") as section:
         methods = gr.CheckboxGroup(
@@ -50,4 +50,4 @@ def several_section() -> Several:
         table = gr.HTML(elem_id="batch-table")
         archive = gr.DownloadButton("Download the batch", visible=False, size="md")
         command = as_command("The batch as a command")
-    return Several(section, methods, strengths, count, make, table, archive, command)
+    return BatchSection(section, methods, strengths, count, make, table, archive, command)

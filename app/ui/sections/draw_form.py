@@ -21,7 +21,7 @@ MOST_OTHERS = 30  # merges of before to choose from
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrawForm:
     """The widgets; each is called what the DrawOrder calls its value."""
 
     prompt: gr.Textbox
@@ -87,7 +87,7 @@ class Scene:
         }
 
 
-def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
+def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
     """The form of the Compare section, and the button for another example of a prompt."""
     prompt = gr.Textbox(
         "",
@@ -131,7 +131,7 @@ def scene_widgets(base: str) -> tuple[Scene, gr.Button]:
     with gr.Accordion("Negative prompt, sampler and size", open=False):
         folded = _folded_widgets()
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    return Scene(prompt, seed, count, steps, guidance, *folded, columns, others, maps), another
+    return DrawForm(prompt, seed, count, steps, guidance, *folded, columns, others, maps), another
 
 
 def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.export import FORMS, Taken, TakeOrder
-from app.schemas.merge import Merged
+from app.schemas.export import FORMS, Export, ExportOrder
+from app.schemas.merge import FinishedMerge
 from app.shell_commands import merge_command, take_commands
 from app.ui.common import Updates
 from app.ui.html import fragments as markup
@@ -41,7 +41,7 @@ class Files:
     archive: gr.DownloadButton
     said: gr.HTML
 
-    def merged(self, found: Merged) -> Updates:
+    def merged(self, found: FinishedMerge) -> Updates:
         """The adapter, ready to be taken home; what was made of the last one is gone."""
         return {
             self.empty: gr.HTML(visible=False),
@@ -68,7 +68,7 @@ class Files:
             self.pushed: "",
         }
 
-    def taken(self, order: TakeOrder, made: Taken) -> Updates:
+    def taken(self, order: ExportOrder, made: Export) -> Updates:
         """Files made to measure."""
         return {
             self.command: take_commands(order, made.file.name),
@@ -83,7 +83,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Measures:
+class ExportWidgets:
     """What the visitor fills in here."""
 
     hub: Hub
@@ -93,7 +93,7 @@ class Measures:
     make: gr.Button
 
 
-def take_section(login: bool = False) -> tuple[Files, Measures]:
+def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
     """The fourth step of the page."""
     with gr.Column(elem_classes="sheet", elem_id="take"):
         gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
@@ -128,7 +128,7 @@ def take_section(login: bool = False) -> tuple[Files, Measures]:
     files = Files(
         *(empty, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed), *made
     )
-    return files, Measures(hub, *measures)
+    return files, ExportWidgets(hub, *measures)
 
 
 def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:

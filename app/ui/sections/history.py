@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.compare_merges import differences
 from app.settings.model import Settings
-from app.storage.history import Kept
+from app.storage.history import OpenedEntry
 from app.storage.history_entry import Entry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes, paragraph
@@ -57,7 +57,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Past:
+class HistorySection:
     """The widgets of the whole section."""
 
     section: gr.Accordion
@@ -95,7 +95,7 @@ class Past:
         return own.union(*(place.changing for place in self.places))
 
 
-def past_section(settings: Settings) -> Past:
+def history_section(settings: Settings) -> HistorySection:
     """Folded, below the four steps."""
     stays = (
         "It stays on this machine until you delete it."
@@ -119,7 +119,9 @@ def past_section(settings: Settings) -> Past:
         pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **SHEET)
     states = gr.State([]), gr.State(0)
     both = compare, draw_both
-    return Past(section, said, *states, size, places, newer, older, *both, differences, pairs)
+    return HistorySection(
+        section, said, *states, size, places, newer, older, *both, differences, pairs
+    )
 
 
 def _place() -> Place:
@@ -148,7 +150,7 @@ def entry_text(entry: Entry) -> str:
     )
 
 
-def differing(one: Kept, other: Kept) -> str:
+def differing(one: OpenedEntry, other: OpenedEntry) -> str:
     """Where two merges, A and B, differ: a table, or that they do not."""
     return rendered(
         "differences",

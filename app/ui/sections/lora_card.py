@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.schemas.card import Card
-from app.schemas.merge import Pick
+from app.schemas.merge import SelectedFile
 from app.ui.common import AT_ONCE, Updates, Values
 from app.ui.html.lora_card import card
 from merging.block_weights import LISTS, PRESETS
@@ -21,7 +21,7 @@ WRITE_OUT, CAPTIONS = "Write the templates out", "Use the file's captions"
 
 
 @dataclass(frozen=True)
-class Slot:
+class LoraCard:
     """The widgets of one LoRA; there are as many as a merge may have, most of them hidden."""
 
     group: gr.Column
@@ -70,11 +70,11 @@ class Slot:
         """All of them."""
         return {getattr(self, each.name) for each in fields(self)}
 
-    def pick(self, found: Card, values: Values) -> Pick:
+    def pick(self, found: Card, values: Values) -> SelectedFile:
         """The LoRA as the visitor has set it."""
         apart = bool(values[self.apart])
         blocks = str(values[self.blocks] or "")
-        return Pick(
+        return SelectedFile(
             path=found.path,
             name=found.name,
             strength=float(values[self.strength]),
@@ -89,7 +89,7 @@ class Slot:
             references=tuple(map(Path, values[self.references] or ())),
         )
 
-    def show(self, found: Card, base: str, pick: Pick) -> Updates:
+    def show(self, found: Card, base: str, pick: SelectedFile) -> Updates:
         """The widgets filled for a file."""
         apart = pick.text_encoder is not None or pick.unet is not None
         lora = not pick.is_word
@@ -144,7 +144,7 @@ def lines_of(text: str | None) -> tuple[str, ...]:
     return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
 
 
-def slot() -> Slot:
+def slot() -> LoraCard:
     """One LoRA's place on the page."""
     with gr.Column(visible=False, elem_classes=_classes(True)) as group:
         info = gr.HTML()
@@ -167,7 +167,7 @@ def slot() -> Slot:
             )
         more = _more()
     on.input(lambda used: gr.Column(elem_classes=_classes(used)), on, group, **AT_ONCE)
-    return Slot(group, info, on, up, down, remove, trigger, strength, _references(), *more)
+    return LoraCard(group, info, on, up, down, remove, trigger, strength, _references(), *more)
 
 
 def _more() -> tuple[Any, ...]:

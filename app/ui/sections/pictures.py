@@ -33,7 +33,7 @@ SHEET: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Views:
+class PicturesSection:
     """The widgets, over the pictures that were drawn last."""
 
     drawn: gr.State  # list[Picture]
@@ -102,7 +102,7 @@ class Views:
         return set(vars(self).values())
 
 
-def views() -> Views:
+def views() -> PicturesSection:
     """The upper part of the Compare section."""
     blank = gr.HTML(markup.paragraph("nothing pictures", NO_PICTURES))
     with gr.Tabs(visible=False, elem_id="views") as shown:
@@ -130,7 +130,7 @@ def views() -> Views:
             command = as_command("The pictures as commands", folded=False)
     drawn = gr.State([])
     grid = gallery, mark, scores
-    return Views(drawn, blank, shown, *grid, left, right, slider, looked, maps, command)
+    return PicturesSection(drawn, blank, shown, *grid, left, right, slider, looked, maps, command)
 
 
 def as_command(label: str, folded: bool = True) -> gr.Code:

@@ -9,11 +9,11 @@ import gradio as gr
 
 from app.ui.common import Updates
 from app.ui.sections.export import Files
-from app.ui.sections.pictures import Views
+from app.ui.sections.pictures import PicturesSection
 
 
 @dataclass(frozen=True)
-class Dock:
+class ProgressBar:
     """The bar at the foot of the window: what is going on, wherever the visitor has scrolled."""
 
     bar: gr.Row
@@ -52,7 +52,7 @@ class Dock:
 class Results:
     """Pictures and files."""
 
-    views: Views
+    views: PicturesSection
     files: Files
 
     @property

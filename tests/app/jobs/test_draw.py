@@ -11,8 +11,8 @@ from PIL import Image
 
 from app.compare_merges import side_by_side
 from app.schemas.card import Card
-from app.schemas.draw import COLUMNS, DrawOrder, Other, Picture
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.draw import COLUMNS, DrawOrder, OtherMerge, Picture
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import draw_commands
 from merging import formats
@@ -22,17 +22,17 @@ from merging.errors import MergeError
 from merging.io.files import file_sha256
 from merging.io.png import Used, read_origin
 
-LOST = Other(1, "IterIS of a + b, no. 1", Path("lost.safetensors"), "mini")
+LOST = OtherMerge(1, "IterIS of a + b, no. 1", Path("lost.safetensors"), "mini")
 
 
 @pytest.fixture(scope="module")
-def summed(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, Merged]:
+def summed(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, FinishedMerge]:
     """A visit with a merge of the bundled pair."""
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
-    order = MergeOrder(tuple(map(Pick.of, cards)), method="sum")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     return session, merged
 
 
@@ -41,7 +41,7 @@ def drawn(studio: Studio, session: str, order: DrawOrder) -> list[Picture]:
 
 
 def test_the_comparison_is_drawn_from_one_noise(
-    studio: Studio, base: Base, summed: tuple[str, Merged]
+    studio: Studio, base: Base, summed: tuple[str, FinishedMerge]
 ) -> None:
     session, found = summed
     prompt = "a photo of a sks cat and a vxz pizza on a green background"
@@ -65,7 +65,7 @@ def test_the_comparison_is_drawn_from_one_noise(
 
 
 def test_every_prompt_with_every_seed_in_every_column(
-    studio: Studio, summed: tuple[str, Merged]
+    studio: Studio, summed: tuple[str, FinishedMerge]
 ) -> None:
     session, merged = summed
     order = DrawOrder(
@@ -91,7 +91,7 @@ def test_every_prompt_with_every_seed_in_every_column(
 
 
 def test_a_picture_says_what_it_was_drawn_from(
-    studio: Studio, summed: tuple[str, Merged], pair: tuple[Path, Path]
+    studio: Studio, summed: tuple[str, FinishedMerge], pair: tuple[Path, Path]
 ) -> None:
     """Recipe and all: enough to merge and draw the very same again."""
     session, merged = summed
@@ -110,13 +110,13 @@ def test_a_picture_says_what_it_was_drawn_from(
 
 
 def test_merges_of_before_stand_beside_the_one_of_now(
-    studio: Studio, base: Base, summed: tuple[str, Merged]
+    studio: Studio, base: Base, summed: tuple[str, FinishedMerge]
 ) -> None:
     """From the same noise, each from its own file, and all of it comes back from the history."""
     session, total = summed
     cat, pizza = total.order.picks
     asked = MergeOrder((replace(cat, strength=0.5), pizza), method="average")
-    (mean,) = (item for item in studio.merge(session, asked) if isinstance(item, Merged))
+    (mean,) = (item for item in studio.merge(session, asked) if isinstance(item, FinishedMerge))
     history, prompt = studio.history(session), "a photo of a sks cat and a vxz pizza"
     assert history.merges(9, mean) == []
     entries = [studio.remember(session, merged)[0] or 0 for merged in (mean, total, mean)]
@@ -179,7 +179,7 @@ def test_too_much_is_refused(studio: Studio, change: dict, words: str) -> None:
 
 def test_the_gate_needs_triggers(studio: Studio, bad_files: dict[str, Path]) -> None:
     session = studio.open_session()
-    nameless = Pick.of(studio.add(session, bad_files["silent"], []))
+    nameless = SelectedFile.of(studio.add(session, bad_files["silent"], []))
     order = DrawOrder((nameless,), "a cat", steps=1, columns=("gated",))
     with pytest.raises(MergeError, match="trigger phrase"):
         drawn(studio, session, order)

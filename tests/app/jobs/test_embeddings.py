@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from app.a1111_prompt import pasted
-from app.schemas.draw import DrawOrder, Other, Picture
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.draw import DrawOrder, OtherMerge, Picture
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import merge_command
 from app.ui.html.lora_card import card as html
@@ -40,7 +40,7 @@ def test_a_word_inside_a_file_gets_a_file_and_is_drawn(
     file = tmp_path / "cat.safetensors"
     save_file(load_file(pair[0]) | {"<zz>": vectors}, file, {"modelspec.trigger_phrase": "<zz>"})
     session, cards = added(studio, [file, pair[1]])
-    picks = tuple(map(Pick.of, cards))
+    picks = tuple(map(SelectedFile.of, cards))
     found = finished(studio, session, MergeOrder(picks, method="sum", **QUICK))
     (words,) = found.words
     assert torch.equal(load_file(words)["<zz>"], vectors)
@@ -71,7 +71,7 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     assert (found.is_word, found.trigger, found.base) == (True, "my word", "mini")
     assert "my word: 2 vectors" in html(found, "mini") and "rank" not in html(found, "mini")
     assert "made for the embedded mini model" in html(found, "sd15")
-    cat, own, pizza = map(Pick.of, cards)
+    cat, own, pizza = map(SelectedFile.of, cards)
     hub = "me/x/my word.safetensors@44"
     own = replace(own, trigger="zz", origin=hub)
     picks = (replace(cat, trigger="sks cat zz"), pizza)
@@ -94,7 +94,7 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     assert [each["origin"] for each in saved["embeddings"]] == [hub]  # type: ignore[attr-defined]
     assert replay(saved, [s.adapter for s in request.sources], request.embeddings) == request
 
-    def drawn(words: tuple[Pick, ...]) -> bytes:
+    def drawn(words: tuple[SelectedFile, ...]) -> bytes:
         scene = DrawOrder(
             picks, "a zz", merged=merged.kohya, steps=1, words=words, columns=("merged",)
         )
@@ -103,7 +103,7 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
 
     with_it = drawn(merged.order.words)
     assert with_it != drawn(())
-    other = Other(1, "the same", merged.kohya, "mini", merged.words)
+    other = OtherMerge(1, "the same", merged.kohya, "mini", merged.words)
     beside = DrawOrder(picks, "a zz", steps=1, columns=(), others=(other,))
     (last,) = (item for item in studio.draw(session, beside) if isinstance(item, Picture))
     assert Image.open(last.path).tobytes() == with_it, "it brings its own words"
@@ -113,7 +113,7 @@ def test_the_history_brings_a_word_back(
     studio: Studio, pair: tuple[Path, Path], word: Path
 ) -> None:
     session, cards = added(studio, [*pair, word])
-    cat, pizza, own = map(Pick.of, cards)
+    cat, pizza, own = map(SelectedFile.of, cards)
     own = replace(own, trigger="zz")
     merged = finished(studio, session, MergeOrder((cat, pizza), method="sum", words=(own,)))
     entry, problem = studio.remember(session, merged)
@@ -139,7 +139,7 @@ def test_words_have_room_of_their_own_and_are_in_no_conflict(
         studio.add(session, files[most], cards)
     with pytest.raises(MergeError, match="the same file is on the list already"):
         studio.add(session, files[0], cards[:1])
-    picks = tuple(map(Pick.of, cards))
+    picks = tuple(map(SelectedFile.of, cards))
     assert len(studio.meetings(cards, picks).pairs) == 1
     told = pasted("<lora:sks-cat:0.5> <lora:word 0:0.3>", picks)
     assert [pick.strength for pick in told.picks] == [1.0] * most + [0.5, 1.0]
@@ -156,7 +156,7 @@ def test_a_word_for_another_base_is_refused(
         studio.add(studio.open_session(), second, [])
     save_file({"emb_params": torch.ones(1, 768)}, sd15)
     session, cards = added(studio, [*pair, sd15])
-    cat, pizza, word = map(Pick.of, cards)
+    cat, pizza, word = map(SelectedFile.of, cards)
     order = MergeOrder((cat, pizza), method="sum", words=(word,))
     with pytest.raises(MergeError, match=r"sd15\.safetensors is a textual inversion for Stable D"):
         finished(studio, session, order)
@@ -174,9 +174,9 @@ def test_a_broken_lora_is_no_word(studio: Studio, tmp_path: Path) -> None:
 
 
 def test_the_command_says_the_words(word: Path) -> None:
-    one = Pick(word, "my word", trigger="zz", is_word=True)
-    hub = Pick(word, "x", is_word=True, origin="me/x/x.safetensors@44")
-    lora = Pick(word, "cat", origin="me/pets/cat.safetensors@44")
+    one = SelectedFile(word, "my word", trigger="zz", is_word=True)
+    hub = SelectedFile(word, "x", is_word=True, origin="me/x/x.safetensors@44")
+    lora = SelectedFile(word, "cat", origin="me/pets/cat.safetensors@44")
     command = shlex.split(merge_command(MergeOrder((lora, lora), words=(one, hub)), "o"))
     place = command.index("--embedding")
     assert command[place + 1 : place + 3] == ["my word.safetensors=zz", "me/x/x.safetensors@44"]

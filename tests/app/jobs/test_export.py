@@ -17,11 +17,11 @@ from app.hub_upload import push
 from app.jobs.export import curve
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.export import TakeOrder
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.export import ExportOrder
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.ui.html.rank_chart import choices, rank_chart
-from app.ui.sections.export import take_section
+from app.ui.sections.export import export_section
 from merging import formats
 from merging.analysis.rank_curve import cut
 from merging.errors import MergeError
@@ -32,19 +32,19 @@ TOKEN = "hf_thisIsNobodysToken"
 
 
 @pytest.fixture(scope="module")
-def drawn(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, TakeOrder]:
+def drawn(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, ExportOrder]:
     """A merge of the bundled pair, and one picture of it."""
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
-    order = MergeOrder(tuple(map(Pick.of, cards)), method="sum")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     scene = DrawOrder(order.picks, "a sks cat", merged=merged.kohya, steps=1, columns=("merged",))
     pictures = tuple(item for item in studio.draw(session, scene) if isinstance(item, Picture))
-    return session, TakeOrder(merged, pictures)
+    return session, ExportOrder(merged, pictures)
 
 
-def test_as_merged_is_the_merge(studio: Studio, drawn: tuple[str, TakeOrder]) -> None:
+def test_as_merged_is_the_merge(studio: Studio, drawn: tuple[str, ExportOrder]) -> None:
     session, order = drawn
     made = studio.take(session, order)
     assert made.file.name == "sum_sks-cat+vxz-pizza.safetensors"
@@ -54,7 +54,7 @@ def test_as_merged_is_the_merge(studio: Studio, drawn: tuple[str, TakeOrder]) ->
 
 
 def test_a_smaller_file_is_the_best_of_its_rank(
-    studio: Studio, drawn: tuple[str, TakeOrder]
+    studio: Studio, drawn: tuple[str, ExportOrder]
 ) -> None:
     session, order = drawn
     made = studio.take(session, replace(order, rank="4", dtype="fp32", form="diffusers"))
@@ -66,11 +66,11 @@ def test_a_smaller_file_is_the_best_of_its_rank(
 
 
 def test_the_full_file_is_offered_first_where_it_alone_holds_all(
-    drawn: tuple[str, TakeOrder],
+    drawn: tuple[str, ExportOrder],
 ) -> None:
     merged = drawn[1].merged
     with gr.Blocks():
-        files, _ = take_section()
+        files, _ = export_section()
         for full in (merged.kohya, None):
             shown = files.merged(replace(merged, full=full))
             assert shown[files.form] == ("full" if full else "kohya")
@@ -78,7 +78,7 @@ def test_the_full_file_is_offered_first_where_it_alone_holds_all(
 
 
 def test_the_archive_holds_all_that_belongs_to_it(
-    studio: Studio, drawn: tuple[str, TakeOrder]
+    studio: Studio, drawn: tuple[str, ExportOrder]
 ) -> None:
     session, order = drawn
     made = studio.take(session, replace(order, name="My Pets & Meals/.."))
@@ -106,7 +106,7 @@ def test_the_archive_holds_all_that_belongs_to_it(
     ("change", "words"), [({"rank": "none"}, "rank must be"), ({"dtype": "int4"}, "int4")]
 )
 def test_impossible_files_are_refused(
-    studio: Studio, drawn: tuple[str, TakeOrder], change: dict[str, str], words: str
+    studio: Studio, drawn: tuple[str, ExportOrder], change: dict[str, str], words: str
 ) -> None:
     session, order = drawn
     with pytest.raises(MergeError, match=words):
@@ -114,7 +114,7 @@ def test_impossible_files_are_refused(
 
 
 def test_a_full_disk_is_said(
-    studio: Studio, drawn: tuple[str, TakeOrder], monkeypatch: pytest.MonkeyPatch
+    studio: Studio, drawn: tuple[str, ExportOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -125,7 +125,7 @@ def test_a_full_disk_is_said(
         studio.take(session, order)
 
 
-def test_the_curve_offers_every_rank(drawn: tuple[str, TakeOrder]) -> None:
+def test_the_curve_offers_every_rank(drawn: tuple[str, ExportOrder]) -> None:
     points = curve(drawn[1].merged)
     offered = choices(points)
     assert offered[0][1] == "exact"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.schemas.draw import DrawOrder, Picture, Unscored
-from app.schemas.merge import Pick
+from app.schemas.draw import DrawOrder, MissingScores, Picture
+from app.schemas.merge import SelectedFile
 from app.service import Studio
 from app.shell_commands import draw_commands
 from merging.errors import MergeError
@@ -33,7 +33,7 @@ def test_scores_stand_in_the_captions(
     studio: Studio, pair: tuple[Path, Path], photos: tuple[Path, ...]
 ) -> None:
     session, cards = added(studio, pair)
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     cat = replace(cat, references=photos)
     order = DrawOrder((cat, pizza), PROMPT, steps=1, columns=("base", "sum"), count=2)
     pictures = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
@@ -59,10 +59,12 @@ def test_pictures_are_drawn_without_scores_too(
     letter = tmp_path / "letter.png"
     letter.write_text("dear friend")
     session, (card,) = added(studio, pair[:1])
-    cat = replace(Pick.of(card), references=(letter,))
+    cat = replace(SelectedFile.of(card), references=(letter,))
     order = DrawOrder((cat,), PROMPT, steps=1, columns=("base",))
-    items = [item for item in studio.draw(session, order) if isinstance(item, Picture | Unscored)]
-    assert items[0] == Unscored(
+    items = [
+        item for item in studio.draw(session, order) if isinstance(item, Picture | MissingScores)
+    ]
+    assert items[0] == MissingScores(
         "letter.png is no picture that can be read; take a PNG, JPEG or WebP."
     )
     (picture,) = items[1:]

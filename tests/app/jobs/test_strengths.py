@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from merging import formats
 from merging.cli.file_argument import parsed
@@ -24,7 +24,7 @@ def test_strengths_apart_reach_the_recipe_as_on_the_command_line(
 ) -> None:
     """te=, unet= and lbw= of FILE@… and the page's fields are one thing; so are the prompts."""
     session, cards = added(studio, pair)
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     lines = ("a sks cat on a mat", "two of them")
     picks = (
         replace(cat, strength=0.8, text_encoder=0.5, unet=1.0, blocks="MIDD", prompts=lines),
@@ -45,7 +45,7 @@ def test_strengths_apart_reach_the_recipe_as_on_the_command_line(
 
 def test_unknown_block_weights_are_refused(studio: Studio, pair: tuple[Path, Path]) -> None:
     session, cards = added(studio, pair)
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     order = MergeOrder((replace(cat, blocks="MIDDLE"), pizza), method="sum")
     with pytest.raises(MergeError, match="“MIDDLE” are neither a preset"):
         finished(studio, session, order)
@@ -66,7 +66,7 @@ def test_a_dora_waits_for_the_base_and_is_merged_with_it(
     save_file(tensors, file)
     session, cards = added(studio, [file, pair[1]])
     assert "DoRA" in cards[0].family and cards[0].layers["unet"] > 0
-    picks = tuple(map(Pick.of, cards))
+    picks = tuple(map(SelectedFile.of, cards))
     found = finished(
         studio, session, MergeOrder((picks[0], replace(picks[1], strength=0.0)), method="sum")
     )

@@ -8,11 +8,14 @@ import pytest
 
 from app.schemas.batch import BatchOrder, strengths_of, strengths_text
 from app.schemas.card import Card
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from merging.errors import MergeError
 
-CAT, MUG = Pick(Path("cat"), "sks: cat", 0.8), Pick(Path("mug"), "mug", 0.9, 0.0, 0.5)
+CAT, MUG = (
+    SelectedFile(Path("cat"), "sks: cat", 0.8),
+    SelectedFile(Path("mug"), "mug", 0.9, 0.0, 0.5),
+)
 
 
 def test_a_line_for_each_lora() -> None:
@@ -35,7 +38,7 @@ def test_impossible_batches_are_refused(studio: Studio, pair: tuple[Path, Path])
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
-    order = MergeOrder(tuple(map(Pick.of, cards)))
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)))
     many = tuple(float(place) for place in range(1, 14))
     for asked, words in (
         (BatchOrder(order, (), ((), ())), "at least one method"),

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from app.compare_merges import differences, side_by_side
-from app.jobs.export import TakeOrder
+from app.jobs.export import ExportOrder
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
-from app.storage.history import History, Kept
+from app.storage.history import History, OpenedEntry
 from merging.errors import MergeError
 from merging.io.files import RECIPE_KEY
 
-Made = tuple[str, Merged, DrawOrder, tuple[Picture, ...]]
+Made = tuple[str, FinishedMerge, DrawOrder, tuple[Picture, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def made(studio: Studio, pair: tuple[Path, Path]) -> Made:
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
-    cat, pizza = map(Pick.of, cards)
+    cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9, blocks="MIDD", prompts=("a sks cat",)), pizza)
     order = MergeOrder(picks, method="sum", rows=None, dtype="fp32")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     scene = DrawOrder(picks, "a sks cat\na vxz pizza", merged=merged.kohya, method=merged.method,
                       seed=3, steps=2, negative="dog", maps=True)  # fmt: skip
     pictures = tuple(item for item in studio.draw(session, scene) if isinstance(item, Picture))
@@ -53,7 +53,7 @@ def history(tmp_path: Path) -> History:
     return History(tmp_path / "history")
 
 
-def recalled(history: History, entry: int, folder: Path, merged: Merged) -> Kept:
+def recalled(history: History, entry: int, folder: Path, merged: FinishedMerge) -> OpenedEntry:
     """An entry, with the LoRAs where the merge has them."""
     sources = merged.recipe["sources"]
     hashes = [source["sha256"] for source in sources]  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def recalled(history: History, entry: int, folder: Path, merged: Merged) -> Kept
     return history.open(entry, folder, paths.__getitem__)
 
 
-def without_paths(merged: Merged) -> Merged:
+def without_paths(merged: FinishedMerge) -> FinishedMerge:
     nowhere = Path()
     return replace(merged, kohya=nowhere, diffusers=nowhere)
 
@@ -238,7 +238,9 @@ def test_the_same_merge_again_gives_the_same_bytes(
     assert entry is not None
     kept = home.recall(session, entry)
     assert [pick.path for pick in kept.here] == list(pair)
-    (again,) = (item for item in home.merge(session, kept.merged.order) if isinstance(item, Merged))
+    (again,) = (
+        item for item in home.merge(session, kept.merged.order) if isinstance(item, FinishedMerge)
+    )
     assert again.kohya.read_bytes() == made[1].kohya.read_bytes()
 
 
@@ -249,8 +251,8 @@ def test_a_lora_that_has_gone_is_said(
     silent = home.add(session, bad_files["silent"], [])
     cat = home.add(session, pair[1], [silent])
     assert home.keep(session, silent) == ""
-    order = MergeOrder(tuple(map(Pick.of, (silent, cat))), method="sum")
-    (merged,) = (item for item in home.merge(session, order) if isinstance(item, Merged))
+    order = MergeOrder(tuple(map(SelectedFile.of, (silent, cat))), method="sum")
+    (merged,) = (item for item in home.merge(session, order) if isinstance(item, FinishedMerge))
     entry, _ = home.remember(session, merged)
     assert entry is not None
     assert len(home.recall(session, entry).here) == 2
@@ -261,7 +263,7 @@ def test_a_lora_that_has_gone_is_said(
     with pytest.raises(MergeError, match=words):
         home.merge(session, kept.merged.order)
     with pytest.raises(MergeError, match=words):
-        home.take(session, TakeOrder(kept.merged))
+        home.take(session, ExportOrder(kept.merged))
 
 
 def test_differences_are_said_in_words(made: Made) -> None:
@@ -286,10 +288,10 @@ def test_differences_are_said_in_words(made: Made) -> None:
 
 def test_pictures_that_were_drawn_alike_are_laid_side_by_side(studio: Studio, made: Made) -> None:
     session, merged, scene, pictures = made
-    one = Kept(merged, scene, pictures)
+    one = OpenedEntry(merged, scene, pictures)
     only = replace(scene, prompt="a vxz pizza", columns=("merged",), maps=False)
     again = tuple(item for item in studio.draw(session, only) if isinstance(item, Picture))
-    ((origin, mine, theirs),) = side_by_side(one, Kept(merged, only, again))
+    ((origin, mine, theirs),) = side_by_side(one, OpenedEntry(merged, only, again))
     assert (origin.prompt, origin.seed) == ("a vxz pizza", 3)
     assert (mine, theirs) == (pictures[-1].path, again[0].path)
-    assert side_by_side(one, Kept(merged)) == []
+    assert side_by_side(one, OpenedEntry(merged)) == []

@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from safetensors.torch import save_file
 
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.settings.model import Settings
 from app.ui.api.arguments import PER_FILE
 from app.ui.api.merge import MergeEndpoint, merge_widgets
@@ -167,7 +167,7 @@ def test_no_option_is_forgotten(client: Client, settings: Settings) -> None:
     assert list(widgets) == list(taken)[1:]
     assert fields == widgets.keys() - {"files", *PER_FILE} - {"file_format"}
     assert {each.field for each in PER_FILE.values()} == {
-        each.name for each in dataclasses.fields(Pick)
+        each.name for each in dataclasses.fields(SelectedFile)
     } - {"path", "name", "on", "is_word", "origin", "references"}
     assert all(f"{name}: " in str(MergeEndpoint.merge.__doc__) for name in widgets)
     for name in fields:  # what a caller leaves out is what an order leaves out

@@ -18,14 +18,14 @@ import pytest
 from gradio import oauth
 
 from app.schemas.card import Card
-from app.schemas.merge import Merged, MergeOrder, Pick
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.ui.common import Values
-from app.ui.handlers.export import Take
+from app.ui.handlers.export import ExportHandlers
 from app.ui.handlers.form import Form
 from app.ui.launch import launch
 from app.ui.page import build
-from app.ui.sections.export import take_section
+from app.ui.sections.export import export_section
 from app.ui.sections.pictures import views
 from tests.app.conftest import free_port
 
@@ -100,15 +100,15 @@ def test_an_own_machine_has_the_token_box_and_no_log_in(url: str) -> None:
     assert not any("Log in" in str(each["props"].get("value")) for each in config(url))
 
 
-def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[Take, Values]:
+def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[ExportHandlers, Values]:
     """The fourth step with a merge in it."""
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
-    order = MergeOrder(tuple(map(Pick.of, cards)), method="sum")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, Merged))
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")
+    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     with gr.Blocks():
-        files, asked = take_section(login=True)
+        files, asked = export_section(login=True)
         shown, states = views(), [gr.State(None) for _ in range(4)]
     form = Form(*states, *[cast(Any, None)] * 4)
     values = {
@@ -122,7 +122,7 @@ def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[Take, Values]:
         asked.hub.repo: "me/it",
         asked.hub.private: True,
     }
-    return Take(studio, form, shown, files, asked), values
+    return ExportHandlers(studio, form, shown, files, asked), values
 
 
 def test_a_login_pushes_and_is_not_kept(

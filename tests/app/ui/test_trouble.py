@@ -16,10 +16,10 @@ import pytest
 from playwright.sync_api import expect
 
 from app.schemas.draw import DrawOrder
-from app.schemas.merge import MergeOrder, Pick
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.common import DISK_FULL, said_of
+from app.ui.common import DISK_FULL, error_sentence
 from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
 from tests.app.test_service import added, finished
@@ -74,7 +74,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
     with disk(work, "16m"):
         studio = Studio(replace(settings, work=work))
         session, cards = added(studio, pair)
-        picks = tuple(map(Pick.of, cards))
+        picks = tuple(map(SelectedFile.of, cards))
         order, scene = MergeOrder(picks, method="sum"), DrawOrder((), "a cat", steps=1)
         before = files_in(work)
         with filled(work):
@@ -85,7 +85,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
             ):
                 with pytest.raises((MergeError, OSError)) as refused:
                     work_of_it()
-                assert said_of(refused.value) == DISK_FULL
+                assert error_sentence(refused.value) == DISK_FULL
             kept = studio.keep(session, cards[0])
             assert "could not be kept in the library (No space left" in kept
             new = {path.name for path in files_in(work)} - {path.name for path in before}
@@ -105,7 +105,7 @@ def test_a_public_app_fetches_as_anybody_into_the_visit(
     assert found.path.is_relative_to(public.store.folder(session))
     assert [words[-1] for words in asked] == ["as anybody"] * 2
     card = public.add(session, found.path, [], found.name, found.origin)
-    assert Pick.of(card).origin.startswith("me/pets/cat.safetensors@4444")
+    assert SelectedFile.of(card).origin.startswith("me/pets/cat.safetensors@4444")
     small = Studio(replace(public.settings, max_mb=8))
     with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
         small.fetch(small.open_session(), "me/pets")
@@ -131,8 +131,8 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
         except OSError as error:
             raise FileError(f"{error.filename} cannot be written (why).", error) from error
     except MergeError as error:
-        assert said_of(error) == "a.png cannot be written (why)."
-    assert "report what you did" in said_of(RuntimeError("/secret"))
+        assert error_sentence(error) == "a.png cannot be written (why)."
+    assert "report what you did" in error_sentence(RuntimeError("/secret"))
 
 
 @small_disks
