@@ -18,14 +18,14 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from merging.diffusion.base import Base
-from merging.diffusion.calibrate import activations
-from merging.engine import MergeResult, merge
+from merging.engine import MergeResult
 from merging.errors import FileError, MergeError
 from merging.export.recipe import recipe
 from merging.export.save import recipe_base, save
 from merging.io.file_names import file_stem, plain
 from merging.io.zip_archive import Archive, archive
 from merging.methods import METHODS
+from merging.python_api import merge
 from merging.report import LayerReport
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, Stop, check, never, part, saying
@@ -188,7 +188,7 @@ def _made(
     request = cell.request
     row = Row(cell.stem, request.method, tuple(source.strength for source in request.sources))
     try:
-        result = merge(request, activations(base) if base else None, progress, stop)
+        result = merge(request, base, progress, stop)
         if filing.made:
             filing.made(cell, result)
         with TemporaryDirectory(prefix="iteris-batch-") as own:

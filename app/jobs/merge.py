@@ -11,12 +11,12 @@ from app.jobs.sources import request_of
 from app.schemas.card import span
 from app.schemas.merge import FinishedMerge, MergeOrder
 from merging.diffusion.base import Base
-from merging.diffusion.calibrate import activations
-from merging.engine import MergeResult, merge
+from merging.engine import MergeResult
 from merging.export.recipe import recipe
 from merging.export.save import Saved, recipe_base, save
 from merging.io.file_names import file_stem
 from merging.methods import METHODS
+from merging.python_api import merge
 from merging.runtime.progress import Stop, check
 
 
@@ -27,8 +27,7 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     request = request_of(order, lambda layer: base_of().weight(layer))
     base = base_of() if request.based else None
     check(stop)
-    run = activations(base) if base else None
-    result = merge(request, run, reporter.progress, stop, reporter.watch)
+    result = merge(request, base, reporter.progress, stop, reporter.watch)
     emit(saved_merge(order, result, base, folder))
 
 

@@ -10,12 +10,11 @@ from merging.analysis.plots import report_plot
 from merging.cli.merge_options import add_merge_options, request_of
 from merging.cli.output import SavedMerge, merged
 from merging.diffusion.base import load_base
-from merging.diffusion.calibrate import activations
-from merging.engine import merge
 from merging.export.save import save
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
 from merging.methods import METHODS
 from merging.options import MergeOptions
+from merging.python_api import merge
 from merging.runtime.progress import Progress
 
 
@@ -44,7 +43,7 @@ def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAns
     base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
-    result = merge(request, activations(base), progress)
+    result = merge(request, base, progress)
     saved = save(result, options.out, options.format, options.dtype, base)
     saved_merge, text = merged(saved, result)
     answer: MergeAnswer = {**saved_merge}

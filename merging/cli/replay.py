@@ -11,9 +11,7 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.cli.output import SavedMerge, merged
 from merging.diffusion.base import Base, load_base
-from merging.diffusion.calibrate import activations
 from merging.embedding import Embedding
-from merging.engine import merge
 from merging.errors import MergeError
 from merging.export.convert import precision
 from merging.export.recipe import replay
@@ -21,6 +19,7 @@ from merging.export.save import RecipeBase, save
 from merging.io import hub
 from merging.io.files import file_sha256, read_recipe
 from merging.options import DEVICES, Precision
+from merging.python_api import merge
 from merging.runtime.progress import Progress
 
 # How a file is written whose family reads so; all others are diffusers'.
@@ -58,7 +57,7 @@ def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayA
         )
     base = _base(options, recipe, found.base)
     request = replay(recipe, *_inputs(options.files, recipe, base))
-    result = merge(request, activations(base), progress)
+    result = merge(request, base, progress)
     name, fingerprint = (str(recipe.get(key, "")) for key in ("base", "base_fingerprint"))
     again = save(
         result,

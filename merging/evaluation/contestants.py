@@ -8,10 +8,9 @@ from typing import Any
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.calibrate import activations
-from merging.engine import merge
 from merging.evaluation.peft_merges import Combination, peft_merged
 from merging.options import Compose, preset_options
+from merging.python_api import merge
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
@@ -38,7 +37,7 @@ def merged(title: str, **options: Any) -> Contestant:
 
     def combine(base: Base, adapters: Sequence[Adapter], progress: Progress) -> Combined:
         request = MergeRequest(tuple(map(Source, adapters)), **options)
-        return [[(merge(request, activations(base), progress).adapter, 1.0)]]
+        return [[(merge(request, base, progress).adapter, 1.0)]]
 
     return Contestant(title, combine, options=options, merges=True)
 

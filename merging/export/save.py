@@ -69,7 +69,7 @@ class Saved:
 
 def save(
     result: MergeResult,
-    path: Path,
+    path: str | Path,
     form: str = "kohya",
     dtype: str = "fp16",
     base: Base | None = None,
@@ -83,7 +83,7 @@ def save(
     the merge needs are not written: another file of it has them beside it.
     """
     fields = header(result.request, result, *(merged_on or recipe_base(base)))
-    return save_adapter(result.adapter, path, form, dtype, fields, base, embeddings)
+    return save_adapter(result.adapter, Path(path), form, dtype, fields, base, embeddings)
 
 
 def save_adapter(

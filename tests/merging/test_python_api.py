@@ -26,9 +26,9 @@ print([name for name in {(*HEAVY, "numpy", "gradio")!r} if name in sys.modules])
 """
 
 
-def example() -> str:
-    """The Python code of docs/python.md."""
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
+def example(page: str = "docs/python.md") -> str:
+    """The Python code of a page."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     return code
 
 
@@ -38,6 +38,7 @@ def test_nothing_heavy_is_imported_before_a_name_needs_it() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_loading_a_base_and_a_prompt_that_is_too_long_log_nothing() -> None:
     code = (
         "import merging\nbase = merging.load_base('mini', 'cpu')\n"
@@ -73,7 +74,8 @@ def test_a_file_is_read_alike_with_and_without_the_base(base: Base) -> None:
     assert merging.inspect(path, values=True, base=base)["block_norms"]
 
 
-def test_the_example_is_short() -> None:
+def test_the_example_is_short_and_the_readme_has_the_same() -> None:
+    assert example() == example("README.md")
     lines = [line for line in example().splitlines() if line.strip()]
     assert len(lines) <= 8
     assert sum("import " in line for line in lines) <= 2
