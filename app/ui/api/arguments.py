@@ -1,25 +1,20 @@
-"""What the endpoints share: the client's files with their settings, and answers in sentences."""
+"""The arguments that /merge and /render share: files with their settings, and the base model."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, get_args
 
 import gradio as gr
 
-from app.jobs.queue import Step
-from app.schemas.merge import SelectedFile
+from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
-from app.ui.common import error_sentence
-from merging.errors import Cancelled, MergeError
-
-log = logging.getLogger(__name__)
-Result = TypeVar("Result")
-State = dict[str, Any]  # {"progress": share, "doing": text} while at work, the report at the end
+from app.settings.model import Settings
+from app.ui.api.endpoint import Argument, choice
+from merging.errors import MergeError
+from merging.options import Precision
 
 
 @dataclass(frozen=True)
@@ -30,6 +25,7 @@ class PerFile:
     items: str  # "number" or "string", as JSON schema calls them
     missing: object  # for every file, where no list is given
     read: Callable[[Any], object]  # entry → value of the field
+    help: str
 
     def of(self, name: str, given: object, count: int) -> list[object]:
         """A value for each of ``count`` files; MergeError if the list does not fit them."""
@@ -50,26 +46,72 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 PER_FILE = {
-    "strengths": PerFile("strength", "number", 1.0, float),
-    "triggers": PerFile("trigger", "string", "", str),
-    "text_encoder": PerFile("text_encoder", "number", None, float),
-    "unet": PerFile("unet", "number", None, float),
-    "blocks": PerFile("blocks", "string", "", str),
-    "own_prompts": PerFile("prompts", "string", (), _lines),
+    "strengths": PerFile(
+        "strength",
+        "number",
+        1.0,
+        float,
+        "how strong each is, as in <lora:name:0.8>; 1 unless given",
+    ),
+    "triggers": PerFile(
+        "trigger", "string", "", str, "the words that call each; those of the files unless given"
+    ),
+    "text_encoder": PerFile(
+        "text_encoder",
+        "number",
+        None,
+        float,
+        "strength of each text encoder part, in the place of the whole's",
+    ),
+    "unet": PerFile(
+        "unet", "number", None, float, "strength of each UNet part, in the place of the whole's"
+    ),
+    "blocks": PerFile(
+        "blocks",
+        "string",
+        "",
+        str,
+        "block weights of each, a preset such as MIDD or 12, 17, 20 or 26 numbers",
+    ),
+    "own_prompts": PerFile(
+        "prompts",
+        "string",
+        (),
+        _lines,
+        "calibration prompts of each, one a line; made from the trigger unless given",
+    ),
 }
 
 
-def source_widgets(*without: str) -> dict[str, gr.components.Component]:
-    """``files`` and the list arguments, by name."""
+def file_arguments(help: str, *without: str) -> dict[str, Argument]:
+    """``files``, with this help, and the list arguments, by name."""
     files = gr.File(file_count="multiple", file_types=[".safetensors"], label="files")
     # Gradio's own schema refers to its parts, and its tools for language models lose the parts.
     parts = files.api_info()["$defs"]
     file = parts["FileData"]
     file["properties"]["meta"] = parts["FileDataMeta"]
-    lists = {name: gr.JSON(label=name) for name in PER_FILE if name not in without}
-    for name, widget in lists.items():
-        _schema(widget, {"type": PER_FILE[name].items})
-    return {"files": _schema(files, file), **lists}
+    lists = {
+        name: Argument(each.help, None, _schema(gr.JSON(label=name), {"type": each.items}))
+        for name, each in PER_FILE.items()
+        if name not in without
+    }
+    return {"files": Argument(help, None, _schema(files, file)), **lists}
+
+
+def base_arguments(settings: Settings) -> dict[str, Argument]:
+    """``base`` and ``precision``."""
+    return {
+        "base": Argument(
+            "base model, mini (embedded), sd15, or where allowed a folder or a Hub id",
+            MergeOrder.base,
+            gr.Textbox(settings.base, label="base"),
+        ),
+        "precision": Argument(
+            "of the base model, auto (fp32 on a CPU, else fp16), fp32, fp16 or bf16",
+            MergeOrder.precision,
+            choice("precision", get_args(Precision), settings.precision),
+        ),
+    }
 
 
 def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.components.Component:
@@ -82,13 +124,17 @@ def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.compon
 
 
 def picks(
-    studio: Studio, session: str, files: list[str] | None, **given: object
+    studio: Studio, session: str, values: dict[str, Any]
 ) -> tuple[tuple[SelectedFile, ...], tuple[SelectedFile, ...]]:
-    """The client's LoRAs and textual inversions, with what the lists say of each file."""
-    paths = [Path(path) for path in files or []]
+    """The client's LoRAs and textual inversions, with what the lists say of each file.
+
+    ``values`` are those of all arguments of the call.
+    """
+    paths = [Path(path) for path in values["files"] or []]
     columns = {
-        PER_FILE[name].field: PER_FILE[name].of(name, entries, len(paths))
-        for name, entries in given.items()
+        each.field: each.of(name, values[name], len(paths))
+        for name, each in PER_FILE.items()
+        if name in values
     }
     cards: list[Any] = []
     for path in paths:
@@ -100,40 +146,6 @@ def picks(
     ]
     loras = tuple(pick for pick in every if not pick.is_word)
     return loras, tuple(pick for pick in every if pick.is_word)
-
-
-@contextmanager
-def shown_to_client() -> Iterator[None]:
-    """MergeError reaches the caller as it stands; anything else goes to the log, without paths."""
-    try:
-        yield
-    except MergeError as error:
-        raise gr.Error(str(error), print_exception=False) from None
-    except Cancelled:
-        raise gr.Error("Stopped.", print_exception=False) from None
-    except Exception as error:
-        log.exception("an API call failed")
-        raise gr.Error(error_sentence(error), print_exception=False) from None
-
-
-def at_last(items: Generator[Step | Result, None, None]) -> Iterator[Step | Result]:
-    """The steps of a job, and its one result after all of them: the last word is what a call gives.
-
-    A job may repeat its last step while it tidies up behind the result.
-    """
-    results: list[Result] = []
-    with closing(items):
-        for item in items:
-            if isinstance(item, Step):
-                yield item
-            else:
-                results.append(item)
-    yield from results
-
-
-def doing(step: Step) -> State:
-    """What a job tells while it runs."""
-    return {"progress": round(step.share, 4), "doing": step.text}
 
 
 def _is(entry: object, kinds: tuple[type, ...]) -> bool:
