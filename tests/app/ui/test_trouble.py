@@ -22,7 +22,7 @@ from app.settings.model import Settings
 from app.ui.common import DISK_FULL, error_sentence
 from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
-from tests.app.test_service import added, finished
+from tests.app.visits import added, finished
 from tests.conftest import Sizes
 
 MOUNTS = shutil.which("mount") and hasattr(os, "geteuid") and os.geteuid() == 0

@@ -8,37 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.__main__ import main
 from merging.io.files import RECIPE_KEY
 from tests.conftest import SHELF, distance
-from tests.merging.cli.test_main import answer, run
+from tests.merging.cli.commands import answer, done, refused, run
 from tests.merging.formats.families import CASES
-from tests.merging.formats.handmade import saved
+from tests.merging.formats.handmade import metadata, saved
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
-
-
-def metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as stream:
-        return dict(stream.metadata() or {})
-
-
-def done(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
-    """What a command says in this process, which is quicker."""
-    capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    capsys.readouterr()
-    assert main(list(map(str, words))) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line.removeprefix("error: ")
 
 
 @pytest.mark.parametrize(("form", "dtype"), [("kohya", "fp16"), ("diffusers", "fp32")])

@@ -14,6 +14,7 @@ from PIL import Image
 from merging import formats
 from merging.methods import METHODS
 from tests.conftest import HEAVY, ROOT, SHELF, distance
+from tests.merging.cli.commands import answer, run
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 LIGHT = (["inspect", str(CAT), str(PIZZA)], ["methods"], ["--help"])  # commands
@@ -26,18 +27,6 @@ finally:
     names = {(*HEAVY, "numpy", "huggingface_hub")!r}
     print([name for name in names if name in sys.modules], file=sys.stderr)
 """
-
-
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "merging", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-
-
-def answer(*words: object) -> dict:
-    """Standard output of a command that ends well: one JSON object and nothing else."""
-    done = run(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +122,7 @@ def test_methods_lists_the_table() -> None:
     ("words", "sentence"),
     [
         (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
-        (["inspect", __file__], "test_command.py"),
+        (["inspect", __file__], "test_main.py"),
         (["merge", CAT, CAT, "--out", "x.safetensors"], "the same file is given twice"),
         (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one each"),
         (["merge", CAT, "--base", "nowhere", "--out", "x.safetensors"], "nowhere"),

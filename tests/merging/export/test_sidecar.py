@@ -24,7 +24,8 @@ from merging.export.model_card import model_card
 from merging.export.recipe import recipe
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF
-from tests.merging.cli.test_convert import done, metadata, refused
+from tests.merging.cli.commands import done, refused
+from tests.merging.formats.handmade import metadata
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,20 +16,13 @@ from merging.errors import MergeError
 from merging.formats import read, write_full
 from merging.formats.key_names import kohya
 from tests.conftest import SHELF, distance
-from tests.merging.cli.test_convert import done, refused
-from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K
-from tests.merging.formats.test_mixtures import effect, loaded
-from tests.merging.formats.test_write import adapter, header
+from tests.merging.cli.commands import done, refused
+from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K, adapter, metadata
+from tests.merging.formats.producers import effect, loaded
 
+pytestmark = pytest.mark.usefixtures("quiet")
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 DENSE = ("--mode", "delta+residual", "--targets", "cross-attention", "--samples", 2)
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float16, 1e-3)])
@@ -45,7 +36,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
     found = read(tmp_path / "a.safetensors")
     assert distance(found, meant) < limit
     assert found.family == "kohya, full difference"
-    told = header(tmp_path / "a.safetensors")
+    told = metadata(tmp_path / "a.safetensors")
     assert told["ss_network_module"] == "lycoris.kohya"
     assert "ss_network_dim" not in told
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
