@@ -32,13 +32,13 @@ def test_a_couples_merge_teaches_its_prompts(
 ) -> None:
     """Where little else counts the model runs on them as under that merge."""
     only = {"composed_weight": 1e6, "preserve": 0.0, "ridge": 1e-9}
-    taught = merge(MergeRequest(pair, samples=4, teacher=teacher, **only), activations(base))
+    taught = merge(MergeRequest(pair, samples=2, teacher=teacher, **only), activations(base))
     drift = taught.report.layers[-1].drift
     assert drift["composed: rn1 cat + rn2 cat"] < 1e-3 < 0.05 < drift["random-1"]
 
 
 def test_order_does_not_matter(base: Base, pair: tuple[Source, Source]) -> None:
-    request = MergeRequest(pair, samples=4, teacher="tsv")
+    request = MergeRequest(pair, samples=2, teacher="tsv")
     one, other = (
         merge(replace(request, sources=each), activations(base)).adapter
         for each in (pair, pair[::-1])

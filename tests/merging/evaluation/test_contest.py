@@ -50,7 +50,10 @@ def scorers() -> Scorers:
 
 
 @pytest.fixture
-def arena(base: Base, scorers: Scorers, tmp_path: Path) -> Arena:
+def arena(base: Base, scorers: Scorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    """With two reference pictures a LoRA and two prompts an objective, in place of 16 of both."""
+    monkeypatch.setattr("merging.evaluation.cells.REFERENCES", 2)
+    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 2)
     return Arena(base, scorers, tmp_path, steps=2)
 
 
@@ -147,7 +150,10 @@ def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
     assert all(request != usual for request in requests)
 
 
-def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base: Base) -> None:
+def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 4)
     adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
     name, layer = next(iter(adapters[0].layers.items()))
     silenced = replace(adapters[0], layers={name: replace(layer, up=0 * layer.up)})
@@ -156,7 +162,7 @@ def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base:
     assert measured(adapters[:1], silenced) == pytest.approx(1.0)
     summed = merge(MergeRequest(tuple(map(Source, adapters)), method="sum")).adapter
     iteris = merge(
-        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1, **SINGLE), activations(base)
+        MergeRequest(tuple(map(Source, adapters)), samples=8, seed=1, **SINGLE), activations(base)
     ).adapter
     assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
 
