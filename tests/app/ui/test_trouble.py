@@ -136,7 +136,6 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
 
 
 @small_disks
-@pytest.mark.browser
 def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     arrive: Arrive, studio: Studio, blocks: Any, pair: tuple[Path, Path]
 ) -> None:
@@ -168,7 +167,6 @@ def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     assert "Your session has expired" in later.problems()
 
 
-@pytest.mark.browser
 def test_a_file_of_the_hub_becomes_a_card(
     arrive: Arrive,
     pair: tuple[Path, Path],
