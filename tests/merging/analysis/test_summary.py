@@ -111,6 +111,7 @@ def test_alphas_of_peft_come_from_its_settings(tmp_path: Path) -> None:
     assert summary(saved(tmp_path / "a.safetensors", tensors, header))["alphas"] == [16.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_header_and_values_agree_on_every_family(tmp_path: Path, name: str) -> None:
     case = CASES[name]()

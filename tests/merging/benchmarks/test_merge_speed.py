@@ -26,6 +26,7 @@ from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
 
+@pytest.mark.slow
 def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     ]
 
 
+@pytest.mark.slow
 def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_speed, "RANK", 4)
     monkeypatch.setattr(
@@ -62,6 +64,7 @@ def test_weights_are_cut_as_peft_cuts_them(monkeypatch: pytest.MonkeyPatch) -> N
     assert "16 modules, rank 4" in weight_speed.weights_table(result)
 
 
+@pytest.mark.slow
 def test_sd15_in_shape_is_merged_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """All 860 million parameters, tiny pictures: one LoRA on all attention gives itself back.
 
@@ -80,6 +83,7 @@ def test_sd15_in_shape_is_merged_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
     assert distance(result.adapter, adapter) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_table_stands_above_its_machine_versions_and_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -135,6 +139,7 @@ def test_what_cannot_be_measured_is_one_sentence(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:
     """Both draw the same; which is faster is the benchmark's to tell."""
     pair = [entry.adapter(base.table) for entry in next(iter(shelf_pairs().values()))]

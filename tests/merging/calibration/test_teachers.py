@@ -26,6 +26,7 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
     return Source(random_adapter(1, rank=4, alpha=2.0)), Source(random_adapter(2, rank=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["sum", "tsv"])
 def test_a_couples_merge_teaches_its_prompts(
     base: Base, pair: tuple[Source, Source], teacher: Teacher
@@ -37,6 +38,7 @@ def test_a_couples_merge_teaches_its_prompts(
     assert drift["composed: rn1 cat + rn2 cat"] < 1e-3 < 0.05 < drift["random-1"]
 
 
+@pytest.mark.slow
 def test_order_does_not_matter(base: Base, pair: tuple[Source, Source]) -> None:
     request = MergeRequest(pair, samples=2, teacher="tsv")
     one, other = (

@@ -21,6 +21,7 @@ from tests.merging.formats.handmade import metadata, saved
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "dtype"), [("kohya", "fp16"), ("diffusers", "fp32")])
 def test_a_merge_is_replayed_to_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, dtype: str
@@ -49,6 +50,7 @@ def test_a_replay_that_gives_other_bytes_says_so(
     assert f"NOT the same bytes as {touched}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +66,7 @@ def test_what_cannot_be_replayed_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", formats.WRITERS)
 def test_every_family_is_converted(

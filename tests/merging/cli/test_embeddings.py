@@ -26,6 +26,7 @@ def with_words(path: Path, source: Path, words: dict[str, Tensor]) -> Path:
     return saved(path, load_file(source) | bundle, metadata(source))
 
 
+@pytest.mark.slow
 def test_a_merge_ships_its_words_and_is_replayed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_reader_may_go_as_head_does(words: list[str]) -> None:
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, dict]) -> None:
     out, said = merged
     assert [path.name for path in out.parent.iterdir()] == [out.name]
@@ -81,6 +82,7 @@ def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, di
         assert layer.rank <= sum(own[name].rank for own in sizes.values() if name in own)
 
 
+@pytest.mark.slow
 def test_same_request_same_bytes_and_a_recipe_replays(
     merged: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +95,7 @@ def test_same_request_same_bytes_and_a_recipe_replays(
     assert again.read_bytes() == out.read_bytes()
 
 
+@pytest.mark.slow
 def test_merge_to_diffusers_in_full_precision_is_the_same_merge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +110,7 @@ def test_merge_to_diffusers_in_full_precision_is_the_same_merge(
     assert distance(one, two) < 1e-4
 
 
+@pytest.mark.slow
 def test_render_draws_one_png_per_prompt(
     merged: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

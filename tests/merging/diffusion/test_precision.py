@@ -55,6 +55,7 @@ def exact(base: Base, request_of_two: MergeRequest) -> Adapter:
     return merge(request_of_two, activations(base)).adapter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rounding"), [("fp16", 0.02), ("bf16", 0.1)])
 def test_merges_and_pictures_come_out_alike(
     base: Base,
@@ -73,6 +74,7 @@ def test_merges_and_pictures_come_out_alike(
     assert 0 < np.abs(fine - coarse).mean() < 255 * rounding
 
 
+@pytest.mark.slow
 def test_a_replay_takes_the_recipe_s_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,7 @@ def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
     assert all(request != usual for request in requests)
 
 
+@pytest.mark.slow
 def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(
     assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
 
 
+@pytest.mark.slow
 def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     base: Base, scorers: Scorers
 ) -> None:
@@ -182,6 +184,7 @@ def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     assert rows[4]["leak"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_cell_is_computed_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = case(CAT, PIZZA)
     first = cell(arena, "each", wanted, silent)
@@ -213,6 +216,7 @@ def test_a_judge_of_other_weights_is_another_judge(scorers: Scorers) -> None:
     assert Scorers(scorers.clip, other).fingerprint != scorers.fingerprint
 
 
+@pytest.mark.slow
 def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
     dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
     cases = [
@@ -276,6 +280,7 @@ def written(folder: Path, text: str = PROTOCOL) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path: Path) -> None:
     cases = protocol_cases(written(tmp_path))
     assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)

@@ -25,6 +25,7 @@ CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 DENSE = ("--mode", "delta+residual", "--targets", "cross-attention", "--samples", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float16, 1e-3)])
 def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit: float) -> None:
     meant = adapter()
@@ -44,6 +45,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
         assert tensors[f"{sample.kohya}.diff"].shape == sample.shape
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_lycoris_loads_the_changes_that_we_meant(tmp_path: Path, base: Base) -> None:
     """Every layer, by its own loader, and what its modules then do."""
@@ -70,6 +72,7 @@ def test_values_too_small_for_the_type_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_dense_answer_is_not_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The answer of delta+residual has more ranks than the LoRAs together; a LoRA cuts it."""
     paths = {form: tmp_path / f"{form}.safetensors" for form in ("full", "kohya")}
