@@ -5,9 +5,9 @@
     python3 run.py test --quick [the same]       without slow tests or a browser: two minutes
     python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
 
-The first two make the environment .venv beside this file and install the pinned requirements into
-it, and do so again only when a requirements file or its lock file has changed. This file needs the
-standard library alone.
+All but the last make the environment .venv beside this file and install the pinned requirements
+into it, and do so again only when a requirements file or its lock file has changed. This file needs
+the standard library alone.
 """
 
 import hashlib
