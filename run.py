@@ -2,11 +2,12 @@
 
     python3 run.py [arguments of the app]        the page, on http://127.0.0.1:7860
     python3 run.py test [arguments of pytest]    lint, types and tests, in a real browser too
+    python3 run.py test --quick [the same]       without slow tests or a browser: two minutes
     python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
 
-The first two make the environment .venv beside this file and install the pinned requirements into
-it, and do so again only when a requirements file or its lock file has changed. This file needs the
-standard library alone.
+All but the last make the environment .venv beside this file and install the pinned requirements
+into it, and do so again only when a requirements file or its lock file has changed. This file needs
+the standard library alone.
 """
 
 import hashlib
@@ -184,7 +185,11 @@ def browser() -> str:
 def test(arguments: list[str]) -> int:
     """Lint, types, tests: the exit status of the first that fails, or 0."""
     install("tests/requirements.txt")
-    os.environ["CHROMIUM"] = browser()
+    if "--quick" in arguments:
+        others = [argument for argument in arguments if argument != "--quick"]
+        arguments = ["-m", "not slow and not browser", *others]
+    else:
+        os.environ["CHROMIUM"] = browser()
     checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     for check in (*checks, ["pytest", *arguments]):
         status = call(PYTHON, "-m", *check)

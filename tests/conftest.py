@@ -40,6 +40,17 @@ HEAVY = (  # packages that take long to import
     "greenlet",
 )
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
+APPS = {"blocks", "space", "server"}  # fixtures that start the page
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives the browser or needs an app that runs, by the fixtures that it asks for."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "browser" in fixtures:
+            item.add_marker(pytest.mark.browser)
+        if APPS.intersection(fixtures):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

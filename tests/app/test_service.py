@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from app.examples import examples
 from app.jobs.queue import Step
-from app.schemas.card import Card, misfit
+from app.schemas.card import misfit
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
@@ -26,28 +25,7 @@ from merging.errors import Cancelled, MergeError
 from merging.export.recipe import header
 from merging.io.files import RECIPE_KEY
 from merging.request import MergeRequest, Source
-
-QUICK = {"samples": 4, "targets": "cross-attention"}
-
-
-def added(studio: Studio, files: Sequence[Path]) -> tuple[str, list[Card]]:
-    """A visit with these files in it."""
-    session, cards = studio.open_session(), list[Card]()
-    for file in files:
-        cards.append(studio.add(session, file, cards))
-    return session, cards
-
-
-def finished(studio: Studio, session: str, order: MergeOrder) -> FinishedMerge:
-    """The result of a merge, after all its steps."""
-    items = list(studio.merge(session, order))
-    (merged,) = (item for item in items if isinstance(item, FinishedMerge))
-    steps = [item for item in items if isinstance(item, Step)]
-    shares = [step.share for step in steps]
-    assert shares == sorted(shares), "progress never goes back"
-    told = {step.solved.layer for step in steps if step.solved}
-    assert told == {row["layer"] for row in merged.report["layers"]}  # type: ignore[attr-defined]
-    return merged
+from tests.app.visits import QUICK, added, finished
 
 
 @pytest.fixture(scope="module")

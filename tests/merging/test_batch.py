@@ -20,7 +20,7 @@ from merging.io.zip_archive import archive
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import silent
 from tests.conftest import SHELF
-from tests.merging.cli.test_convert import done
+from tests.merging.cli.commands import done
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 FOLDER = "batch_sks-cat+vxz-pizza"

@@ -26,14 +26,10 @@ from merging.errors import MergeError
 from merging.formats import read_embeddings, table
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, SINGLE, distance
-from tests.merging.formats.handmade import saved
+from tests.merging.formats.handmade import saved, vectors
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 WORD = "<zz-top>"
-
-
-def vectors(seed: int = 0, count: int = 2, wide: int = 128) -> Tensor:
-    return torch.randn(count, wide, generator=torch.Generator().manual_seed(seed))
 
 
 def embedding(word: str = WORD, seed: int = 0, count: int = 2) -> Embedding:

@@ -18,7 +18,7 @@ from merging.methods import METHODS
 from merging.report import LayerReport
 from merging.request import MergeRequest, Source
 from tests.conftest import distance
-from tests.merging.methods.test_methods import random
+from tests.merging.linalg.problems import random
 
 WEIGHTS_ALONE = [name for name, method in METHODS.items() if method.needs == "nothing"]
 RANKS = (1, 4, 320, 2)

@@ -17,7 +17,7 @@ from merging.errors import MergeError
 from merging.lora_file import Input, weighed
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, distance
-from tests.merging.cli.test_convert import done, refused
+from tests.merging.cli.commands import done, refused
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 MIDD = block_weights("MIDD")

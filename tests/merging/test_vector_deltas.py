@@ -27,7 +27,7 @@ from merging.formats.vector_deltas import sizes
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
-from tests.merging.cli.test_convert import done
+from tests.merging.cli.commands import done
 from tests.merging.formats.handmade import TO_K, factors, kohya, saved
 
 BLOCK = "unet.down_blocks.0"

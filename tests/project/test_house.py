@@ -193,6 +193,12 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     assert not {where: n for where, n in functions(path).items() if n > FUNCTION_LIMIT}
 
 
+def test_no_test_module_is_a_library() -> None:
+    """What several tests share stands in a module beside them."""
+    borrowed = re.compile(r"^(?:from|import) tests\.[\w.]*\btest_\w+", re.MULTILINE)
+    assert not [path for path in sources("tests") if borrowed.search(path.read_text("utf-8"))]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_house_keeps_its_measures(package: str) -> None:
     found = measures(package)

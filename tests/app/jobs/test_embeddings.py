@@ -28,7 +28,7 @@ from merging.errors import MergeError
 from merging.export.recipe import header, replay
 from merging.lora_file import Input
 from merging.request import MergeRequest, Source
-from tests.app.test_service import QUICK, added, finished
+from tests.app.visits import QUICK, added, finished
 
 LITTLE = {"samples": 1, "targets": "cross-attention"}
 

@@ -16,7 +16,7 @@ from app.shell_commands import draw_commands
 from merging.errors import MergeError
 from merging.scoring.clip import load_clip
 from merging.scoring.references import judge
-from tests.app.test_service import added
+from tests.app.visits import added
 
 PROMPT = "a photo of a sks cat"
 

@@ -16,7 +16,7 @@ from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export.recipe import recipe
 from merging.request import MergeRequest
-from tests.app.test_service import added, finished
+from tests.app.visits import added, finished
 
 
 def test_strengths_apart_reach_the_recipe_as_on_the_command_line(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -13,7 +12,6 @@ from merging.io.png import read_origin
 from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive, Visitor
 
-pytestmark = pytest.mark.browser
 SCORED = r" · text-align \d\.\d\d · sks cat -?\d\.\d\d"
 
 

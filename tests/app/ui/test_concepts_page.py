@@ -16,7 +16,6 @@ from merging.io.files import read_recipe
 from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive
 
-pytestmark = pytest.mark.browser
 PASTED = "a cat, a pizza <lora:SKS-cat:0.5:lbw=MIDD> <lora:vxz-pizza:0.4:0.9> <lora:mug:1>"
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.app.accessibility import accessible
 from tests.app.browsing import DESKTOP, PHONE, Arrive, Visitor
 
-pytestmark = pytest.mark.browser
 HISTORY = "History: merges and pictures of before"
 
 

@@ -26,8 +26,6 @@ from merging.request import MergeRequest, Source
 from tests.app.accessibility import accessible
 from tests.app.browsing import PHONE, Arrive, Visitor
 
-pytestmark = pytest.mark.browser
-
 
 def test_two_files_become_one_adapter_and_pictures(
     arrive: Arrive, base: Base, pair: tuple[Path, Path], tmp_path: Path

@@ -22,7 +22,7 @@ from app.settings.model import Settings
 from app.ui.common import DISK_FULL, error_sentence
 from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
-from tests.app.test_service import added, finished
+from tests.app.visits import added, finished
 from tests.conftest import Sizes
 
 MOUNTS = shutil.which("mount") and hasattr(os, "geteuid") and os.geteuid() == 0
@@ -136,7 +136,6 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
 
 
 @small_disks
-@pytest.mark.browser
 def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     arrive: Arrive, studio: Studio, blocks: Any, pair: tuple[Path, Path]
 ) -> None:
@@ -168,7 +167,6 @@ def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     assert "Your session has expired" in later.problems()
 
 
-@pytest.mark.browser
 def test_a_file_of_the_hub_becomes_a_card(
     arrive: Arrive,
     pair: tuple[Path, Path],

@@ -14,8 +14,7 @@ import torch
 from merging.__main__ import main
 from merging.analysis.summary import HASHED, summary
 from merging.errors import MergeError
-from merging.formats import read, table
-from merging.formats.key_names.kohya import spelled
+from merging.formats import read
 from tests.merging.formats.families import CASES, weight
 from tests.merging.formats.handmade import (
     CONV,
@@ -25,7 +24,7 @@ from tests.merging.formats.handmade import (
     TO_OUT,
     factors,
     kohya,
-    raw,
+    large,
     saved,
 )
 
@@ -112,6 +111,7 @@ def test_alphas_of_peft_come_from_its_settings(tmp_path: Path) -> None:
     assert summary(saved(tmp_path / "a.safetensors", tensors, header))["alphas"] == [16.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_header_and_values_agree_on_every_family(tmp_path: Path, name: str) -> None:
     case = CASES[name]()
@@ -142,28 +142,6 @@ def test_values_are_checked_only_where_they_are_asked_for(tmp_path: Path) -> Non
     assert summary(path)["ranks"] == [4]
     with pytest.raises(MergeError, match="not finite"):
         summary(path, values=True)
-
-
-def large(path: Path) -> Path:
-    """A LoRA of rank 128 for all of Stable Diffusion 1.5, of which only the header is written."""
-    rows: dict[str, Any] = {}
-    offset = 0
-
-    def add(key: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
-        nonlocal offset
-        rows[key] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-
-    for layer, shape in table("sd15").shapes.items():
-        stem = spelled(layer)[0]
-        up, down = (shape[0], 128, *(1,) * len(shape[2:])), (128, *shape[1:])
-        add(f"{stem}.lora_up.weight", "F16", up, 2 * 128 * shape[0])
-        add(f"{stem}.lora_down.weight", "F16", down, 2 * 128 * torch.Size(shape[1:]).numel())
-        add(f"{stem}.alpha", "F32", (), 4)
-    raw(path, rows)
-    with path.open("r+b") as stream:
-        stream.truncate(path.stat().st_size + offset)  # sparse: zeros that lie nowhere
-    return path
 
 
 def test_a_large_file_is_looked_at_without_reading_it(

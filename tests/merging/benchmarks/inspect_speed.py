@@ -15,7 +15,7 @@ from pathlib import Path
 
 from merging.benchmarks.machine import machine
 from tests.conftest import ROOT
-from tests.merging.analysis.test_summary import large
+from tests.merging.formats.handmade import large
 
 TURNS = 9
 LISTED = """

@@ -26,19 +26,21 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
     return Source(random_adapter(1, rank=4, alpha=2.0)), Source(random_adapter(2, rank=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["sum", "tsv"])
 def test_a_couples_merge_teaches_its_prompts(
     base: Base, pair: tuple[Source, Source], teacher: Teacher
 ) -> None:
     """Where little else counts the model runs on them as under that merge."""
     only = {"composed_weight": 1e6, "preserve": 0.0, "ridge": 1e-9}
-    taught = merge(MergeRequest(pair, samples=4, teacher=teacher, **only), activations(base))
+    taught = merge(MergeRequest(pair, samples=2, teacher=teacher, **only), activations(base))
     drift = taught.report.layers[-1].drift
     assert drift["composed: rn1 cat + rn2 cat"] < 1e-3 < 0.05 < drift["random-1"]
 
 
+@pytest.mark.slow
 def test_order_does_not_matter(base: Base, pair: tuple[Source, Source]) -> None:
-    request = MergeRequest(pair, samples=4, teacher="tsv")
+    request = MergeRequest(pair, samples=2, teacher="tsv")
     one, other = (
         merge(replace(request, sources=each), activations(base)).adapter
         for each in (pair, pair[::-1])

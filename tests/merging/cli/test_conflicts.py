@@ -8,7 +8,7 @@ from merging import formats
 from merging.analysis.conflicts import advice, conflicts
 from merging.cli.file_argument import parsed
 from tests.conftest import SHELF
-from tests.merging.cli.test_convert import done, refused
+from tests.merging.cli.commands import done, refused
 
 CAT, PIZZA, DOG = SHELF["sks cat"], SHELF["vxz pizza"], SHELF["qfj dog"]
 

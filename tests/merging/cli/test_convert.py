@@ -8,50 +8,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.__main__ import main
 from merging.io.files import RECIPE_KEY
 from tests.conftest import SHELF, distance
-from tests.merging.cli.test_main import answer, run
+from tests.merging.cli.commands import done, refused
 from tests.merging.formats.families import CASES
-from tests.merging.formats.handmade import saved
+from tests.merging.formats.handmade import metadata, saved
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 
 
-def metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as stream:
-        return dict(stream.metadata() or {})
-
-
-def done(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
-    """What a command says in this process, which is quicker."""
-    capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    capsys.readouterr()
-    assert main(list(map(str, words))) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line.removeprefix("error: ")
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "dtype"), [("kohya", "fp16"), ("diffusers", "fp32")])
-def test_a_merge_is_replayed_to_the_same_bytes(tmp_path: Path, form: str, dtype: str) -> None:
+def test_a_merge_is_replayed_to_the_same_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, dtype: str
+) -> None:
     """By content: the inputs come in another order, one under another name, beside a stranger."""
     renamed = shutil.copy(CAT, tmp_path / "renamed.safetensors")
     other = next(file for file in SHELF.values() if file not in (CAT, PIZZA))
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    answer(
-        "merge", CAT, f"{PIZZA}@0.8", "--samples", 4, "--targets", "cross-attention",
+    done(
+        capsys, "merge", CAT, f"{PIZZA}@0.8", "--samples", 4, "--targets", "cross-attention",
         "--format", form, "--dtype", dtype, "--seed", 3, "--out", first,
     )  # fmt: skip
-    said = answer("replay", first, other, PIZZA, renamed, "--out", second)
+    said = done(capsys, "replay", first, other, PIZZA, renamed, "--out", second)
     assert second.read_bytes() == first.read_bytes()
     assert said["same"]
     assert said["verified"]["sentence"].startswith("read back: ")
@@ -67,6 +50,7 @@ def test_a_replay_that_gives_other_bytes_says_so(
     assert f"NOT the same bytes as {touched}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +66,7 @@ def test_what_cannot_be_replayed_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", formats.WRITERS)
 def test_every_family_is_converted(
@@ -108,13 +93,12 @@ def test_every_family_is_converted(
     assert not (tmp_path / "none.safetensors").exists()
 
 
-def test_there_and_back_in_a_subprocess(tmp_path: Path) -> None:
+def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
-    said = answer("convert", CAT, there, "--format", "diffusers")
+    said = done(capsys, "convert", CAT, there, "--format", "diffusers")
     assert said["verified"]["programs"] == ["diffusers"]
-    again = run("convert", there, back)
-    assert again.returncode == 0
-    assert "keys fit A1111, Forge, ComfyUI, InvokeAI and diffusers" in again.stdout
+    assert main(["convert", str(there), str(back)]) == 0
+    assert "keys fit A1111, Forge, ComfyUI, InvokeAI and diffusers" in capsys.readouterr().out
     cat = formats.read(CAT)
     assert distance(formats.read(back), cat) < 2e-3
     assert formats.read(back).trigger == cat.trigger

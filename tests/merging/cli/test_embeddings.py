@@ -14,9 +14,8 @@ from merging import formats
 from merging.__main__ import main
 from merging.formats import read_embeddings, table
 from tests.conftest import SHELF
-from tests.merging.cli.test_convert import done, metadata, refused
-from tests.merging.formats.handmade import saved
-from tests.merging.test_embedding import vectors
+from tests.merging.cli.commands import done, refused
+from tests.merging.formats.handmade import metadata, saved, vectors
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 
@@ -27,6 +26,7 @@ def with_words(path: Path, source: Path, words: dict[str, Tensor]) -> Path:
     return saved(path, load_file(source) | bundle, metadata(source))
 
 
+@pytest.mark.slow
 def test_a_merge_ships_its_words_and_is_replayed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from merging import formats
+from merging.__main__ import main
 from merging.methods import METHODS
 from tests.conftest import HEAVY, ROOT, SHELF, distance
+from tests.merging.cli.commands import answer, done, run
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 LIGHT = (["inspect", str(CAT), str(PIZZA)], ["methods"], ["--help"])  # commands
@@ -28,22 +30,11 @@ finally:
 """
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "merging", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-
-
-def answer(*words: object) -> dict:
-    """Standard output of a command that ends well: one JSON object and nothing else."""
-    done = run(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("merged") / "both.safetensors"
-    return out, answer("merge", CAT, f"{PIZZA}@0.8", "--base", "mini", "--out", out, "--samples", 6)
+    few = ("--samples", 2, "--targets", "cross-attention")
+    return out, answer("merge", CAT, f"{PIZZA}@0.8", "--base", "mini", *few, "--out", out)
 
 
 def test_inspect_says_what_the_files_are() -> None:
@@ -56,9 +47,9 @@ def test_inspect_says_what_the_files_are() -> None:
 @pytest.mark.parametrize("words", LIGHT, ids=lambda words: words[0])
 def test_what_needs_no_weights_imports_nothing_heavy(words: list[str]) -> None:
     command = [sys.executable, "-c", AFTERWARDS, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.strip()) == (0, "[]")
-    assert done.stdout
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr.strip()) == (0, "[]")
+    assert ended.stdout
 
 
 @pytest.mark.parametrize("words", LIGHT, ids=lambda words: words[0])
@@ -68,13 +59,14 @@ def test_a_reader_may_go_as_head_does(words: list[str]) -> None:
     # unbuffered, argparse itself swallows that nobody reads its help
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-m", "merging", *words]
-    done = subprocess.run(
+    ended = subprocess.run(
         command, cwd=ROOT, env=environ, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, dict]) -> None:
     out, said = merged
     assert [path.name for path in out.parent.iterdir()] == [out.name]
@@ -90,22 +82,27 @@ def test_merge_writes_one_adapter_that_carries_its_recipe(merged: tuple[Path, di
         assert layer.rank <= sum(own[name].rank for own in sizes.values() if name in own)
 
 
+@pytest.mark.slow
 def test_same_request_same_bytes_and_a_recipe_replays(
-    merged: tuple[Path, dict], tmp_path: Path
+    merged: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In another process, too: this one."""
     out, _ = merged
     saved = tmp_path / "recipe.json"
     saved.write_text(json.dumps(answer("inspect", out)["files"][0]["recipe"]), "utf-8")
     again = tmp_path / "again.safetensors"
-    answer("merge", PIZZA, CAT, "--base", "mini", "--recipe", saved, "--out", again)
+    done(capsys, "merge", PIZZA, CAT, "--base", "mini", "--recipe", saved, "--out", again)
     assert again.read_bytes() == out.read_bytes()
 
 
-def test_merge_to_diffusers_in_full_precision_is_the_same_merge(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_merge_to_diffusers_in_full_precision_is_the_same_merge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = [tmp_path / name for name in ("kohya.safetensors", "diffusers.safetensors")]
     for path in paths:
-        answer(
-            "merge", CAT, PIZZA, "--method", "sum", "--out", path,
+        done(
+            capsys, "merge", CAT, PIZZA, "--method", "sum", "--out", path,
             "--format", path.stem, "--dtype", "fp32",
         )  # fmt: skip
     one, two = (formats.read(path) for path in paths)
@@ -113,10 +110,13 @@ def test_merge_to_diffusers_in_full_precision_is_the_same_merge(tmp_path: Path) 
     assert distance(one, two) < 1e-4
 
 
-def test_render_draws_one_png_per_prompt(merged: tuple[Path, dict], tmp_path: Path) -> None:
-    said = answer(
-        "render", "--base", "mini", "--adapter", f"{merged[0]}@0.9", "--prompt", "a sks cat",
-        "a vxz pizza", "--seed", 3, "--steps", 2, "--out", tmp_path / "pictures",
+@pytest.mark.slow
+def test_render_draws_one_png_per_prompt(
+    merged: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = done(
+        capsys, "render", "--base", "mini", "--adapter", f"{merged[0]}@0.9", "--prompt",
+        "a sks cat", "a vxz pizza", "--seed", 3, "--steps", 2, "--out", tmp_path / "pictures",
     )  # fmt: skip
     assert [picture["prompt"] for picture in said["pictures"]] == ["a sks cat", "a vxz pizza"]
     for picture in said["pictures"]:
@@ -133,7 +133,7 @@ def test_methods_lists_the_table() -> None:
     ("words", "sentence"),
     [
         (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
-        (["inspect", __file__], "test_command.py"),
+        (["inspect", __file__], "test_main.py"),
         (["merge", CAT, CAT, "--out", "x.safetensors"], "the same file is given twice"),
         (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one each"),
         (["merge", CAT, "--base", "nowhere", "--out", "x.safetensors"], "nowhere"),
@@ -141,12 +141,19 @@ def test_methods_lists_the_table() -> None:
         (["render", "--prompt", "a " * 50, "--out", "x"], "shorten it"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(words: list, sentence: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_sentence_and_status_2(
+    words: list, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [tmp_path / word if word in ("x", "x.safetensors") else word for word in words]
-    done = run(*words, "--json")
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert main([*map(str, words), "--json"]) == 2
+    told, errors = capsys.readouterr()
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert sentence in line
-    assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
-    assert json.loads(done.stdout) == {"error": line.removeprefix("error: ")}
+    assert json.loads(told) == {"error": line.removeprefix("error: ")}
+
+
+def test_bad_input_ends_the_process_without_a_traceback() -> None:
+    ended = run("inspect", "nowhere.safetensors")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr

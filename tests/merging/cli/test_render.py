@@ -33,6 +33,7 @@ def test_maps_lie_beside_their_pictures(capsys: pytest.CaptureFixture[str], tmp_
                 assert image.size == (64, 64)
 
 
+@pytest.mark.slow
 def test_a_picture_brings_its_settings_and_what_is_given_goes_before_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from merging.runtime.seeds import seed_for
 from tests.conftest import SINGLE
 
 
+@pytest.mark.slow
 def test_every_sample_lies_on_its_own_loras_trajectory(
     base: Base, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,15 +18,19 @@ from merging.errors import Cancelled, MergeError
 from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
+pytestmark = pytest.mark.slow
+# The text encoder and the first attention block: 24 layers, twelve of them one after another.
+MARKS = (".self_attn.", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn")
+
 
 @pytest.fixture(scope="module")
 def pair(random_adapter: Callable[..., Adapter]) -> tuple[Adapter, Adapter]:
     """Different ranks, alpha ≠ rank."""
-    return random_adapter(1, rank=4, alpha=2.0), random_adapter(2, rank=8, alpha=8.0)
+    return random_adapter(1, 4, 2.0, MARKS), random_adapter(2, 8, 8.0, MARKS)
 
 
 def merged(base: Base, *adapters: Adapter, **options: object) -> MergeResult:
-    options = {"samples": 6, **options}
+    options = {"samples": 3, **options}
     request = MergeRequest(tuple(Source(adapter) for adapter in adapters), **{**SINGLE, **options})
     return merge(request, activations(base))
 

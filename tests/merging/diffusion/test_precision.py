@@ -11,6 +11,7 @@ import torch
 
 from merging import formats
 from merging.__main__ import main
+from merging.adapter import Adapter
 from merging.diffusion.base import Base, load_base, pick_dtype
 from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
@@ -42,14 +43,29 @@ def test_an_unknown_precision_is_refused() -> None:
         load_base("mini", "cpu", "fp8")  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def request_of_two() -> MergeRequest:
+    sources = tuple(Source(formats.read(SHELF[each])) for each in ("sks cat", "vxz pizza"))
+    return MergeRequest(sources, samples=1, targets="cross-attention", **SINGLE)
+
+
+@pytest.fixture(scope="module")
+def exact(base: Base, request_of_two: MergeRequest) -> Adapter:
+    """The merge in float32."""
+    return merge(request_of_two, activations(base)).adapter
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "rounding"), [("fp16", 0.02), ("bf16", 0.1)])
 def test_merges_and_pictures_come_out_alike(
-    base: Base, precision: Precision, rounding: float
+    base: Base,
+    exact: Adapter,
+    request_of_two: MergeRequest,
+    precision: Precision,
+    rounding: float,
 ) -> None:
     rough = load_base("mini", "cpu", precision)
-    sources = tuple(Source(formats.read(SHELF[each])) for each in ("sks cat", "vxz pizza"))
-    request = MergeRequest(sources, samples=1, targets="cross-attention", **SINGLE)
-    exact, other = (merge(request, activations(each)).adapter for each in (base, rough))
+    other = merge(request_of_two, activations(rough)).adapter
     assert 0 < distance(other, exact) < rounding
     fine, coarse = (
         np.asarray(render(each, [PROMPT], [1], adapters=[(exact, 1.0)], steps=2)[0], float)
@@ -58,6 +74,7 @@ def test_merges_and_pictures_come_out_alike(
     assert 0 < np.abs(fine - coarse).mean() < 255 * rounding
 
 
+@pytest.mark.slow
 def test_a_replay_takes_the_recipe_s_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

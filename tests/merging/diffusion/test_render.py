@@ -78,6 +78,7 @@ def test_several_adapters_are_their_exact_sum(
     torch.testing.assert_close(total, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [name for name in get_args(Sampler) if name != "DDIM"])
 def test_every_sampler_draws_and_leaves_the_base_as_it_was(
     base: Base, plain: list[Image.Image], sampler: Sampler
@@ -113,6 +114,7 @@ def test_maps_show_where_a_concept_is(base: Base) -> None:
     assert not any(layer._forward_hooks for layer in base.layers.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compose", get_args(Compose))
 def test_pictures_have_the_size_that_was_asked_for(
     base: Base, random_adapter: Callable[..., Adapter], compose: Compose

@@ -50,7 +50,10 @@ def scorers() -> Scorers:
 
 
 @pytest.fixture
-def arena(base: Base, scorers: Scorers, tmp_path: Path) -> Arena:
+def arena(base: Base, scorers: Scorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    """With two reference pictures a LoRA and two prompts an objective, in place of 16 of both."""
+    monkeypatch.setattr("merging.evaluation.cells.REFERENCES", 2)
+    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 2)
     return Arena(base, scorers, tmp_path, steps=2)
 
 
@@ -147,7 +150,11 @@ def test_every_variant_is_a_request_of_its_own(base: Base) -> None:
     assert all(request != usual for request in requests)
 
 
-def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base: Base) -> None:
+@pytest.mark.slow
+def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 4)
     adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
     name, layer = next(iter(adapters[0].layers.items()))
     silenced = replace(adapters[0], layers={name: replace(layer, up=0 * layer.up)})
@@ -156,11 +163,12 @@ def test_the_layer_objective_is_none_for_a_lora_itself_and_all_for_nothing(base:
     assert measured(adapters[:1], silenced) == pytest.approx(1.0)
     summed = merge(MergeRequest(tuple(map(Source, adapters)), method="sum")).adapter
     iteris = merge(
-        MergeRequest(tuple(map(Source, adapters)), samples=16, seed=1, **SINGLE), activations(base)
+        MergeRequest(tuple(map(Source, adapters)), samples=8, seed=1, **SINGLE), activations(base)
     ).adapter
     assert measured(adapters, iteris) < 0.5 * measured(adapters, summed)
 
 
+@pytest.mark.slow
 def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     base: Base, scorers: Scorers
 ) -> None:
@@ -176,6 +184,7 @@ def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     assert rows[4]["leak"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_cell_is_computed_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = case(CAT, PIZZA)
     first = cell(arena, "each", wanted, silent)
@@ -207,6 +216,7 @@ def test_a_judge_of_other_weights_is_another_judge(scorers: Scorers) -> None:
     assert Scorers(scorers.clip, other).fingerprint != scorers.fingerprint
 
 
+@pytest.mark.slow
 def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
     dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
     cases = [
@@ -270,6 +280,7 @@ def written(folder: Path, text: str = PROTOCOL) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path: Path) -> None:
     cases = protocol_cases(written(tmp_path))
     assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)

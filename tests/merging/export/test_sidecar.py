@@ -24,11 +24,13 @@ from merging.export.model_card import model_card
 from merging.export.recipe import recipe
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF
-from tests.merging.cli.test_convert import done, metadata, refused
+from tests.merging.cli.commands import done, refused
+from tests.merging.formats.handmade import metadata
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 
 
+@pytest.mark.slow
 def test_the_card_and_the_picture_lie_beside_the_merge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return mine, other
 
 
+@pytest.mark.slow
 def test_a_merge_on_a_folder_is_replayed_where_the_weights_are_the_same(
     tmp_path: Path, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

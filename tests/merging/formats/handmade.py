@@ -15,13 +15,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merging.adapter import Adapter
+from merging.adapter import Adapter, LoraLayer
 from merging.engine import merge
 from merging.errors import MergeError
-from merging.formats import read
+from merging.formats import read, table
+from merging.formats.key_names.kohya import spelled
+from merging.formats.layer_tables import flat
+from merging.formats.match import fitted
+from merging.formats.tensors import opened
 from merging.request import MergeRequest, Source
 
 
@@ -138,3 +143,59 @@ def refusal(path: Path) -> str:
     assert text.endswith((".", "?"))
     assert len(text) < 600
     return text
+
+
+def adapter(scale: float = 0.1, base: str = "mini", every: int = 1) -> Adapter:
+    """An adapter over a base's layers with ranks 1, 2, 5 and alphas that differ per layer."""
+    generator = torch.Generator().manual_seed(0)
+    layers = {}
+    for n, (name, shape) in enumerate(list(table(base).shapes.items())[::every]):
+        rows, columns = flat(shape)
+        rank = (1, 5, 2, 5)[n % 4]
+        up = scale * torch.randn(rows, rank, generator=generator)
+        down = scale * torch.randn(rank, columns, generator=generator)
+        layers[name] = LoraLayer(up, down, alpha=(0.3, 4.0, 2.0)[n % 3])
+    return Adapter("merged one", layers, base, trigger="sks cat")
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The header's metadata, as the safetensors library reads it."""
+    with safe_open(path, "pt") as stream:
+        return dict(stream.metadata() or {})
+
+
+def accounted(path: Path) -> None:
+    """What was found and what is listed as left over are together all keys, each of them once."""
+    with opened(path, path.name) as body:
+        header = body.header
+    fit = fitted(header, table("mini"), path.name)
+    found = [key for keys in fit.layers.values() for key in keys.values()]
+    listed = [key for keys in fit.left.values() for key in keys]
+    listed += fit.shifts.values()
+    assert sorted(found + listed) == sorted(header.tensors)
+
+
+def vectors(seed: int = 0, count: int = 2, wide: int = 128) -> Tensor:
+    return torch.randn(count, wide, generator=torch.Generator().manual_seed(seed))
+
+
+def large(path: Path) -> Path:
+    """A LoRA of rank 128 for all of Stable Diffusion 1.5, of which only the header is written."""
+    rows: dict[str, Any] = {}
+    offset = 0
+
+    def add(key: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
+        nonlocal offset
+        rows[key] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+
+    for layer, shape in table("sd15").shapes.items():
+        stem = spelled(layer)[0]
+        up, down = (shape[0], 128, *(1,) * len(shape[2:])), (128, *shape[1:])
+        add(f"{stem}.lora_up.weight", "F16", up, 2 * 128 * shape[0])
+        add(f"{stem}.lora_down.weight", "F16", down, 2 * 128 * torch.Size(shape[1:]).numel())
+        add(f"{stem}.alpha", "F32", (), 4)
+    raw(path, rows)
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size + offset)  # sparse: zeros that lie nowhere
+    return path

@@ -13,10 +13,8 @@ from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.formats import read, table
 from merging.formats.families.exact_factors import TOLERANCE, of_matrix, of_product
-from merging.formats.match import fitted
-from merging.formats.tensors import opened
 from tests.merging.formats.families import CASES, Case, dora, lora, noise, weight
-from tests.merging.formats.handmade import CONV, SAMPLES, TO_K, factors, kohya, saved
+from tests.merging.formats.handmade import CONV, SAMPLES, TO_K, accounted, factors, kohya, saved
 
 BASES = {sample.name: weight(sample) for sample in SAMPLES}
 ERROR = 1e-6  # ‖read − meant‖ / ‖meant‖
@@ -29,17 +27,6 @@ def file_of(path: Path, case: Case) -> Path:
 def error(adapter: Adapter, case: Case) -> float:
     found = adapter.layers[case.sample.name].delta().double()
     return ((found - case.change.flatten(1)).norm() / case.change.norm()).item()
-
-
-def accounted(path: Path) -> None:
-    """What was found and what is listed as left over are together all keys, each of them once."""
-    with opened(path, path.name) as body:
-        header = body.header
-    fit = fitted(header, table("mini"), path.name)
-    found = [key for keys in fit.layers.values() for key in keys.values()]
-    listed = [key for keys in fit.left.values() for key in keys]
-    listed += fit.shifts.values()
-    assert sorted(found + listed) == sorted(header.tensors)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,22 +16,16 @@ from merging.errors import MergeError
 from merging.formats import read, write_full
 from merging.formats.key_names import kohya
 from tests.conftest import SHELF, distance
-from tests.merging.cli.test_convert import done, refused
-from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K
-from tests.merging.formats.test_mixtures import effect, loaded
-from tests.merging.formats.test_write import adapter, header
+from tests.merging.cli.commands import done, refused
+from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K, adapter, metadata
+from tests.merging.formats.producers import effect, loaded
 
+pytestmark = pytest.mark.usefixtures("quiet")
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
-DENSE = ("--mode", "delta+residual", "--targets", "cross-attention", "--samples", 2)
+DENSE = ("--mode", "delta+residual", "--targets", "cross-attention", "--samples", 1)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float16, 1e-3)])
 def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit: float) -> None:
     meant = adapter()
@@ -45,7 +37,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
     found = read(tmp_path / "a.safetensors")
     assert distance(found, meant) < limit
     assert found.family == "kohya, full difference"
-    told = header(tmp_path / "a.safetensors")
+    told = metadata(tmp_path / "a.safetensors")
     assert told["ss_network_module"] == "lycoris.kohya"
     assert "ss_network_dim" not in told
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
@@ -53,6 +45,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
         assert tensors[f"{sample.kohya}.diff"].shape == sample.shape
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_lycoris_loads_the_changes_that_we_meant(tmp_path: Path, base: Base) -> None:
     """Every layer, by its own loader, and what its modules then do."""
@@ -79,6 +72,7 @@ def test_values_too_small_for_the_type_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_dense_answer_is_not_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The answer of delta+residual has more ranks than the LoRAs together; a LoRA cuts it."""
     paths = {form: tmp_path / f"{form}.safetensors" for form in ("full", "kohya")}

@@ -7,9 +7,8 @@ type, say what they do to a layer: nothing but our own arithmetic can differ.
 from __future__ import annotations
 
 import json
-import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from lycoris.modules import get_module, make_module
 from lycoris.wrapper import network_module_dict
 from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
@@ -31,8 +29,9 @@ from merging.formats.key_names import kohya
 from merging.request import MergeRequest, Source
 from tests.conftest import speaking
 from tests.merging.formats.handmade import saved
-from tests.merging.formats.test_producers import CLIP_LAYERS, LAYERS, weight_of
+from tests.merging.formats.producers import CLIP_LAYERS, LAYERS, effect, loaded
 
+pytestmark = pytest.mark.usefixtures("quiet")
 ERROR = 1e-5  # ‖ours − the sum‖ / Σ ‖each‖ of a layer
 NAMES = [f"unet.{name}" for name in LAYERS]
 NAMES += [f"text_encoder.text_model.{name}" for name in CLIP_LAYERS]
@@ -73,13 +72,6 @@ class Made:
     changes: Changes
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
 @torch.no_grad()
 def fill(module: nn.Module, dice: random.Random, marks: str = "") -> None:
     """Random values in place of training."""
@@ -87,11 +79,6 @@ def fill(module: nn.Module, dice: random.Random, marks: str = "") -> None:
     for name, value in module.named_parameters():
         if marks in name:
             value.add_(0.05 * torch.randn(value.shape, generator=generator))
-
-
-def effect(layer: nn.Module, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    found = weight_of(layer, weight.shape, dtype)
-    return (found - weight).detach().flatten(1).double()
 
 
 def by_lycoris(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
@@ -118,14 +105,6 @@ def by_lycoris(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
         module.to(measured), layer.to(measured)
         changes[name] = effect(layer, weight, measured)
     return Made(tensors, {}, changes)
-
-
-def loaded(tensors: Mapping[str, Tensor], stem: str, layer: nn.Module) -> nn.Module:
-    """The module that lycoris-lora makes of a layer's values in a file."""
-    values = {key: value.float() for key, value in tensors.items()}
-    module = make_module(*get_module(values, stem), stem, layer)
-    module.apply_to()
-    return module
 
 
 def by_peft(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:

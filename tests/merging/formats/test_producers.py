@@ -7,9 +7,7 @@ there after a merge of that file alone.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
 from lycoris import LycorisNetwork, create_lycoris
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,58 +28,11 @@ from merging.engine import merge
 from merging.formats import read, write_kohya
 from merging.request import MergeRequest, Source
 from tests.conftest import speaking
+from tests.merging.formats.producers import CLIP_LAYERS, LAYERS, Models, config, trained, weight_of
 
+pytestmark = pytest.mark.usefixtures("quiet")
 ERROR = 1e-5  # ‖ours − the producer's‖ / ‖the producer's‖ of each layer
-BLOCK = "down_blocks.0.attentions.0"
-LAYERS = (  # linear, feed-forward, pointwise, kernel, and sizes that differ
-    f"{BLOCK}.transformer_blocks.0.attn2.to_k",
-    f"{BLOCK}.transformer_blocks.0.attn1.to_out.0",
-    f"{BLOCK}.transformer_blocks.0.ff.net.0.proj",
-    f"{BLOCK}.proj_in",
-    "down_blocks.0.resnets.0.conv1",
-    "down_blocks.0.resnets.0.time_emb_proj",
-    "down_blocks.1.resnets.0.conv_shortcut",
-)
-CLIP_LAYERS = ("encoder.layers.1.self_attn.q_proj", "encoder.layers.0.mlp.fc1")
-Models = dict[str, nn.Module]
 Changes = Mapping[str, Tensor]
-
-
-@pytest.fixture
-def models(base: Base) -> Models:
-    """UNet and text encoder that a producer may change."""
-    pipe = base.pipeline
-    return {"unet": deepcopy(pipe.unet), "text_encoder": deepcopy(pipe.text_encoder)}
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def trained(model: nn.Module, marks: tuple[str, ...] = ("",)) -> None:
-    """Random values in place of training."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if any(mark in name for mark in marks):
-                value.add_(0.05 * torch.randn(value.shape, generator=generator))
-
-
-@torch.no_grad()
-def weight_of(module: nn.Module, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """The weight with which a module acts: what it makes of single channels or pixels."""
-    if len(shape) == 2:
-        inputs = torch.eye(shape[1], dtype=dtype)
-        return (module(inputs) - module(0 * inputs[:1])).T
-    wide, size = shape[1], shape[2]
-    pixels = torch.zeros(wide, wide, 2 * size - 1, 2 * size - 1, dtype=dtype)
-    pixels[range(wide), range(wide), size - 1, size - 1] = 1
-    seen = module(pixels) - module(0 * pixels[:1])
-    edge = (seen.shape[-1] - size) // 2
-    return seen[..., edge : edge + size, edge : edge + size].flip(2, 3).transpose(0, 1)
 
 
 def changes(
@@ -170,18 +121,6 @@ LORA: dict[str, dict[str, Any]] = {
     "rank-stabilised": {"lora_alpha": 2, "use_rslora": True},
     "DoRA": {"lora_alpha": 2, "use_dora": True},
 }
-
-
-def config(layers: tuple[str, ...], options: Mapping[str, Any]) -> LoraConfig:
-    """For these layers; patterns for others are left out, which peft warns of."""
-    own = {
-        key: {layer: value[layer] for layer in layers if layer in value}
-        if "pattern" in key
-        else value
-        for key, value in options.items()
-    }
-    own = {"init_lora_weights": "gaussian"} | own
-    return LoraConfig(r=4, target_modules=list(layers), **own)
 
 
 def fitted(models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]) -> dict[str, str]:

@@ -18,9 +18,9 @@ from merging.diffusion.base import Base
 from merging.diffusion.render import shifted, summed
 from merging.formats import read, write_full
 from merging.formats.vector_deltas import counted, sizes
-from tests.merging.formats.test_producers import LAYERS, Models, config, models, quiet, trained
+from tests.merging.formats.producers import LAYERS, Models, config, trained
 
-__all__ = ["models", "quiet"]  # fixtures
+pytestmark = pytest.mark.usefixtures("quiet")
 STRENGTH = 0.7
 BIASED = {"lora_alpha": 3, "lora_bias": True, "init_lora_weights": True}  # peft asks for the last
 

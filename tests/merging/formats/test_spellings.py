@@ -24,13 +24,13 @@ from tests.merging.formats.handmade import (
     TO_K,
     TO_OUT,
     Sample,
+    accounted,
     factors,
     kohya,
     merged_alone,
     refusal,
     saved,
 )
-from tests.merging.formats.test_families import accounted
 
 # The mini base has one resnet and one transformer in every block on the way down.
 LDM = {

@@ -24,13 +24,13 @@ from tests.merging.formats.handmade import (
     FC1,
     TO_K,
     TO_OUT,
+    accounted,
     factors,
     kohya,
     merged_alone,
     refusal,
     saved,
 )
-from tests.merging.formats.test_families import accounted
 
 BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
 PEFT = {

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from safetensors import safe_open
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import Written, read, table, write_diffusers, write_kohya
-from merging.formats.layer_tables import flat
+from merging.formats import Written, read, write_diffusers, write_kohya
 from merging.formats.writer import serialised
 from tests.merging.formats.handmade import (
     CONV,
@@ -25,8 +23,10 @@ from tests.merging.formats.handmade import (
     Q_PROJ,
     SAMPLES,
     TO_K,
+    adapter,
     factors,
     kohya,
+    metadata,
     saved,
 )
 
@@ -35,24 +35,6 @@ WRITERS = (write_kohya, write_diffusers)
 # ‖read back − meant‖ / ‖meant‖ per layer; what rounding two factors costs at most
 LIMITS = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1e-6}
 Writer = Callable[..., Written]
-
-
-def adapter(scale: float = 0.1, base: str = "mini", every: int = 1) -> Adapter:
-    """An adapter over a base's layers with ranks 1, 2, 5 and alphas that differ per layer."""
-    generator = torch.Generator().manual_seed(0)
-    layers = {}
-    for n, (name, shape) in enumerate(list(table(base).shapes.items())[::every]):
-        rows, columns = flat(shape)
-        rank = (1, 5, 2, 5)[n % 4]
-        up = scale * torch.randn(rows, rank, generator=generator)
-        down = scale * torch.randn(rank, columns, generator=generator)
-        layers[name] = LoraLayer(up, down, alpha=(0.3, 4.0, 2.0)[n % 3])
-    return Adapter("merged one", layers, base, trigger="sks cat")
-
-
-def header(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as stream:
-        return dict(stream.metadata())
 
 
 def body(path: Path) -> bytes:
@@ -123,7 +105,7 @@ def test_kohya_header(tmp_path: Path) -> None:
     }
     path = tmp_path / "a.safetensors"
     write_kohya(adapter(base="sd15", every=40), path, torch.float16, extra)
-    found = header(path)
+    found = metadata(path)
     assert found == {
         "iteris.recipe": '{"a": 1}',
         "modelspec.architecture": "stable-diffusion-v1/lora",
@@ -151,17 +133,17 @@ def test_legacy_hash_is_that_of_sd_scripts(tmp_path: Path) -> None:
     """SHA-256 of 64 KiB after the first MiB of the file as safetensors writes it with ss_ alone."""
     path = tmp_path / "a.safetensors"
     write_kohya(adapter(), path, torch.float32)
-    training = {key: value for key, value in header(path).items() if key.startswith("ss_")}
+    training = {key: value for key, value in metadata(path).items() if key.startswith("ss_")}
     content = safetensors.torch.save(safetensors.torch.load_file(path), training)
     assert len(content) > 0x110000
     wanted = hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8]
-    assert header(path)["sshs_legacy_hash"] == wanted
+    assert metadata(path)["sshs_legacy_hash"] == wanted
 
 
 def test_uniform_rank_is_named_in_the_header(tmp_path: Path) -> None:
     layer = LoraLayer(torch.ones(64, 6), torch.ones(6, 128), alpha=1.0)
     write_kohya(Adapter("a", {TO_K.name: layer}), tmp_path / "a.safetensors", torch.float16)
-    found = header(tmp_path / "a.safetensors")
+    found = metadata(tmp_path / "a.safetensors")
     assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("6", "6")
     assert "ss_network_args" not in found
 
@@ -173,7 +155,7 @@ def test_diffusers_file_has_peft_keys_and_settings(tmp_path: Path) -> None:
     tensors = safetensors.torch.load_file(path)
     ends = ("lora_A.weight", "lora_B.weight")
     assert tensors.keys() == {f"{name}.{end}" for name in wanted.layers for end in ends}
-    found = header(path)
+    found = metadata(path)
     assert (found["format"], found["iteris.recipe"]) == ("pt", "{}")
     settings = json.loads(found["lora_adapter_metadata"])
     assert settings["unet.r"] == settings["unet.lora_alpha"] == 5

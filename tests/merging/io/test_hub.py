@@ -12,7 +12,7 @@ from merging.errors import MergeError
 from merging.io import hub
 from merging.io.hub import MAX_DOWNLOAD
 from tests.conftest import COMMIT, ROOT, SHELF, Sizes
-from tests.merging.cli.test_convert import done, refused
+from tests.merging.cli.commands import done, refused
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 

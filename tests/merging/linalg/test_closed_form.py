@@ -16,32 +16,7 @@ from merging.linalg.delta import Delta
 from merging.linalg.diagnostics import fallback_share, objectives
 from merging.linalg.row_statistics import RowStatistics
 from merging.options import Mode
-from tests.merging.methods.test_methods import IN, OUT, ROWS, change, problem, random
-
-
-def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...] = (1.0, 0.5)):
-    """Two LoRAs whose inputs moved in the merged model; and the rows themselves."""
-    pairs = []
-    statistics = []
-    for i in range(2):
-        x = random(rows, IN, seed=40 + i)
-        x_merged = x + 0.3 * random(rows, IN, seed=50 + i)
-        weights = torch.zeros(rows, 2)
-        weights[:, i] = 1
-        collected = RowStatistics(f"set {i}", residual=True)
-        collected.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
-        collected.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
-        pairs.append((x, x_merged))
-        statistics.append(collected)
-    given = LayerProblem(
-        name="unet.layer",
-        deltas=tuple(change(i, strengths[i]) for i in range(2)),
-        strengths=strengths,
-        weight=random(OUT, IN, seed=1),
-        rows=tuple(statistics),
-        alpha=alpha,
-    )
-    return given, pairs
+from tests.merging.linalg.problems import IN, OUT, ROWS, change, drifted, problem, random
 
 
 def oracle(

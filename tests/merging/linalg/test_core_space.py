@@ -19,7 +19,7 @@ from merging.methods.dare import KEEP
 from merging.methods.dc_merge import RHO, smoothed
 from merging.methods.opcm import projected
 from merging.methods.ties import DENSITY, elected_mean, trimmed
-from tests.merging.methods.test_methods import change, merged, problem, random
+from tests.merging.linalg.problems import change, merged, problem, random
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 DRAWS = 1500  # enough for the mean noise to be known to a few per cent

@@ -9,7 +9,7 @@ import torch
 
 from merging.linalg.closed_form import solve_rows
 from merging.linalg.diagnostics import fallback_share, objectives
-from tests.merging.linalg.test_closed_form import drifted
+from tests.merging.linalg.problems import drifted
 
 
 def test_objectives_compare_the_answers_on_the_merged_models_inputs() -> None:

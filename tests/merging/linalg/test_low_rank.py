@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from merging.linalg.delta import Delta, from_dense, stacked
 from merging.linalg.low_rank import AUTO_ENERGY, balanced, compressed
-from tests.merging.methods.test_methods import random
+from tests.merging.linalg.problems import random
 
 
 def decaying(out: int = 12, rank: int = 6, width: int = 9) -> Delta:

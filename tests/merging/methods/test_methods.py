@@ -2,82 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import Delta
-from merging.linalg.row_statistics import RowStatistics
 from merging.methods import METHODS
 from merging.options import Mode
+from tests.merging.linalg.problems import IN, ROWS, change, merged, problem, random
 
-OUT, IN, ROWS = 10, 8, 40
 SIZES = [(10, 8), (4, 8), (8, 4)]  # (out, in); 4 channels as in conv_in and conv_out
-NEUTRAL = 1e-12  # a ridge too small to be seen
 RELATIVE = [name for name, method in METHODS.items() if method.strength.startswith("relative")]
 CALIBRATED = [name for name, method in METHODS.items() if method.calibrated]
 DATA_FREE = [name for name in METHODS if name not in CALIBRATED]
-
-
-def random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def change(
-    i: int, strength: float = 1.0, out: int = OUT, width: int = IN, rank: int | None = None
-) -> Delta:
-    """LoRA i: rank 1 + i unless told otherwise, so that ranks differ."""
-    rank = rank or 1 + i
-    return Delta(strength * random(out, rank, seed=100 + i), random(rank, width, seed=200 + i))
-
-
-def rows(i: int, place: int, count: int, width: int = IN) -> RowStatistics:
-    """The row set of LoRA i, which stands at this place of the list, with X̃ = X."""
-    size = max(ROWS, 2 * width)
-    weights = torch.zeros(size, count)
-    weights[:, place] = 1
-    statistics = RowStatistics(f"set {i}", residual=True)
-    x = random(size, width, seed=30 + i)
-    statistics.add(x, x, weights)
-    return statistics
-
-
-def problem(
-    strengths: Sequence[float],
-    order: Sequence[int] | None = None,
-    missing: Sequence[int] = (),
-    alpha: float = NEUTRAL,
-    out: int = OUT,
-    width: int = IN,
-    ranks: Sequence[int | None] | None = None,
-) -> LayerProblem:
-    """A layer with LoRAs of these strengths, in this order, some of which lack it."""
-    order = order or range(len(strengths))
-    count = len(strengths)
-    ranks = ranks or [None] * count
-    return LayerProblem(
-        name="unet.layer",
-        deltas=tuple(
-            None if i in missing else change(i, strengths[i], out, width, ranks[i]) for i in order
-        ),
-        strengths=tuple(strengths[i] for i in order),
-        weight=random(out, width, seed=1),
-        rows=tuple(rows(i, place, count, width) for place, i in enumerate(order)),
-        alpha=alpha,
-        names=tuple(f"lora {i}" for i in order),
-        steps=tuple(100 * (1 + i) for i in order),
-    )
-
-
-def merged(name: str, given: LayerProblem) -> Tensor:
-    return METHODS[name].solve(given).dense()
 
 
 @pytest.mark.parametrize("mode", get_args(Mode))

@@ -17,8 +17,7 @@ from merging.methods.do_merging import GAMMA, orthogonalised
 from merging.methods.equalised import GAMMA as HALF_WAY
 from merging.methods.lora_lego import clustered
 from merging.methods.regmean_damped import OFF_DIAGONAL
-from tests.merging.linalg.test_closed_form import drifted
-from tests.merging.methods.test_methods import IN, change, merged, problem, random
+from tests.merging.linalg.problems import IN, change, drifted, merged, problem, random
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
