@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.schemas.merge import SelectedFile
-from merging.block_weights import Mention, mentions, spelled
+from merging.block_weights import Mention, format_weights, parse_mentions
 from merging.errors import MergeError
 
 # What A1111 writes below a prompt when it saves a picture's settings.
@@ -25,7 +25,7 @@ class A1111Prompt:
 
 def pasted(text: str, picks: Sequence[SelectedFile]) -> A1111Prompt:
     """Fill the strengths that a prompt gives; MergeError for one that cannot be taken."""
-    called, prompt = mentions(BELOW.sub("", text))
+    called, prompt = parse_mentions(BELOW.sub("", text))
     if not called:
         raise MergeError("The prompt calls no LoRA: paste one with <lora:name:strength> in it.")
     by_name = {_plain(mention.name): mention for mention in called}
@@ -62,7 +62,7 @@ def _told(pick: SelectedFile, mention: Mention | None) -> SelectedFile:
         strength=mention.unet if apart else mention.text_encoder,
         text_encoder=mention.text_encoder if apart else None,
         unet=mention.unet if apart else None,
-        blocks="" if mention.blocks is None else spelled(mention.blocks),
+        blocks="" if mention.blocks is None else format_weights(mention.blocks),
     )
 
 

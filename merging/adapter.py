@@ -1,6 +1,6 @@
-"""The canonical form of a LoRA: what every file becomes when read and every method takes and gives.
+"""The canonical form of a LoRA, into which all files are read and which all methods use.
 
-Names are diffusers' own, with the part in front: ``unet.down_blocks.0…attn2.to_k`` and
+Names are those of diffusers, with the part in front: ``unet.down_blocks.0…attn2.to_k`` and
 ``text_encoder.text_model.encoder.layers.0.self_attn.q_proj`` (with ``text_model.`` whatever the
 transformers release calls its modules).
 """
@@ -30,12 +30,12 @@ def factor_energy(up: Tensor, down: Tensor) -> float:
 class LoraLayer:
     """Low-rank change of one layer: Δ = (alpha / rank) · up @ down.
 
-    Convolutions are held flat: their ``in`` counts channels × kernel height × kernel width.
+    Kernels of convolutions are flattened: ``in`` is channels × kernel height × kernel width.
     """
 
     up: Tensor  # (out, rank)
     down: Tensor  # (rank, in)
-    alpha: float  # as stored in the file; the rank is read off the factors, never off a config
+    alpha: float  # as in the file; the rank is that of the factors, whatever a header says
 
     @property
     def rank(self) -> int:
@@ -44,54 +44,57 @@ class LoraLayer:
 
     @property
     def scale(self) -> float:
-        """alpha / rank: the one place where it is computed."""
+        """alpha / rank."""
         return self.alpha / self.rank
 
     def delta(self) -> Tensor:
-        """Δ as a dense (out, in) matrix, in the dtype of the factors."""
+        """Δ as an (out, in) matrix, in the dtype of the factors."""
         return self.scale * (self.up @ self.down)
 
 
 @dataclass(frozen=True)
-class Shift:
-    """What is added to the vectors of one module: a layer's bias, or both of a normalisation."""
+class VectorDelta:
+    """Change of the vectors of one module: a layer's bias, or a normalisation's weight and bias.
 
-    weight: Tensor | None = None  # (channels,), of a normalisation; None: left as it is
-    bias: Tensor | None = None  # (out,)
+    Fields and variables with mappings of module → VectorDelta are called ``shifts``.
+    """
+
+    weight: Tensor | None = None  # (channels,), of a normalisation; None: unchanged
+    bias: Tensor | None = None  # (out,); None: unchanged
 
     def vectors(self) -> dict[str, Tensor]:
-        """Those that there are, by the name of the parameter."""
+        """Parameter name → change, without unchanged ones."""
         both = {"weight": self.weight, "bias": self.bias}
         return {name: vector for name, vector in both.items() if vector is not None}
 
-    def scaled(self, strength: float) -> Shift:
-        """strength times the same, in float64 on the CPU."""
-        return Shift(**{k: strength * v.cpu().double() for k, v in self.vectors().items()})
+    def scaled(self, strength: float) -> VectorDelta:
+        """This change times the strength, float64 on the CPU."""
+        return VectorDelta(**{k: strength * v.cpu().double() for k, v in self.vectors().items()})
 
-    def plus(self, other: Shift) -> Shift:
-        """Both together."""
-        own = self.vectors()
-        sums = {k: own[k] + v if k in own else v for k, v in other.vectors().items()}
-        return Shift(**(own | sums))
+    def plus(self, other: VectorDelta) -> VectorDelta:
+        """The sum of both changes."""
+        mine = self.vectors()
+        sums = {k: mine[k] + v if k in mine else v for k, v in other.vectors().items()}
+        return VectorDelta(**(mine | sums))
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Shift:
-        """The same elsewhere, or in another precision."""
-        return Shift(**{k: v.to(dtype).to(device) for k, v in self.vectors().items()})
+    def to(self, device: torch.device, dtype: torch.dtype) -> VectorDelta:
+        """The same on another device, or in another precision."""
+        return VectorDelta(**{k: v.to(dtype).to(device) for k, v in self.vectors().items()})
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One LoRA: its layers by canonical name, and what its file says of itself."""
+    """One LoRA: its layers by canonical name, and information from its file."""
 
-    name: str  # what the user calls it: the file name without its ending
+    name: str  # file name without its suffix
     layers: Mapping[str, LoraLayer]
     base: str = ""  # name of the LayerTable it fits: "mini", "sd15"
-    family: str = ""  # file family it was read from, in words
-    trigger: str = ""  # phrase that calls the concept, "" where the file names none
+    family: str = ""  # name of the file family
+    trigger: str = ""  # trigger phrase of the concept, "" if the file has none
     metadata: Mapping[str, str] = field(default_factory=dict)  # the file's header, verbatim
-    sha256: str = ""  # of the whole file it was read from
-    warnings: tuple[str, ...] = ()  # what the reader noticed, in sentences
-    embeddings: tuple[Embedding, ...] = ()  # words that it brings vectors for
-    # by canonical name of a layer or a normalisation: trained biases and normalisation weights
-    shifts: Mapping[str, Shift] = field(default_factory=dict)
-    based: bool = False  # whether its changes were told by a base model's weights (DoRA, OFT …)
+    sha256: str = ""  # of the whole file
+    warnings: tuple[str, ...] = ()  # sentences on the file, for the user
+    embeddings: tuple[Embedding, ...] = ()  # textual inversions inside the file
+    # canonical name of a layer or a normalisation → change of its bias and weight vectors
+    shifts: Mapping[str, VectorDelta] = field(default_factory=dict)
+    based: bool = False  # whether its changes depend on the base model's weights (DoRA, OFT …)

@@ -1,9 +1,9 @@
-"""Strengths within one LoRA: text encoder and UNet apart, and block by block (LBW).
+"""Strengths of the parts of one LoRA: text encoder, UNet, and single blocks (LBW).
 
 The blocks are those of the LoRA Block Weight extension of A1111: BASE is the text encoder, IN, M
 and OUT are the blocks of the original Stable Diffusion code. Shorter lists name some of them and
-mean 0 for the others; what lies in no block (time embedding, last convolution) keeps its strength.
-A weight multiplies the change of its layers, as ``<lora:name:w>`` does: 0 takes them away.
+mean 0 for the others; layers outside all blocks (time embedding, last convolution) keep their
+strength. A weight multiplies the changes of its layers, as ``<lora:name:w>`` does.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ BLOCKS = (
 )
 
 
-def _but(*missing: str) -> tuple[str, ...]:
+def _all_but(*missing: str) -> tuple[str, ...]:
     return tuple(block for block in BLOCKS if block not in missing)
 
 
-# Lists by their length: all blocks, those that a plain LoRA of SD 1.x has, and SDXL's two.
+# The blocks of lists by their length: all blocks; those with attention in SD 1.x, which a usual
+# LoRA has; two lists for SDXL.
 LISTS = {
     26: BLOCKS,
-    17: _but("IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"),
-    20: _but("IN09", "IN10", "IN11", "OUT09", "OUT10", "OUT11"),
+    17: _all_but("IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"),
+    20: _all_but("IN09", "IN10", "IN11", "OUT09", "OUT10", "OUT11"),
     12: ("BASE", "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT{n:02d}" for n in range(6))),
 }
-# The presets that the extension brings, in the order of the list of 17.
+# The presets of the extension, in the order of the list of 17.
 PRESETS = {
     "NONE": (0.0,) * 17,
     "ALL": (1.0,) * 17,
@@ -48,12 +49,12 @@ PRESETS = {
     "ALL0.5": (0.5,) * 17,
 }
 MENTION = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^:<>]*)*)>")
-SAMPLING = ("dyn", "step", "start", "stop", "lbwe", "hr", "lr")  # act while a picture is drawn
+SAMPLING = ("dyn", "step", "start", "stop", "lbwe", "hr", "lr")  # apply to some sampling steps
 
 
 @dataclass(frozen=True)
 class Mention:
-    """One LoRA as a prompt calls it."""
+    """One ``<lora:…>`` of a prompt."""
 
     name: str
     text_encoder: float = 1.0
@@ -62,95 +63,94 @@ class Mention:
 
 
 def block_weights(text: str) -> dict[str, float]:
-    """Weights by block, from 12, 17, 20 or 26 numbers with commas or from a preset's name."""
-    words = [word.strip() for word in text.split(",")]
-    if len(words) == 1 and words[0].upper() in PRESETS:
-        return dict(zip(LISTS[17], PRESETS[words[0].upper()], strict=True))
-    if len(words) not in LISTS:
+    """Block → weight, from 12, 17, 20 or 26 numbers with commas or from a preset's name."""
+    entries = [entry.strip() for entry in text.split(",")]
+    if len(entries) == 1 and entries[0].upper() in PRESETS:
+        return dict(zip(LISTS[17], PRESETS[entries[0].upper()], strict=True))
+    if len(entries) not in LISTS:
         raise MergeError(
             f"The block weights “{text}” are neither a preset ({', '.join(PRESETS)}) nor a list "
-            f"of {', '.join(map(str, sorted(LISTS)))} numbers: there are {len(words)}."
+            f"of {', '.join(map(str, sorted(LISTS)))} numbers: there are {len(entries)}."
         )
-    numbers = [_number(word, f"the block weights “{text}”") for word in words]
-    return dict(zip(LISTS[len(words)], numbers, strict=True))
+    numbers = [_number(entry, f"the block weights “{text}”") for entry in entries]
+    return dict(zip(LISTS[len(entries)], numbers, strict=True))
 
 
-def spelled(weights: Mapping[str, float]) -> str:
-    """What `block_weights` reads as these weights: a preset's name where there is one."""
+def format_weights(weights: Mapping[str, float]) -> str:
+    """Text that `block_weights` parses to these weights: the name of a preset, or a list."""
     for name, preset in PRESETS.items():
         if weights == dict(zip(LISTS[17], preset, strict=True)):
             return name
     return ",".join(f"{weight:g}" for weight in weights.values())
 
 
-def in_words(
+def describe_strength(
     strength: float,
     text_encoder: float = 1.0,
     unet: float = 1.0,
     blocks: Mapping[str, float] | None = None,
 ) -> str:
-    """A strength with what differs from it: "0.8", "0.8 (text encoder 0.4, blocks MIDD)".
+    """Strengths as text: "0.8", "0.8 (text encoder 0.4, blocks MIDD)"; the UNet's comes first.
 
-    The parts' factors multiply it, as in a recipe; the UNet's is told first.
+    ``text_encoder`` and ``unet`` are factors of the strength, as in a recipe.
     """
-    apart = [] if blocks is None else [f"blocks {spelled(blocks)}"]
+    details = [] if blocks is None else [f"blocks {format_weights(blocks)}"]
     if text_encoder != unet:
-        apart.insert(0, f"text encoder {strength * text_encoder:g}")
-    return f"{strength * unet:g}" + (f" ({', '.join(apart)})" if apart else "")
+        details.insert(0, f"text encoder {strength * text_encoder:g}")
+    return f"{strength * unet:g}" + (f" ({', '.join(details)})" if details else "")
 
 
-def mentions(prompt: str) -> tuple[list[Mention], str]:
-    """The LoRAs that an A1111 prompt calls, in its order, and the prompt without them."""
-    found = [
+def parse_mentions(prompt: str) -> tuple[list[Mention], str]:
+    """The LoRAs in an A1111 prompt, in its order, and the prompt without them."""
+    loras = [
         _mention(match[0], match[1].strip(), match[2].split(":")[1:])
         for match in MENTION.finditer(prompt)
     ]
     rest = MENTION.sub("", prompt)
     if broken := re.search(r"<(lora|lyco)\b[^>]*>?", rest):
-        raise MergeError(f"“{broken[0]}” is not written as <lora:name:strength>; mend it.")
-    return found, re.sub(r"\s{2,}", " ", rest).strip()
+        raise MergeError(f"“{broken[0]}” is not written as <lora:name:strength>; correct it.")
+    return loras, re.sub(r"\s{2,}", " ", rest).strip()
 
 
-def _mention(text: str, name: str, words: list[str]) -> Mention:
-    """One mention: numbers (text encoder, UNet), a preset or a list, each also as name=value."""
+def _mention(text: str, name: str, arguments: list[str]) -> Mention:
+    """Parse one mention: numbers (text encoder, UNet), a preset or a list, or name=value."""
     named: dict[str, str] = {}
-    for word in filter(None, map(str.strip, words)):
-        key, equals, value = word.partition("=")
+    for argument in filter(None, map(str.strip, arguments)):
+        key, equals, value = argument.partition("=")
         if not equals:
-            key, value = _place(text, word, named), word
+            key, value = _argument_key(text, argument, named), argument
         if key in named or key not in ("te", "unet", "lbw"):
-            raise MergeError(f"{text}: {_reason(key, key in named)}.")
+            raise MergeError(f"{text}: {_refusal(key, key in named)}.")
         named[key] = value
     te = _number(named.get("te", "1"), text)
     unet = _number(named["unet"], text) if "unet" in named else te
     return Mention(name, te, unet, block_weights(named["lbw"]) if "lbw" in named else None)
 
 
-def _place(text: str, word: str, named: Mapping[str, str]) -> str:
-    """What a word without a name is: the first number is for both parts, a second for the UNet."""
-    if "," in word or word.upper() in PRESETS:
+def _argument_key(text: str, argument: str, named: Mapping[str, str]) -> str:
+    """The key of an argument without one; a first number is "te", a second one "unet"."""
+    if "," in argument or argument.upper() in PRESETS:
         return "lbw"
-    _number(word, text)
+    _number(argument, text)
     return "te" if "te" not in named else "unet"
 
 
-def _reason(key: str, twice: bool) -> str:
-    if twice:
-        return f"{key} is given twice"
+def _refusal(key: str, repeated: bool) -> str:
+    if repeated:
+        return f"{key} is there twice; remove one"
     if key in SAMPLING:
-        return f"{key} changes the LoRA while a picture is drawn, which no file can hold; remove it"
-    return f"{key} is not known; te, unet and lbw are"
+        return f"{key} applies to some sampling steps only, which a LoRA file cannot; remove it"
+    return f"{key} is unknown; use te, unet or lbw"
 
 
-def _number(word: str, where: str) -> float:
-    """A finite number; random weights (R, U, X) have no place in a file."""
+def _number(text: str, where: str) -> float:
+    """A finite number; random weights (R, U, X of the extension) are refused."""
     try:
-        number = float(word)
+        number = float(text)
     except ValueError:
         number = float("nan")
     if not isfinite(number):
         raise MergeError(
-            f"{where}: “{word}” is no number; block weights go by preset too "
-            f"({', '.join(PRESETS)})."
+            f"{where}: “{text}” is no number; write a number or a preset ({', '.join(PRESETS)})."
         )
     return number

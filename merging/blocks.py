@@ -1,4 +1,4 @@
-"""Which block a layer lies in, and an adapter whose blocks are weighted."""
+"""The block of every layer, and block weights applied to an adapter."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from merging.formats.layer_tables import LayerTable, table_of
 
 
 def blocks(table: LayerTable) -> dict[str, str]:
-    """Layer or normalisation → the block that it lies in; those in none are left out."""
-    found = {module: "BASE" for module in table.modules if module.startswith("text_encoder.")}
+    """Layer or normalisation → its block; those outside all blocks are left out."""
+    places = {module: "BASE" for module in table.modules if module.startswith("text_encoder.")}
     for name, module in modules(table).items():
         side, _, rest = name.partition(".")
         if side == "middle_block":
-            found[module] = "M00"
+            places[module] = "M00"
         elif side in ("input_blocks", "output_blocks"):
             kind = "IN" if side == "input_blocks" else "OUT"
-            found[module] = f"{kind}{int(rest.partition('.')[0]):02d}"
-    return found
+            places[module] = f"{kind}{int(rest.partition('.')[0]):02d}"
+    return places
 
 
-def weighted(
+def apply_block_weights(
     adapter: Adapter,
     text_encoder: float = 1.0,
     unet: float = 1.0,
     weights: Mapping[str, float] | None = None,
 ) -> Adapter:
-    """The adapter with its changes multiplied part by part and block by block.
+    """The adapter with its changes multiplied by the weights of their part and block.
 
-    ``weights`` is what `block_weights` gives; a block that it lacks counts 0. Layers at 0 are left
+    ``weights`` is a result of `block_weights`; blocks that it lacks get 0. Layers at 0 are left
     out. Raises MergeError if none remains.
     """
     places = blocks(table_of(adapter)) if weights is not None else {}
@@ -53,7 +53,7 @@ def weighted(
     }
     if not layers:
         raise MergeError(
-            f"{adapter.name}: at these weights nothing of it is left; raise one of a block that "
-            "it changes."
+            f"{adapter.name}: its part and block weights are 0 for all of its layers; raise the "
+            "weight of one that it changes."
         )
     return replace(adapter, layers=layers, shifts=shifts)

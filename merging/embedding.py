@@ -1,4 +1,4 @@
-"""Textual inversions: words with vectors of their own, which a concept may need beside its LoRA."""
+"""Textual inversions: vectors for a word, which some LoRAs need in addition."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the text encoder is to take for a word: as many vectors as the word has tokens."""
+    """One textual inversion: the text encoder's input vectors for a word of the prompt."""
 
-    word: str  # as prompts say it
+    word: str  # as in prompts
     vectors: Tensor  # (vectors, width of the text encoder), float32
-    source: str = ""  # name of the adapter or the file that brought it
-    sha256: str = ""  # of a file of its own; "" inside an adapter
-    origin: str = ""  # owner/repo/file@commit where that is from the Hub
+    source: str = ""  # name of the adapter or the file that it is from
+    sha256: str = ""  # of its file; "" inside an adapter
+    origin: str = ""  # owner/repo/file@commit if the file is from the Hub
 
     @property
-    def plain(self) -> str:
-        """The word as a part of a file's name."""
+    def file_stem(self) -> str:
+        """The word with characters that a file name may have."""
         return re.sub(r"[^\w.-]+", "-", self.word).strip("-.") or "word"
 
 
-def together(embeddings: Iterable[Embedding]) -> tuple[Embedding, ...]:
-    """All of them, each once; MergeError if two would be the same word, or the same file."""
-    found: dict[str, Embedding] = {}
-    for each in embeddings:
-        other = found.setdefault(each.plain.casefold(), each)
-        same = other.word.casefold() == each.word.casefold()
-        if not (same and other.vectors.equal(each.vectors)):
+def distinct_embeddings(embeddings: Iterable[Embedding]) -> tuple[Embedding, ...]:
+    """All of them without repeats; MergeError if two would have the same word or file name."""
+    distinct: dict[str, Embedding] = {}
+    for embedding in embeddings:
+        other = distinct.setdefault(embedding.file_stem.casefold(), embedding)
+        same = other.word.casefold() == embedding.word.casefold()
+        if not (same and other.vectors.equal(embedding.vectors)):
             raise MergeError(
-                f"{other.source} and {each.source} bring vectors of their own for the words "
-                f"“{other.word}” and “{each.word}”, which no prompt could tell apart; rename one "
-                "(a file of its own takes another word: FILE=WORD, or on its card), or leave one "
-                "out."
+                f"{other.source} and {embedding.source} have different textual inversions for the "
+                f"words “{other.word}” and “{embedding.word}”, which prompts cannot tell apart; "
+                "rename one (FILE=WORD, or on the card of its file), or leave one out."
             )
-    return tuple(found.values())
+    return tuple(distinct.values())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from merging import formats
 from merging.adapter import Adapter
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, summary
-from merging.report import Watch, unwatched
+from merging.report import Watch, no_watch
 from merging.request import MergeRequest
 from merging.runtime.progress import Progress, Stop, never, silent
 
@@ -47,7 +47,7 @@ def merge(
     base: Base | None = None,
     progress: Progress = silent,
     stop: Stop = never,
-    watch: Watch = unwatched,
+    watch: Watch = no_watch,
 ) -> MergeResult:
     """Merge the request's LoRAs into one adapter, on ``base`` where the method needs a model.
 

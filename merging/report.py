@@ -1,4 +1,4 @@
-"""What a merge did, layer by layer, in numbers that a person can act on."""
+"""The report of a merge: figures for every layer, times, and notes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class LayerReport:
     layer: str
     sources: tuple[str, ...]  # the LoRAs that have it
     rank: int
-    kept_energy: float  # share of the change's energy that the wanted rank keeps
-    method: str  # what merged it: the method asked for, or the fallback by name
-    # The rest only where the layer was solved from activations.
-    objective: dict[str, float] = field(default_factory=dict)  # relative to doing nothing = 1
+    kept_energy: float  # share of the change's energy that the rank keeps
+    method: str  # title of the method that merged it: that of the request, or the fallback
+    # The rest only for layers that were solved from activations.
+    objective: dict[str, float] = field(default_factory=dict)  # relative to no change = 1
     drift: dict[str, float] = field(default_factory=dict)  # ‖X̃ − X‖ / ‖X‖ by row set
     condition: float | None = None  # of the damped Gram matrix
-    fallback_share: float | None = None  # of the answer that the ridge put there
+    fallback_share: float | None = None  # share of the solution that comes from the ridge
 
 
-# Called with each layer as soon as it is solved, and with how many there will be: of a method that
-# needs prompts, those that are solved by prompts.
+# Called with the report of every solved layer, and the number of layers: with a calibrated method,
+# of those that are solved from prompts.
 Watch = Callable[[LayerReport, int], None]
 
 
-def unwatched(_row: LayerReport, _count: int) -> None:
-    """A watch that nobody keeps."""
+def no_watch(_row: LayerReport, _count: int) -> None:
+    """A watch that does nothing."""
 
 
 class LayerData(TypedDict):
@@ -74,7 +74,7 @@ class Report:
     layers: list[LayerReport] = field(default_factory=list)
     seconds: float = 0.0
     phases: dict[str, Phase] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # sentences: what fell back, and why
+    notes: list[str] = field(default_factory=list)  # sentences, such as which layers fell back
 
     def as_dict(self) -> ReportData:
         """Plain data for JSON: what reading the JSON gives back is equal to it."""

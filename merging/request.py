@@ -1,14 +1,14 @@
-"""What a merge is asked to do: the one object that the page, the command line and Python build."""
+"""The request of a merge, built by the page, the command line, the API and Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from merging.adapter import Adapter
 from merging.block_weights import BLOCKS
-from merging.blocks import weighted
-from merging.embedding import Embedding, together
+from merging.blocks import apply_block_weights
+from merging.embedding import Embedding, distinct_embeddings
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.options import MergeOptions, Tokens
@@ -20,34 +20,34 @@ COMPOSED_PRESERVE = 0.3
 
 @dataclass(frozen=True)
 class Source:
-    """One LoRA of a merge, as the user set it."""
+    """One LoRA of a merge, with the user's settings for it."""
 
     adapter: Adapter
     strength: float = 1.0  # as in <lora:name:strength>; negative and above 1 are allowed
-    trigger: str = ""  # "" takes the adapter's own
-    prompts: tuple[str, ...] = ()  # calibration prompts; () makes them from the trigger
+    trigger: str = ""  # trigger phrase; "" is the one in the file
+    prompts: tuple[str, ...] = ()  # calibration prompts; () makes them from the phrase
     text_encoder: float = 1.0  # times the strength
     unet: float = 1.0  # times the strength
-    blocks: Mapping[str, float] | None = None  # as merging/block_weights.py has it; times all
+    blocks: Mapping[str, float] | None = None  # merging/block_weights.py; times all of the above
     origin: str = ""  # owner/repo/file@commit where it is from the Hub
 
     @property
-    def weighted(self) -> Adapter:
-        """The adapter with its parts and blocks weighted, before the strength."""
+    def weighted_adapter(self) -> Adapter:
+        """The adapter with part and block weights applied, before the strength."""
         if self.blocks is None and self.text_encoder == self.unet == 1:
             return self.adapter
-        return weighted(self.adapter, self.text_encoder, self.unet, self.blocks)
+        return apply_block_weights(self.adapter, self.text_encoder, self.unet, self.blocks)
 
     @property
     def phrase(self) -> str:
-        """The words that call this concept, "" if nobody knows them."""
+        """The trigger phrase of this concept, "" if it is unknown."""
         return self.trigger.strip() or self.adapter.trigger.strip()
 
     @property
     def step(self) -> int | None:
-        """The training step at which kohya's trainer wrote the file, None if it does not say."""
-        found = self.adapter.metadata.get("ss_steps", "")
-        return int(found) if found.isdecimal() else None
+        """The training step of the file, from kohya's header; None without one."""
+        steps = self.adapter.metadata.get("ss_steps", "")
+        return int(steps) if steps.isdecimal() else None
 
 
 @dataclass(frozen=True)
@@ -55,66 +55,76 @@ class MergeRequest(MergeOptions):
     """Everything that decides the bytes of a merge: the sources, and the options by keyword."""
 
     sources: tuple[Source, ...]
-    embeddings: tuple[Embedding, ...] = ()  # beside those that the adapters bring
+    embeddings: tuple[Embedding, ...] = ()  # in addition to those inside the adapters
 
     @property
     def based(self) -> bool:
-        """Whether the base model's weights have a part in it: for the method, or for a file."""
-        read = any(source.adapter.based for source in self.sources)
-        return read or METHODS[self.method].needs != "nothing"
+        """Whether the result depends on the base model's weights: by the method or by a file."""
+        by_file = any(source.adapter.based for source in self.sources)
+        return by_file or METHODS[self.method].needs != "nothing"
 
     @property
-    def words(self) -> tuple[Embedding, ...]:
-        """All words with vectors of their own; MergeError if two cannot be told apart."""
-        brought = (each for source in self.sources for each in source.adapter.embeddings)
-        return together((*brought, *self.embeddings))
+    def all_embeddings(self) -> tuple[Embedding, ...]:
+        """All textual inversions; MergeError if two different ones have the same word."""
+        return distinct_embeddings(self._embeddings())
 
     @property
-    def preserved(self) -> float:
-        """The weight of preserved prompts that holds."""
+    def preserve_weight(self) -> float:
+        """The weight of preserved prompts: the option ``preserve``, or its default."""
         if METHODS[self.method].on_phrases:
-            return self.preserve or 1.0  # it cannot do without them, and any weight is the same
+            return self.preserve or 1.0  # needed by the method; its value makes no difference
         if self.preserve is not None:
             return self.preserve
-        # A LoRA alone has nothing to be composed with, and gives itself back.
+        # A single LoRA has no pairs, and its merge is the LoRA itself.
         composed = self.teacher != "single" and len(self.sources) > 1
         return COMPOSED_PRESERVE if composed else 0.0
 
     @property
-    def counted(self) -> Tokens:
-        """The tokens that count, whatever is asked for."""
+    def counted_tokens(self) -> Tokens:
+        """The option ``tokens``, except where the method fixes it."""
         return "concept" if METHODS[self.method].on_phrases else self.tokens
 
     def __post_init__(self) -> None:
-        """MergeError for what the user can mend."""
+        """Raises MergeError for values that cannot be merged with."""
         super().__post_init__()
         _check_sources(self.sources)
         _check_method(self)
-        _ = self.words  # two that cannot be told apart are refused
+        distinct_embeddings(self._embeddings())
+
+    def _embeddings(self) -> Iterator[Embedding]:
+        """Those inside the adapters, then the others, with repeats."""
+        for source in self.sources:
+            yield from source.adapter.embeddings
+        yield from self.embeddings
 
 
 def _check_sources(sources: tuple[Source, ...]) -> None:
     if not 1 <= len(sources) <= MAX_SOURCES:
-        raise MergeError(f"A merge takes 1 to {MAX_SOURCES} LoRAs; {len(sources)} were given.")
+        raise MergeError(f"A merge needs 1 to {MAX_SOURCES} LoRAs, not {len(sources)}.")
     hashes = [source.adapter.sha256 for source in sources if source.adapter.sha256]
     for source in sources:
         if hashes.count(source.adapter.sha256) > 1:
             raise MergeError(
-                f"{source.adapter.name}: the same file is given twice; raise its strength instead."
+                f"{source.adapter.name}: the same file is listed twice; raise its strength instead."
             )
     bases = {source.adapter.base: source.adapter.name for source in sources}
     if len(bases) > 1:
         listed = ", ".join(f"{name} is for {base}" for base, name in bases.items())
-        raise MergeError(f"The LoRAs are for different bases ({listed}); merge like with like.")
+        raise MergeError(
+            f"The LoRAs are for different bases ({listed}); merge LoRAs of one base only."
+        )
     for source in sources:
         _check_strengths(source)
 
 
 def _check_strengths(source: Source) -> None:
-    """Of the whole, of its parts and of its blocks."""
+    """Check the strength of the LoRA, of its parts and of its blocks."""
     blocks = source.blocks or {}
-    if strange := [block for block in blocks if block not in BLOCKS]:
-        raise MergeError(f"{source.adapter.name}: no block is called {strange[0]}.")
+    if unknown := [block for block in blocks if block not in BLOCKS]:
+        raise MergeError(
+            f"{source.adapter.name}: no block is called {unknown[0]}; there are "
+            f"{', '.join(BLOCKS)}."
+        )
     for factor in (1.0, source.text_encoder, source.unet, *blocks.values()):
         if not abs(source.strength * factor) <= MAX_STRENGTH:
             raise MergeError(
@@ -131,18 +141,18 @@ def _check_method(request: MergeRequest) -> None:
 
 
 def _check_phrases(request: MergeRequest) -> None:
-    """Prompts are made from phrases, and those with two concepts say which by them."""
+    """Calibration prompts are made from trigger phrases; pairs need a different one per LoRA."""
     for source in request.sources:
         if not source.phrase and not source.prompts:
             raise MergeError(
-                f"{source.adapter.name}: no trigger phrase in the file; type the words that "
-                "call its concept, or give it prompts of its own."
+                f"{source.adapter.name}: no trigger phrase in the file; type the one that it was "
+                "trained with, or type calibration prompts for it."
             )
     phrases = [source.phrase for source in request.sources]
-    apart = all(phrases) and len(set(phrases)) == len(phrases)
-    if request.teacher != "single" and len(phrases) > 1 and not apart:
+    distinct = all(phrases) and len(set(phrases)) == len(phrases)
+    if request.teacher != "single" and len(phrases) > 1 and not distinct:
         raise MergeError(
-            f"The teacher “{request.teacher}” needs a trigger phrase for every LoRA, each another "
-            f"one; found: {', '.join(phrase or 'none' for phrase in phrases)}. Name "
-            "them, or choose the teacher “single”."
+            f"The teacher “{request.teacher}” needs a different trigger phrase for every LoRA; "
+            f"these are: {', '.join(phrase or 'none' for phrase in phrases)}. Type them, or choose "
+            "the teacher “single”."
         )

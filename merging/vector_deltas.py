@@ -1,8 +1,8 @@
-"""What methods do alike: biases and normalisations are summed, at the LoRAs' strengths.
+"""Merging the changes of biases and normalisations: methods sum them at the LoRAs' strengths.
 
-Their changes are no linear map of a layer's inputs, so there is nothing for a method to solve, cut
-or compare. The sum is what all LoRAs loaded together give. The averages alone, to which strengths
-are relative, weigh them as they weigh layers: else the vectors would come out too strong for these.
+A method merges linear maps; these are vectors. Their sum is the result of loading all LoRAs
+together. Only the averages, whose strengths are relative, average the vectors as well: a sum would
+be too strong beside averaged layers.
 """
 
 from __future__ import annotations
@@ -12,73 +12,70 @@ from dataclasses import replace
 
 import torch
 
-from merging.adapter import Shift
+from merging.adapter import VectorDelta
 from merging.errors import MergeError
 from merging.formats.vector_deltas import counted, in_words, sizes
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import Delta, total
+from merging.linalg.delta import MERGED_DTYPE, Delta, sum_vector_deltas
 from merging.methods import METHODS, Method
 from merging.request import MergeRequest, Source
 
-Shifts = Mapping[str, Shift]  # layer or normalisation → what is added to its vectors
-KEPT = torch.float32  # as of the factors: no file holds more
+VectorDeltas = Mapping[str, VectorDelta]  # layer or normalisation → change of its vectors
 
 
-def shifts_of(source: Source) -> Shifts:
-    """Those of one LoRA with every strength folded in, in float64; MergeError if not finite."""
-    found = {m: own.scaled(source.strength) for m, own in source.weighted.shifts.items()}
-    for module, own in found.items():
-        if not all(vector.isfinite().all() for vector in own.vectors().values()):
+def scaled_shifts(source: Source) -> VectorDeltas:
+    """Those of one LoRA with all strengths folded in, float64; MergeError if not finite."""
+    shifts = source.weighted_adapter.shifts
+    scaled = {module: shift.scaled(source.strength) for module, shift in shifts.items()}
+    for module, shift in scaled.items():
+        if not all(vector.isfinite().all() for vector in shift.vectors().values()):
             raise MergeError(
                 f"{source.adapter.name}: the vectors of {module} have values that are not finite "
-                "numbers; its training failed or the file is damaged, so take another version."
+                "numbers; its training failed or the file is damaged, so use another version."
             )
-    return found
+    return scaled
 
 
-def merged_shifts(
-    shifts: Sequence[Shifts], method: Method, problem: Callable[[str], LayerProblem]
-) -> dict[str, Shift]:
-    """Their sum or average, without what is zero; ``problem`` has strengths and steps."""
-    found = _averaged(shifts, method, problem) if method.averages else total(shifts)
+def merge_shifts(
+    shifts: Sequence[VectorDeltas], method: Method, problem: Callable[[str], LayerProblem]
+) -> dict[str, VectorDelta]:
+    """Their sum or average, without vectors of zeros; ``problem`` has strengths and steps."""
+    merged = _average(shifts, method, problem) if method.averages else sum_vector_deltas(shifts)
     return {
-        module: own.to(torch.device("cpu"), KEPT)
-        for module, own in found.items()
-        if any(vector.any() for vector in own.vectors().values())
+        module: shift.to(torch.device("cpu"), MERGED_DTYPE)
+        for module, shift in merged.items()
+        if any(vector.any() for vector in shift.vectors().values())
     }
 
 
-def _averaged(
-    shifts: Sequence[Shifts], method: Method, problem: Callable[[str], LayerProblem]
-) -> dict[str, Shift]:
+def _average(
+    shifts: Sequence[VectorDeltas], method: Method, problem: Callable[[str], LayerProblem]
+) -> dict[str, VectorDelta]:
     """Every vector by the method itself, as the change of a layer with one input."""
     unit = torch.ones(1, 1, dtype=torch.float64)
-    found = {}
-    for module, both in total(shifts).items():
-        vectors = {}
-        for end in both.vectors():
-            own = [each.get(module, Shift()).vectors().get(end) for each in shifts]
-            deltas = tuple(None if v is None else Delta(v[:, None], unit) for v in own)
-            solved = method.solve(replace(problem(module), deltas=deltas))
-            vectors[end] = solved.dense()[:, 0]
-        found[module] = Shift(**vectors)
-    return found
+    averages = {}
+    for module, total in sum_vector_deltas(shifts).items():
+        averaged = {}
+        for name in total.vectors():
+            vectors = [lora.get(module, VectorDelta()).vectors().get(name) for lora in shifts]
+            deltas = tuple(None if v is None else Delta(v[:, None], unit) for v in vectors)
+            averaged[name] = method.solve(replace(problem(module), deltas=deltas)).dense()[:, 0]
+        averages[module] = VectorDelta(**averaged)
+    return averages
 
 
-def notes(request: MergeRequest, merged: Shifts) -> list[str]:
-    """What a report says of all that a LoRA cannot hold: words with vectors, and these."""
-    found = []
-    if request.words:
-        told = ", ".join(f"{each.word} (of {each.source})" for each in request.words)
-        found.append(
-            f"Words with vectors of their own, which no LoRA can hold: {told}; each has a file."
-        )
+def notes(request: MergeRequest, merged: VectorDeltas) -> list[str]:
+    """Notes for the report: the textual inversions, and how vectors were merged."""
+    sentences = []
+    if request.all_embeddings:
+        words = ", ".join(f"{it.word} (of {it.source})" for it in request.all_embeddings)
+        sentences.append(f"Textual inversions, which are written to separate files: {words}.")
     if merged:
-        names = ", ".join(each.adapter.name for each in request.sources if each.adapter.shifts)
+        names = ", ".join(it.adapter.name for it in request.sources if it.adapter.shifts)
         how = (
             "were averaged as the layers were"
             if METHODS[request.method].averages
-            else "were summed at the LoRAs' strengths: they are no linear map to solve for"
+            else "were summed at the LoRAs' strengths; methods merge weight matrices only"
         )
-        found.append(f"{in_words(counted(sizes(merged)))} (of {names}) {how}.")
-    return found
+        sentences.append(f"{in_words(counted(sizes(merged)))} (of {names}) {how}.")
+    return sentences

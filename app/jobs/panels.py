@@ -67,4 +67,4 @@ def _merge(title: str, file: Path, embeddings: tuple[Embedding, ...]) -> Panel:
 
 def _triggered(source: Source) -> Adapter:
     """The weighted adapter, its trigger the words that the visitor typed."""
-    return replace(source.weighted, trigger=source.phrase)
+    return replace(source.weighted_adapter, trigger=source.phrase)

@@ -25,7 +25,7 @@ from merging.adapter import Adapter
 from merging.block_weights import BLOCKS
 from merging.blocks import blocks
 from merging.formats.layer_tables import table_of
-from merging.linalg.delta import Delta, inner, scaled
+from merging.linalg.delta import Delta, inner_product, scaled_delta
 from merging.request import Source
 
 REST = "rest"  # layers that lie in no block
@@ -154,7 +154,7 @@ def weighed_pair(names: tuple[str, str], one: Weights, other: Weights, found: Me
 
 
 def _delta(adapter: Adapter, layer: str) -> Delta | None:
-    return scaled(adapter.layers[layer], 1.0) if layer in adapter.layers else None
+    return scaled_delta(adapter.layers[layer], 1.0) if layer in adapter.layers else None
 
 
 def _strength(source: Weights, block: str) -> float:
@@ -221,11 +221,11 @@ def title(block: str) -> str:
 
 def _count(sums: Sums, one: Delta | None, other: Delta | None) -> None:
     """Add one layer."""
-    energies = [inner(own, None, own) if own else 0.0 for own in (one, other)]
+    energies = [inner_product(own, None, own) if own else 0.0 for own in (one, other)]
     sums.energy = [a + b for a, b in zip(sums.energy, energies, strict=True)]
     if one is None or other is None:
         return
-    sums.common += inner(one, None, other)
+    sums.common += inner_product(one, None, other)
     width = one.down.shape[1]
     for i, (own, reader) in enumerate(((one, other), (other, one))):
         inverse, rank = _pseudo_inverse(reader.down @ reader.down.T)

@@ -8,8 +8,8 @@ import torch
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.linalg.delta import scaled
-from merging.linalg.low_rank import compressed, singular_values
+from merging.linalg.delta import scaled_delta
+from merging.linalg.low_rank import singular_values, truncate
 from merging.options import Rank
 
 STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -32,7 +32,7 @@ def rank_curve(adapter: Adapter, dtype: torch.dtype = torch.float16) -> tuple[Cu
     """
     spectra = [
         singular_values(delta.up, delta.down)
-        for delta in (scaled(layer, 1.0) for layer in adapter.layers.values())
+        for delta in (scaled_delta(layer, 1.0) for layer in adapter.layers.values())
     ]
     widths = [layer.up.shape[0] + layer.down.shape[1] for layer in adapter.layers.values()]
     total = sum(float(each.square().sum()) for each in spectra)
@@ -61,5 +61,5 @@ def cut(adapter: Adapter, rank: Rank) -> Adapter:
 
 
 def _cut(layer: LoraLayer, rank: Rank) -> LoraLayer:
-    delta, _ = compressed(scaled(layer, 1.0), rank)
+    delta, _ = truncate(scaled_delta(layer, 1.0), rank)
     return LoraLayer(delta.up.float(), delta.down.float(), alpha=float(delta.rank))

@@ -1,1 +1,1 @@
-"""What a merge looks at: prompts, row sets, teachers, target layers. No model here."""
+"""Calibration of a merge: prompts, row sets, teachers and target layers; needs no model."""

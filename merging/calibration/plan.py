@@ -1,4 +1,4 @@
-"""What one pass over the model must know to hand a solver its rows; no model is named here."""
+"""The interface between the engine and a model that runs the calibration prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from merging.adapter import Shift
+from merging.adapter import VectorDelta
 from merging.embedding import Embedding
 from merging.linalg.delta import Delta
 from merging.linalg.row_statistics import RowStatistics
@@ -23,11 +23,11 @@ class RowSet:
 
     name: str
     prompts: tuple[str, ...]
-    # of each LoRA, then of each composite, in this set's teacher; all 0 preserves the base
+    # of the LoRAs, then of the composites, in this set's teacher; all 0 preserves the base
     weights: tuple[float, ...]
-    omega: float = 1.0  # how much the set counts beside the others
-    phrases: tuple[str, ...] = ()  # trigger phrases that its prompts say
-    gated: bool = False  # the teacher is gated by them, one phrase per LoRA
+    omega: float = 1.0  # ω_c: weight of the set among all sets
+    phrases: tuple[str, ...] = ()  # trigger phrases in its prompts
+    gated: bool = False  # whether the phrases, one per LoRA, gate the teacher
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,33 @@ class Sweep:
     deltas: tuple[Mapping[str, Delta], ...]  # per LoRA: layer → change, all scales folded in
     targets: tuple[str, ...]  # layers to solve from activations
     fixed: Mapping[str, Delta]  # merged change of every other layer
-    row_sets: tuple[RowSet, ...]  # none: the base weights are all that is asked for
+    row_sets: tuple[RowSet, ...]  # none: the method needs only the base weights
     merged_inputs: bool  # False: X̃ = X (RegMean)
-    residual: bool = False  # whether the solver asks for K_c (merging/linalg/gram.py)
+    residual: bool = False  # whether the solver needs K_c (merging/linalg/gram.py)
     padding: Padding = "keep"
     tokens: Tokens = "all"
-    rows: int | None = None  # most positions of a picture that count; None: all
+    rows: int | None = None  # at most so many positions of a picture are used; None: all
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
-    embeddings: tuple[Embedding, ...] = ()  # words that the prompts may say
-    # per LoRA: layer or normalisation → what it adds to its vectors, at its strength
-    shifts: tuple[Mapping[str, Shift], ...] = ()
+    embeddings: tuple[Embedding, ...] = ()  # textual inversions that the prompts may use
+    # per LoRA: layer or normalisation → change of its vectors, at the LoRA's strength
+    shifts: tuple[Mapping[str, VectorDelta], ...] = ()
     composites: tuple[Mapping[str, Delta], ...] = ()  # teachers.py; as ``deltas``
-    composite_shifts: tuple[Mapping[str, Shift], ...] = ()  # one for each of them
-    phases: Phases = field(default_factory=Phases)  # counts sampling, forward passes, solving
+    composite_shifts: tuple[Mapping[str, VectorDelta], ...] = ()  # one per composite
+    phases: Phases = field(default_factory=Phases)  # times sampling, forward passes, solving
 
     @property
     def teachers(self) -> tuple[Mapping[str, Delta], ...]:
-        """Whatever a row set gives a weight to: the LoRAs, then the composites."""
+        """The changes that a row set has weights for: the LoRAs, then the composites."""
         return self.deltas + self.composites
 
     @property
-    def teacher_shifts(self) -> tuple[Mapping[str, Shift], ...]:
-        """Their shifts; none where no LoRA has any."""
+    def teacher_shifts(self) -> tuple[Mapping[str, VectorDelta], ...]:
+        """Their changes of vectors; empty where no LoRA has any."""
         return self.shifts + self.composite_shifts
 
 
-# (layer, base weight (out, in) in float64, its rows) → the merged change of the layer
+# (layer, base weight (out, in) in float64, its row sets) → the merged change of the layer
 SolveLayer = Callable[[str, Tensor, tuple[RowStatistics, ...]], Delta]
 
 
@@ -71,5 +71,5 @@ class Activations(Protocol):
     """Runs the sweep, calling ``solve`` for each target layer in forward order."""
 
     def __call__(self, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop, /) -> None:
-        """Every target is solved once (each round, if there are rounds)."""
+        """Solve every target once, or once per round."""
         ...

@@ -1,7 +1,6 @@
-"""Calibration prompts: unlabelled sentences that name one concept, as its owner would type them.
+"""Calibration prompts: sentences that name one concept or two, made from templates.
 
-The paper takes about 50 samples per concept (arXiv:2411.15231) and does not print its prompts;
-these templates are ours.
+The paper uses about 50 samples per concept (arXiv:2411.15231) and does not print its prompts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from itertools import permutations, product
 
 from merging.errors import MergeError
 
-Couple = tuple[int, int]  # places of two LoRAs
+LoraPair = tuple[int, int]  # indices of two LoRAs
 
 _LEADS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 _SCENES = (
@@ -23,7 +22,7 @@ _SCENES = (
     "a {} next to a gift",
     "a star beside a {}",
 )
-_JOINTS = (" and ", " and ", " next to ", " beside ")
+_CONJUNCTIONS = (" and ", " and ", " next to ", " beside ")
 _PLACES = (
     "",
     " on a white background",
@@ -36,7 +35,7 @@ _PLACES = (
     " on a pink background",
 )
 _THINGS = ("tree", "house", "star", "cake", "cup", "apple", "bird", "chair", "flower", "boat")
-# What a merge must leave alone is anything that people draw, not only what stands beside concepts.
+# Things of preserved prompts: whatever people draw, not only what appears beside concepts.
 _ORDINARY = (
     *("dog", "cat", "horse", "bird", "fish", "rabbit", "bear", "elephant", "butterfly"),
     *("tree", "flower", "mushroom", "mountain", "house", "castle", "bridge", "tower"),
@@ -46,70 +45,72 @@ _ORDINARY = (
     *("apple", "banana", "orange", "strawberry", "cake", "pizza", "bread", "egg"),
     *("man", "woman", "child", "robot", "ghost", "snowman", "star", "moon", "sun", "cloud"),
 )
-_AMONG = ("a {}", "a {}", "a {} and a tree", "a {} next to a house")
-_STYLED = tuple(f"a {thing} in {{}}" for thing in _THINGS)
+_PLAIN_SCENES = ("a {}", "a {}", "a {} and a tree", "a {} next to a house")
+_STYLE_SCENES = tuple(f"a {thing} in {{}}" for thing in _THINGS)
 
 
 def is_style(trigger: str) -> bool:
-    """Whether a trigger calls a look of whole pictures, not a thing: it ends in "style"."""
+    """Whether a trigger phrase names a style, not a thing: it ends in "style"."""
     return trigger.lower().split()[-1:] == ["style"]
 
 
 def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
-    """``count`` sentences with the trigger in them, drawn without repeats while they last."""
+    """``count`` sentences with the trigger phrase, without repeats as long as they suffice."""
     if not trigger.strip():
         raise MergeError(
-            "No trigger phrase is known for one of the LoRAs; type the words that call its concept."
+            "One of the LoRAs has no trigger phrase; type the phrase that its concept was trained "
+            "with."
         )
-    scenes = _STYLED if is_style(trigger) else _SCENES
-    return _drawn([text.format(trigger.strip()) for text in _sentences(scenes)], count, seed)
+    scenes = _STYLE_SCENES if is_style(trigger) else _SCENES
+    return _sample([text.format(trigger.strip()) for text in _sentences(scenes)], count, seed)
 
 
 def tag_prompts(trigger: str, tags: Sequence[str]) -> tuple[str, ...]:
-    """Sentences from the words of a file's own captions, as they were written for its training.
+    """Sentences from the training captions in a file's header.
 
-    A caption that names the trigger is taken as it is; any other word follows the trigger.
+    A caption with the trigger phrase stays as it is; any other follows the phrase.
     """
     phrase = trigger.strip()
-    named = [tag.strip() for tag in tags if tag.strip()]
+    captions = [tag.strip() for tag in tags if tag.strip()]
     sentences = [
-        tag if phrase.lower() in tag.lower() else f"a photo of a {phrase}, {tag}" for tag in named
+        caption if phrase.lower() in caption.lower() else f"a photo of a {phrase}, {caption}"
+        for caption in captions
     ]
     return tuple(dict.fromkeys(sentences)) if phrase else ()
 
 
 def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
-    """``count`` sentences that name two of the concepts each, in either order.
+    """``count`` sentences that name two of the concepts, in either order.
 
-    Two at a time, however many there are: many things at once are what a base draws worst, and the
-    sentence would soon be longer than it reads. A style comes after the thing that it is to show.
+    Never more than two: base models draw many things at once badly, and the prompt would soon have
+    too many tokens. A style follows the thing that is drawn in it.
     """
     styles = [trigger for trigger in triggers if is_style(trigger)]
     things = [trigger for trigger in triggers if not is_style(trigger)]
-    couples = list(permutations(things, 2))
-    orders = random.Random(seed).sample(couples, len(couples))
-    listings = [f"a {one}{joint}a {other}" for joint in _JOINTS for one, other in orders]
-    shown = product((" in ", ", ", " in ", ", "), things or _THINGS, styles)
-    listings += [f"a {thing}{joint}{style}" for joint, thing, style in shown]
-    return _drawn(_sentences(listings), count, seed)
+    orders = list(permutations(things, 2))
+    shuffled = random.Random(seed).sample(orders, len(orders))
+    scenes = [f"a {one}{joint}a {other}" for joint in _CONJUNCTIONS for one, other in shuffled]
+    styled = product((" in ", ", ", " in ", ", "), things or _THINGS, styles)
+    scenes += [f"a {thing}{joint}{style}" for joint, thing, style in styled]
+    return _sample(_sentences(scenes), count, seed)
 
 
-def couples(triggers: Sequence[str]) -> list[Couple]:
-    """Which LoRAs are taught together, whatever order they come in.
+def lora_pairs(triggers: Sequence[str]) -> list[LoraPair]:
+    """The pairs of LoRAs that share calibration prompts; they do not depend on the user's order.
 
-    Every thing with two others, so that the work grows with their number and not its square; every
-    style with one thing.
+    Every thing is in two pairs, so that the work grows with the number of LoRAs and not with its
+    square; every style is in a pair with one thing.
     """
     order = sorted(range(len(triggers)), key=triggers.__getitem__)
     things = [i for i in order if not is_style(triggers[i])]
     styles = [i for i in order if is_style(triggers[i])]
     ring = list(zip(things, [*things[1:], *things[:1]], strict=True))
-    found = ring if len(things) > 2 else ring[:-1]
-    return found + [(things[k % len(things)], i) for k, i in enumerate(styles) if things]
+    pairs = ring if len(things) > 2 else ring[:-1]
+    return pairs + [(things[k % len(things)], i) for k, i in enumerate(styles) if things]
 
 
-def one_picture(triggers: Sequence[str]) -> str:
-    """A sentence that names all concepts, things in their order and then styles."""
+def joint_prompt(triggers: Sequence[str]) -> str:
+    """A prompt that names all concepts: the things in their order, then the styles."""
     things = [f"a {trigger}" for trigger in triggers if not is_style(trigger)] or ["a house"]
     styles = [trigger for trigger in triggers if is_style(trigger)]
     listed = f"{', '.join(things[:-1])} and {things[-1]}" if things[1:] else things[0]
@@ -117,20 +118,20 @@ def one_picture(triggers: Sequence[str]) -> str:
 
 
 def plain_prompts(count: int, seed: int, triggers: Sequence[str] = ()) -> tuple[str, ...]:
-    """``count`` sentences about ordinary things that say none of the triggers: rows to preserve."""
-    sentences = _sentences([scene.format(thing) for scene in _AMONG for thing in _ORDINARY])
-    said = [f" {trigger.strip().lower()} " for trigger in triggers]
-    plain = [text for text in sentences if not any(each in f" {text} " for each in said)]
-    return _drawn(plain or sentences, count, seed)
+    """``count`` sentences about ordinary things without the trigger phrases: rows to preserve."""
+    sentences = _sentences([scene.format(thing) for scene in _PLAIN_SCENES for thing in _ORDINARY])
+    phrases = [f" {trigger.strip().lower()} " for trigger in triggers]
+    plain = [text for text in sentences if not any(phrase in f" {text} " for phrase in phrases)]
+    return _sample(plain or sentences, count, seed)
 
 
 def _sentences(scenes: Sequence[str]) -> list[str]:
-    """Every scene with every lead and every place."""
+    """Every scene with every opening and every background."""
     rows = product(_LEADS, scenes, _PLACES)
     return [lead.replace("{}", scene) + place for lead, scene, place in rows]
 
 
-def _drawn(sentences: list[str], count: int, seed: int) -> tuple[str, ...]:
-    """The first ``count`` of a seeded shuffle, starting over when the sentences run out."""
+def _sample(sentences: list[str], count: int, seed: int) -> tuple[str, ...]:
+    """``count`` of the shuffled sentences, from the start again when they run out."""
     shuffled = random.Random(seed).sample(sentences, len(sentences))
     return tuple(shuffled[i % len(shuffled)] for i in range(count))

@@ -1,13 +1,13 @@
-"""Row sets: which prompts count for which LoRA, and how much."""
+"""Row sets: the prompts of every LoRA, and their weights."""
 
 from __future__ import annotations
 
 from merging.calibration.plan import RowSet
 from merging.calibration.prompts import (
-    Couple,
+    LoraPair,
     composed_prompts,
     concept_prompts,
-    couples,
+    lora_pairs,
     plain_prompts,
 )
 from merging.methods import METHODS
@@ -16,29 +16,29 @@ from merging.runtime.seeds import seed_for
 
 
 def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
-    """One set per LoRA, on its own prompts under itself (the paper's); then what goes beyond it."""
-    teachers = len(request.sources) + len(taught_couples(request))
+    """One set per LoRA, as in the paper; then the sets of pairs, and of preserved prompts."""
+    teachers = len(request.sources) + len(composite_pairs(request))
     sets = [
         RowSet(
             source.adapter.name,
-            _own_prompts(request, source),
-            weights=_alone(i, teachers),
+            _prompts(request, source),
+            weights=_one_hot(i, teachers),
             phrases=(source.phrase,) if source.phrase else (),
         )
         for i, source in enumerate(request.sources)
     ]
     if request.teacher == "composed" and len(sets) > 1:
-        sets.append(_by_gate(request))
-    sets += _by_composites(request)
-    if request.preserved > 0:
+        sets.append(_gated_set(request))
+    sets += _composite_sets(request)
+    if request.preserve_weight > 0:
         triggers = [source.phrase for source in request.sources]
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"), triggers)
-        sets.append(RowSet("preserved", prompts, (0.0,) * teachers, omega=request.preserved))
+        sets.append(RowSet("preserved", prompts, (0.0,) * teachers, omega=request.preserve_weight))
     return tuple(sets)
 
 
-def _by_gate(request: MergeRequest) -> RowSet:
-    """All couples in one set, every LoRA on its own words and region."""
+def _gated_set(request: MergeRequest) -> RowSet:
+    """All pairs in one set; every LoRA acts on its phrase and region."""
     phrases = tuple(source.phrase for source in request.sources)
     count, seed = len(phrases), seed_for(request.seed, "composed")
     prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
@@ -46,27 +46,27 @@ def _by_gate(request: MergeRequest) -> RowSet:
     return RowSet("composed", prompts, (1.0,) * count, omega, phrases, gated=True)
 
 
-def _by_composites(request: MergeRequest) -> list[RowSet]:
-    """A set for each couple, under its own composite; together they are as many as the gate's."""
-    count, pairs = len(request.sources), taught_couples(request)
+def _composite_sets(request: MergeRequest) -> list[RowSet]:
+    """One set per pair, taught by its composite; together as many prompts as the gate's set."""
+    count, pairs = len(request.sources), composite_pairs(request)
     sets = []
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         phrases = tuple(sorted(request.sources[i].phrase for i in pair))
         name = f"composed: {' + '.join(phrases)}"
         share = max(1, request.samples * count // (2 * len(pairs)))
         prompts = composed_prompts(phrases, share, seed_for(request.seed, *phrases))
-        weights = _alone(count + place, count + len(pairs))
+        weights = _one_hot(count + index, count + len(pairs))
         sets.append(RowSet(name, prompts, weights, request.composed_weight / len(pairs), phrases))
     return sets
 
 
-def _alone(place: int, count: int) -> tuple[float, ...]:
-    """The weights of a teacher that is one of so many, undisturbed."""
-    return tuple(float(i == place) for i in range(count))
+def _one_hot(index: int, count: int) -> tuple[float, ...]:
+    """Weight 1 for teacher ``index`` of ``count``, 0 for the others."""
+    return tuple(float(i == index) for i in range(count))
 
 
-def _own_prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
-    """What the user gave, or sentences with the phrase; Custom Diffusion's two where it merges."""
+def _prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
+    """The user's prompts, or sentences with the phrase; for Custom Diffusion its two prompts."""
     phrase = source.phrase
     if METHODS[request.method].on_phrases and phrase:
         return phrase, f"photo of a {phrase}"
@@ -74,8 +74,8 @@ def _own_prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
     return source.prompts or concept_prompts(phrase, request.samples, seed)
 
 
-def taught_couples(request: MergeRequest) -> list[Couple]:
-    """The pairs of LoRAs that a merge of two weights teaches together; none for another teacher."""
+def composite_pairs(request: MergeRequest) -> list[LoraPair]:
+    """The pairs of LoRAs whose merge by sum or tsv is their teacher; none for other teachers."""
     if request.teacher in ("single", "composed") or not METHODS[request.method].calibrated:
         return []
-    return couples([source.phrase for source in request.sources])
+    return lora_pairs([source.phrase for source in request.sources])

@@ -1,13 +1,13 @@
-"""Who teaches prompts with two concepts.
+"""Teachers: the models whose outputs on prompts with two concepts the merge imitates.
 
-single    nobody: there are none, as in the paper
-composed  the gate: each LoRA on its own words and part of the picture (merging/diffusion/gate.py)
-sum       both LoRAs added up, as people use them
+single    none: there are no such prompts, as in the paper
+composed  the gate: each LoRA acts on its phrase and region alone (merging/diffusion/gate.py)
+sum       both LoRAs added up, the usual way to combine LoRAs
 tsv       both on directions made orthogonal (merging/methods/tsv.py)
 
-A concept LoRA often speaks through the whole sentence, its end and padding included, which a gate
-on words tears apart; a merge of the two does not, and all that IterIS takes from it is how it draws
-them together. A merge of many would spoil them all, so each couple has its own.
+A concept LoRA often acts through all tokens of a prompt, end and padding included, which a gate
+does not allow. A merge of the two LoRAs does. Every pair has its own merge, a "composite", since a
+merge of many LoRAs draws each of them worse.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from merging.adapter import Shift
-from merging.calibration.prompts import Couple
-from merging.calibration.row_sets import taught_couples
+from merging.adapter import VectorDelta
+from merging.calibration.prompts import LoraPair
+from merging.calibration.row_sets import composite_pairs
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import Delta, total
+from merging.linalg.delta import Delta, sum_vector_deltas
 from merging.methods import METHODS
 from merging.request import MergeRequest
 
 
-def composites_of(
+def composite_deltas(
     request: MergeRequest, layers: Sequence[str], problem: Callable[[str], LayerProblem]
 ) -> tuple[Mapping[str, Delta], ...]:
-    """Layer → merged change of the two, for every couple that is taught by its merge."""
-    return tuple(_composite(request, couple, layers, problem) for couple in taught_couples(request))
+    """Layer → merged change of the two LoRAs, for every pair that its merge teaches."""
+    return tuple(_composite(request, pair, layers, problem) for pair in composite_pairs(request))
 
 
 def composite_shifts(
-    request: MergeRequest, shifts: Sequence[Mapping[str, Shift]]
-) -> tuple[Mapping[str, Shift], ...]:
-    """What the two of every such couple add to biases and normalisations, added up."""
-    return tuple(total(shifts[i] for i in couple) for couple in taught_couples(request))
+    request: MergeRequest, shifts: Sequence[Mapping[str, VectorDelta]]
+) -> tuple[Mapping[str, VectorDelta], ...]:
+    """Sum of both LoRAs' changes of biases and normalisations, for every such pair."""
+    return tuple(sum_vector_deltas(shifts[i] for i in pair) for pair in composite_pairs(request))
 
 
 def _composite(
     request: MergeRequest,
-    couple: Couple,
+    pair: LoraPair,
     layers: Sequence[str],
     problem: Callable[[str], LayerProblem],
 ) -> Mapping[str, Delta]:
-    """The couple's merge on all ``layers`` that it has, by the method that the teacher names."""
+    """The pair's merge by the teacher's method, on all ``layers`` that the pair has."""
 
-    def without_others(layer: str) -> LayerProblem:
+    def pair_problem(layer: str) -> LayerProblem:
         whole = problem(layer)
-        own = (delta if i in couple else None for i, delta in enumerate(whole.deltas))
-        return replace(whole, deltas=tuple(own))
+        deltas = (delta if i in pair else None for i, delta in enumerate(whole.deltas))
+        return replace(whole, deltas=tuple(deltas))
 
-    problems = {layer: without_others(layer) for layer in layers}
+    problems = {layer: pair_problem(layer) for layer in layers}
     solve = METHODS[request.teacher].solve
-    return {layer: solve(each) for layer, each in problems.items() if each.present}
+    return {layer: solve(problems[layer]) for layer in layers if problems[layer].present}

@@ -103,7 +103,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
     prompts = options.prompt or [asked.prompt]
     base = load_base(options.base, options.device, options.precision)
     sources = [parsed(text).source(base) for text in options.adapter]
-    adapters = [(source.weighted, source.strength) for source in sources]
+    adapters = [(source.weighted_adapter, source.strength) for source in sources]
     judged = _judge(options.reference, base)
     pairs = [(text, asked.seed + i) for text in prompts for i in range(options.count)]
     images = render(

@@ -1,4 +1,4 @@
-"""What each word is looked at with: cross-attention, collected while a picture is made."""
+"""Maps of the cross-attention to phrases of the prompt, summed while a picture is drawn."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.layer_ops import Layer
-from merging.diffusion.tokens import places
+from merging.diffusion.tokens import phrase_positions
 
 
-class AttentionWatch:
-    """Sums the attention to marked words over all cross-attention layers and all steps.
+class AttentionRecorder:
+    """Sums the attention to phrases over all cross-attention layers and all steps.
 
-    A layer's map counts relative to its own mean, so that layers of all sizes speak alike. After
-    (DAAM, arXiv:2210.04885), which sums the bare scores.
+    As DAAM (arXiv:2210.04885), but every layer's map is divided by its mean, so that layers of all
+    sizes count the same.
     """
 
     def __init__(self, base: Base, concepts: Tensor, size: Sequence[int]) -> None:
-        """``concepts`` (samples, tokens, concepts) marks each one's words in the last samples.
+        """``concepts`` (samples, tokens, phrases) is 1 at a phrase's tokens.
 
-        ``size`` is the latent's, height and width.
+        The samples are the last ones of the model's batch; ``size`` is height and width of the
+        latent.
         """
         self.base, self.concepts = base, concepts.to(base.device)
         self.evidence = torch.zeros(len(concepts), concepts.shape[2], *size, device=base.device)
         self._queries: Tensor | None = None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Collect maps from every cross-attention layer; leaves no hook behind."""
+    def recording(self) -> Iterator[None]:
+        """Record every cross-attention layer; all hooks are removed afterwards."""
         with ExitStack() as undo:
             for name, layer in self.base.layers.items():
                 if name.endswith("attn2.to_q"):
@@ -43,7 +44,7 @@ class AttentionWatch:
             yield
 
     def maps(self) -> Tensor:
-        """(samples, concepts, height, width) of the latent: 1 is the picture's mean, 0 unnamed."""
+        """(samples, phrases, height, width), 1 on average; 0 where the prompt lacks the phrase."""
         mean = self.evidence.mean(dim=(2, 3), keepdim=True)
         return (self.evidence / mean.clamp_min(1e-12)).cpu()
 
@@ -58,9 +59,9 @@ class AttentionWatch:
 
         return hook
 
-    def _add(self, looks: Tensor) -> None:
-        """Count one layer's attention (samples, positions, tokens)."""
-        maps = (looks.float() @ self.concepts.to(looks.device)).transpose(1, 2)
+    def _add(self, scores: Tensor) -> None:
+        """Add one layer's attention (samples, positions, tokens)."""
+        maps = (scores.float() @ self.concepts.to(scores.device)).transpose(1, 2)
         maps = maps / maps.mean(dim=2, keepdim=True).clamp_min(1e-12)
         height, width = self.evidence.shape[2:]
         shrink = (height * width / maps.shape[2]) ** 0.5
@@ -79,11 +80,11 @@ def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
 
 
-def marked(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
+def phrase_masks(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
     """1 where a prompt's token belongs to a phrase: (prompts, tokens, phrases)."""
     marks = torch.zeros(len(prompts), base.pipeline.tokenizer.model_max_length, len(phrases))
     for row, prompt in zip(marks, prompts, strict=True):
         for i, phrase in enumerate(phrases):
-            for place in places(base, prompt, phrase):
+            for place in phrase_positions(base, prompt, phrase):
                 row[place, i] = 1
     return marks

@@ -15,9 +15,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from merging.adapter import Shift
+from merging.adapter import VectorDelta
 from merging.base_models import base_model
-from merging.diffusion.layer_ops import Change, Layer, Module, change
+from merging.diffusion.layer_ops import Change, Layer, Module, output_change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
 from merging.formats.vector_deltas import sizes
@@ -25,7 +25,7 @@ from merging.io.png import sides
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
 
-MOST_SIDES = 2  # a picture is at most so many times as wide, and as high, as the base's own
+MOST_SIDES = 2  # largest side of a picture, in native sides of the base
 FINGERS = 16  # values of a layer that a fingerprint looks at
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -38,9 +38,9 @@ class Base:
     pipeline: StableDiffusionPipeline
     device: torch.device
     dtype: torch.dtype
-    # words that were taught to it, in small letters → the ids of their vectors
-    words: Mapping[str, list[int]] = field(default_factory=dict)
-    precision: Precision = "auto"  # as it was asked for; ``dtype`` is what it came to
+    # textual inversions in use: word, in small letters → the token ids of its vectors
+    embedding_ids: Mapping[str, list[int]] = field(default_factory=dict)
+    precision: Precision = "auto"  # the option; ``dtype`` is the type that it gave
 
     @cached_property
     def modules(self) -> dict[str, Module]:
@@ -56,7 +56,7 @@ class Base:
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """Those of them that are a Linear or a Conv2d."""
-        return {name: each for name, each in self.modules.items() if isinstance(each, Layer)}
+        return {name: layer for name, layer in self.modules.items() if isinstance(layer, Layer)}
 
     @cached_property
     def table(self) -> LayerTable:
@@ -76,10 +76,12 @@ class Base:
         digest = hashlib.sha256()
         for name, layer in self.layers.items():
             values = layer.weight.detach().flatten()
-            places = (
+            positions = (
                 torch.arange(FINGERS, device=values.device) * (len(values) - 1) // (FINGERS - 1)
             )
-            digest.update(name.encode() + values[places].to("cpu", torch.float16).numpy().tobytes())
+            digest.update(
+                name.encode() + values[positions].to("cpu", torch.float16).numpy().tobytes()
+            )
         return digest.hexdigest()
 
     def weight(self, layer: str) -> torch.Tensor | None:
@@ -87,7 +89,7 @@ class Base:
         module = self.layers.get(layer)
         return None if module is None else module.weight
 
-    def check_shifts(self, shifts: Mapping[str, Shift]) -> None:
+    def check_shifts(self, shifts: Mapping[str, VectorDelta]) -> None:
         """MergeError where the base lacks a vector, or has it in another size."""
         for parameter, size in sizes(shifts).items():
             if self.table.vectors.get(parameter) != size:
@@ -98,7 +100,7 @@ class Base:
 
     @contextmanager
     def parked(self, *parts: str) -> Iterator[None]:
-        """These parts of the pipeline wait in main memory; on a CPU they are there anyway."""
+        """Move these parts of the pipeline to main memory meanwhile; does nothing on a CPU."""
         models = [getattr(self.pipeline, part) for part in parts]
         models = [model for model in models if isinstance(model, nn.Module)]
         if self.device.type == "cpu":
@@ -112,8 +114,8 @@ class Base:
                 model.to(self.device)
 
     @contextmanager
-    def heeding(self, stop: Stop) -> Iterator[None]:
-        """Hear a stop at every layer of the model, whatever it is run for: Cancelled."""
+    def stopping_at_layers(self, stop: Stop) -> Iterator[None]:
+        """Check ``stop`` before every layer of the model; raises Cancelled."""
         handles = [
             layer.register_forward_pre_hook(lambda *_: check(stop))
             for layer in self.layers.values()
@@ -129,9 +131,9 @@ class Base:
         """The model with these changes added; untouched afterwards, even on error."""
         handles = []
         try:
-            for name, own in changes.items():
-                own = own.to(self.device, self.dtype)
-                handles.append(self.modules[name].register_forward_hook(_adding(own)))
+            for name, addition in changes.items():
+                hook = _addition_hook(addition.to(self.device, self.dtype))
+                handles.append(self.modules[name].register_forward_hook(hook))
             yield
         finally:
             for handle in handles:
@@ -167,21 +169,22 @@ def latent_side(base: Base) -> int:
 
 
 def latent_size(base: Base, size: str = "") -> tuple[int, int]:
-    """Height and width of the latent of pictures of WIDTHxHEIGHT, "" for the base's own.
+    """Height and width of the latent of pictures of WIDTHxHEIGHT, "" for the native size.
 
     MergeError for what the base cannot draw: its levels halve the latent again and again, and far
     from the size that it was trained at a base repeats itself.
     """
-    own, factor = latent_side(base), base.pipeline.vae_scale_factor
+    native, factor = latent_side(base), base.pipeline.vae_scale_factor
     if not size.strip():
-        return own, own
+        return native, native
     width, height = sides(size)
     step = factor * 2 ** (len(base.pipeline.unet.config.block_out_channels) - 1)
-    most = MOST_SIDES * own * factor
+    most = MOST_SIDES * native * factor
     if any(side % step or not step <= side <= most for side in (width, height)):
         raise MergeError(
             f"A picture of {size.strip()} cannot be drawn with the base {base.name}: each side has "
-            f"to be a multiple of {step} pixels, at most {most}. Without a size it takes its own."
+            f"to be a multiple of {step} pixels, at most {most}. Leave the size empty for the "
+            "native one."
         )
     return height // factor, width // factor
 
@@ -253,8 +256,8 @@ def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
         )
 
 
-def _adding(own: Change) -> Callable:
+def _addition_hook(addition: Change) -> Callable:
     def hook(module: Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        return output + change(module, inputs[0], own)
+        return output + output_change(module, inputs[0], addition)
 
     return hook

@@ -1,4 +1,4 @@
-"""What a merge asks of the model: samples drawn once, then one lockstep pass, or k rounds."""
+"""Calibration on the base model: draw samples, then solve in one lockstep pass or in k rounds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from merging.diffusion.calibration_samples import Sample, batches, draw_samples
 from merging.diffusion.layer_inputs import needs_latents
 from merging.diffusion.layer_ops import flat_weight
 from merging.diffusion.lockstep import Lockstep
-from merging.diffusion.textual_inversion import taught
+from merging.diffusion.textual_inversion import using_embeddings
 from merging.errors import MergeError
 from merging.formats.layer_tables import flat
 from merging.linalg.delta import Delta
-from merging.runtime.memory import free_bytes, out_of_memory_told
+from merging.runtime.memory import explain_out_of_memory, free_bytes
 from merging.runtime.progress import Progress, Stop, check, part
 
 REMEDY = (
     "take fewer samples, fewer target layers (cross-attention is the smallest choice) or another "
     "device"
 )
-# What a paused pass holds, in maps of the first block's size: the skips, and the block it is in.
+# Activations of a paused pass, in maps of the first block's size: the skips and the current block.
 MAPS_HELD = 12
-SAMPLING_SHARE = 0.6  # of the time goes into the trajectories; only the progress bar cares
+SAMPLING_SHARE = 0.6  # of the progress bar, for drawing the samples
 
 
 def activations(base: Base) -> Activations:
@@ -31,9 +31,14 @@ def activations(base: Base) -> Activations:
 
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
         _check_layers(base, sweep)
-        told = out_of_memory_told(f"The merge on {base.device}", REMEDY)
+        memory = explain_out_of_memory(f"The merge on {base.device}", REMEDY)
         parked = base.parked("vae", "safety_checker")
-        with told, parked, taught(base, sweep.embeddings), base.heeding(stop):
+        with (
+            memory,
+            parked,
+            using_embeddings(base, sweep.embeddings),
+            base.stopping_at_layers(stop),
+        ):
             if sweep.row_sets:
                 _calibrate(base, sweep, solve, progress, stop)
             else:
@@ -66,17 +71,17 @@ def solve_on(
         results = dict(sweep.fixed)
         if sweep.rounds is None and sweep.merged_inputs:
             merged = results
-        cut = batches(base, samples, streams=1 if merged is None else 2)
-        own = part(progress, k / rounds, (k + 1) / rounds)
+        sample_batches = batches(base, samples, streams=1 if merged is None else 2)
+        share = part(progress, k / rounds, (k + 1) / rounds)
         with sweep.phases("forward passes"):
-            Lockstep(base, sweep, solve, merged, results, own, stop).run(cut)
+            Lockstep(base, sweep, solve, merged, results, share, stop).run(sample_batches)
         merged = results if sweep.merged_inputs else None
 
 
 def _check_memory(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
-    """Refuse samples that cannot all be on their way through the model at once.
+    """MergeError if the activations of all samples together do not fit into memory.
 
-    A system that lends memory it has not got would end the process instead of telling.
+    Linux would grant the memory and later kill the process.
     """
     if not needs_latents(sweep.targets):
         return
@@ -95,7 +100,7 @@ def _check_memory(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
 def _solve_on_weights(
     base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop
 ) -> None:
-    """Hand over every target's weight; nothing is drawn and nothing is run."""
+    """Solve every target from the base weights alone, without running the model."""
     total = len(sweep.targets)
     for done, layer in enumerate(sweep.targets):
         check(stop)

@@ -1,4 +1,4 @@
-"""Where each concept went: the attention to its words, laid over the picture."""
+"""Heat maps: the attention to a phrase, shown over the picture."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# From what is looked at least to what is looked at most; lighter throughout, so that it also reads
-# in grey and for eyes that see few colours.
-LEAST, BETWEEN, MOST = "#0b0724", "#b8377a", "#ffe9a0"
-# Times the mean: where the glow begins, and where it is strongest. The same in every picture, so
-# that words that were looked at everywhere alike glow nowhere.
-DARK, FULL = 0.7, 2.0
-PICTURE = 0.35  # share of the picture itself, in grey, that shines through
+# Colours from low to high attention; lightness rises, so that they also work in grey and for
+# colour-blind readers.
+LOW, MIDDLE, HIGH = "#0b0724", "#b8377a", "#ffe9a0"
+# Attention, relative to its mean, where the scale begins and ends. The same for all pictures, so
+# that a phrase with even attention shows no spot.
+START, END = 0.7, 2.0
+PICTURE_SHARE = 0.35  # opacity of the picture, in grey
 
 
-def heat_map(image: Image.Image, looks: Tensor) -> Image.Image:
-    """The picture in grey under a glow, strongest where the words are looked at most.
+def heat_map(image: Image.Image, attention: Tensor) -> Image.Image:
+    """The picture in grey under a colour map of the attention.
 
-    ``looks`` (height, width) is relative to its mean, as `render` puts it into
-    ``image.info["maps"][phrase]``; words that the prompt does not say leave the picture all dark.
+    ``attention`` (height, width) is relative to its mean, as in ``image.info["maps"][phrase]`` of
+    `render`; a phrase that the prompt lacks gives a dark picture.
     """
-    strength = ((looks - DARK) / (FULL - DARK)).clamp(0, 1)
+    strength = ((attention - START) / (END - START)).clamp(0, 1)
     levels = Image.fromarray((255 * strength).to(torch.uint8).numpy(), mode="L")
-    glow = ImageOps.colorize(levels, LEAST, MOST, BETWEEN).resize(
+    colours = ImageOps.colorize(levels, LOW, HIGH, MIDDLE).resize(
         image.size, Image.Resampling.BICUBIC
     )
-    return Image.blend(glow, image.convert("L").convert("RGB"), PICTURE)
+    return Image.blend(colours, image.convert("L").convert("RGB"), PICTURE_SHARE)

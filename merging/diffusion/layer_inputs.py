@@ -1,4 +1,4 @@
-"""What a layer's name says about its input."""
+"""Properties of a layer's input, by the layer's name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def shared_input(layer: str) -> str:
-    """A name for the layer's input: q, k, v of one attention share it, so do all text K and V."""
+    """A key for the layer's input: q, k, v of one attention share it, and all text K and V do."""
     block, _, leaf = layer.rpartition(".")
     if leaf in ("to_k", "to_v") and block.endswith("attn2"):
         return "text states"
@@ -21,5 +21,5 @@ def reads_text(layer: str) -> bool:
 
 
 def needs_latents(targets: Sequence[str]) -> bool:
-    """False when every target reads text only: then no picture need be sampled."""
+    """Whether pictures must be sampled; False when all targets read text only."""
     return not all(reads_text(layer) for layer in targets)

@@ -1,8 +1,8 @@
-"""One layer of the model as the solver sees it: rows in, a low-rank change out.
+"""Layers of the model as the solver needs them: their input rows, and low-rank changes added.
 
-Linear layers and convolutions alike: a convolution's rows are its unfolded patches, so that its
-weight, flattened to (out, channels · height · width), acts on rows as a Linear's does. Nothing is
-solved where vectors are shifted, a layer's bias or what a normalisation multiplies and adds.
+A convolution's rows are its unfolded patches, so that its weight, flattened to (out, channels ·
+height · width), acts on rows as a Linear's does. Changes of vectors (biases, and the weights of
+normalisations) are only added, never solved for.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from merging.adapter import Shift
+from merging.adapter import VectorDelta
 from merging.linalg.delta import Delta
 
 Layer = nn.Linear | nn.Conv2d
 Module = Layer | nn.LayerNorm | nn.GroupNorm
-Change = Delta | Shift
+Change = Delta | VectorDelta
 
 
 def flat_weight(layer: Layer) -> Tensor:
@@ -42,17 +42,17 @@ def output_rows(layer: Layer, y: Tensor) -> Tensor:
     return y.flatten(2).transpose(1, 2)
 
 
-def change(module: Module, x: Tensor, own: Change) -> Tensor:
-    """What is added to the module's output for input x; its shape, or one that spreads to it."""
-    if isinstance(own, Shift):
-        return _shifted(module, x, own)
+def output_change(module: Module, x: Tensor, change: Change) -> Tensor:
+    """The change of the module's output for input x; of its shape, or broadcast to it."""
+    if isinstance(change, VectorDelta):
+        return _vector_output(module, x, change)
     if isinstance(module, nn.LayerNorm | nn.GroupNorm):
         raise ValueError(f"a normalisation has no weight matrix to change: {module}")
-    return _multiplied(module, x, own)
+    return _delta_output(module, x, change)
 
 
-def _shifted(module: Module, x: Tensor, shift: Shift) -> Tensor:
-    """A bias as it is; what is normalised once more, multiplied and added by the changes alone."""
+def _vector_output(module: Module, x: Tensor, shift: VectorDelta) -> Tensor:
+    """A layer's bias itself; for a normalisation, the normalised x times weight plus bias."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         assert shift.bias is not None  # a layer has no other vector
         return shift.bias[:, None, None] if isinstance(module, nn.Conv2d) else shift.bias
@@ -62,7 +62,7 @@ def _shifted(module: Module, x: Tensor, shift: Shift) -> Tensor:
     return F.group_norm(x, module.num_groups, weight, shift.bias, module.eps)
 
 
-def _multiplied(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
+def _delta_output(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(F.linear(x, delta.down), delta.up)
     kernel = delta.down.reshape(delta.rank, layer.in_channels, *layer.kernel_size)
@@ -72,8 +72,8 @@ def _multiplied(layer: Layer, x: Tensor, delta: Delta) -> Tensor:
     return F.conv2d(hidden, delta.up[:, :, None, None])
 
 
-def spread(weights: Tensor, output: Tensor) -> Tensor:
-    """Row weights (samples, rows) in a shape that multiplies outputs such as this one."""
+def broadcast_weights(weights: Tensor, output: Tensor) -> Tensor:
+    """Row weights (samples, rows) in a shape that broadcasts with ``output``."""
     if output.ndim == 4:
         return weights.reshape(weights.shape[0], 1, *output.shape[2:])
     return weights.reshape(weights.shape[0], *output.shape[1:-1], 1)

@@ -1,4 +1,4 @@
-"""A written file through diffusers' own loader, on a base that is left as it was."""
+"""Loads a written file with diffusers and compares it; the base is left unchanged."""
 
 from __future__ import annotations
 

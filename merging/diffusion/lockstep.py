@@ -1,13 +1,13 @@
-"""Every teacher and the merged model side by side, one doubled batch through the whole network.
+"""Teachers and merged model side by side: one doubled batch through the whole network.
 
-The first half of the batch is run by the teachers (row by row, each LoRA at its weight), the
-second half holds the same samples in the merged model. When the pass reaches a target layer, X
-(teachers) and X̃ (merged) are both at hand: their products are summed, the layer is solved, and the
-pass goes on with the merged weight. Shallow layers are final when deeper ones are solved, so one
-pass is the fixed point that the paper's rounds approach (arXiv:2411.15231).
+The first half of the batch runs under the teachers, the second half has the same samples in the
+merged model. At a target layer both inputs are known, X (teachers) and X̃ (merged): their rows are
+added to the statistics, the layer is solved, and the pass goes on with the merged weight. Earlier
+layers are final when later ones are solved, so one pass is the fixed point that the paper's rounds
+approach (arXiv:2411.15231).
 
-Samples that do not fit into one batch run as several, each in a greenlet that pauses at every
-target layer until all of them have added their rows; only live activations wait.
+Samples that do not fit into one batch run as several. Every batch has a greenlet that pauses at
+every target layer until all batches have added their rows.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from merging.diffusion.layer_inputs import needs_latents, reads_text, shared_inp
 from merging.diffusion.layer_ops import (
     Layer,
     Module,
-    change,
     flat_weight,
     input_rows,
+    output_change,
     output_rows,
 )
 from merging.diffusion.tokens import text_ids
-from merging.linalg.delta import Delta, total
+from merging.linalg.delta import Delta, sum_vector_deltas
 from merging.linalg.row_statistics import RowStatistics
 from merging.runtime.progress import Progress, Stop, check
 
 
 @dataclass
-class _Crew:
-    """The samples of one batch, and the inputs whose rows it has already counted."""
+class _Batch:
+    """The samples of one forward pass."""
 
     samples: Sequence[Sample]
-    gate: Gate  # each LoRA's weight in the teachers, row by row
-    counted: set[str] = field(default_factory=set)
+    gate: Gate  # weights of the LoRAs in the teachers
+    counted: set[str] = field(default_factory=set)  # inputs whose rows have been added
 
 
 @dataclass
 class Lockstep:
     """One pass of all samples through the model.
 
-    ``merged`` is what the second half of the batch runs with; None leaves that half out, and
-    X̃ = X. ``results`` gets each layer's solution: the same mapping as ``merged`` makes the pass
-    a lockstep, another one makes it a round of the paper's iteration.
+    ``merged`` has the changes of the merged model; None leaves its half of the batch out, and
+    X̃ = X. Solutions are written to ``results``. If that is the same mapping as ``merged``, the pass
+    is a lockstep, otherwise a round of the paper's iteration.
     """
 
     base: Base
@@ -67,162 +67,166 @@ class Lockstep:
     stop: Stop
 
     def __post_init__(self) -> None:
-        """Where the pass keeps its books."""
-        self._crews: dict[greenlet, _Crew] = {}
+        """Set up the state of the pass."""
+        self._batches: dict[greenlet, _Batch] = {}
         self._sums: dict[str, tuple[RowStatistics, ...]] = {}
         self._energies: dict[str, Tensor] = {}  # layer → ‖X_c W0ᵀ‖² of every row set
-        self._moved: dict[tuple[str, int], Delta] = {}
-        where = self.base.device, self.base.dtype
-        each = (*self.sweep.teacher_shifts, total(self.sweep.shifts))  # teachers', and the merge's
-        self._shifts = [{name: own.to(*where) for name, own in one.items()} for one in each]
-        self._waiting = [shared_input(layer) for layer in self.sweep.targets]
-        self._solved = 0
+        self._device_deltas: dict[tuple[str, int], Delta] = {}
+        place = self.base.device, self.base.dtype
+        # of the teachers, and last of the merged model
+        models = (*self.sweep.teacher_shifts, sum_vector_deltas(self.sweep.shifts))
+        self._shifts = [{name: s.to(*place) for name, s in shifts.items()} for shifts in models]
+        self._inputs_left = [shared_input(layer) for layer in self.sweep.targets]
+        self._solved_count = 0
 
     def run(self, batches: Sequence[Sequence[Sample]]) -> None:
-        """Take all batches from target layer to target layer, and solve in between."""
-        touched = {*self.sweep.fixed, *self.sweep.targets}
-        crews = [greenlet(self._forward) for _ in batches]
-        # no_grad is entered once, outside: entered inside interleaved passes it would
-        # restore another pass's state.
-        hooked = _hooked(self.base, touched, self._reached)
-        shifted = _hooked(self.base, {*self._shifts[-1]}, self._shifted)  # after what is measured
-        with torch.no_grad(), hooked, shifted:
-            places = [crew.switch(batch) for crew, batch in zip(crews, batches, strict=True)]
-            while not all(crew.dead for crew in crews):
-                self._settle(places)
-                places = [crew.switch() for crew in crews]
+        """Run all batches from target layer to target layer, and solve in between."""
+        layers = {*self.sweep.fixed, *self.sweep.targets}
+        passes = [greenlet(self._forward) for _ in batches]
+        # no_grad is entered once, out here: inside interleaved passes, leaving it would restore
+        # the state of another pass.
+        layer_hooks = _hooked(self.base, layers, self._on_layer)
+        # Registered later, so that base energies are measured before shifts are added.
+        shift_hooks = _hooked(self.base, {*self._shifts[-1]}, self._apply_shifts)
+        with torch.no_grad(), layer_hooks, shift_hooks:
+            stops = [one.switch(batch) for one, batch in zip(passes, batches, strict=True)]
+            while not all(one.dead for one in passes):
+                self._solve_layer(stops)
+                stops = [one.switch() for one in passes]
         missing = [layer for layer in self.sweep.targets if layer not in self.results]
         if missing:
             raise RuntimeError(f"the pass never reached {missing[0]} ({len(missing)} layers)")
 
-    def _forward(self, batch: Sequence[Sample]) -> None:
-        """One batch through the network; its hooks pause in ``_reached``."""
-        self._crews[greenlet.getcurrent()] = _Crew(batch, gate_of(batch))
+    def _forward(self, samples: Sequence[Sample]) -> None:
+        """One batch through the network; it pauses in ``_on_layer``."""
+        self._batches[greenlet.getcurrent()] = _Batch(samples, gate_of(samples))
         streams = 1 if self.merged is None else 2
-        run_model(self.base, batch, streams, self.sweep.targets)
+        run_model(self.base, samples, streams, self.sweep.targets)
 
-    def _reached(self, name: str, layer: Layer, x: Tensor, output: Tensor) -> Tensor:
-        """A batch has come to a layer: count its rows, wait for the solution, go on with it."""
-        here = greenlet.getcurrent()
-        crew = self._crews[here]
+    def _on_layer(self, name: str, layer: Layer, x: Tensor, output: Tensor) -> Tensor:
+        """Hook of a layer: add the batch's rows, wait for the solution, apply it."""
+        current = greenlet.getcurrent()
+        batch = self._batches[current]
         if name in self.sweep.targets:
-            self._count(name, layer, x, crew)
-            self._measure(name, layer, output, crew)
-            here.parent.switch(name)
-        return self._changed(name, layer, x, output, crew)
+            self._add_rows(name, layer, x, batch)
+            self._add_energy(name, layer, output, batch)
+            current.parent.switch(name)
+        return self._apply_changes(name, layer, x, output, batch)
 
-    def _settle(self, places: Sequence[str]) -> None:
-        """All batches wait at the same layer: solve it."""
+    def _solve_layer(self, stops: Sequence[str]) -> None:
+        """Solve the layer at which all batches have stopped."""
         check(self.stop)
-        (layer,) = set(places)
-        self._moved.clear()  # every batch has passed the layers before this one
+        (layer,) = set(stops)
+        self._device_deltas.clear()  # every batch has passed the earlier layers
         total = len(self.sweep.targets)
-        self.progress(self._solved / total, f"layer {self._solved + 1} of {total}")
+        self.progress(self._solved_count / total, f"layer {self._solved_count + 1} of {total}")
         key = shared_input(layer)
         rows = self._sums[key]
-        for each, energy in zip(rows, self._energies.pop(layer).tolist(), strict=True):
-            each.base_energy = energy
+        for row_set, energy in zip(rows, self._energies.pop(layer).tolist(), strict=True):
+            row_set.base_energy = energy
         solution = self.solve(layer, flat_weight(self.base.layers[layer]), rows)
         self.results[layer] = solution
-        self._solved += 1
-        self._waiting.remove(key)
-        if key not in self._waiting:
+        self._solved_count += 1
+        self._inputs_left.remove(key)
+        if key not in self._inputs_left:
             del self._sums[key]
 
-    def _count(self, name: str, layer: Layer, x: Tensor, crew: _Crew) -> None:
+    def _add_rows(self, name: str, layer: Layer, x: Tensor, batch: _Batch) -> None:
         """Add this batch's rows, once for all layers that share the input."""
         key = shared_input(name)
-        if key in crew.counted:
+        if key in batch.counted:
             return
-        crew.counted.add(key)
+        batch.counted.add(key)
         rows = input_rows(layer, x).to("cpu" if x.device.type == "mps" else x.device)
-        teacher, merged = rows[: len(crew.samples)], rows[-len(crew.samples) :]
-        sums = self._sums.setdefault(key, self._no_rows())
-        weights = crew.gate.rows(name, rows.shape[1]).to(rows.device)
-        counted = counted_rows(name, crew.samples, rows.shape[1], self.sweep.rows)
-        sets = torch.tensor([sample.row_set for sample in crew.samples])
+        teacher, merged = rows[: len(batch.samples)], rows[-len(batch.samples) :]
+        sums = self._sums.setdefault(key, self._empty_statistics())
+        weights = batch.gate.rows(name, rows.shape[1]).to(rows.device)
+        counted = counted_rows(name, batch.samples, rows.shape[1], self.sweep.rows)
+        sets = torch.tensor([sample.row_set for sample in batch.samples])
         for index in sets.unique().tolist():
-            own = (counted & (sets == index)[:, None]).to(rows.device)  # (samples, rows)
-            given = None if sums[index].constant else weights[own]
-            sums[index].add(teacher[own], merged[own], given)
+            mask = (counted & (sets == index)[:, None]).to(rows.device)  # (samples, rows)
+            row_weights = None if sums[index].constant else weights[mask]
+            sums[index].add(teacher[mask], merged[mask], row_weights)
 
-    def _measure(self, name: str, layer: Layer, output: Tensor, crew: _Crew) -> None:
-        """Add this batch to ‖X_c W0ᵀ‖²; the layer itself has just multiplied it out."""
-        given = output_rows(layer, output[: len(crew.samples)])
-        counted = counted_rows(name, crew.samples, given.shape[1], self.sweep.rows)
-        chosen = given[counted.to(given.device)].float()
-        chosen = chosen if layer.bias is None else chosen - layer.bias.float()
-        sizes = chosen.square().sum(dim=1).cpu().double()
-        sets = torch.tensor([sample.row_set for sample in crew.samples])
+    def _add_energy(self, name: str, layer: Layer, output: Tensor, batch: _Batch) -> None:
+        """Add this batch to ‖X_c W0ᵀ‖², from the output of the layer without its bias."""
+        outputs = output_rows(layer, output[: len(batch.samples)])
+        counted = counted_rows(name, batch.samples, outputs.shape[1], self.sweep.rows)
+        products = outputs[counted.to(outputs.device)].float()
+        products = products if layer.bias is None else products - layer.bias.float()
+        energies = products.square().sum(dim=1).cpu().double()
+        sets = torch.tensor([sample.row_set for sample in batch.samples])
         sums = self._energies.setdefault(
             name, torch.zeros(len(self.sweep.row_sets), dtype=torch.float64)
         )
-        sums.index_add_(0, sets[counted.nonzero()[:, 0]], sizes)
+        sums.index_add_(0, sets[counted.nonzero()[:, 0]], energies)
 
-    def _no_rows(self) -> tuple[RowStatistics, ...]:
-        """Empty sums, one for each row set."""
+    def _empty_statistics(self) -> tuple[RowStatistics, ...]:
+        """Empty statistics, one per row set."""
         return tuple(
             RowStatistics(
-                each.name,
-                each.omega,
-                constant=None if each.gated else each.weights,
-                still=self.merged is None,
+                row_set.name,
+                row_set.omega,
+                constant=None if row_set.gated else row_set.weights,
+                inputs_equal=self.merged is None,
                 residual=self.sweep.residual,
             )
-            for each in self.sweep.row_sets
+            for row_set in self.sweep.row_sets
         )
 
-    def _changed(self, name: str, layer: Layer, x: Tensor, output: Tensor, crew: _Crew) -> Tensor:
-        """The layer's output with each stream's own change added, in place."""
-        count = len(crew.samples)
-        own = [
+    def _apply_changes(
+        self, name: str, layer: Layer, x: Tensor, output: Tensor, batch: _Batch
+    ) -> Tensor:
+        """Add the teachers' changes to the first half of the output, the merge's to the second."""
+        count = len(batch.samples)
+        teachers = [
             self._on_device(name, i, deltas[name]) if name in deltas else None
             for i, deltas in enumerate(self.sweep.teachers)
         ]
-        add_gated(name, layer, x[:count], output[:count], crew.gate, own)
+        add_gated(name, layer, x[:count], output[:count], batch.gate, teachers)
         if self.merged is None:
             return output
         delta = self._on_device(name, -1, self.merged[name])
-        output[count:].add_(change(layer, x[count:], delta))
+        output[count:].add_(output_change(layer, x[count:], delta))
         return output
 
-    def _shifted(self, name: str, module: Module, x: Tensor, output: Tensor) -> Tensor:
-        """The module's output with each stream's own shift added, in place."""
-        crew = self._crews[greenlet.getcurrent()]
-        count = len(crew.samples)
-        *own, merged = (each.get(name) for each in self._shifts)
-        add_gated(name, module, x[:count], output[:count], crew.gate, own)
+    def _apply_shifts(self, name: str, module: Module, x: Tensor, output: Tensor) -> Tensor:
+        """The same for changes of biases and normalisations."""
+        batch = self._batches[greenlet.getcurrent()]
+        count = len(batch.samples)
+        *teachers, merged = (shifts.get(name) for shifts in self._shifts)
+        add_gated(name, module, x[:count], output[:count], batch.gate, teachers)
         if self.merged is not None and merged is not None:
-            output[count:].add_(change(module, x[count:], merged))
+            output[count:].add_(output_change(module, x[count:], merged))
         return output
 
     def _on_device(self, name: str, source: int, delta: Delta) -> Delta:
-        """The change where the model runs, moved once for all batches."""
+        """The change on the model's device, moved there once for all batches."""
         key = (name, source)
-        if key not in self._moved:
-            self._moved[key] = delta.to(self.base.device, self.base.dtype)
-        return self._moved[key]
+        if key not in self._device_deltas:
+            self._device_deltas[key] = delta.to(self.base.device, self.base.dtype)
+        return self._device_deltas[key]
 
 
 def counted_rows(name: str, samples: Sequence[Sample], rows: int, most: int | None) -> Tensor:
     """Which rows of the layer's input count: (samples, rows) of bool.
 
-    Of a picture at most so many positions, each sample's drawn by its own seed: neighbours look
-    alike, and products of all of them cost more than the model.
+    Of a picture at most ``most`` positions, drawn by the sample's seed: neighbours are similar, and
+    products of all of them take more time than the model.
     """
     if reads_text(name):
         return torch.stack([sample.counted for sample in samples])
     if most is None or rows <= most:
         return torch.ones(len(samples), rows, dtype=torch.bool)
-    chosen = torch.zeros(len(samples), rows, dtype=torch.bool)
-    for own, sample in zip(chosen, samples, strict=True):
+    masks = torch.zeros(len(samples), rows, dtype=torch.bool)
+    for mask, sample in zip(masks, samples, strict=True):
         generator = torch.Generator().manual_seed(sample.seed)
-        own[torch.randperm(rows, generator=generator)[:most]] = True
-    return chosen
+        mask[torch.randperm(rows, generator=generator)[:most]] = True
+    return masks
 
 
 def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequence[str]) -> None:
-    """Text encoder, then UNet (or only its text K and V), each sample ``streams`` times."""
+    """Text encoder, then UNet (or only its text K and V), every sample ``streams`` times."""
     ids = text_ids(base, [sample.prompt for sample in batch])
     states = base.pipeline.text_encoder(ids.repeat(streams, 1))[0]
     if not needs_latents(targets):
@@ -238,12 +242,12 @@ def run_model(base: Base, batch: Sequence[Sample], streams: int, targets: Sequen
 
 @contextmanager
 def _hooked(
-    base: Base, names: set[str], reached: Callable[[str, Any, Tensor, Tensor], Tensor]
+    base: Base, names: set[str], replace_output: Callable[[str, Any, Tensor, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Let ``reached`` replace each named module's output; no hook is left behind, even on error."""
+    """Let ``replace_output`` replace the named modules' outputs; hooks are always removed."""
 
     def hook(name: str) -> Callable:
-        return lambda module, inputs, output: reached(name, module, inputs[0], output)
+        return lambda module, inputs, output: replace_output(name, module, inputs[0], output)
 
     with ExitStack() as undo:
         for name in names:

@@ -1,7 +1,7 @@
-"""Stable Diffusion 1.5 in shape: its exact architecture with random weights.
+"""The architecture of Stable Diffusion 1.5 with random weights.
 
-A merge costs the same on it as on the real one, and every law can be checked; its pictures are
-noise. For the speed benchmark and the tests, where no weights are at hand.
+A merge costs as much as on the real model; pictures are noise. For speed benchmarks and tests
+without the real weights.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def random_sd15(side: int = 64, seed: int = 0, device: str = "auto") -> Base:
 
 
 def _fill(model: nn.Module, generator: torch.Generator) -> None:
-    """Weights that keep the size of what passes through; norms that change nothing."""
+    """Random weights that keep the size of activations; normalisations of weight 1 and bias 0."""
     for parameter in model.parameters():
         if parameter.ndim == 1:
             nn.init.zeros_(parameter)

@@ -1,7 +1,6 @@
-"""Pictures from a base and adapters: the plain pipeline with the adapters' changes added exactly.
+"""Pictures from a base and LoRAs: diffusers' pipeline with the LoRAs' changes added by hooks.
 
-Adapters are summed at their strengths by our own hooks, never through a file loader, whose
-scaling differs from file to file.
+File loaders are not used: the scaling that they apply differs from file to file.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from merging.adapter import Adapter, Shift
+from merging.adapter import Adapter, VectorDelta
 from merging.base_models import base_model
-from merging.diffusion.attention_maps import AttentionWatch, marked
+from merging.diffusion.attention_maps import AttentionRecorder, phrase_masks
 from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
 from merging.diffusion.gate import (
@@ -25,18 +24,18 @@ from merging.diffusion.gate import (
     concept_tokens,
     constant_gate,
     gated,
-    silenced,
-    word_gate,
+    silence_unnamed,
+    token_gate,
 )
-from merging.diffusion.schedulers import scheduled
-from merging.diffusion.textual_inversion import taught
+from merging.diffusion.schedulers import using_sampler
+from merging.diffusion.textual_inversion import using_embeddings
 from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.io.png import Origin, Used
-from merging.linalg.delta import Delta, scaled, stacked, total
+from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
 from merging.options import Compose, Sampler
-from merging.runtime.memory import out_of_memory_told
+from merging.runtime.memory import explain_out_of_memory
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
 
 MAX_STEPS = 200
@@ -60,16 +59,15 @@ def render(
     progress: Progress = silent,
     stop: Stop = never,
 ) -> list[Image.Image]:
-    """One picture per (prompt, seed) pair; ``image.info`` has the texts that its PNG will bear.
+    """One picture per (prompt, seed) pair; ``image.info`` has the texts for its PNG.
 
-    ``guidance`` None is what the base draws best with. ``size`` is WIDTHxHEIGHT in pixels, "" for
-    the base's own. ``phrases`` asks for ``image.info["maps"]`` too: where the picture was made by
-    looking at each phrase, phrase → (height, width) of the latent
-    (`merging.diffusion.attention_maps`).
+    ``guidance`` None is the base's best value. ``size`` is WIDTHxHEIGHT in pixels, "" for the
+    native size of the base. With ``phrases``, ``image.info["maps"]`` has the attention to every
+    phrase: phrase → (height, width) of the latent (`merging.diffusion.attention_maps`).
 
-    compose "sum" adds the adapters up; "gated" lets each act on its own words and region only
-    (merging/diffusion/gate.py), by the trigger phrases of the adapters; one that a prompt does not
-    name is silent in it. Prompts may say the words of ``embeddings``, and of the adapters' own.
+    compose "sum" adds the adapters up; "gated" lets every adapter act on its trigger phrase and
+    region only (merging/diffusion/gate.py), and switches it off in prompts without the phrase.
+    Prompts may use the words of ``embeddings`` and of the adapters' embeddings.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
@@ -87,27 +85,27 @@ def render(
         base=base.name,
         size=size.strip(),
         side=latent_side(base) * base.pipeline.vae_scale_factor,
-        adapters=tuple(Used(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
+        adapters=tuple(Used(a.name, strength, a.trigger, a.sha256) for a, strength in adapters),
     )
-    at_once = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
+    batch_size = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []
     draw = _draw_gated if compose == "gated" else _draw_summed
-    told = out_of_memory_told(f"Drawing on {base.device}", "close other programs that use it")
-    brought = [each for adapter, _ in adapters for each in adapter.embeddings]
-    with told, taught(base, [*brought, *embeddings]), scheduled(base, sampler):
-        text_ids(base, [*prompts, negative])
-        for start in range(0, len(pairs), at_once):
+    memory = explain_out_of_memory(f"Drawing on {base.device}", "close other programs that use it")
+    bundled = [embedding for adapter, _ in adapters for embedding in adapter.embeddings]
+    with memory, using_embeddings(base, [*bundled, *embeddings]), using_sampler(base, sampler):
+        text_ids(base, [*prompts, negative])  # MergeError for long prompts, before any is drawn
+        for start in range(0, len(pairs), batch_size):
             check(stop)
-            own = pairs[start : start + at_once]
-            ahead = part(progress, start / len(pairs), (start + len(own)) / len(pairs))
-            images += draw(_Batch(base, own, common, latent, phrases, ahead, stop), adapters)
+            chunk = pairs[start : start + batch_size]
+            share = part(progress, start / len(pairs), (start + len(chunk)) / len(pairs))
+            images += draw(_Batch(base, chunk, common, latent, phrases, share, stop), adapters)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
 
 
 def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
-    """The guidance that holds; MergeError where it or the steps are out of range."""
+    """The guidance, by default the base's; MergeError if it or the steps are out of range."""
     guidance = base_model(base.name).guidance if asked is None else asked
     if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
         raise MergeError(
@@ -117,7 +115,7 @@ def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
     return guidance
 
 
-def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Delta]:
+def summed_deltas(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Delta]:
     """Layer → Σ strength · Δ. MergeError where the base lacks a layer."""
     merged: dict[str, Delta] = {}
     for adapter, strength in adapters:
@@ -127,17 +125,17 @@ def summed(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, D
                     f"{adapter.name}: layer {name} does not exist in the base {base.name}; "
                     "choose the base that it was trained for."
                 )
-            delta = scaled(layer, strength)
-            merged[name] = stacked([merged[name], delta]) if name in merged else delta
+            delta = scaled_delta(layer, strength)
+            merged[name] = sum_deltas([merged[name], delta]) if name in merged else delta
     return merged
 
 
-def shifted(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Shift]:
-    """Module → Σ strength · what is added to its vectors. MergeError where the base lacks one."""
+def summed_shifts(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, VectorDelta]:
+    """Module → Σ strength · change of its vectors. MergeError where the base lacks one."""
     for adapter, _ in adapters:
         base.check_shifts(adapter.shifts)
-    return total(
-        {module: own.scaled(strength) for module, own in adapter.shifts.items()}
+    return sum_vector_deltas(
+        {module: shift.scaled(strength) for module, shift in adapter.shifts.items()}
         for adapter, strength in adapters
     )
 
@@ -148,25 +146,25 @@ class _Batch:
 
     base: Base
     pairs: Sequence[tuple[str, int]]  # (prompt, seed)
-    common: Origin  # what is the same for all of them
+    common: Origin  # settings of all pictures
     latent: tuple[int, int]  # height, width
-    phrases: Sequence[str]  # whose maps are wanted
+    phrases: Sequence[str]  # to record attention maps of
     progress: Progress
     stop: Stop
 
     @property
     def texts(self) -> tuple[list[str], list[str]]:
-        """The prompts, and the negative one as often, for the other half."""
+        """The prompts, and as many copies of the negative prompt."""
         return [prompt for prompt, _ in self.pairs], [self.common.negative] * len(self.pairs)
 
     def states(self, texts: Sequence[str]) -> Tensor:
-        """What the text encoder makes of the texts: (texts, tokens, width)."""
+        """Output of the text encoder: (texts, tokens, width)."""
         return self.base.pipeline.text_encoder(text_ids(self.base, texts))[0]
 
     def draw(
         self, cond: Tensor, uncond: Tensor, after_step: Callable[[], None] | None = None
     ) -> list[Image.Image]:
-        """Denoise and decode; a stop between steps skips the rest of them."""
+        """Denoise and decode; a stop is checked between steps."""
         steps = self.common.steps
 
         def on_step(pipeline: Any, step: int, _timestep: int, values: dict) -> dict:
@@ -176,10 +174,10 @@ class _Batch:
                 after_step()
             return values
 
-        marks = marked(self.base, self.texts[0], self.phrases)
-        watch = AttentionWatch(self.base, marks, self.latent)
+        marks = phrase_masks(self.base, self.texts[0], self.phrases)
+        watch = AttentionRecorder(self.base, marks, self.latent)
         height, width = (side * self.base.pipeline.vae_scale_factor for side in self.latent)
-        with watch.watching() if self.phrases else nullcontext():
+        with watch.recording() if self.phrases else nullcontext():
             images = self.base.pipeline(
                 prompt_embeds=cond,
                 negative_prompt_embeds=uncond,
@@ -198,36 +196,38 @@ class _Batch:
 
 
 def _draw_summed(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> list[Image.Image]:
-    """The plain pipeline with the adapters' sum added to its weights."""
+    """Draw with the sum of the adapters' changes."""
     base = batch.base
-    shifts = shifted(base, adapters)
-    with base.changed(summed(base, adapters)), base.changed(shifts), torch.no_grad():
+    shifts = summed_shifts(base, adapters)
+    with base.changed(summed_deltas(base, adapters)), base.changed(shifts), torch.no_grad():
         cond, uncond = (batch.states(texts) for texts in batch.texts)
         return batch.draw(cond, uncond)
 
 
 def _draw_gated(batch: _Batch, adapters: Sequence[tuple[Adapter, float]]) -> list[Image.Image]:
-    """Every adapter on its own words and region; the regions follow the attention of each step."""
+    """Draw with every adapter on its phrase and region; regions are updated after every step."""
     base = batch.base
     phrases = [adapter.trigger for adapter, _ in adapters]
     if not phrases or not all(phrases):
-        raise MergeError("Composing by regions needs adapters with a trigger phrase each.")
-    deltas = [summed(base, [pair]) for pair in adapters]
-    shifts = [shifted(base, [pair]) for pair in adapters]
-    spoken = marked(base, batch.texts[0], phrases).amax(dim=1)
-    named, blank = (word_gate(base, texts, phrases) * spoken[:, None] for texts in batch.texts)
+        raise MergeError(
+            "Composing by regions needs a trigger phrase for every LoRA; type the missing ones."
+        )
+    deltas = [summed_deltas(base, [pair]) for pair in adapters]
+    shifts = [summed_shifts(base, [pair]) for pair in adapters]
+    named = phrase_masks(base, batch.texts[0], phrases).amax(dim=1)  # (prompts, adapters)
+    words, blank = (token_gate(base, texts, phrases) * named[:, None] for texts in batch.texts)
     guided = batch.common.guidance > 1  # then the pipeline stacks [unconditional, conditional]
     streams = 2 if guided else 1
     ones = torch.ones(streams * len(batch.pairs), len(adapters))
     gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, batch.latent)
-    gate = silenced(gate, spoken.repeat(streams, 1))
+    gate = silence_unnamed(gate, named.repeat(streams, 1))
     finder = RegionFinder(base, gate, concept_tokens(base, batch.texts[0], phrases))
     with gated(base, deltas, gate), gated(base, shifts, gate), torch.no_grad():
         prompts, empty = batch.texts
-        gate.words = named
+        gate.tokens = words
         cond = batch.states(prompts)
-        gate.words = blank
+        gate.tokens = blank
         uncond = batch.states(empty)
-        gate.words = torch.cat([blank, named][-streams:])
-        with finder.watching():
-            return batch.draw(cond, uncond, after_step=finder.settle)
+        gate.tokens = torch.cat([blank, words][-streams:])
+        with finder.recording():
+            return batch.draw(cond, uncond, after_step=finder.update_regions)

@@ -1,4 +1,4 @@
-"""How noise becomes a picture: the schedulers on offer, by the names that A1111 gave them."""
+"""Samplers by their A1111 names, as diffusers' schedulers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @contextmanager
-def scheduled(base: Base, sampler: Sampler) -> Iterator[None]:
-    """The base with this scheduler; MergeError for a name that is not offered."""
+def using_sampler(base: Base, sampler: Sampler) -> Iterator[None]:
+    """The base with this sampler; MergeError for an unknown name."""
     if sampler not in _SCHEDULERS:
         raise MergeError(f"The sampler must be {', '.join(get_args(Sampler))}, not {sampler!r}.")
     kind, settings = _SCHEDULERS[sampler]

@@ -1,4 +1,4 @@
-"""Prompts as tokens: numbers for the text encoder, and which tokens a merge counts."""
+"""Prompts as tokens: ids for the text encoder, and the tokens whose rows a merge counts."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from merging.options import Padding, Tokens
 
 
 def token_ids(base: Base, text: str) -> list[int]:
-    """Start, the text and the end as numbers; a taught word stands for its own vectors."""
+    """Token ids with start and end; the word of a textual inversion becomes its vectors' ids."""
     tokenizer = base.pipeline.tokenizer
-    if not base.words:
+    if not base.embedding_ids:
         return tokenizer(text, verbose=False).input_ids  # quiet about long texts
     start, end = tokenizer("").input_ids
-    found: list[int] = []
-    for piece in _pattern(base.words).split(text):
-        own = base.words.get(piece.casefold())
-        found += own or tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
-    return [start, *found, end]
+    ids: list[int] = []
+    for piece in _pattern(base.embedding_ids).split(text):
+        vectors = base.embedding_ids.get(piece.casefold())
+        ids += vectors or tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
+    return [start, *ids, end]
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """Any of the words, the longest first; where one begins or ends with a letter, so must it."""
-    longest = sorted(words, key=len, reverse=True)
-    whole = [
+    """Matches any of the words, the longest first, but not inside another word."""
+    longest_first = sorted(words, key=len, reverse=True)
+    patterns = [
         (r"\b" if word[0].isalnum() else "")
         + re.escape(word)
         + (r"\b" if word[-1].isalnum() else "")
-        for word in longest
+        for word in longest_first
     ]
-    return re.compile(f"({'|'.join(whole)})", re.IGNORECASE)
+    return re.compile(f"({'|'.join(patterns)})", re.IGNORECASE)
 
 
 def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
-    """Token ids (prompts, length), padded as the pipeline does; a too long prompt is an error."""
+    """Token ids (prompts, length), padded as in the pipeline; MergeError for long prompts."""
     tokenizer = base.pipeline.tokenizer
     length = tokenizer.model_max_length
     rows = [token_ids(base, prompt) for prompt in prompts]
@@ -54,32 +54,31 @@ def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
     return torch.tensor(padded, device=base.device)
 
 
-def places(base: Base, prompt: str, phrase: str) -> list[slice]:
-    """Where the phrase's tokens stand in the prompt, one slice for each time it is said."""
+def phrase_positions(base: Base, prompt: str, phrase: str) -> list[slice]:
+    """Where the phrase's tokens are in the prompt, one slice per occurrence."""
     ids = token_ids(base, prompt)
-    wanted = token_ids(base, phrase)[1:-1]
-    size = len(wanted)
+    phrase_ids = token_ids(base, phrase)[1:-1]
+    size = len(phrase_ids)
     starts = range(len(ids) - size + 1) if size else ()
-    return [slice(i, i + size) for i in starts if ids[i : i + size] == wanted]
+    return [slice(i, i + size) for i in starts if ids[i : i + size] == phrase_ids]
 
 
-def counted(
+def counted_tokens(
     base: Base, prompts: Sequence[str], phrases: Sequence[str], padding: Padding, tokens: Tokens
 ) -> Tensor:
-    """1 for the tokens whose rows count, (prompts, length) of bool.
+    """Mask of the tokens whose rows count, (prompts, length) of bool.
 
-    ``first-eos`` leaves out the padding after the sentence's end token, which SD attends to as
-    well. ``concept`` counts the tokens of the phrases alone; a prompt that says none of them is
-    counted whole.
+    ``first-eos`` leaves out the padding after the end token, which SD attends to as well.
+    ``concept`` counts the tokens of the phrases alone, or all tokens of a prompt without a phrase.
     """
     tokenizer = base.pipeline.tokenizer
-    kept = torch.ones(len(prompts), tokenizer.model_max_length, dtype=torch.bool)
-    for row, prompt in zip(kept, prompts, strict=True):
+    masks = torch.ones(len(prompts), tokenizer.model_max_length, dtype=torch.bool)
+    for mask, prompt in zip(masks, prompts, strict=True):
         if padding == "first-eos":
-            row[len(token_ids(base, prompt)) :] = False
-        said = [place for phrase in phrases for place in places(base, prompt, phrase)]
-        if tokens == "concept" and said:
-            row[:] = False
-            for place in said:
-                row[place] = True
-    return kept
+            mask[len(token_ids(base, prompt)) :] = False
+        slices = [span for phrase in phrases for span in phrase_positions(base, prompt, phrase)]
+        if tokens == "concept" and slices:
+            mask[:] = False
+            for span in slices:
+                mask[span] = True
+    return masks

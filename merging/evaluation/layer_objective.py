@@ -14,7 +14,7 @@ from merging.calibration.target_layers import GRAM_BYTES, gram_bytes
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.linalg.closed_form import LayerProblem, nothing, objective
-from merging.linalg.delta import Changes, Delta
+from merging.linalg.delta import Delta, ScaledDeltas
 from merging.linalg.row_statistics import RowStatistics
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, never
@@ -34,8 +34,8 @@ def layer_objective(
     request = MergeRequest(
         tuple(map(Source, adapters)), samples=SAMPLES, targets="all", teacher="single"
     )
-    deltas = tuple(dict(Changes(adapter.layers, 1.0)) for adapter in adapters)
-    sets, answers = row_sets(request), Changes(merged.layers, 1.0)
+    deltas = tuple(dict(ScaledDeltas(adapter.layers, 1.0)) for adapter in adapters)
+    sets, answers = row_sets(request), ScaledDeltas(merged.layers, 1.0)
     missed: list[float] = []
 
     def problem(layer: str) -> LayerProblem:
@@ -43,10 +43,10 @@ def layer_objective(
         return LayerProblem(layer, own, (1.0,) * len(adapters))
 
     def judged(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
-        seen = replace(problem(layer), weight=weight, rows=rows)
-        answer = answers[layer] if layer in merged.layers else nothing(seen)
-        if seen.wanted > 0:
-            missed.append(objective(seen, answer) / seen.wanted)
+        times_teacher = replace(problem(layer), weight=weight, rows=rows)
+        answer = answers[layer] if layer in merged.layers else nothing(times_teacher)
+        if times_teacher.wanted > 0:
+            missed.append(objective(times_teacher, answer) / times_teacher.wanted)
         return answer
 
     layers = dict.fromkeys(layer for own in deltas for layer in own)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from merging.base_models import base_model
-from merging.block_weights import in_words
+from merging.block_weights import describe_strength
 from merging.methods import METHODS
 
 FIELDS = {"licence": "modelspec.license", "author": "modelspec.author"}  # of a source's header
@@ -94,7 +94,7 @@ def _sources(recipe: Mapping[str, Any], notes: Sequence[SourceNote]) -> str:
         note = told.get(source["name"], SourceNote(source["name"]))
         cells = (
             source["name"],
-            in_words(**{key: source[key] for key in STRENGTHS if key in source}),
+            describe_strength(**{key: source[key] for key in STRENGTHS if key in source}),
             source["trigger"],
             note.author or "unknown",
             note.licence or UNKNOWN,

@@ -13,8 +13,8 @@ from typing import TypedDict
 from merging import formats
 from merging.adapter import Adapter
 from merging.base_models import base_model
-from merging.block_weights import in_words
-from merging.calibration.prompts import one_picture
+from merging.block_weights import describe_strength
+from merging.calibration.prompts import joint_prompt
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.embedding import Embedding
@@ -60,7 +60,7 @@ def write_embeddings(adapter: Adapter, out: Path) -> list[EmbeddingFile]:
 
 def embedding_path(embedding: Embedding, out: Path) -> Path:
     """Where a word's vectors lie."""
-    return beside(out, f"{embedding.plain}.safetensors")
+    return beside(out, f"{embedding.file_stem}.safetensors")
 
 
 def rename_notes(files: Sequence[EmbeddingFile]) -> list[str]:
@@ -94,7 +94,7 @@ def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
 
 
 def _strength(source: Source) -> str:
-    return in_words(source.strength, source.text_encoder, source.unet, source.blocks)
+    return describe_strength(source.strength, source.text_encoder, source.unet, source.blocks)
 
 
 def preview_prompt(request: MergeRequest, given: str) -> str:
@@ -105,7 +105,7 @@ def preview_prompt(request: MergeRequest, given: str) -> str:
             "No trigger phrase is known for any of the LoRAs, so there is nothing to draw by "
             "itself; give a prompt: --preview PROMPT."
         )
-    return given or one_picture(phrases)
+    return given or joint_prompt(phrases)
 
 
 def write_preview(

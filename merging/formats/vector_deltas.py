@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import prod
 
-from merging.adapter import LoraLayer, Shift
+from merging.adapter import LoraLayer, VectorDelta
 from merging.errors import MergeError
 from merging.formats.families.layer_tensors import Misfit
 from merging.formats.header import FLOATS, Header
@@ -74,7 +74,7 @@ def in_words(counts: Mapping[str, int]) -> str:
     return " and ".join(f"{n} {TITLES[kind][n > 1]}" for kind, n in counts.items())
 
 
-def sizes(shifts: Mapping[str, Shift]) -> dict[str, int]:
+def sizes(shifts: Mapping[str, VectorDelta]) -> dict[str, int]:
     """The parameters that an adapter shifts, and the length of each."""
     return {
         f"{module}.{name}": len(vector)
@@ -96,9 +96,9 @@ def sentences(parameters: Iterable[str]) -> list[str]:
 
 def read_shifts(
     found: Mapping[str, str], layers: Mapping[str, LoraLayer], body: Body
-) -> dict[str, Shift]:
+) -> dict[str, VectorDelta]:
     """Module → change, in float32, of ``found`` (parameter → key); MergeError if not finite."""
-    read: dict[str, Shift] = {}
+    read: dict[str, VectorDelta] = {}
     for name, key in found.items():
         module, _, end = name.rpartition(".")
         vector = body.tensor(key).float().flatten()
@@ -109,5 +109,5 @@ def read_shifts(
                 f"{body.file}: {key} has values that are not finite numbers; its training failed, "
                 "or the file is damaged."
             )
-        read[module] = read.get(module, Shift()).plus(Shift(**{end: vector}))
+        read[module] = read.get(module, VectorDelta()).plus(VectorDelta(**{end: vector}))
     return read

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import torch
 
-from merging.adapter import Adapter, LoraLayer, Shift, factor_energy
+from merging.adapter import Adapter, LoraLayer, VectorDelta, factor_energy
 from merging.base_models import SD15, base_model
 from merging.errors import MergeError
 from merging.formats.compatibility import MOST_UNKNOWN, PROGRAMS, misread
@@ -167,8 +167,8 @@ def _compared_shifts(found: Adapter, meant: Adapter, name: str) -> tuple[float, 
     """The same for biases and normalisations, each against its own size."""
     worst = 0.0, ""
     for module in {**found.shifts, **meant.shifts}:
-        wanted = meant.shifts.get(module, Shift())
-        off = found.shifts.get(module, Shift()).plus(wanted.scaled(-1.0)).vectors()
+        wanted = meant.shifts.get(module, VectorDelta())
+        off = found.shifts.get(module, VectorDelta()).plus(wanted.scaled(-1.0)).vectors()
         for parameter, rest in off.items():
             size = float(wanted.vectors().get(parameter, 0 * rest).double().norm())
             error = float(rest.double().norm())

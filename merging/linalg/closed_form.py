@@ -19,7 +19,7 @@ and makes the answer dense:
 
     delta+residual  E = Σ_c ω_c λ_c (K_c − G_c)
     full            E = Σ_c ω_c λ_c (K_c + α₂ ‖K_c‖_F I) − S, the paper's form with W_i = W0 + Δ_i;
-                    the fallback moves the Δ_i alone, since a sum of N base weights is nobody's wish
+                    the fallback acts on the Δ_i alone: W0 must not be added N times
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from merging.linalg.damped_system import DenseSystem, RowSystem, System
-from merging.linalg.delta import Delta, from_dense, inner, stacked
-from merging.linalg.gram import FewRows, Moments
+from merging.linalg.delta import Delta, from_dense, inner_product, sum_deltas
+from merging.linalg.gram import Gram, RowGram
 from merging.linalg.row_set_weights import energy_weights
 from merging.linalg.row_statistics import RowStatistics
 from merging.options import Fallback, Mode, Weighting
@@ -42,7 +42,7 @@ from merging.options import Fallback, Mode, Weighting
 
 @dataclass(frozen=True)
 class LayerProblem:
-    """All that a method may look at to merge one layer; what several ask for is kept."""
+    """All that a method may use to merge one layer; derived values are computed once."""
 
     name: str
     deltas: tuple[Delta | None, ...]  # one per LoRA; None where the LoRA lacks the layer
@@ -50,30 +50,30 @@ class LayerProblem:
     weight: Tensor | None = None  # W0 (out, in); None for methods that need no model
     rows: tuple[RowStatistics, ...] = ()  # empty for methods that need no activations
     alpha: float = 1e-3  # α₂, relative to ‖G_c‖_F
-    cross_alpha: float | None = None  # α₁, relative to ‖C_ci‖_F; None: what the fallback asks for
-    fallback: Fallback = "mean"  # what the ridge pulls to where the rows are silent
+    cross_alpha: float | None = None  # α₁, relative to ‖C_ci‖_F; None: as the fallback needs it
+    fallback: Fallback = "mean"  # what the ridge pulls to in directions that no row has
     mode: Mode = "delta"
-    weighting: Weighting = "merged"  # λ_c, for methods that do not bring their own
-    names: tuple[str, ...] = ()  # of the LoRAs, one each: who they are, whatever their order
-    steps: tuple[int | None, ...] = ()  # training step of each LoRA's file; None if it says none
-    seed: int = 0  # of methods that draw at random
+    weighting: Weighting = "merged"  # λ_c, for methods that do not fix their weighting
+    names: tuple[str, ...] = ()  # one per LoRA; the same whatever the order of the list
+    steps: tuple[int | None, ...] = ()  # training step of every LoRA; None: not in its file
+    seed: int = 0  # for methods that draw random numbers
     composites: tuple[Delta | None, ...] = ()  # further teachers (merging/calibration/teachers.py)
 
     @cached_property
-    def moments(self) -> list[Moments]:
-        """Every row set for the solver: by its rows where these are few, else by their products."""
-        return [each.few_rows() if each.few else each.grams() for each in self.rows]
+    def grams(self) -> list[Gram]:
+        """One Gram object per row set: by its rows where these are few, else summed."""
+        return [rows.row_gram() if rows.keeps_rows else rows.summed_gram() for rows in self.rows]
 
     @cached_property
     def weights(self) -> list[float]:
         """ω_c λ_c of every row set."""
-        sets = list(zip(self.rows, self.moments, strict=True))
+        sets = list(zip(self.rows, self.grams, strict=True))
         return energy_weights(self.weighting, self.weight, self.teachers, sets)
 
     @cached_property
     def ridge(self) -> float:
         """μ: α₂ Σ_c ω_c λ_c ‖G_c‖_F."""
-        norms = [each.gram_norm() for each in self.moments]
+        norms = [gram.gram_norm() for gram in self.grams]
         return self.alpha * sum(w * norm for w, norm in zip(self.weights, norms, strict=True))
 
     @cached_property
@@ -83,46 +83,46 @@ class LayerProblem:
         Where λ does not depend on the layer, layers that share an input share S and its factor.
         """
         if self.weighting != "uniform":
-            return self._factored()
+            return self._build_system()
         shared, key = self.rows[0].systems, (self.alpha, self.rows)
         if key not in shared:
-            shared[key] = self._factored()
+            shared[key] = self._build_system()
         return shared[key]
 
-    def _factored(self) -> System:
+    def _build_system(self) -> System:
         width = self.rows[0].width
-        few = [each for each in self.moments if isinstance(each, FewRows)]
-        if len(few) == len(self.rows) and sum(each.rows for each in self.rows) <= width:
-            return RowSystem(few, self.weights, self.ridge, self.name)
-        return DenseSystem(self.moments, self.weights, self.ridge, width, self.name)
+        by_rows = [gram for gram in self.grams if isinstance(gram, RowGram)]
+        if len(by_rows) == len(self.rows) and sum(rows.rows for rows in self.rows) <= width:
+            return RowSystem(by_rows, self.weights, self.ridge, self.name)
+        return DenseSystem(self.grams, self.weights, self.ridge, width, self.name)
 
     @cached_property
-    def pull(self) -> Delta:
-        """Σ_c ω_c λ_c Σ_i Δ_i C_ci: what the rows ask for, before S⁻¹."""
-        given = [(i, delta) for i, delta in enumerate(self.teachers) if delta is not None]
-        downs = [pulled(self, i, delta.down) for i, delta in given]
-        return Delta(torch.cat([delta.up for _, delta in given], dim=1), torch.cat(downs))
+    def rhs(self) -> Delta:
+        """Σ_c ω_c λ_c Σ_i Δ_i C_ci: the right-hand side that S⁻¹ is applied to."""
+        teachers = [(i, delta) for i, delta in enumerate(self.teachers) if delta is not None]
+        downs = [weighted_cross(self, i, delta.down) for i, delta in teachers]
+        return Delta(torch.cat([delta.up for _, delta in teachers], dim=1), torch.cat(downs))
 
     @cached_property
-    def parts(self) -> tuple[Delta, Delta]:
-        """Δ* of delta mode in two parts: what the rows put there, and what the ridge did.
+    def solution_parts(self) -> tuple[Delta, Delta]:
+        """Δ* of delta mode in two parts: from the rows, and from the ridge.
 
         The second is Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹.
         """
         pairs = zip(cross_ridges(self), self.teachers, strict=True)
-        kept = torch.cat([ridge * delta.down for ridge, delta in pairs if delta is not None])
-        pulled, kept = self.system.divided(torch.cat([self.pull.down, kept])).chunk(2)
-        return Delta(self.pull.up, pulled), Delta(self.pull.up, kept)
+        damped = torch.cat([ridge * delta.down for ridge, delta in pairs if delta is not None])
+        from_rows, from_ridge = self.system.solve(torch.cat([self.rhs.down, damped])).chunk(2)
+        return Delta(self.rhs.up, from_rows), Delta(self.rhs.up, from_ridge)
 
     @cached_property
-    def wanted(self) -> float:
-        """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖²: what doing nothing would miss."""
-        energies = map(partial(_target_energy, self.teachers), self.rows, self.moments)
+    def target_energy(self) -> float:
+        """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖²: the objective at Δ = 0."""
+        energies = map(partial(_set_energy, self.teachers), self.rows, self.grams)
         return sum(w * energy for w, energy in zip(self.weights, energies, strict=True))
 
     @property
     def teachers(self) -> tuple[Delta | None, ...]:
-        """The changes that the rows' weights speak of: of the LoRAs, then of the composites."""
+        """The changes that a row has a weight for: of the LoRAs, then of the composites."""
         return self.deltas + self.composites
 
     @property
@@ -133,32 +133,32 @@ class LayerProblem:
 
 def solve_rows(problem: LayerProblem) -> Delta:
     """Δ* of the notation above; float64; rank Σ r_i in delta mode, up to min(out, in) else."""
-    pulled, kept = problem.parts
-    answer = Delta(pulled.up, pulled.down + kept.down)
-    return answer if problem.mode == "delta" else stacked([answer, _residual(problem)])
+    from_rows, from_ridge = problem.solution_parts
+    answer = Delta(from_rows.up, from_rows.down + from_ridge.down)
+    return answer if problem.mode == "delta" else sum_deltas([answer, _residual(problem)])
 
 
 def cross_ridges(problem: LayerProblem) -> list[float]:
     """α₁ Σ_c ω_c λ_c ‖C_ci‖_F of every teacher i.
 
-    Preserved rows pull to the same fallback, shared by all LoRAs. A composite is whole by itself:
-    its own rows pull to it with α₂, as those of one LoRA would.
+    The ridge of preserved rows is shared by all LoRAs. A composite is merged already, so that its
+    ridge is α₂, as that of a single LoRA.
     """
     count = len(problem.deltas)
     totals = [0.0] * len(problem.teachers)
-    for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):
+    for weight, rows, gram in zip(problem.weights, problem.rows, problem.grams, strict=True):
         if rows.active:
             for i in rows.active:
-                totals[i] += weight * moments.cross_norm(i)
+                totals[i] += weight * gram.cross_norm(i)
         else:
-            shared = weight * moments.gram_norm() / count
+            shared = weight * gram.gram_norm() / count
             totals[:count] = [total + shared for total in totals[:count]]
     alphas = [cross_alpha(problem)] * count + [problem.alpha] * len(problem.composites)
     return [alpha * total for alpha, total in zip(alphas, totals, strict=True)]
 
 
 def cross_alpha(problem: LayerProblem) -> float:
-    """α₁. Where the rows are silent, α₁ = α₂ averages the LoRAs, α₁ = N α₂ sums them."""
+    """α₁. In directions that no row has, α₁ = α₂ averages the LoRAs, α₁ = N α₂ sums them."""
     if problem.cross_alpha is not None:
         return problem.cross_alpha
     shares = {"mean": 1.0, "sum": float(len(problem.deltas)), "zero": 0.0}
@@ -167,47 +167,47 @@ def cross_alpha(problem: LayerProblem) -> float:
 
 def objective(problem: LayerProblem, delta: Delta) -> float:
     """Σ_c ω_c λ_c ‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ − X̃_c Δᵀ‖², without the ridge."""
-    met = inner(problem.pull, None, delta)
-    half = Delta(delta.up, problem.system.halved(delta.down))
-    given = inner(half, None, half) - problem.ridge * inner(delta, None, delta)
-    return max(problem.wanted - 2 * met + given, 0.0)
+    overlap = inner_product(problem.rhs, None, delta)
+    root = Delta(delta.up, problem.system.times_factor(delta.down))
+    energy = inner_product(root, None, root) - problem.ridge * inner_product(delta, None, delta)
+    return max(problem.target_energy - 2 * overlap + energy, 0.0)
 
 
-def nothing(problem: LayerProblem) -> Delta:
-    """Δ = 0 of the layer's shape: what the base model alone would do."""
-    like = problem.present[0]
-    return Delta(like.up[:, :0], like.down[:0])
+def zero_delta(problem: LayerProblem) -> Delta:
+    """Δ = 0 of the layer's shape: the layer as the base model has it."""
+    delta = problem.present[0]
+    return Delta(delta.up[:, :0], delta.down[:0])
 
 
-def pulled(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
+def weighted_cross(problem: LayerProblem, i: int, down: Tensor) -> Tensor:
     """A_i Σ_c ω_c λ_c C_ci."""
     total = torch.zeros_like(down)
-    for weight, rows, moments in zip(problem.weights, problem.rows, problem.moments, strict=True):
+    for weight, rows, gram in zip(problem.weights, problem.rows, problem.grams, strict=True):
         if i in rows.active:
-            total += weight * moments.crossed(i, down)
+            total += weight * gram.times_cross(i, down)
     return total
 
 
 def _residual(problem: LayerProblem) -> Delta:
-    """W0 E S⁻¹ of the modes that keep the base weight's part of the error."""
+    """W0 E S⁻¹ of the modes "delta+residual" and "full"."""
     if problem.weight is None:
         raise ValueError(f"mode {problem.mode} needs the base weight")
     width = problem.rows[0].width
     error = torch.zeros(width, width, dtype=torch.float64)
-    for weight, each in zip(problem.weights, problem.moments, strict=True):
-        each.add_error(error, weight)
+    for weight, gram in zip(problem.weights, problem.grams, strict=True):
+        gram.add_error(error, weight)
         if problem.mode == "full":
-            excess = each.plain_norm() - each.gram_norm()
+            excess = gram.plain_norm() - gram.gram_norm()
             error.diagonal().add_(weight * problem.alpha * excess)
-    return from_dense(problem.system.divided(problem.weight @ error))
+    return from_dense(problem.system.solve(problem.weight @ error))
 
 
-def _target_energy(deltas: Sequence[Delta | None], rows: RowStatistics, moments: Moments) -> float:
-    """‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖², pair by pair."""
+def _set_energy(deltas: Sequence[Delta | None], rows: RowStatistics, gram: Gram) -> float:
+    """‖Σ_i (w_ci ⊙ X_c) Δ_iᵀ‖² of one row set, pair by pair."""
     total = 0.0
     for i, j in combinations_with_replacement(rows.active, 2):
         one, other = deltas[i], deltas[j]
         if one is not None and other is not None:
-            seen = Delta(one.up, moments.taught(i, j, one.down))
-            total += (1 if i == j else 2) * inner(seen, None, other)
+            product = Delta(one.up, gram.times_pair(i, j, one.down))
+            total += (1 if i == j else 2) * inner_product(product, None, other)
     return total

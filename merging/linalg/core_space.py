@@ -8,7 +8,7 @@ Notation, for the N LoRAs that change the layer:
     M_i (k, l)      Uᵀ Δ_i Vᵀ, the core of LoRA i: Δ_i = U M_i V
 
 A file fixes B_i and A_i only up to a matrix between them; √σ on either side makes U and V depend on
-the changes alone. Whatever a rule makes of the cores, U M* V has rank at most Σ r_i.
+the changes alone. A rule merges the cores to M*; the rank of U M* V is at most Σ r_i.
 """
 
 from __future__ import annotations
@@ -19,84 +19,85 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merging.linalg.closed_form import LayerProblem, nothing
+from merging.linalg.closed_form import LayerProblem, zero_delta
 from merging.linalg.delta import Delta
-from merging.linalg.low_rank import NEGLIGIBLE, compressed
+from merging.linalg.low_rank import NEGLIGIBLE, truncate
 
 
 @dataclass(frozen=True)
-class Part:
+class ActiveLora:
     """One LoRA that changes the layer."""
 
-    delta: Delta  # its strength folded in
+    delta: Delta  # with its strength folded in
     strength: float
     name: str
 
 
 @dataclass(frozen=True)
 class CoreSpace:
-    """The parts, and the bases that hold them."""
+    """The LoRAs of one layer, and the bases that hold their changes."""
 
-    parts: Sequence[Part]
+    loras: Sequence[ActiveLora]
     left: Tensor  # U (out, k)
     right: Tensor  # V (l, in)
 
     @property
     def cores(self) -> list[Tensor]:
-        """M_i of every part."""
-        inner = [self.inner(part.delta) for part in self.parts]
-        return [delta.up @ delta.down for delta in inner]
+        """M_i of every LoRA."""
+        projections = [self.project(lora.delta) for lora in self.loras]
+        return [delta.up @ delta.down for delta in projections]
 
-    def inner(self, delta: Delta) -> Delta:
-        """The factors of a change in this space: (k, r) and (r, l)."""
+    def project(self, delta: Delta) -> Delta:
+        """The factors Uᵀ B and A Vᵀ of a change in this space: (k, r) and (r, l)."""
         return Delta(self.left.T @ delta.up, delta.down @ self.right.T)
 
-    def outer(self, delta: Delta) -> Delta:
-        """The change of the layer that has these factors in this space."""
+    def expand(self, delta: Delta) -> Delta:
+        """The change of the layer, from its factors in this space."""
         return Delta(self.left @ delta.up, delta.down @ self.right)
 
-    def back(self, core: Tensor) -> Delta:
-        """U M V, its rank the smaller side of M."""
+    def expand_core(self, core: Tensor) -> Delta:
+        """U M V for a core M; its rank is the smaller side of M."""
         if core.shape[0] <= core.shape[1]:
             return Delta(self.left, core @ self.right)
         return Delta(self.left @ core, self.right)
 
 
-def hosted(problem: LayerProblem, rule: Callable[[CoreSpace], Delta]) -> Delta:
-    """What the rule makes of the parts; a LoRA that has the layer to itself is given back whole.
+def merge_in_core_space(problem: LayerProblem, rule: Callable[[CoreSpace], Delta]) -> Delta:
+    """The layer merged by ``rule``; a LoRA that alone changes the layer stays as it is.
 
     So no rule trims, draws or flattens where there is nothing to merge.
     """
-    parts = live_parts(problem)
-    if len(parts) < 2:
-        return parts[0].delta if parts else nothing(problem)
-    return rule(core_space(parts))
+    loras = active_loras(problem)
+    if len(loras) < 2:
+        return loras[0].delta if loras else zero_delta(problem)
+    return rule(core_space(loras))
 
 
-def live_parts(problem: LayerProblem) -> list[Part]:
+def active_loras(problem: LayerProblem) -> list[ActiveLora]:
     """The LoRAs that change the layer, largest change first, then by name.
 
-    The order in which they were given is gone, so that no method can depend on it. A LoRA of
-    strength 0 is as good as not given.
+    So no method can depend on the user's order. A LoRA of strength 0 is left out.
     """
     names = problem.names or ("",) * len(problem.deltas)
-    given = zip(problem.deltas, problem.strengths, names, strict=True)
-    parts = [Part(delta, strength, name) for delta, strength, name in given if delta is not None]
-    sized = [(part.delta.norm(), part) for part in parts]
+    columns = zip(problem.deltas, problem.strengths, names, strict=True)
+    loras = [
+        ActiveLora(delta, strength, name) for delta, strength, name in columns if delta is not None
+    ]
+    sized = [(lora.delta.norm(), lora) for lora in loras]
     ordered = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))
-    return [part for size, part in ordered if size > 0]
+    return [lora for size, lora in ordered if size > 0]
 
 
-def core_space(parts: Sequence[Part]) -> CoreSpace:
+def core_space(loras: Sequence[ActiveLora]) -> CoreSpace:
     """U and V of the notation above."""
-    balanced = [compressed(part.delta, "exact")[0] for part in parts]
-    left = column_basis(torch.cat([delta.up for delta in balanced], dim=1))
-    right = column_basis(torch.cat([delta.down for delta in balanced]).T)
-    return CoreSpace(parts, left, right.T)
+    deltas = [truncate(lora.delta, "exact")[0] for lora in loras]
+    left = column_basis(torch.cat([delta.up for delta in deltas], dim=1))
+    right = column_basis(torch.cat([delta.down for delta in deltas]).T)
+    return CoreSpace(loras, left, right.T)
 
 
 def column_basis(matrix: Tensor) -> Tensor:
-    """Left singular vectors of a matrix, without those that are only rounding."""
+    """Left singular vectors of a matrix, without those of rounding errors."""
     q, r = torch.linalg.qr(matrix)
     vectors, _, _ = real_svd(r)
     return q @ vectors
@@ -109,7 +110,7 @@ def polar(matrix: Tensor) -> Tensor:
 
 
 def real_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, S, Vᵀ without the directions that are only rounding, whose vectors mean nothing."""
+    """U, S, Vᵀ without the directions of rounding errors, whose vectors are arbitrary."""
     left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
-    kept = int((sizes > NEGLIGIBLE * sizes[0]).sum().item())
-    return left[:, :kept], sizes[:kept], right[:kept]
+    rank = int((sizes > NEGLIGIBLE * sizes[0]).sum().item())
+    return left[:, :rank], sizes[:rank], right[:rank]

@@ -1,13 +1,13 @@
-"""The damped Gram matrix S that a layer is divided by, as a matrix or as the rows it is made of.
+"""The damped Gram matrix S of a layer's linear system, as a matrix or by the rows it sums.
 
     S = Σ_c w_c G_c + μ I,   G_c = X̃_cᵀ X̃_c,   μ > 0
 
 With many rows S is formed and factored once. With fewer rows than channels, in all sets together,
-(in, in) matrices are waste: with M = [√w_c X̃_c], S = Mᵀ M + μ I, and by Woodbury's identity
+a smaller factor serves: with M = [√w_c X̃_c], S = Mᵀ M + μ I, and Woodbury's identity
 
     S⁻¹ = (I − Mᵀ (M Mᵀ + μ I)⁻¹ M) / μ
 
-takes one (rows, rows) factor instead.
+needs only the Cholesky factor of a (rows, rows) matrix.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import torch
 from torch import Tensor
 
 from merging.errors import MergeError
-from merging.linalg.gram import FewRows, Moments
+from merging.linalg.gram import Gram, RowGram
 
 POWER_STEPS = 4
 
 
 class System(ABC):
-    """S, float64; what it is asked for has row vectors on the left."""
+    """S, float64; it acts on row vectors from the right."""
 
     width: int
 
     @abstractmethod
-    def divided(self, rows: Tensor) -> Tensor:
+    def solve(self, rows: Tensor) -> Tensor:
         """rows S⁻¹, for rows (any, in)."""
 
     @abstractmethod
-    def halved(self, rows: Tensor) -> Tensor:
-        """rows F for some F with F Fᵀ = S: products of halved rows are products under S."""
+    def times_factor(self, rows: Tensor) -> Tensor:
+        """rows F for some F with F Fᵀ = S, so that a F (b F)ᵀ = a S bᵀ."""
 
     @abstractmethod
     def times(self, rows: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class System(ABC):
         largest = smallest = start
         for _ in range(POWER_STEPS):
             largest = self.times(largest / largest.norm())
-            smallest = self.divided(smallest / smallest.norm())
+            smallest = self.solve(smallest / smallest.norm())
         return (largest.norm() * smallest.norm()).item()
 
 
@@ -63,7 +63,7 @@ class DenseSystem(System):
 
     def __init__(
         self,
-        sets: Sequence[Moments],
+        grams: Sequence[Gram],
         weights: Sequence[float],
         ridge: float,
         width: int,
@@ -71,8 +71,8 @@ class DenseSystem(System):
     ) -> None:
         """Raises MergeError, naming the layer, if S is not positive definite."""
         total = torch.zeros(width, width, dtype=torch.float64)
-        for weight, each in zip(weights, sets, strict=True):
-            each.add_gram(total, weight)
+        for weight, gram in zip(weights, grams, strict=True):
+            gram.add_gram(total, weight)
         total.diagonal().add_(ridge)
         self.width = width
         self._factor = cholesky(total, layer)
@@ -82,11 +82,11 @@ class DenseSystem(System):
         """Lower Cholesky factor of S."""
         return self._factor
 
-    def divided(self, rows: Tensor) -> Tensor:
+    def solve(self, rows: Tensor) -> Tensor:
         """rows S⁻¹."""
-        return _divided(rows, self._factor)
+        return _cholesky_solve(rows, self._factor)
 
-    def halved(self, rows: Tensor) -> Tensor:
+    def times_factor(self, rows: Tensor) -> Tensor:
         """rows L, with S = L Lᵀ."""
         return rows @ self._factor
 
@@ -96,46 +96,46 @@ class DenseSystem(System):
 
 
 class RowSystem(System):
-    """S by the rows of all sets, fewer than channels."""
+    """S by the rows of all sets, where these are fewer than channels."""
 
     def __init__(
-        self, sets: Sequence[FewRows], weights: Sequence[float], ridge: float, layer: str
+        self, grams: Sequence[RowGram], weights: Sequence[float], ridge: float, layer: str
     ) -> None:
         """Raises MergeError, naming the layer, if M Mᵀ + μ I is not positive definite."""
         roots = [weight**0.5 for weight in weights]
-        pairs = list(zip(roots, sets, strict=True))
-        self._rows = torch.cat([root * each.merged for root, each in pairs])
-        kernel = torch.cat([self._beside(pair, pairs) for pair in pairs])
+        pairs = list(zip(roots, grams, strict=True))
+        self._rows = torch.cat([root * gram.merged for root, gram in pairs])
+        kernel = torch.cat([self._kernel_rows(pair, pairs) for pair in pairs])
         kernel.diagonal().add_(ridge)
         self.width = self._rows.shape[1]
         self._ridge, self._layer = ridge, layer
-        self._small = cholesky(kernel, layer)
+        self._kernel_factor = cholesky(kernel, layer)
 
     @staticmethod
-    def _beside(one: tuple[float, FewRows], all_of_them: list[tuple[float, FewRows]]) -> Tensor:
-        """One set's rows of M Mᵀ; its product with itself is known."""
-        root, own = one
+    def _kernel_rows(pair: tuple[float, RowGram], pairs: list[tuple[float, RowGram]]) -> Tensor:
+        """The rows of M Mᵀ that belong to one set, a pair of √w_c and its Gram."""
+        root, gram = pair
         return torch.cat(
             [
-                root * other * (own.kernel if each is own else own.merged @ each.merged.T)
-                for other, each in all_of_them
+                root * other_root * (gram.kernel if other is gram else gram.merged @ other.merged.T)
+                for other_root, other in pairs
             ],
             dim=1,
         )
 
     @cached_property
     def factor(self) -> Tensor:
-        """Lower Cholesky factor of S, which is formed after all."""
+        """Lower Cholesky factor of S; truncation needs it as a matrix."""
         matrix = self._rows.T @ self._rows
         matrix.diagonal().add_(self._ridge)
         return cholesky(matrix, self._layer)
 
-    def divided(self, rows: Tensor) -> Tensor:
+    def solve(self, rows: Tensor) -> Tensor:
         """rows S⁻¹."""
-        inside = _divided(rows @ self._rows.T, self._small)
-        return (rows - inside @ self._rows) / self._ridge
+        coefficients = _cholesky_solve(rows @ self._rows.T, self._kernel_factor)
+        return (rows - coefficients @ self._rows) / self._ridge
 
-    def halved(self, rows: Tensor) -> Tensor:
+    def times_factor(self, rows: Tensor) -> Tensor:
         """rows [Mᵀ, √μ I]."""
         return torch.cat([rows @ self._rows.T, self._ridge**0.5 * rows], dim=1)
 
@@ -145,7 +145,7 @@ class RowSystem(System):
 
 
 def cholesky(matrix: Tensor, layer: str) -> Tensor:
-    """Lower Cholesky factor; a sentence instead of a stack trace if there is none."""
+    """Lower Cholesky factor; MergeError, naming the layer, if there is none."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     if info.item() != 0:
         raise MergeError(
@@ -155,7 +155,7 @@ def cholesky(matrix: Tensor, layer: str) -> Tensor:
     return factor
 
 
-def _divided(rows: Tensor, factor: Tensor) -> Tensor:
+def _cholesky_solve(rows: Tensor, factor: Tensor) -> Tensor:
     """rows (L Lᵀ)⁻¹."""
     half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
     return torch.linalg.solve_triangular(factor.T, half, upper=True).T

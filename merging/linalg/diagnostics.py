@@ -1,47 +1,45 @@
-"""What one layer's solution looks like in numbers, so that a person knows where a merge is weak."""
+"""Figures on the quality of one layer's solution, for the report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from merging.linalg.closed_form import LayerProblem, nothing, objective, solve_rows
-from merging.linalg.delta import Delta, inner, stacked
+from merging.linalg.closed_form import LayerProblem, objective, solve_rows, zero_delta
+from merging.linalg.delta import Delta, inner_product, sum_deltas
 from merging.linalg.row_statistics import RowStatistics
 
 
 def objectives(problem: LayerProblem, answer: Delta) -> dict[str, float]:
-    """The objective (closed_form.py) for other answers and ours; leaving the layer alone is 1.
+    """The objective (closed_form.py) of this answer and three others, relative to no change = 1.
 
-    RegMean is solved on the teachers' own inputs and judged, like all, on the merged model's.
+    RegMean is solved on the teachers' inputs and, like the others, measured on the merged model's.
     """
-    reference = objective(problem, nothing(problem))
+    reference = objective(problem, zero_delta(problem))
     if reference <= 0:
         return {}
-    answers = {"base": nothing(problem), "sum": stacked(problem.present)}
-    unmoved = replace(
-        problem, rows=_unmoved(problem.rows, len(problem.deltas)), mode="delta", weighting="uniform"
-    )
-    if unmoved.rows:
-        answers["regmean"] = solve_rows(unmoved)
+    answers = {"base": zero_delta(problem), "sum": sum_deltas(problem.present)}
+    rows = _regmean_rows(problem.rows, len(problem.deltas))
+    if rows:
+        regmean = replace(problem, rows=rows, mode="delta", weighting="uniform")
+        answers["regmean"] = solve_rows(regmean)
     answers["merged"] = answer
-    return {name: objective(problem, each) / reference for name, each in answers.items()}
+    return {name: objective(problem, delta) / reference for name, delta in answers.items()}
 
 
 def fallback_share(problem: LayerProblem, answer: Delta) -> float:
-    """‖ridge's part of Δ*‖ / ‖Δ*‖: near 1, the calibration hardly spoke on this layer."""
-    _, part = problem.parts
-    size = inner(answer, None, answer)
-    return (inner(part, None, part) / size) ** 0.5 if size > 0 else 0.0
+    """‖ridge's part of Δ*‖ / ‖Δ*‖: near 1, the calibration hardly decided this layer."""
+    _, from_ridge = problem.solution_parts
+    size = inner_product(answer, None, answer)
+    return (inner_product(from_ridge, None, from_ridge) / size) ** 0.5 if size > 0 else 0.0
 
 
-def _unmoved(rows: Sequence[RowStatistics], count: int) -> tuple[RowStatistics, ...]:
-    """The single-concept sets as RegMean sees them: the merged model's inputs are the teacher's."""
-    return tuple(each.unmoved() for each in rows if _of_one_lora(each, count))
+def _regmean_rows(rows: Sequence[RowStatistics], count: int) -> tuple[RowStatistics, ...]:
+    """The single-concept sets as RegMean uses them: with X̃ = X."""
+    return tuple(row_set.with_teacher_inputs() for row_set in rows if _has_one_lora(row_set, count))
 
 
-def _of_one_lora(rows: RowStatistics, count: int) -> bool:
-    """Whether one of so many LoRAs alone is the teacher of every row."""
-    weights = rows.weight_sum
-    one = rows.active[0] if len(rows.active) == 1 else count
-    return one < count and weights[one].item() == rows.rows
+def _has_one_lora(rows: RowStatistics, count: int) -> bool:
+    """Whether a single one of the ``count`` LoRAs, at weight 1, teaches every row."""
+    teacher = rows.active[0] if len(rows.active) == 1 else count
+    return teacher < count and rows.weight_sum[teacher].item() == rows.rows

@@ -1,7 +1,6 @@
-"""What a solver asks of one row set: the rows themselves, or their products, to the same answers.
+"""The Gram matrices of one row set: as rows, while these are few, or summed. Both answer alike.
 
-Notation (i and j count LoRAs; c, the row set, is the object itself; row_statistics.py collects
-them):
+Notation (i and j count LoRAs; c is the row set; row_statistics.py collects the rows):
 
     X_c  (rows, in)  inputs of the layer in the teacher: every LoRA at its weight
     X̃_c  (rows, in)  inputs of the same layer for the same rows in the merged model
@@ -22,8 +21,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FewRows:
-    """The rows of one set themselves: while they are fewer than channels, nothing is cheaper."""
+class RowGram:
+    """The rows of one set: cheaper than (in, in) matrices while they are fewer than channels."""
 
     teacher: Tensor  # X_c
     merged: Tensor  # X̃_c
@@ -53,39 +52,39 @@ class FewRows:
         square = weights @ (self.kernel * self.teacher_kernel) @ weights
         return max(square.item(), 0.0) ** 0.5
 
-    def crossed(self, i: int, left: Tensor) -> Tensor:
+    def times_cross(self, i: int, left: Tensor) -> Tensor:
         """left C_ci, for left (any, in)."""
         return (left @ self.teacher.T * self.weights[:, i]) @ self.merged
 
-    def seen(self, left: Tensor) -> Tensor:
+    def times_teacher(self, left: Tensor) -> Tensor:
         """left H_c."""
         return left @ self.teacher.T @ self.teacher
 
-    def taught(self, i: int, j: int, left: Tensor) -> Tensor:
+    def times_pair(self, i: int, j: int, left: Tensor) -> Tensor:
         """left H_cij."""
         weights = self.weights[:, i] * self.weights[:, j]
         return (left @ self.teacher.T * weights) @ self.teacher
 
-    def unmoved(self) -> FewRows:
-        """The same where the merged model's inputs are the teacher's own: X̃ = X."""
+    def with_teacher_inputs(self) -> RowGram:
+        """The same with the teacher's inputs in place of the merged model's: X̃ = X."""
         kernel = self.teacher_kernel
-        return FewRows(self.teacher, self.teacher, self.weights, kernel, kernel)
+        return RowGram(self.teacher, self.teacher, self.weights, kernel, kernel)
 
 
 @dataclass(frozen=True)
-class Grams:
-    """The products of one set's rows, which are summed in place while rows come in."""
+class SummedGram:
+    """The products of one set's rows, summed in place as rows come in."""
 
     gram: Tensor  # G_c
     teacher: Tensor  # H_c
-    plain: Tensor  # K_c, empty where nobody asks for it
-    constant: tuple[float, ...] | None  # w_c where all rows have the same; then C_ci = w_ci K_c
-    cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, where they have not
+    plain: Tensor  # K_c, empty where it is not needed
+    constant: tuple[float, ...] | None  # w_c if it is the same for all rows; then C_ci = w_ci K_c
+    cross: dict[int, Tensor] = field(default_factory=dict)  # i → C_ci, if w_c differs by row
     pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # i ≤ j → H_cij
 
     @cached_property
     def _norms(self) -> dict[str | int, float]:
-        """What has been measured; only asked for when all rows are in."""
+        """Norms computed so far; valid since no norm is taken before all rows are in."""
         return {}
 
     def add_gram(self, total: Tensor, weight: float) -> None:
@@ -110,24 +109,24 @@ class Grams:
             return self._norm(i, self.cross[i])
         return abs(self.constant[i]) * self.plain_norm()
 
-    def crossed(self, i: int, left: Tensor) -> Tensor:
+    def times_cross(self, i: int, left: Tensor) -> Tensor:
         """left C_ci, for left (any, in)."""
         if self.constant is None:
             return left @ self.cross[i]
         return self.constant[i] * left @ self.plain
 
-    def seen(self, left: Tensor) -> Tensor:
+    def times_teacher(self, left: Tensor) -> Tensor:
         """left H_c."""
         return left @ self.teacher
 
-    def taught(self, i: int, j: int, left: Tensor) -> Tensor:
+    def times_pair(self, i: int, j: int, left: Tensor) -> Tensor:
         """left H_cij."""
         if self.constant is None:
             return left @ (self.pairs[(i, j)] if i <= j else self.pairs[(j, i)])
         return self.constant[i] * self.constant[j] * left @ self.teacher
 
-    def unmoved(self) -> Grams:
-        """The same where the merged model's inputs are the teacher's own: X̃ = X."""
+    def with_teacher_inputs(self) -> SummedGram:
+        """The same with the teacher's inputs in place of the merged model's: X̃ = X."""
         cross = {i: self.pairs[(i, i)] for i in self.cross}
         return replace(self, gram=self.teacher, plain=self.teacher, cross=cross)
 
@@ -137,4 +136,4 @@ class Grams:
         return self._norms[key]
 
 
-Moments = FewRows | Grams
+Gram = RowGram | SummedGram

@@ -1,7 +1,7 @@
-"""Every merging method, as a table that one can read.
+"""The table of all merging methods.
 
-The table names each method's function, whose module is imported when it is first asked: a page or
-a list of methods needs none of them, and torch takes seconds.
+A method's module is imported when it is first used, since importing torch takes seconds: the page
+and the list of methods need the table alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from merging.option_field import Option
 
 
-# "weights": of the base model; "inputs": the layer inputs of each LoRA, which take prompts;
-# "merged inputs": those of the merge as well
+# "weights": of the base model; "inputs": of the layers under every LoRA, from calibration prompts;
+# "merged inputs": also those under the merge
 Needs = Literal["nothing", "weights", "inputs", "merged inputs"]
 
 
@@ -34,20 +34,20 @@ class MethodData(TypedDict):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to merge a layer, with what a person must know to choose it."""
+    """One way to merge a layer, with what a user must know to choose it."""
 
     title: str
     function: str  # module:name in this package
     source: str
     needs: Needs
-    strength: str  # what the strengths mean to it
+    strength: str  # the meaning of the strengths
     summary: str  # one sentence for the page
-    # Whether it solves the text's keys and values alone, on the tokens of the phrases and on
-    # prompts without any; other layers fall back.
+    # Whether it solves only the keys and values of cross-attention, on the tokens of the trigger
+    # phrases and on prompts without them; other layers fall back.
     on_phrases: bool = False
     averages: bool = False  # strengths are relative to each other
-    random: bool = False  # draws by the seed
-    ignores: tuple[str, ...] = ()  # options of merging/options.py that others like it heed
+    random: bool = False  # the result depends on the seed
+    ignores: tuple[str, ...] = ()  # options of merging/options.py without effect on it
 
     @property
     def solve(self) -> Callable[[LayerProblem], Delta]:
@@ -56,11 +56,11 @@ class Method:
 
     @property
     def calibrated(self) -> bool:
-        """Whether prompts are run to find its answer."""
+        """Whether it runs calibration prompts through the base model."""
         return self.needs in ("inputs", "merged inputs")
 
     def uses(self, option: Option) -> bool:
-        """Whether an option makes a difference to the answer."""
+        """Whether an option changes the result."""
         if option.name in self.ignores:
             return False
         if option.concerns == "merged inputs":
@@ -87,7 +87,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2411.15231",
         "merged inputs",
         "the strength at which each LoRA is imitated",
-        "Imitates every LoRA on its own prompts, on the inputs that the merged model really has.",
+        "Imitates every LoRA on its prompts, with the inputs that the merged model really has.",
     ),
     "regmean": Method(
         "RegMean",
@@ -95,7 +95,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2212.09849",
         "inputs",
         "the strength at which each LoRA is imitated",
-        "Imitates every LoRA on the inputs it has alone; upstream changes are not seen.",
+        "Imitates every LoRA on the inputs it has alone; changes in earlier layers are not seen.",
     ),
     "regmean-damped": Method(
         "RegMean, damped",
@@ -111,7 +111,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2305.18292",
         "inputs",
         "the strength at which each LoRA is imitated",
-        "Like RegMean, but nothing changes where no prompt has been, whatever the fallback.",
+        "Like RegMean, but inputs that no prompt has stay unchanged, whatever the fallback.",
         ignores=("cross_ridge",),
     ),
     "custom-diffusion": Method(
@@ -120,7 +120,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2212.04488",
         "inputs",
         "the strength at which each LoRA is imitated",
-        "Text keys and values do to each phrase what its LoRA does, and least to other prompts.",
+        "Text keys and values treat each phrase as its LoRA does, and change other prompts least.",
         on_phrases=True,
     ),
     "sum": Method(
@@ -136,8 +136,8 @@ METHODS: dict[str, Method] = {
         "equalised:equalised",
         "arXiv:2507.05678",
         "nothing",
-        "each LoRA's multiplier, after loud ones were turned down",
-        "The sum after LoRAs larger than the median were turned down, layer by layer.",
+        "each LoRA's multiplier, after large LoRAs were scaled down",
+        "The sum after LoRAs larger than the median were scaled down, layer by layer.",
     ),
     "average": Method(
         "Weighted average",
@@ -163,7 +163,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2306.01708",
         "nothing",
         "each LoRA's multiplier before they are merged",
-        "Drops small entries, lets a sign be elected, and averages what agrees with it.",
+        "Drops small entries, elects a sign per entry, and averages the entries of that sign.",
     ),
     "knots": Method(
         "KnOTS-TIES",
@@ -171,7 +171,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2410.19735",
         "nothing",
         "each LoRA's multiplier before they are merged",
-        "TIES in one common basis of what the LoRAs do to the layer's output.",
+        "TIES in one common basis of the LoRAs' effects on the layer's output.",
     ),
     "dare": Method(
         "DARE",
@@ -228,7 +228,7 @@ METHODS: dict[str, Method] = {
         "arXiv:2501.09522",
         "nothing",
         "each LoRA's multiplier before they are merged",
-        "Adds LoRAs one by one, largest first, off the directions that are taken already.",
+        "Adds LoRAs one by one, largest first, without the directions that earlier ones use.",
     ),
     "widen": Method(
         "WIDEN",
@@ -236,6 +236,6 @@ METHODS: dict[str, Method] = {
         "arXiv:2408.03092",
         "weights",
         "each LoRA's multiplier before they are merged",
-        "The sum, each input channel weighed by how far each LoRA moves it in the base model.",
+        "The sum, every input channel weighed by how much each LoRA changes it in the base model.",
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import Delta, stacked
+from merging.linalg.delta import Delta, sum_deltas
 
 
 def average(problem: LayerProblem) -> Delta:
@@ -18,4 +18,4 @@ def average(problem: LayerProblem) -> Delta:
         raise MergeError(
             f"{problem.name}: all strengths are 0, so there is nothing to average; raise one."
         )
-    return stacked(problem.present, [1 / total] * len(problem.present))
+    return sum_deltas(problem.present, [1 / total] * len(problem.present))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.core_space import CoreSpace, merge_in_core_space
 from merging.linalg.delta import Delta
 from merging.runtime.seeds import seed_for
 
@@ -17,21 +17,20 @@ KEEP = 0.8
 
 
 def dare(problem: LayerProblem) -> Delta:
-    """Σ_i (mask_i ⊙ M_i) / p: entries dropped at random, the rest made larger to keep the mean.
+    """Σ_i (mask_i ⊙ M_i) / p: entries dropped at random, the rest enlarged to keep the mean.
 
-    A mask depends on the seed, the layer and the LoRA, never on the LoRA's place in the list.
+    A mask depends on the seed, the layer and the LoRA, not on the order of the list.
     """
 
     def rule(space: CoreSpace) -> Delta:
-        pairs = zip(space.parts, space.cores, strict=True)
-        kept = [core * _mask(problem, part.name, core) / KEEP for part, core in pairs]
-        return space.back(torch.stack(kept).sum(dim=0))
+        pairs = zip(space.loras, space.cores, strict=True)
+        cores = [core * _mask(problem, lora.name, core) / KEEP for lora, core in pairs]
+        return space.expand_core(torch.stack(cores).sum(dim=0))
 
-    return hosted(problem, rule)
+    return merge_in_core_space(problem, rule)
 
 
-def _mask(problem: LayerProblem, name: str, like: Tensor) -> Tensor:
-    """True with probability KEEP, the same for the same request."""
+def _mask(problem: LayerProblem, name: str, core: Tensor) -> Tensor:
+    """True with probability KEEP, in the shape of the core; fixed by seed, layer and LoRA."""
     generator = torch.Generator().manual_seed(seed_for(problem.seed, problem.name, name))
-    draws = torch.rand(like.shape, generator=generator, dtype=like.dtype)
-    return draws < KEEP
+    return torch.rand(core.shape, generator=generator, dtype=core.dtype) < KEEP

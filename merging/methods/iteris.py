@@ -7,11 +7,9 @@ from merging.linalg.delta import Delta
 
 
 def iteris(problem: LayerProblem) -> Delta:
-    """Δ* of merging/linalg/closed_form.py, in the request's mode.
+    """Δ* of merging/linalg/closed_form.py, in the request's mode; X̃ comes from the merged model.
 
-    X̃ comes from the merged model itself.
-
-    Called layer by layer in forward order (merging/diffusion/lockstep.py) this *is* the fixed
-    point that the paper iterates towards.
+    Called layer by layer in forward order (merging/diffusion/lockstep.py) it gives the fixed point
+    that the paper's iteration converges to.
     """
     return solve_rows(problem)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.core_space import CoreSpace, hosted, real_svd
+from merging.linalg.core_space import CoreSpace, merge_in_core_space, real_svd
 from merging.linalg.delta import Delta
-from merging.methods.ties import DENSITY, elected_mean, trimmed
+from merging.methods.ties import DENSITY, sign_elected_mean, trim
 
 
 def knots(problem: LayerProblem) -> Delta:
     """TIES on Z_i = S V_i, where [Δ_1 … Δ_N] = U S [V_1 … V_N]; then Δ* = U Z*.
 
-    Against TIES in core space, the entries that vote belong to the layer's own input channels.
-    Statistics are the layer's (the authors' code takes them over the whole model).
+    Unlike TIES in core space, signs are elected per input channel of the layer. Entries are trimmed
+    layer by layer (in the authors' code, over the whole model).
     """
-    return hosted(problem, _in_common_basis)
+    return merge_in_core_space(problem, _merge_in_common_basis)
 
 
-def _in_common_basis(space: CoreSpace) -> Delta:
+def _merge_in_common_basis(space: CoreSpace) -> Delta:
     basis, _, _ = real_svd(torch.cat(space.cores, dim=1))
     aligned = [basis.T @ core @ space.right for core in space.cores]
-    voted = elected_mean([trimmed(z, DENSITY) for z in aligned])
-    return Delta(space.left @ basis, voted)
+    return Delta(space.left @ basis, sign_elected_mean([trim(z, DENSITY) for z in aligned]))

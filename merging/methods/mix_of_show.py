@@ -9,11 +9,11 @@ from merging.linalg.delta import Delta
 
 
 def mix_of_show(problem: LayerProblem) -> Delta:
-    """min Σ_i ‖X_i Δᵀ − X_i Δ_iᵀ‖², from zero change: where no prompt has been, nothing changes.
+    """min Σ_i ‖X_i Δᵀ − X_i Δ_iᵀ‖²; directions that no row has stay unchanged.
 
-    The authors descend from W0 and stop early; the small ridge towards zero does the same, with
-    no steps to choose. They solve text encoder, K/V and the rest one after the other, each on the
-    merged models before it, and keep the new tokens' rows alone; here every X_i is the LoRA's
-    own, and every row counts. The user's fallback has no say.
+    The authors descend from W0 and stop early; the small ridge towards zero does the same without
+    a number of steps. They solve text encoder, K/V and the rest in turn, on the models merged so
+    far, and use the rows of the new tokens alone; here X_i comes from LoRA i by itself, and all
+    rows count. The user's fallback is ignored.
     """
     return solve_rows(replace(problem, fallback="zero", cross_alpha=None, weighting="uniform"))

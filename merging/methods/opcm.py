@@ -6,39 +6,38 @@ import torch
 from torch import Tensor
 
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.core_space import CoreSpace, hosted, real_svd
+from merging.linalg.core_space import CoreSpace, merge_in_core_space, real_svd
 from merging.linalg.delta import Delta
 
-ALPHA = 0.5  # the paper's share of Σσ whose directions are closed to newcomers
+ALPHA = 0.5  # the paper's share of Σσ whose directions are closed to later LoRAs
 
 
 def opcm(problem: LayerProblem) -> Delta:
-    """One LoRA after the other, each without what would fall on the directions already taken.
+    """The LoRAs in turn, each without its part on the main directions of those before it.
 
-    The paper takes them as they come; here the largest change comes first, so that the user's
-    order means nothing. The result gets the mean norm of the LoRAs, per layer.
+    The paper uses the given order; here the largest change comes first, so that the user's order
+    does not matter. The result gets the mean norm of the LoRAs, per layer.
     """
-    return hosted(problem, _one_by_one)
+    return merge_in_core_space(problem, _add_in_turn)
 
 
-def _one_by_one(space: CoreSpace) -> Delta:
+def _add_in_turn(space: CoreSpace) -> Delta:
     first, *others = space.cores
     total = first
     for core in others:
-        total = total + projected(core, total)
-    wanted = sum(core.norm().item() for core in space.cores) / len(space.cores)
-    found = total.norm().item()
-    return space.back(total * (wanted / found) if found else total)
+        total = total + project_out(core, total)
+    mean_norm = sum(core.norm().item() for core in space.cores) / len(space.cores)
+    norm = total.norm().item()
+    return space.expand_core(total * (mean_norm / norm) if norm else total)
 
 
-def projected(core: Tensor, taken: Tensor) -> Tensor:
-    """The core without its part on ``taken``'s leading q × q directions and on their diagonal.
+def project_out(core: Tensor, merged: Tensor) -> Tensor:
+    """M − U (mask ⊙ Uᵀ M Vᵀ) V for the core M, where ``merged`` = U S V.
 
-    For ``taken`` = U S V that is U (mask ⊙ Uᵀ M Vᵀ) V subtracted; q is the least number of
-    singular values that hold more than ALPHA of their sum. The diagonal goes as far as ``taken``
-    has a rank: beyond it there are no directions to keep clear of.
+    The mask has the leading q × q block, and the diagonal up to the rank of ``merged``; q is the
+    least number of singular values that hold more than ALPHA of their sum.
     """
-    left, sizes, right = real_svd(taken)
+    left, sizes, right = real_svd(merged)
     q = 1 + int((sizes.cumsum(0) <= ALPHA * sizes.sum()).sum().item())
     mask = torch.eye(len(sizes), dtype=core.dtype)
     mask[:q, :q] = 1.0

@@ -1,4 +1,4 @@
-"""RegMean (arXiv:2212.09849): each LoRA's outputs on its own inputs, solved once."""
+"""RegMean (arXiv:2212.09849): imitates every LoRA's outputs on the inputs it has alone."""
 
 from __future__ import annotations
 

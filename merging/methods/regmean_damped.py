@@ -15,16 +15,17 @@ OFF_DIAGONAL = 0.9  # the paper's factor for most of its models
 
 
 def regmean_damped(problem: LayerProblem) -> Delta:
-    """RegMean on a·G + (1 − a)·diag(G): correlations between channels are trusted a little less."""
-    rows = tuple(map(_damped, problem.rows))
+    """RegMean on a·G + (1 − a)·diag(G): correlations between channels count a little less."""
+    rows = tuple(map(_damp, problem.rows))
     return solve_rows(replace(problem, rows=rows, weighting="uniform"))
 
 
-def _damped(rows: RowStatistics) -> RowStatistics:
-    grams = rows.grams()
-    plain, cross = _shrunk(grams.plain), {i: _shrunk(each) for i, each in grams.cross.items()}
-    return rows.taking(replace(grams, gram=_shrunk(grams.gram), plain=plain, cross=cross))
+def _damp(rows: RowStatistics) -> RowStatistics:
+    gram = rows.summed_gram()
+    plain, cross = _shrink(gram.plain), {i: _shrink(matrix) for i, matrix in gram.cross.items()}
+    return rows.with_gram(replace(gram, gram=_shrink(gram.gram), plain=plain, cross=cross))
 
 
-def _shrunk(matrix: Tensor) -> Tensor:
+def _shrink(matrix: Tensor) -> Tensor:
+    """Off-diagonal entries times OFF_DIAGONAL."""
     return OFF_DIAGONAL * matrix + (1 - OFF_DIAGONAL) * torch.diag(matrix.diagonal())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.core_space import CoreSpace, hosted
+from merging.linalg.core_space import CoreSpace, merge_in_core_space
 from merging.linalg.delta import Delta
 
 # Share of a core's entries that is kept. The paper keeps 0.2 of a full fine-tuning, most of which
@@ -24,24 +24,24 @@ def ties(problem: LayerProblem) -> Delta:
     """
 
     def rule(space: CoreSpace) -> Delta:
-        return space.back(elected_mean([trimmed(core, DENSITY) for core in space.cores]))
+        return space.expand_core(sign_elected_mean([trim(core, DENSITY) for core in space.cores]))
 
-    return hosted(problem, rule)
-
-
-def trimmed(matrix: Tensor, density: float) -> Tensor:
-    """The largest share of entries, at least one; the others 0. Ties at the edge all stay."""
-    return largest(matrix, math.ceil(density * matrix.numel()))
+    return merge_in_core_space(problem, rule)
 
 
-def largest(matrix: Tensor, count: int) -> Tensor:
-    """The ``count`` entries of largest size (all that equal the last of them), the others 0."""
+def trim(matrix: Tensor, density: float) -> Tensor:
+    """The largest share of entries, at least one; the others 0. Equal entries are kept together."""
+    return keep_largest(matrix, math.ceil(density * matrix.numel()))
+
+
+def keep_largest(matrix: Tensor, count: int) -> Tensor:
+    """The ``count`` entries of largest size (and all that equal the last of them), others 0."""
     sizes = matrix.abs()
-    edge = sizes.flatten().topk(max(1, min(count, matrix.numel()))).values[-1]
-    return torch.where(sizes >= edge, matrix, 0.0)
+    threshold = sizes.flatten().topk(max(1, min(count, matrix.numel()))).values[-1]
+    return torch.where(sizes >= threshold, matrix, 0.0)
 
 
-def elected_mean(matrices: Sequence[Tensor]) -> Tensor:
+def sign_elected_mean(matrices: Sequence[Tensor]) -> Tensor:
     """Per entry, the mean of the values that have the sign of the sum; 0 where the sum is 0."""
     values = torch.stack(tuple(matrices))
     agree = values.sign() == values.sum(dim=0).sign()

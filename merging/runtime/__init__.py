@@ -1,1 +1,1 @@
-"""Progress, memory, phases, threads and seeds."""
+"""Running a job: progress, memory, phases, threads and seeds."""

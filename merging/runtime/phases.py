@@ -18,7 +18,7 @@ class Phase:
     """One part of a job so far."""
 
     seconds: float = 0.0
-    peak_bytes: int | None = None  # of the process and its GPU; None where nobody tells
+    peak_bytes: int | None = None  # of the process and its GPU; None if the system reports none
 
 
 class Phases:
@@ -31,17 +31,17 @@ class Phases:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count what happens inside as ``name``."""
-        self._note()
+        """Count time and memory of the ``with`` block as part ``name``."""
+        self._record()
         self._open.append(name)
         try:
             yield
         finally:
-            self._note()
+            self._record()
             self._open.pop()
 
-    def _note(self) -> None:
-        """Give the time since the last change, and its peak, to the innermost part."""
+    def _record(self) -> None:
+        """Add the time since the last change, and its peak, to the innermost part."""
         now = time.perf_counter()
         if self._open:
             part = self.parts.setdefault(self._open[-1], Phase())
@@ -54,7 +54,7 @@ class Phases:
 
 
 def peak_bytes() -> int | None:
-    """Most memory held since the last reset: the process's own, and what it took on a GPU."""
+    """Most memory used since the last reset: of the process, plus that on its GPU."""
     on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
     try:
         lines = STATUS.read_text(encoding="ascii").splitlines()
@@ -65,12 +65,12 @@ def peak_bytes() -> int | None:
 
 
 def mebibytes(count: int | None) -> str:
-    """A number of bytes in words."""
-    return "not told by this system" if count is None else f"{count / 2**20:,.0f} MiB"
+    """A number of bytes as text."""
+    return "not reported by this system" if count is None else f"{count / 2**20:,.0f} MiB"
 
 
 def reset_peak() -> None:
-    """Start counting anew; where the system cannot (not Linux), peaks are of the whole run."""
+    """Reset the peak; systems other than Linux cannot, and report the peak of the whole run."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""How long work speaks to whoever started it: two callables, and nothing else."""
+"""Progress and cancellation of long jobs: two callables that are passed down to the work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from merging.errors import Cancelled
 
-Progress = Callable[[float, str], None]  # (share done in [0, 1], what is going on, in words)
-Stop = Callable[[], bool]  # True once the user wants no more
+Progress = Callable[[float, str], None]  # (share done in [0, 1], text of the current step)
+Stop = Callable[[], bool]  # True once the user has asked to stop
 
 
 def silent(_share: float, _text: str) -> None:
-    """A progress that nobody watches."""
+    """A progress that shows nothing."""
 
 
 def never() -> bool:
@@ -26,10 +26,10 @@ def check(stop: Stop) -> None:
 
 
 def part(progress: Progress, start: float, end: float) -> Progress:
-    """A progress over [0, 1] that fills [start, end] of another one."""
+    """A progress whose [0, 1] is [start, end] of another one."""
     return lambda share, text: progress(start + (end - start) * share, text)
 
 
-def saying(progress: Progress, words: str) -> Progress:
-    """The same progress, its text after the words that say which part it is of."""
-    return lambda share, text: progress(share, f"{words}, {text}")
+def saying(progress: Progress, prefix: str) -> Progress:
+    """The same progress with ``prefix`` in front of its texts."""
+    return lambda share, text: progress(share, f"{prefix}, {text}")

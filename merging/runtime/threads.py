@@ -1,4 +1,4 @@
-"""Layers side by side: threads that keep one core each."""
+"""A pool of threads that use one core each, to merge layers in parallel."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 
 @contextmanager
 def workers() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch may use, each of them computing with one.
+    """As many workers as torch may use threads; inside a worker, torch uses one.
 
     Factorisations of a few hundred rows gain little from a second core, and lose most of their time
-    to it where other Python threads keep OpenMP threads of their own, as in a web app. And what one
-    thread computes does not depend on how many cores there are.
+    where other Python threads have OpenMP threads as well, as in a web app. The results do not
+    depend on the number of cores.
     """
     count = torch.get_num_threads()
     ready = Barrier(count + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread's first question sets it to what new threads get
-        torch.set_num_threads(1)  # this one's number, but also what new threads get
+        torch.get_num_threads()  # the first call in a thread sets its number to the default
+        torch.set_num_threads(1)  # sets this thread's number, and the default of new threads
         ready.wait()
 
     with ThreadPoolExecutor(count, initializer=begin) as pool:

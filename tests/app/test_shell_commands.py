@@ -30,7 +30,7 @@ from app.shell_commands import (
 )
 from merging import formats
 from merging.__main__ import main
-from merging.adapter import Shift
+from merging.adapter import VectorDelta
 from merging.cli.file_argument import parsed
 from merging.cli.merge import add_merge
 from merging.cli.merge_options import given_options
@@ -91,7 +91,7 @@ def test_the_commands_write_the_same_whole_file(
     for place, file in enumerate(pair):  # few layers: whole ones take long to be read back
         adapter = formats.read(file)
         own = {name: change for name, change in adapter.layers.items() if "mid_block" in name}
-        shifts = {} if place else {layer: Shift(bias=torch.linspace(-1, 1, 512))}
+        shifts = {} if place else {layer: VectorDelta(bias=torch.linspace(-1, 1, 512))}
         files.append(tmp_path / file.name)
         few = replace(adapter, layers=own, shifts=shifts)
         formats.write_full(few, files[-1], torch.float32)

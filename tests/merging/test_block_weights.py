@@ -1,4 +1,4 @@
-"""Block weights: which layers a block has, what lists and presets mean, and prompts as pasted."""
+"""Block weights: the layers of every block, lists and presets, and LoRAs in pasted prompts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from merging.block_weights import (
     PRESETS,
     Mention,
     block_weights,
-    mentions,
-    spelled,
+    format_weights,
+    parse_mentions,
 )
-from merging.blocks import blocks, weighted
+from merging.blocks import apply_block_weights, blocks
 from merging.errors import MergeError
 from merging.formats import table
 from merging.formats.layer_tables import flat
@@ -31,11 +31,11 @@ def adapter() -> Adapter:
     return Adapter("cat", layers, "sd15", sha256="ab")
 
 
-def assert_times(found: LoraLayer, strength: float, layer: LoraLayer) -> None:
-    """found = strength · layer: the same factors, another scale."""
-    assert found.up is layer.up
-    assert found.down is layer.down
-    assert found.scale == pytest.approx(strength * layer.scale)
+def assert_times(actual: LoraLayer, strength: float, layer: LoraLayer) -> None:
+    """The result is strength · layer: the same factors, another scale."""
+    assert actual.up is layer.up
+    assert actual.down is layer.down
+    assert actual.scale == pytest.approx(strength * layer.scale)
 
 
 # A layer of each block that matters, by the extension's own table.
@@ -59,7 +59,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("layer", PLACES)
-def test_which_layer_lies_where(layer: str) -> None:
+def test_the_block_of_a_layer(layer: str) -> None:
     assert blocks(table("sd15"))[layer] == PLACES[layer]
 
 
@@ -79,18 +79,19 @@ def test_seventeen_are_the_blocks_with_attention_and_the_text_encoder() -> None:
 
 @pytest.mark.parametrize("size", [12, 17, 20, 26])
 def test_lists_of_every_length(adapter: Adapter, size: int) -> None:
-    wanted = {block: (n + 1) / 4 for n, block in enumerate(LISTS[size])}
-    found = weighted(adapter, weights=block_weights(",".join(map(str, wanted.values()))))
+    expected = {block: (n + 1) / 4 for n, block in enumerate(LISTS[size])}
+    text = ",".join(map(str, expected.values()))
+    actual = apply_block_weights(adapter, weights=block_weights(text))
     places = blocks(table("sd15"))
     for name, layer in adapter.layers.items():
-        strength = wanted.get(places[name], 0.0) if name in places else 1.0
-        assert (name in found.layers) == (strength != 0)
+        strength = expected.get(places[name], 0.0) if name in places else 1.0
+        assert (name in actual.layers) == (strength != 0)
         if strength:
-            assert_times(found.layers[name], strength, layer)
+            assert_times(actual.layers[name], strength, layer)
 
 
 # As the extension's own file spells them.
-SPELLED = {
+AS_LISTS = {
     "INS": "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0",
     "IND": "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0",
     "INALL": "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0",
@@ -106,41 +107,43 @@ SPELLED = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name: str) -> None:
-    assert block_weights(name.lower()) == block_weights(SPELLED[name])
+    assert block_weights(name.lower()) == block_weights(AS_LISTS[name])
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "0.5,0,1,1,1,1,1,1,1,1,1,-2", ",".join("01" * 13)])
 def test_weights_can_be_written_again(name: str) -> None:
-    assert spelled(block_weights(name)) == name
+    assert format_weights(block_weights(name)) == name
 
 
 def test_text_encoder_and_unet_apart(adapter: Adapter) -> None:
-    found = weighted(adapter, text_encoder=0.0, unet=-0.5)
-    assert found.layers.keys() == {name for name in adapter.layers if name.startswith("unet.")}
-    for name, layer in found.layers.items():
+    actual = apply_block_weights(adapter, text_encoder=0.0, unet=-0.5)
+    assert actual.layers.keys() == {name for name in adapter.layers if name.startswith("unet.")}
+    for name, layer in actual.layers.items():
         assert_times(layer, -0.5, adapter.layers[name])
-    assert (found.name, found.base, found.sha256) == ("cat", "sd15", "ab")
+    assert (actual.name, actual.base, actual.sha256) == ("cat", "sd15", "ab")
 
 
 def test_parts_and_blocks_multiply(adapter: Adapter) -> None:
-    found = weighted(adapter, text_encoder=0.5, unet=2.0, weights=block_weights("ALL0.5"))
-    scales = {name: layer.scale / 0.5 for name, layer in found.layers.items()}
+    actual = apply_block_weights(
+        adapter, text_encoder=0.5, unet=2.0, weights=block_weights("ALL0.5")
+    )
+    scales = {name: layer.scale / 0.5 for name, layer in actual.layers.items()}
     assert scales["text_encoder.text_model.encoder.layers.0.mlp.fc1"] == 0.25
     assert scales["unet.mid_block.attentions.0.proj_in"] == 1.0
     assert scales["unet.conv_out"] == 2.0
 
 
 def test_neutral_weights_change_nothing(adapter: Adapter) -> None:
-    assert weighted(adapter, weights=dict.fromkeys(BLOCKS, 1.0)).layers == adapter.layers
+    assert apply_block_weights(adapter, weights=dict.fromkeys(BLOCKS, 1.0)).layers == adapter.layers
 
 
 def test_nothing_left_is_refused(adapter: Adapter) -> None:
-    with pytest.raises(MergeError, match="cat: at these weights nothing of it is left"):
-        weighted(adapter, text_encoder=0, unet=0)
+    with pytest.raises(MergeError, match="cat: its part and block weights are 0 for all"):
+        apply_block_weights(adapter, text_encoder=0, unet=0)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("OUTX", "neither a preset (NONE, ALL, INS"),
         ("1,1,1", "there are 3"),
@@ -149,13 +152,13 @@ def test_nothing_left_is_refused(adapter: Adapter) -> None:
         (",".join(["1"] * 16 + ["nan"]), "“nan” is no number"),
     ],
 )
-def test_unknown_presets_and_lists_are_refused(text: str, words: str) -> None:
+def test_unknown_presets_and_lists_are_refused(text: str, message: str) -> None:
     with pytest.raises(MergeError) as caught:
         block_weights(text)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
-# A prompt, what it calls, and what is left of it.
+# A prompt, the LoRAs in it, and the rest of it.
 PROMPTS: dict[str, tuple[list[Mention], str]] = {
     "a cat": ([], "a cat"),
     "<lora:a>": ([Mention("a")], ""),
@@ -167,7 +170,7 @@ PROMPTS: dict[str, tuple[list[Mention], str]] = {
     "<lora:a:te=0.5:unet=0>": ([Mention("a", 0.5, 0.0)], ""),
     "<lora:a:0.7:lbw=OUTALL>": ([Mention("a", 0.7, 0.7, block_weights("OUTALL"))], ""),
     "<lora:a:0.7:INS>": ([Mention("a", 0.7, 0.7, block_weights("INS"))], ""),
-    f"<lora:a:1:0.5:lbw={SPELLED['IND']}>": (
+    f"<lora:a:1:0.5:lbw={AS_LISTS['IND']}>": (
         [Mention("a", 1.0, 0.5, block_weights("IND"))],
         "",
     ),
@@ -176,22 +179,22 @@ PROMPTS: dict[str, tuple[list[Mention], str]] = {
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_pasted_prompts(prompt: str) -> None:
-    assert mentions(prompt) == PROMPTS[prompt]
+    assert parse_mentions(prompt) == PROMPTS[prompt]
 
 
 @pytest.mark.parametrize(
-    ("prompt", "words"),
+    ("prompt", "message"),
     [
         ("<lora:a:much>", "<lora:a:much>: “much” is no number"),
         ("<lora:a:1:lbw=OUTX>", "neither a preset"),
-        ("<lora:a:1:step=0-10>", "step changes the LoRA while a picture is drawn"),
-        ("<lora:a:1:1:1>", "unet is given twice"),
-        ("<lora:a:1:size=3>", "size is not known; te, unet and lbw are"),
+        ("<lora:a:1:step=0-10>", "step applies to some sampling steps only"),
+        ("<lora:a:1:1:1>", "unet is there twice"),
+        ("<lora:a:1:size=3>", "size is unknown; use te, unet or lbw"),
         ("<lora:a:1", "“<lora:a:1” is not written as"),
         ("<lora>", "“<lora>” is not written as"),
     ],
 )
-def test_prompts_that_cannot_be_taken_are_refused(prompt: str, words: str) -> None:
+def test_prompts_that_cannot_be_read_are_refused(prompt: str, message: str) -> None:
     with pytest.raises(MergeError) as caught:
-        mentions(prompt)
-    assert words in str(caught.value)
+        parse_mentions(prompt)
+    assert message in str(caught.value)

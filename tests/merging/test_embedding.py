@@ -1,4 +1,4 @@
-"""Textual inversions: read, and taught to the model for a while."""
+"""Textual inversions: files, the text encoder with them, and merges."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
-from merging.diffusion.textual_inversion import taught
-from merging.diffusion.tokens import places, text_ids
+from merging.diffusion.textual_inversion import using_embeddings
+from merging.diffusion.tokens import phrase_positions, text_ids
 from merging.embedding import Embedding
 from merging.engine import merge
 from merging.errors import MergeError
@@ -63,11 +63,11 @@ SPELLINGS = {  # tensors → the word, "" where the file's name is it
 def test_every_spelling_is_read(tmp_path: Path, name: str) -> None:
     tensors, word = SPELLINGS[name]
     path = saved(tmp_path / "my word.safetensors", tensors)
-    (found,) = read_embeddings(path, table("mini"))
-    assert (found.word, found.source) == (word, "my word")
-    assert len(found.sha256) == 64
-    wanted = max(tensors.values(), key=Tensor.numel).float().reshape(-1, 128)
-    assert torch.equal(found.vectors, wanted)
+    (actual,) = read_embeddings(path, table("mini"))
+    assert (actual.word, actual.source) == (word, "my word")
+    assert len(actual.sha256) == 64
+    expected = max(tensors.values(), key=Tensor.numel).float().reshape(-1, 128)
+    assert torch.equal(actual.vectors, expected)
     assert read_embeddings(path, table("mini"), word="other")[0].word == "other"
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_embedding_is_refused(
 
 
 def test_a_pickle_is_refused_and_its_remedy_works(tmp_path: Path) -> None:
-    """As A1111 saves an embedding; the two calls are those that the sentence names."""
+    """As A1111 saves an embedding; the test makes the two calls that the error names."""
     pickled, mended = tmp_path / "a.pt", tmp_path / "a.safetensors"
     torch.save({"string_to_param": {"*": vectors()}, "name": "a", "step": 5}, pickled)
     with pytest.raises(MergeError) as caught:
@@ -102,15 +102,15 @@ def test_a_pickle_is_refused_and_its_remedy_works(tmp_path: Path) -> None:
     assert "safetensors.torch.save_file" in str(caught.value)
     content = torch.load(pickled, weights_only=True)
     save_file({"emb_params": content["string_to_param"]["*"]}, mended)
-    (found,) = read_embeddings(mended, table("mini"))
-    assert torch.equal(found.vectors, vectors())
+    (actual,) = read_embeddings(mended, table("mini"))
+    assert torch.equal(actual.vectors, vectors())
 
 
 # --- the model ------------------------------------------------------------------------------------
 
 
 def copied(base: Base) -> StableDiffusionPipeline:
-    """A pipeline of its own text encoder and tokenizer, for diffusers' loader to change."""
+    """A pipeline with copies of text encoder and tokenizer, for diffusers' loader to change."""
     parts = dict(base.pipeline.components)
     parts |= {name: deepcopy(parts[name]) for name in ("text_encoder", "tokenizer")}
     return StableDiffusionPipeline(**parts, requires_safety_checker=False)
@@ -118,16 +118,16 @@ def copied(base: Base) -> StableDiffusionPipeline:
 
 @torch.no_grad()
 def test_words_are_encoded_as_diffusers_does(tmp_path: Path, base: Base) -> None:
-    """The file that goes with a merge, through diffusers' own loader."""
-    own = embedding(count=3)
-    formats.write_embedding(own, tmp_path / "a.safetensors", base.table)
+    """The file beside a merge, loaded by diffusers."""
+    inversion = embedding(count=3)
+    formats.write_embedding(inversion, tmp_path / "a.safetensors", base.table)
     pipe = copied(base)
     pipe.load_textual_inversion(tmp_path / "a.safetensors")
     prompts = [f"a photo of {WORD}, and a tree", f"{WORD}", "a cat"]
-    wanted = pipe.encode_prompt(prompts, "cpu", 1, False)[0]
-    with taught(base, [own]):
-        found = base.pipeline.text_encoder(text_ids(base, prompts))[0]
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    expected = pipe.encode_prompt(prompts, "cpu", 1, False)[0]
+    with using_embeddings(base, [inversion]):
+        actual = base.pipeline.text_encoder(text_ids(base, prompts))[0]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def state(base: Base) -> tuple[dict[str, Tensor], str, list[int]]:
@@ -138,39 +138,44 @@ def state(base: Base) -> tuple[dict[str, Tensor], str, list[int]]:
 
 def test_the_model_is_as_before(base: Base) -> None:
     before, rows = state(base), base.pipeline.text_encoder.get_input_embeddings()
-    with pytest.raises(RuntimeError), taught(base, [embedding()]):
+    with pytest.raises(RuntimeError), using_embeddings(base, [embedding()]):
         assert max(text_ids(base, [WORD])[0].tolist()) == len(rows.weight) + 1
         raise RuntimeError
     after = state(base)
     assert base.pipeline.text_encoder.get_input_embeddings() is rows
-    assert not base.words
+    assert not base.embedding_ids
     assert after[1:] == before[1:]
     assert before[0].keys() == after[0].keys()
     assert all(torch.equal(value, after[0][key]) for key, value in before[0].items())
 
 
 def test_words_are_found_whole_in_any_case_the_longest_first(base: Base) -> None:
-    with taught(base, [embedding("cat", 1, 1), embedding("Cat mug", 2, 3), embedding("<z>", 3, 1)]):
-        first = base.words["cat"][0]
+    with using_embeddings(
+        base, [embedding("cat", 1, 1), embedding("Cat mug", 2, 3), embedding("<z>", 3, 1)]
+    ):
+        first = base.embedding_ids["cat"][0]
         ids = text_ids(base, ["a CAT in a category, a cat mug<z>"])[0].tolist()
         assert [number - first for number in ids if number >= first] == [0, 1, 2, 3, 4]
-        assert places(base, "a cat mug", "cat mug") == [slice(2, 5)]
-        assert places(base, "a cat mug", "cat") == []
+        assert phrase_positions(base, "a cat mug", "cat mug") == [slice(2, 5)]
+        assert phrase_positions(base, "a cat mug", "cat") == []
 
 
 def test_a_prompt_full_of_vectors_is_too_long(base: Base) -> None:
-    with taught(base, [embedding(count=31)]), pytest.raises(MergeError, match="has 33 tokens"):
+    with (
+        using_embeddings(base, [embedding(count=31)]),
+        pytest.raises(MergeError, match="has 33 tokens"),
+    ):
         text_ids(base, [WORD])
 
 
 def test_vectors_of_another_width_are_refused(base: Base) -> None:
     other = Embedding("<x>", vectors(wide=768), source="big")
-    with pytest.raises(MergeError, match="big: the word <x> has vectors 768 wide"):
+    with pytest.raises(MergeError, match="big: the textual inversion <x> has vectors 768 wide"):
         render(base, ["a cat"], [0], embeddings=[other], steps=1)
 
 
 def test_the_picture_changes_only_where_the_word_is_said(base: Base) -> None:
-    """A word that means what pizza means draws a pizza; to others it makes no difference."""
+    """A word with the vectors of "pizza" draws a pizza; other prompts do not change."""
     rows = base.pipeline.text_encoder.get_input_embeddings().weight.detach()
     ids = text_ids(base, ["pizza"])[0][1:2]
     pizza = Embedding(WORD, rows[ids].clone(), source="pizza")
@@ -188,7 +193,7 @@ def test_the_picture_changes_only_where_the_word_is_said(base: Base) -> None:
 
 
 def test_calibration_knows_the_words(base: Base, random_adapter: Callable[..., Adapter]) -> None:
-    """The same trigger with other vectors behind it gives another merge; a silent word does not."""
+    """A trigger phrase with other vectors gives another merge; an unused word does not."""
     one, two = random_adapter(1, marks=(".attn2.to_k",)), random_adapter(2, marks=(".attn2.to_k",))
 
     def merged(*words: Embedding) -> Adapter:
@@ -196,7 +201,7 @@ def test_calibration_knows_the_words(base: Base, random_adapter: Callable[..., A
         request = MergeRequest(sources, targets="cross-attention", samples=4, **SINGLE)
         return merge(request, activations(base)).adapter
 
-    plain, taught_one, taught_two = merged(), merged(embedding()), merged(embedding(seed=9))
-    assert distance(taught_one, plain) > 1e-3
-    assert distance(taught_one, taught_two) > 1e-3
-    assert distance(merged(embedding("<silent>")), plain) < 1e-6
+    plain, first, second = merged(), merged(embedding()), merged(embedding(seed=9))
+    assert distance(first, plain) > 1e-3
+    assert distance(first, second) > 1e-3
+    assert distance(merged(embedding("<unused>")), plain) < 1e-6

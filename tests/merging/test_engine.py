@@ -1,4 +1,4 @@
-"""What a merge makes of any number of LoRAs, and says of those that are damaged or say nothing."""
+"""Merges of any number of LoRAs, and of damaged or empty ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def changed(adapter: Adapter, change: Callable[[LoraLayer], LoraLayer], count: i
     )
 
 
-def silenced(layer: LoraLayer) -> LoraLayer:
+def zeroed(layer: LoraLayer) -> LoraLayer:
     return replace(layer, up=torch.zeros_like(layer.up))
 
 
@@ -58,10 +58,10 @@ def test_a_layer_that_is_not_finite_is_refused_by_name(
 
 
 def test_layers_of_zeros_are_left_out_by_name(pair: tuple[Adapter, Adapter]) -> None:
-    """As of a LoRA whose text encoder was not trained: the other LoRA then has the layer alone."""
-    quiet = changed(pair[0], silenced, 2)
-    first = next(iter(quiet.layers))
-    result = merge(MergeRequest((Source(quiet), Source(pair[1])), method="ties"))
+    """As in a LoRA whose text encoder was not trained: only the other LoRA changes the layer."""
+    partial = changed(pair[0], zeroed, 2)
+    first = next(iter(partial.layers))
+    result = merge(MergeRequest((Source(partial), Source(pair[1])), method="ties"))
     assert result.report.notes == [
         f"random-1: 2 layers that are all 0 were left out, first {first}."
     ]
@@ -70,10 +70,10 @@ def test_layers_of_zeros_are_left_out_by_name(pair: tuple[Adapter, Adapter]) -> 
 
 def test_a_lora_of_zeros_is_refused(pair: tuple[Adapter, Adapter]) -> None:
     with pytest.raises(MergeError, match="random-1 changes nothing"):
-        merge(MergeRequest((Source(changed(pair[0], silenced, 99)), Source(pair[1])), method="sum"))
+        merge(MergeRequest((Source(changed(pair[0], zeroed, 99)), Source(pair[1])), method="sum"))
 
 
-def test_every_layer_is_told_as_soon_as_it_is_solved(pair: tuple[Adapter, Adapter]) -> None:
+def test_every_layer_is_reported_as_soon_as_it_is_solved(pair: tuple[Adapter, Adapter]) -> None:
     seen: list[LayerReport] = []
     counts: set[int] = set()
     shares: list[float] = []
@@ -93,35 +93,35 @@ def test_every_layer_is_told_as_soon_as_it_is_solved(pair: tuple[Adapter, Adapte
 
 
 def lora(i: int) -> Adapter:
-    """A layer that all have, in ranks from 1 to 320, and one that nobody else has."""
+    """A layer that all LoRAs have, in ranks from 1 to 320, and one that only this one has."""
     rank = RANKS[i % len(RANKS)]
-    shared, own = (
+    shared, single = (
         LoraLayer(random(out, rank, seed=i).float(), random(rank, 12, seed=50 + i).float(), rank)
         for out in (10, 7)
     )
-    layers = {"unet.shared": shared, f"unet.own-{i}": own}
+    layers = {"unet.shared": shared, f"unet.own-{i}": single}
     return Adapter(f"lora-{i}", layers, metadata={"ss_steps": str(100 + i)})
 
 
 @pytest.mark.parametrize("method", WEIGHTS_ALONE)
 def test_one_to_sixteen_loras(method: str) -> None:
-    """Any number, in any order; a layer that only one has is that one's."""
+    """Any number, in any order; a layer that only one has stays as it is."""
     for count in range(1, 17):
         loras = [lora(i) for i in range(count)]
         result = merge(MergeRequest(tuple(map(Source, loras)), method=method)).adapter
-        assert set(result.layers) == {name for each in loras for name in each.layers}
+        assert set(result.layers) == {name for adapter in loras for name in adapter.layers}
         backwards = merge(MergeRequest(tuple(map(Source, loras[::-1])), method=method)).adapter
         assert distance(backwards, result) < 1e-4
-        for i, each in enumerate(loras):
-            own = each.layers[f"unet.own-{i}"].delta()
-            assert (result.layers[f"unet.own-{i}"].delta() - own).norm() < 1e-4 * own.norm()
+        for i, adapter in enumerate(loras):
+            delta = adapter.layers[f"unet.own-{i}"].delta()
+            assert (result.layers[f"unet.own-{i}"].delta() - delta).norm() < 1e-4 * delta.norm()
 
 
 @pytest.mark.parametrize("method", WEIGHTS_ALONE)
 def test_alpha_of_zero_is_no_change_and_of_an_int_is_that_number(method: str) -> None:
     one, two = lora(1), lora(3)  # their alphas are ints
-    silent = changed(one, lambda layer: replace(layer, alpha=0), 1)
-    alone = merge(MergeRequest((Source(silent), Source(two)), method=method))
+    partial = changed(one, lambda layer: replace(layer, alpha=0), 1)
+    alone = merge(MergeRequest((Source(partial), Source(two)), method=method))
     assert alone.report.notes == [
         "lora-1: 1 layers that are all 0 were left out, first unet.shared."
     ]
@@ -135,26 +135,26 @@ def own_layer(adapter: Adapter) -> dict[str, LoraLayer]:
 def test_threads_are_as_many_afterwards_as_before() -> None:
     before = torch.get_num_threads()
     merge(MergeRequest((Source(lora(1)),), method="sum"))
-    found = [torch.get_num_threads()]
-    thread = Thread(target=lambda: found.append(torch.get_num_threads()))
+    actual = [torch.get_num_threads()]
+    thread = Thread(target=lambda: actual.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert found == [before, before]
+    assert actual == [before, before]
 
 
 @pytest.mark.parametrize("done", [0, 1, 5])
 def test_a_merge_of_weights_stops_between_layers(
     monkeypatch: pytest.MonkeyPatch, done: int
 ) -> None:
-    """Those under way are finished, one for each thread; no other is begun."""
+    """Layers under way are finished, one per thread; no other is begun."""
     layer = lora(1).layers["unet.shared"]
     many = Adapter("many", {f"unet.{place}": layer for place in range(300)})
     solved = []
     solve = METHODS["sum"].solve
 
-    def counting(given: LayerProblem) -> Delta:
-        solved.append(given.name)
-        return solve(given)
+    def counting(problem: LayerProblem) -> Delta:
+        solved.append(problem.name)
+        return solve(problem)
 
     monkeypatch.setattr("merging.methods.sum.weighted_sum", counting)
     with pytest.raises(Cancelled):

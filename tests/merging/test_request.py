@@ -1,4 +1,4 @@
-"""Requests: what is refused and in which words, the prompts they make, and recipes."""
+"""Requests: errors, calibration prompts, row sets and recipes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from merging.adapter import Adapter
 from merging.calibration.prompts import (
     composed_prompts,
     concept_prompts,
-    couples,
     is_style,
-    one_picture,
+    joint_prompt,
+    lora_pairs,
     plain_prompts,
     tag_prompts,
 )
@@ -52,20 +52,18 @@ def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
         ({"rounds": 0}, "rounds must be a whole number from 1, not 0"),
     ],
 )
-def test_bad_options_are_one_sentence(
-    pair: tuple[Source, Source], options: dict, sentence: str
-) -> None:
+def test_bad_options_are_refused(pair: tuple[Source, Source], options: dict, sentence: str) -> None:
     with pytest.raises(MergeError, match=sentence):
         MergeRequest(pair, **options)
 
 
-def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
+def test_bad_sources_are_refused(pair: tuple[Source, Source]) -> None:
     one, two = pair
     nameless = Source(replace(one.adapter, trigger=""))
     alien = Source(replace(two.adapter, base="sd15"))
     cases = {
-        "takes 1 to 16 LoRAs; 0 were given": (),
-        "random-1: the same file is given twice": (one, one),
+        "needs 1 to 16 LoRAs, not 0": (),
+        "random-1: the same file is listed twice": (one, one),
         "random-1 is for mini, random-2 is for sd15": (one, alien),
         "random-1: strength 11": (replace(one, strength=11.0), two),
         "random-1: strength nan": (replace(one, strength=float("nan")), two),
@@ -76,11 +74,11 @@ def test_bad_sources_are_one_sentence(pair: tuple[Source, Source]) -> None:
             MergeRequest(sources)
     MergeRequest((nameless, two), method="sum")  # needs no phrase
     with_prompts = (replace(nameless, prompts=("a cat",)), two)
-    MergeRequest(with_prompts, teacher="single")  # has prompts of its own
-    with pytest.raises(MergeError, match="“composed” needs a trigger phrase"):
+    MergeRequest(with_prompts, teacher="single")  # has prompts
+    with pytest.raises(MergeError, match="“composed” needs a different trigger phrase"):
         MergeRequest(with_prompts, teacher="composed")
-    MergeRequest(with_prompts[:1])  # has nothing to be composed with
-    MergeRequest((nameless, two), method="sum", teacher="composed")  # looks at no prompts
+    MergeRequest(with_prompts[:1])  # has no pairs
+    MergeRequest((nameless, two), method="sum", teacher="composed")  # uses no prompts
 
 
 def test_prompts_name_their_concept_and_differ_by_seed() -> None:
@@ -89,23 +87,23 @@ def test_prompts_name_their_concept_and_differ_by_seed() -> None:
     assert prompts == concept_prompts("sks cat", 50, seed=0) != concept_prompts("sks cat", 50, 1)
     assert len(concept_prompts("x", 1000, 0)) == 1000
     assert not any("sks" in prompt for prompt in plain_prompts(50, 0))
-    sayings = plain_prompts(1000, 0, ["Cat", "a dog"])
-    assert not any(" cat" in prompt or "a dog" in prompt for prompt in sayings)
-    assert any(" cat" in prompt for prompt in plain_prompts(1000, 0)), "the trigger left it out"
-    assert len(plain_prompts(50, 0, ["a"])) == 50, "all of them say it, so none is left out"
+    without = plain_prompts(1000, 0, ["Cat", "a dog"])
+    assert not any(" cat" in prompt or "a dog" in prompt for prompt in without)
+    assert any(" cat" in prompt for prompt in plain_prompts(1000, 0)), "only the phrase excludes it"
+    assert len(plain_prompts(50, 0, ["a"])) == 50, "all of them have it, so none is left out"
 
 
 def test_composed_prompts_name_two_concepts_in_every_order() -> None:
     names = ("sks cat", "vxz pizza", "zwk car")
     prompts = composed_prompts(names, 300, seed=0)
-    said = [[name for name in names if name in prompt] for prompt in prompts]
+    named = [[name for name in names if name in prompt] for prompt in prompts]
     orders = {
-        tuple(sorted(row, key=prompt.index)) for row, prompt in zip(said, prompts, strict=True)
+        tuple(sorted(row, key=prompt.index)) for row, prompt in zip(named, prompts, strict=True)
     }
     assert len(orders) == 6 and all(len(order) == 2 for order in orders)
 
 
-def test_a_style_is_prompted_for_as_a_look_of_things() -> None:
+def test_prompts_show_things_in_a_style() -> None:
     assert all(" in ink style" in prompt for prompt in concept_prompts("ink style", 50, seed=0))
     prompts = composed_prompts(["sks cat", "ink style"], 300, seed=0)
     assert all("a sks cat" in prompt and "ink style" in prompt for prompt in prompts)
@@ -113,48 +111,48 @@ def test_a_style_is_prompted_for_as_a_look_of_things() -> None:
     styled = [prompt for prompt in three if "ink style" in prompt]
     assert 0 < len(styled) < len(three)
     assert not any("a ink style" in prompt for prompt in three)
-    looks = composed_prompts(["ink style", "wet style"], 9, seed=0)
-    assert all(prompt.count("style") == 1 for prompt in looks), "each shows a thing of the base"
-    assert one_picture(["ink style", "sks cat"]) == "a photo of a sks cat in ink style"
+    two_styles = composed_prompts(["ink style", "wet style"], 9, seed=0)
+    assert all(prompt.count("style") == 1 for prompt in two_styles), "one style of a known thing"
+    assert joint_prompt(["ink style", "sks cat"]) == "a photo of a sks cat in ink style"
     assert not is_style("a stylish cat")
 
 
 def test_composed_prompts_grow_with_the_concepts(pair: tuple[Source, Source]) -> None:
     third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
     sets = row_sets(MergeRequest((*pair, third), samples=10, teacher="composed"))
-    assert [len(each.prompts) for each in sets if each.gated] == [15]
+    assert [len(row_set.prompts) for row_set in sets if row_set.gated] == [15]
 
 
-def test_row_sets_are_the_papers_and_what_goes_beyond(pair: tuple[Source, Source]) -> None:
+def test_row_sets_are_those_of_the_paper_and_more(pair: tuple[Source, Source]) -> None:
     sets = row_sets(MergeRequest(pair, samples=5, teacher="single"))
-    assert [each.weights for each in sets] == [(1.0, 0.0), (0.0, 1.0)]
+    assert [row_set.weights for row_set in sets] == [(1.0, 0.0), (0.0, 1.0)]
     more = row_sets(MergeRequest(pair, samples=5, teacher="composed"))
-    assert [each.weights for each in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]
+    assert [row_set.weights for row_set in more[2:]] == [(1.0, 1.0), (0.0, 0.0)]
     assert more[2].phrases == ("rn1 cat", "rn2 cat") and more[3].omega == 0.3
-    given = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))
-    assert given[0].prompts == ("my cat",)
+    by_user = row_sets(MergeRequest((replace(pair[0], prompts=("my cat",)), pair[1]), samples=5))
+    assert by_user[0].prompts == ("my cat",)
 
 
-def test_couples_are_as_many_as_the_things_whatever_their_order() -> None:
-    assert couples(["b fox", "a cat"]) == [(1, 0)] and couples(["a cat"]) == []
-    assert couples(["d", "a", "c", "b"]) == [(1, 3), (3, 2), (2, 0), (0, 1)]
-    assert couples(["ink style", "b fox", "a cat", "wet style"]) == [(2, 1), (2, 0), (1, 3)]
-    assert couples(["ink style", "wet style"]) == []
+def test_pairs_are_as_many_as_the_things_in_any_order() -> None:
+    assert lora_pairs(["b fox", "a cat"]) == [(1, 0)] and lora_pairs(["a cat"]) == []
+    assert lora_pairs(["d", "a", "c", "b"]) == [(1, 3), (3, 2), (2, 0), (0, 1)]
+    assert lora_pairs(["ink style", "b fox", "a cat", "wet style"]) == [(2, 1), (2, 0), (1, 3)]
+    assert lora_pairs(["ink style", "wet style"]) == []
 
 
-def test_a_couple_is_taught_by_its_own_merge(pair: tuple[Source, Source]) -> None:
+def test_the_merge_of_a_pair_is_its_teacher(pair: tuple[Source, Source]) -> None:
     sets = row_sets(MergeRequest(pair, samples=5, teacher="tsv"))
-    assert [each.name for each in sets[2:]] == ["composed: rn1 cat + rn2 cat", "preserved"]
-    assert [each.weights for each in sets] == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
-    assert [each.omega for each in sets] == [1, 1, 4, 0.3] and not sets[2].gated
+    assert [row_set.name for row_set in sets[2:]] == ["composed: rn1 cat + rn2 cat", "preserved"]
+    assert [row_set.weights for row_set in sets] == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
+    assert [row_set.omega for row_set in sets] == [1, 1, 4, 0.3] and not sets[2].gated
     third = replace(pair[0], adapter=replace(pair[0].adapter, sha256="c", trigger="rn3 cat"))
     three = row_sets(MergeRequest((*pair, third), samples=10, teacher="sum"))[3:6]
-    assert [len(each.prompts) for each in three] == [5, 5, 5]
-    assert sum(each.omega for each in three) == pytest.approx(4)
+    assert [len(row_set.prompts) for row_set in three] == [5, 5, 5]
+    assert sum(row_set.omega for row_set in three) == pytest.approx(4)
     assert all(
-        sum(phrase in text for phrase in each.phrases) == 2
-        for each in three
-        for text in each.prompts
+        sum(phrase in text for phrase in row_set.phrases) == 2
+        for row_set in three
+        for text in row_set.prompts
     )
 
 
@@ -172,22 +170,22 @@ def test_recipe_replays_the_request_whatever_the_order_of_files(
         replay({"method": "sum"}, [])
 
 
-def test_header_names_authors_licences_and_words_by_their_source(
+def test_header_names_authors_licences_and_tags_by_source(
     pair: tuple[Source, Source],
 ) -> None:
     tags = {"10_cat": {"rn1 cat": 20, "tree": 3}}
-    told = {"modelspec.license": "CC-BY", "ss_tag_frequency": json.dumps(tags)}
-    told |= {"trainedWords": '["rn1 cat", "fur"]', "activation text": "rn1 cat"}
-    named = replace(pair[0], adapter=replace(pair[0].adapter, metadata=told))
-    request = MergeRequest((named, pair[1]), method="sum")
+    metadata = {"modelspec.license": "CC-BY", "ss_tag_frequency": json.dumps(tags)}
+    metadata |= {"trainedWords": '["rn1 cat", "fur"]', "activation text": "rn1 cat"}
+    source = replace(pair[0], adapter=replace(pair[0].adapter, metadata=metadata))
+    request = MergeRequest((source, pair[1]), method="sum")
     fields = header(request, merge(request))
     assert fields["modelspec.license"] == "random-1: CC-BY; random-2: not stated"
     assert json.loads(fields["ss_tag_frequency"]) == {"random-1": {"rn1 cat": 20, "tree": 3}}
     assert json.loads(fields["trained_words"]) == {"random-1": ["rn1 cat", "fur"]}
-    assert "modelspec.author" not in fields, "nobody says who"
+    assert "modelspec.author" not in fields, "no file names an author"
 
 
-def test_header_tells_origin_and_triggers(pair: tuple[Source, Source]) -> None:
+def test_header_has_recipe_triggers_and_sources(pair: tuple[Source, Source]) -> None:
     request = MergeRequest(pair, method="sum")
     fields = header(request, merge(request))
     assert json.loads(fields[RECIPE_KEY]) == json.loads(json.dumps(recipe(request)))

@@ -1,4 +1,4 @@
-"""Biases and normalisations in a merge: every method sums them; drawn and calibrated with."""
+"""Changes of biases and normalisations: merging, drawing, calibrating, files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from merging.adapter import Adapter, Shift
-from merging.blocks import weighted
+from merging.adapter import Adapter, VectorDelta
+from merging.blocks import apply_block_weights
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.gate import constant_gate, gated
-from merging.diffusion.render import render, shifted
+from merging.diffusion.render import render, summed_shifts
 from merging.diffusion.tokens import text_ids
 from merging.engine import MergeResult, merge
 from merging.errors import MergeError
@@ -41,27 +41,27 @@ PARAMETERS = (  # of a linear layer, a convolution, a group and two layer normal
     "text_encoder.text_model.encoder.layers.0.mlp.fc1.bias",
 )
 CALIBRATED = ("iteris", "regmean")
-METHODS_TRIED = [n for n, each in METHODS.items() if each.needs == "nothing" or n in CALIBRATED]
+METHODS_TRIED = [n for n, method in METHODS.items() if method.needs == "nothing" or n in CALIBRATED]
 
 
 def vectors(adapter: Adapter) -> dict[str, Tensor]:
-    """By parameter."""
+    """Parameter → its change."""
     return {
         f"{module}.{end}": vector
-        for module, own in adapter.shifts.items()
-        for end, vector in own.vectors().items()
+        for module, shift in adapter.shifts.items()
+        for end, vector in shift.vectors().items()
     }
 
 
 def with_shifts(adapter: Adapter, seed: int, left_out: int = 0) -> Adapter:
-    """Random ones of all but the first few parameters."""
+    """The adapter with random changes of PARAMETERS, without the first ``left_out``."""
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, Shift] = {}
+    shifts: dict[str, VectorDelta] = {}
     for name in PARAMETERS[left_out:]:
         module, _, end = name.rpartition(".")
-        own = 0.3 * torch.randn(table("mini").vectors[name], generator=generator)
-        found[module] = found.get(module, Shift()).plus(Shift(**{end: own}))
-    return replace(adapter, shifts=found)
+        vector = 0.3 * torch.randn(table("mini").vectors[name], generator=generator)
+        shifts[module] = shifts.get(module, VectorDelta()).plus(VectorDelta(**{end: vector}))
+    return replace(adapter, shifts=shifts)
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,14 @@ def test_every_method_sums_them_at_the_strengths(
     sources = [Source(one, strength) for one, strength in zip(three, strengths, strict=True)]
     for count in (1, 2, 3):
         result = merged(base, *sources[:count], method=method)
-        wanted: dict[str, Tensor] = {}
+        expected: dict[str, Tensor] = {}
         for one, strength in zip(three[:count], strengths[:count], strict=True):
             for name, vector in vectors(one).items():
-                wanted[name] = wanted.get(name, 0) + strength * vector.double()
-        found = vectors(result.adapter)
-        assert found.keys() == wanted.keys()
-        for name, vector in wanted.items():
-            torch.testing.assert_close(found[name].double(), vector, rtol=1e-6, atol=1e-7)
+                expected[name] = expected.get(name, 0) + strength * vector.double()
+        actual = vectors(result.adapter)
+        assert actual.keys() == expected.keys()
+        for name, vector in expected.items():
+            torch.testing.assert_close(actual[name].double(), vector, rtol=1e-6, atol=1e-7)
         (note,) = [note for note in result.report.notes if "normalisation" in note]
         assert note.startswith("3 biases and 4 normalisation vectors (of random-1")
 
@@ -105,18 +105,18 @@ def test_averages_weigh_them_as_they_weigh_layers(
     steps = [replace(one, metadata={"ss_steps": str(n)}) for n, one in enumerate(three[:2], 1)]
     result = merged(base, Source(steps[0], 1.0), Source(steps[1], 3.0), method=method)
     total = {"average": 4, "mwa": 7}[method]
-    found, (one, two) = vectors(result.adapter), map(vectors, steps)
+    actual, (one, two) = vectors(result.adapter), map(vectors, steps)
     for name in two:
-        wanted = one[name] / total + two[name] * (total - 1) / total
-        torch.testing.assert_close(found[name], wanted)
+        expected = one[name] / total + two[name] * (total - 1) / total
+        torch.testing.assert_close(actual[name], expected)
     (alone,) = one.keys() - two.keys()
-    torch.testing.assert_close(found[alone], one[alone])
+    torch.testing.assert_close(actual[alone], one[alone])
     assert "were averaged as the layers were" in result.report.notes[-1]
 
 
 def test_one_lora_gives_its_vectors_back_bit_for_bit(base: Base, three: list[Adapter]) -> None:
-    found = vectors(merged(base, Source(three[0])).adapter)
-    assert all(torch.equal(found[name], own) for name, own in vectors(three[0]).items())
+    actual = vectors(merged(base, Source(three[0])).adapter)
+    assert all(torch.equal(actual[name], vector) for name, vector in vectors(three[0]).items())
 
 
 def test_order_does_not_matter(base: Base, three: list[Adapter]) -> None:
@@ -130,15 +130,17 @@ def test_order_does_not_matter(base: Base, three: list[Adapter]) -> None:
 
 
 def test_parts_and_blocks_weigh_them_too(three: list[Adapter]) -> None:
-    found = vectors(weighted(three[0], text_encoder=0.0, unet=0.5, weights={"IN01": 0.5}))
-    assert found.keys() == {name for name in PARAMETERS if name.startswith("unet.")}
-    for name, vector in found.items():
+    actual = vectors(
+        apply_block_weights(three[0], text_encoder=0.0, unet=0.5, weights={"IN01": 0.5})
+    )
+    assert actual.keys() == {name for name in PARAMETERS if name.startswith("unet.")}
+    for name, vector in actual.items():
         torch.testing.assert_close(vector.float(), 0.25 * vectors(three[0])[name])
 
 
 def test_values_that_are_not_finite_are_refused(base: Base, three: list[Adapter]) -> None:
     module = PARAMETERS[0].removesuffix(".bias")
-    broken = replace(three[0], shifts={module: Shift(bias=torch.full((64,), torch.inf))})
+    broken = replace(three[0], shifts={module: VectorDelta(bias=torch.full((64,), torch.inf))})
     with pytest.raises(MergeError, match=f"random-1: the vectors of {module} have values that"):
         merged(base, Source(broken), method="sum")
 
@@ -148,7 +150,7 @@ def test_values_that_are_not_finite_are_refused(base: Base, three: list[Adapter]
 
 @pytest.fixture
 def moved(three: list[Adapter]) -> Base:
-    """Another base, whose own parameters were changed by the first LoRA's vectors."""
+    """Another base, with the first LoRA's vectors added to its parameters."""
     other = load_base("mini", "cpu")
     with torch.no_grad():
         for name, vector in vectors(three[0]).items():
@@ -168,16 +170,16 @@ def noise(base: Base) -> Tensor:
 def test_a_shift_is_what_changed_parameters_do(
     base: Base, moved: Base, three: list[Adapter]
 ) -> None:
-    """Also under a gate that lets all LoRAs act everywhere; and the base is left as it was."""
-    before, wanted = noise(base), noise(moved)
+    """Also under a gate that lets all LoRAs act everywhere; the base is unchanged afterwards."""
+    before, expected = noise(base), noise(moved)
     gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, (16, 16))
-    with base.changed(shifted(base, [(three[0], 1.0)])):
-        torch.testing.assert_close(noise(base), wanted, rtol=1e-4, atol=1e-4)
-    halves = [shifted(base, [(three[0], share)]) for share in (0.25, 0.75)]
+    with base.changed(summed_shifts(base, [(three[0], 1.0)])):
+        torch.testing.assert_close(noise(base), expected, rtol=1e-4, atol=1e-4)
+    halves = [summed_shifts(base, [(three[0], share)]) for share in (0.25, 0.75)]
     with gated(base, halves, gate):
-        torch.testing.assert_close(noise(base), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(noise(base), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(noise(base), before)
-    assert (wanted - before).abs().max() > 0.01
+    assert (expected - before).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("compose", ["sum", "gated"])
@@ -186,8 +188,8 @@ def test_pictures_have_them(base: Base, moved: Base, three: list[Adapter], compo
     bare = replace(three[0], shifts={})
     prompt = ["a photo of a rn1 cat"]
     drawn = [
-        render(each, prompt, [0], adapters=[(one, 1.0)], steps=2, compose=compose)[0].tobytes()
-        for each, one in ((base, three[0]), (moved, bare), (base, bare))
+        render(model, prompt, [0], adapters=[(one, 1.0)], steps=2, compose=compose)[0].tobytes()
+        for model, one in ((base, three[0]), (moved, bare), (base, bare))
     ]
     if compose == "sum":
         close = [abs(a - b) for a, b in zip(drawn[0], drawn[1], strict=True)]
@@ -206,7 +208,7 @@ def test_teachers_are_calibrated_with_them(base: Base, moved: Base, three: list[
 
 
 def test_the_merged_model_has_them_too(base: Base, three: list[Adapter]) -> None:
-    """One LoRA merged alone is itself, so its inputs must not drift; of two they do."""
+    """A single LoRA gives itself back, so that its inputs do not drift; those of two do."""
     alone = merged(base, Source(three[0])).report.layers
     assert max(drift for row in alone for drift in row.drift.values()) < 1e-4
     both = merged(base, Source(three[0]), Source(three[1], 0.5)).report.layers
@@ -214,7 +216,7 @@ def test_the_merged_model_has_them_too(base: Base, three: list[Adapter]) -> None
 
 
 def test_another_base_is_refused(base: Base, three: list[Adapter]) -> None:
-    wrong = replace(three[0], shifts={"unet.conv_norm_out": Shift(bias=torch.ones(3))})
+    wrong = replace(three[0], shifts={"unet.conv_norm_out": VectorDelta(bias=torch.ones(3))})
     for run in (
         lambda: merged(base, Source(wrong)),
         lambda: render(base, ["a cat"], [0], adapters=[(wrong, 1.0)]),
@@ -242,22 +244,22 @@ def test_files_are_looked_at_merged_and_converted(
     assert full["verified"]["missing"] == {"A1111": 2}
     assert low["verified"]["without"] == "2 normalisation vectors"
     assert low["verified"]["loaded"] is not None
-    found = read(out["full"])
-    assert sizes(found.shifts) == dict.fromkeys(
+    actual = read(out["full"])
+    assert sizes(actual.shifts) == dict.fromkeys(
         ("unet.conv_norm_out.weight", "unet.conv_norm_out.bias"), 64
     )
-    assert found.shifts["unet.conv_norm_out"].bias.unique().tolist() == [0.5]
+    assert actual.shifts["unet.conv_norm_out"].bias.unique().tolist() == [0.5]
     again = tmp_path / "again.safetensors"
     assert done(capsys, "replay", out["full"], source, "--out", again)["same"]
-    said = done(capsys, "convert", source, again)
-    assert said["verified"]["without"] == "2 normalisation vectors"
-    json.dumps(said)
+    converted = done(capsys, "convert", source, again)
+    assert converted["verified"]["without"] == "2 normalisation vectors"
+    json.dumps(converted)
 
 
 def test_a_preview_shows_what_the_file_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That of a kohya file is as without the vectors, that of a full file is not."""
+    """Of a kohya file without the vectors, of a full file with them."""
     bare = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
     moved = bare | {"lora_unet_conv_norm_out.b_norm": torch.ones(64)}
     drawn = {}

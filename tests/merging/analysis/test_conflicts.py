@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_whole_matrices(two: tuple[Adapter, Adapter]) -
 def test_strengths_of_parts_and_blocks_count(two: tuple[Adapter, Adapter], own: dict) -> None:
     """As they stand in the merge: the same as measuring the weighted adapter."""
     source = Source(two[0], **own)
-    whole = replace(source.weighted, name=two[0].name)
+    whole = replace(source.weighted_adapter, name=two[0].name)
     (wanted,) = conflicts([Source(whole, source.strength), Source(two[1])])
     (found,) = conflicts([source, Source(two[1])])
     both = [(pair.whole, *pair.blocks) for pair in (found, wanted)]

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from merging.adapter import Adapter, Shift
-from merging.calibration.row_sets import taught_couples
-from merging.calibration.teachers import composite_shifts, composites_of
+from merging.adapter import Adapter, VectorDelta
+from merging.calibration.row_sets import composite_pairs
+from merging.calibration.teachers import composite_deltas, composite_shifts
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import Changes
+from merging.linalg.delta import ScaledDeltas
 from merging.options import Teacher
 from merging.request import MergeRequest, Source
 from tests.conftest import distance
@@ -54,18 +54,18 @@ def test_a_composite_is_the_two_and_no_third(
 ) -> None:
     third = Source(random_adapter(3))
     request = MergeRequest((*pair, third), teacher=teacher)
-    changes = [dict(Changes(each.adapter.layers, 1.0)) for each in request.sources]
+    changes = [dict(ScaledDeltas(each.adapter.layers, 1.0)) for each in request.sources]
     layers = list(changes[0])[:3]
 
     def problem(layer: str) -> LayerProblem:
         return LayerProblem(layer, tuple(own[layer] for own in changes), (1.0,) * 3)
 
-    assert taught_couples(request) == [(0, 1), (1, 2), (2, 0)]
-    first, *_ = composites_of(request, layers, problem)
+    assert composite_pairs(request) == [(0, 1), (1, 2), (2, 0)]
+    first, *_ = composite_deltas(request, layers, problem)
     alone = merge(MergeRequest(pair, method=teacher)).adapter
     for layer in layers:
         expected = alone.layers[layer].delta().double()
         assert (first[layer].dense() - expected).norm() < 1e-5 * expected.norm()
-    shifts = [{"norm": Shift(bias=torch.full((2,), float(10**i)))} for i in range(3)]
+    shifts = [{"norm": VectorDelta(bias=torch.full((2,), float(10**i)))} for i in range(3)]
     found = [each["norm"].bias for each in composite_shifts(request, shifts)]
     assert [own.tolist() for own in found] == [[11, 11], [110, 110], [101, 101]]

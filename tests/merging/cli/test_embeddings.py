@@ -65,7 +65,7 @@ def test_two_of_one_word_are_refused_before_any_work(
     pizza = with_words(tmp_path / "pizza.safetensors", PIZZA, {"ZZ": vectors(2)})
     words = refused(capsys, "merge", cat, pizza, "--out", tmp_path / "out.safetensors")
     assert words.startswith(
-        "cat and pizza bring vectors of their own for the words “<zz>” and “ZZ”"
+        "cat and pizza have different textual inversions for the words “<zz>” and “ZZ”"
     )
     assert not (tmp_path / "out.safetensors").exists()
     same = with_words(tmp_path / "same.safetensors", PIZZA, {"<zz>": vectors(1)})

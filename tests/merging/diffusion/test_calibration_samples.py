@@ -17,7 +17,7 @@ from merging.diffusion.calibrate import activations
 from merging.diffusion.tokens import text_ids
 from merging.engine import merge
 from merging.errors import Cancelled
-from merging.linalg.delta import Changes
+from merging.linalg.delta import ScaledDeltas
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import never, silent
 from merging.runtime.seeds import seed_for
@@ -32,7 +32,7 @@ def test_every_sample_lies_on_its_own_loras_trajectory(
     monkeypatch.setattr(sampling, "POSITIONS_PER_BATCH", 5 * 16 * 16)
     pair = random_adapter(1), random_adapter(2)
     sets = row_sets(MergeRequest(tuple(map(Source, pair)), samples=12, **SINGLE))
-    deltas = tuple(dict(Changes(one.layers, 1.0)) for one in pair)
+    deltas = tuple(dict(ScaledDeltas(one.layers, 1.0)) for one in pair)
     sweep = Sweep(deltas, (), {}, sets, merged_inputs=True)
     drawn: list[int] = []
     unet = base.pipeline.unet

@@ -80,7 +80,7 @@ def test_one_lora_gives_itself_back(
 def test_order_does_not_matter(
     base: Base, pair: tuple[Adapter, Adapter], lockstep: MergeResult
 ) -> None:
-    """Prompts and noise belong to the concepts, not to their places in the list."""
+    """Prompts and noise depend on the concepts, not on the order of the list."""
     assert distance(merged(base, *pair[::-1]).adapter, lockstep.adapter) < 1e-4
 
 
@@ -170,7 +170,7 @@ def test_rank_1_and_rank_320_meet(base: Base, random_adapter: Callable[..., Adap
 def test_disjoint_loras_keep_to_their_layers(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
-    """Each layer has one source, whose rank it keeps; the others' rows only hold it back."""
+    """A layer of one source keeps that rank; the rows of the others only make it smaller."""
     one, two = random_adapter(1, marks=("q_proj",)), random_adapter(2, rank=6, marks=("v_proj",))
     rows = merged(base, one, two).report.layers
     assert {(row.sources, row.rank) for row in rows} == {(("random-1",), 4), (("random-2",), 6)}
@@ -249,9 +249,9 @@ def test_stop_ends_the_pass_and_leaves_no_hook(base: Base, pair: tuple[Adapter, 
 def test_nothing_is_run_or_solved_once_stop_is_true(
     base: Base, pair: tuple[Adapter, Adapter]
 ) -> None:
-    """It is heard in the middle of a pass, too: here when the UNet's first layer has run."""
+    """Also in the middle of a pass: here when the UNet's first layer has run."""
     texts: list[str] = []
-    entered: list[bool] = []  # whether layers were being solved each time the UNet was entered
+    entered: list[bool] = []  # per run of the UNet: whether layers were being solved
 
     def enter(*_: object) -> None:
         entered.append(any(text.startswith("layer") for text in texts))
@@ -291,10 +291,10 @@ def test_composed_and_preserved_rows_enter_the_same_equations(
         "preserved",
     }
     assert distance(composed.adapter, lockstep.adapter) > 0.01
-    # Nothing but the preserved rows counts, and where they are silent nothing changes either.
-    kept = merged(base, *pair, preserve=1e6, fallback="zero")
+    # Nearly all weight on preserved rows, and a ridge towards zero: hardly any change.
+    preserved = merged(base, *pair, preserve=1e6, fallback="zero")
     strongest, free = (
         max(layer.delta().norm().item() for layer in one.adapter.layers.values())
-        for one in (kept, lockstep)
+        for one in (preserved, lockstep)
     )
     assert strongest < 1e-3 * free

@@ -1,34 +1,34 @@
-"""Which tokens of a prompt are a concept's, and which of them a merge counts."""
+"""The tokens of a phrase in a prompt, and the tokens whose rows count."""
 
 from __future__ import annotations
 
 from merging.diffusion.base import Base
-from merging.diffusion.tokens import counted, places
+from merging.diffusion.tokens import counted_tokens, phrase_positions
 
 PROMPT = "a photo of a sks cat and a tree"
 
 
-def words(base: Base, prompt: str, kept: list[bool]) -> str:
+def masked_text(base: Base, prompt: str, mask: list[bool]) -> str:
     ids = base.pipeline.tokenizer(prompt).input_ids
     return base.pipeline.tokenizer.decode(
-        [number for number, keep in zip(ids, kept, strict=False) if keep]
+        [token for token, counts in zip(ids, mask, strict=False) if counts]
     ).strip()
 
 
-def test_places_are_where_the_phrase_is_said(base: Base) -> None:
+def test_positions_are_the_tokens_of_the_phrase(base: Base) -> None:
     ids = base.pipeline.tokenizer(f"{PROMPT} beside a sks cat").input_ids
-    found = places(base, f"{PROMPT} beside a sks cat", "sks cat")
-    assert len(found) == 2
-    assert all(base.pipeline.tokenizer.decode(ids[place]).strip() == "sks cat" for place in found)
-    assert places(base, PROMPT, "vxz pizza") == [] == places(base, PROMPT, "")
+    actual = phrase_positions(base, f"{PROMPT} beside a sks cat", "sks cat")
+    assert len(actual) == 2
+    assert all(base.pipeline.tokenizer.decode(ids[place]).strip() == "sks cat" for place in actual)
+    assert phrase_positions(base, PROMPT, "vxz pizza") == [] == phrase_positions(base, PROMPT, "")
 
 
 def test_padding_and_tokens_choose_the_rows(base: Base) -> None:
     used = len(base.pipeline.tokenizer(PROMPT).input_ids)
-    [whole] = counted(base, [PROMPT], ["sks cat"], "keep", "all")
-    [ended] = counted(base, [PROMPT], ["sks cat"], "first-eos", "all")
-    [own] = counted(base, [PROMPT], ["sks cat"], "keep", "concept")
-    [other] = counted(base, [PROMPT], ["vxz pizza"], "first-eos", "concept")
+    [whole] = counted_tokens(base, [PROMPT], ["sks cat"], "keep", "all")
+    [ended] = counted_tokens(base, [PROMPT], ["sks cat"], "first-eos", "all")
+    [concept] = counted_tokens(base, [PROMPT], ["sks cat"], "keep", "concept")
+    [other] = counted_tokens(base, [PROMPT], ["vxz pizza"], "first-eos", "concept")
     assert whole.all() and len(whole) == base.pipeline.tokenizer.model_max_length
     assert ended.tolist() == [place < used for place in range(len(ended))] == other.tolist()
-    assert words(base, PROMPT, own.tolist()) == "sks cat"
+    assert masked_text(base, PROMPT, concept.tolist()) == "sks cat"

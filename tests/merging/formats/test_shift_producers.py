@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.render import shifted, summed
+from merging.diffusion.render import summed_deltas, summed_shifts
 from merging.formats import read, write_full
 from merging.formats.vector_deltas import counted, sizes
 from tests.merging.formats.producers import LAYERS, Models, config, trained
@@ -35,7 +35,7 @@ def noise(unet: nn.Module) -> Tensor:
 
 def with_ours(base: Base, adapter: Adapter) -> Tensor:
     used = [(adapter, STRENGTH)]
-    with base.changed(summed(base, used)), base.changed(shifted(base, used)):
+    with base.changed(summed_deltas(base, used)), base.changed(summed_shifts(base, used)):
         return noise(base.pipeline.unet)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from merging.adapter import Adapter, Shift
+from merging.adapter import Adapter, VectorDelta
 from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
 from merging.formats.compatibility import PROGRAMS
@@ -45,7 +45,7 @@ def vector(length: int, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(length, generator=torch.Generator().manual_seed(seed))
 
 
-def shifted(shifts: Mapping[str, Shift]) -> dict[str, Tensor]:
+def shifted(shifts: Mapping[str, VectorDelta]) -> dict[str, Tensor]:
     """By parameter."""
     return {f"{m}.{end}": v for m, own in shifts.items() for end, v in own.vectors().items()}
 
@@ -222,7 +222,7 @@ def test_values_too_small_for_the_type_are_refused(tmp_path: Path, adapter: Adap
 
 
 def test_vectors_of_no_base_are_refused(adapter: Adapter) -> None:
-    wrong = replace(adapter, shifts={FC1.name: Shift(bias=torch.ones(3))})
+    wrong = replace(adapter, shifts={FC1.name: VectorDelta(bias=torch.ones(3))})
     with pytest.raises(MergeError, match="fits no base model that can be written"):
         table_of(wrong)
 
@@ -267,7 +267,7 @@ def test_what_a_program_does_not_find_is_said(tmp_path: Path, adapter: Adapter) 
     """Forge refuses a file with more than 12 keys that it does not know."""
     clip = [name for name in table("mini").vectors if ".layer_norm" in name]
     modules = dict.fromkeys(name.rpartition(".")[0] for name in clip)
-    shifts = {m: Shift(weight=vector(128), bias=vector(128)) for m in modules}
+    shifts = {m: VectorDelta(weight=vector(128), bias=vector(128)) for m in modules}
     few = dict(list(shifts.items())[:2])
     path = tmp_path / "a.safetensors"
     said = write_full(replace(adapter, shifts=few), path, torch.float32)

@@ -1,4 +1,4 @@
-"""One layer with LoRAs and rows made by hand: what the tests of linalg and of the methods solve."""
+"""Layers with random LoRAs and rows, for the tests of linalg and of the methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from merging.linalg.row_statistics import RowStatistics
 from merging.methods import METHODS
 
 OUT, IN, ROWS = 10, 8, 40
-NEUTRAL = 1e-12  # a ridge too small to be seen
+NEUTRAL = 1e-12  # a ridge too small to matter
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -23,13 +23,13 @@ def random(*shape: int, seed: int) -> Tensor:
 def change(
     i: int, strength: float = 1.0, out: int = OUT, width: int = IN, rank: int | None = None
 ) -> Delta:
-    """LoRA i: rank 1 + i unless told otherwise, so that ranks differ."""
+    """LoRA i: rank 1 + i by default, so that ranks differ."""
     rank = rank or 1 + i
     return Delta(strength * random(out, rank, seed=100 + i), random(rank, width, seed=200 + i))
 
 
 def rows(i: int, place: int, count: int, width: int = IN) -> RowStatistics:
-    """The row set of LoRA i, which stands at this place of the list, with X̃ = X."""
+    """The row set of LoRA i, number ``place`` of the list, with X̃ = X."""
     size = max(ROWS, 2 * width)
     weights = torch.zeros(size, count)
     weights[:, place] = 1
@@ -39,7 +39,7 @@ def rows(i: int, place: int, count: int, width: int = IN) -> RowStatistics:
     return statistics
 
 
-def problem(
+def layer_problem(
     strengths: Sequence[float],
     order: Sequence[int] | None = None,
     missing: Sequence[int] = (),
@@ -66,30 +66,32 @@ def problem(
     )
 
 
-def merged(name: str, given: LayerProblem) -> Tensor:
-    return METHODS[name].solve(given).dense()
+def merged(name: str, problem: LayerProblem) -> Tensor:
+    return METHODS[name].solve(problem).dense()
 
 
-def drifted(rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...] = (1.0, 0.5)):
-    """Two LoRAs whose inputs moved in the merged model; and the rows themselves."""
+def drifted_problem(
+    rows: int = ROWS, alpha: float = 1e-12, strengths: tuple[float, ...] = (1.0, 0.5)
+):
+    """Two LoRAs whose inputs differ in the merged model; and the rows themselves."""
     pairs = []
-    statistics = []
+    row_sets = []
     for i in range(2):
         x = random(rows, IN, seed=40 + i)
         x_merged = x + 0.3 * random(rows, IN, seed=50 + i)
         weights = torch.zeros(rows, 2)
         weights[:, i] = 1
-        collected = RowStatistics(f"set {i}", residual=True)
-        collected.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
-        collected.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
+        statistics = RowStatistics(f"set {i}", residual=True)
+        statistics.add(x[: rows // 2], x_merged[: rows // 2], weights[: rows // 2])
+        statistics.add(x[rows // 2 :], x_merged[rows // 2 :], weights[rows // 2 :])
         pairs.append((x, x_merged))
-        statistics.append(collected)
-    given = LayerProblem(
+        row_sets.append(statistics)
+    problem = LayerProblem(
         name="unet.layer",
         deltas=tuple(change(i, strengths[i]) for i in range(2)),
         strengths=strengths,
         weight=random(OUT, IN, seed=1),
-        rows=tuple(statistics),
+        rows=tuple(row_sets),
         alpha=alpha,
     )
-    return given, pairs
+    return problem, pairs

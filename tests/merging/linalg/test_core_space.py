@@ -1,4 +1,4 @@
-"""The host of the weight-space rules, and each rule against a dense version of its formula."""
+"""Core space, and every method in it against a dense version of its formula."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.core_space import core_space, live_parts, polar
+from merging.linalg.core_space import active_loras, core_space, polar
 from merging.linalg.delta import Delta
 from merging.methods import METHODS
 from merging.methods.dare import KEEP
-from merging.methods.dc_merge import RHO, smoothed
-from merging.methods.opcm import projected
-from merging.methods.ties import DENSITY, elected_mean, trimmed
-from tests.merging.linalg.problems import change, merged, problem, random
+from merging.methods.dc_merge import RHO, smooth
+from merging.methods.opcm import project_out
+from merging.methods.ties import DENSITY, sign_elected_mean, trim
+from tests.merging.linalg.problems import change, layer_problem, merged, random
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 DRAWS = 1500  # enough for the mean noise to be known to a few per cent
@@ -27,14 +27,14 @@ Triple = tuple[Tensor, Tensor, Tensor]
 
 
 @pytest.fixture
-def given() -> LayerProblem:
+def problem() -> LayerProblem:
     """Ranks 1, 2 and 3 in a layer of 10 × 8, one of them negative."""
-    return problem([1.0, -0.6, 0.8])
+    return layer_problem([1.0, -0.6, 0.8])
 
 
-def dense(given: LayerProblem) -> list[Tensor]:
+def dense(problem: LayerProblem) -> list[Tensor]:
     """Δ_i, largest first, as the sequential method takes them."""
-    return sorted((delta.dense() for delta in given.present), key=lambda d: -d.norm().item())
+    return sorted((delta.dense() for delta in problem.present), key=lambda d: -d.norm().item())
 
 
 def svd(matrix: Tensor, rank: int | None = None) -> Triple:
@@ -56,11 +56,11 @@ def inverse_root(matrix: Tensor) -> Tensor:
     return vectors / values.sqrt() @ vectors.T
 
 
-def by_entry(matrices: Sequence[Tensor], kept: Sequence[int]) -> Tensor:
+def by_entry(matrices: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """Trim, elect and average, entry by entry, with no tensor operation but abs."""
     edges = [
         sorted(m.abs().flatten().tolist(), reverse=True)[k - 1]
-        for m, k in zip(matrices, kept, strict=True)
+        for m, k in zip(matrices, counts, strict=True)
     ]
     answer = torch.zeros_like(matrices[0])
     for row in range(answer.shape[0]):
@@ -104,7 +104,7 @@ def dc_merge(changes: Sequence[Tensor]) -> Tensor:
     v = torch.cat([v for _, _, v in triples])
     u, v = u @ inverse_root(u.T @ u), inverse_root(v @ v.T) @ v
     ranks = [len(s) for _, s, _ in triples]
-    cores = [u.T @ (a * smoothed(s) @ b) @ v.T for a, s, b in triples]
+    cores = [u.T @ (a * smooth(s) @ b) @ v.T for a, s, b in triples]
     answer = by_entry(cores, ranks)
     owners = torch.repeat_interleave(torch.tensor(range(len(ranks))), torch.tensor(ranks))
     return u @ torch.where(owners[:, None] == owners, answer, 0.0) @ v
@@ -137,79 +137,79 @@ ORACLES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 @pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("ranks", [(1, 2), (1, 2, 3), (3, 3, 2), (4, 4)])
 def test_rule_equals_its_dense_formula(name: str, ranks: tuple[int, ...]) -> None:
-    given = problem([1.0, -0.6, 0.8][: len(ranks)], ranks=ranks)
-    assert_close(merged(name, given), ORACLES[name](dense(given)), **EXACT)
+    problem = layer_problem([1.0, -0.6, 0.8][: len(ranks)], ranks=ranks)
+    assert_close(merged(name, problem), ORACLES[name](dense(problem)), **EXACT)
 
 
 @pytest.mark.parametrize("out", [10, 4])
 def test_cores_hold_every_lora_without_loss(out: int) -> None:
-    parts = live_parts(problem([1.0, -0.6, 0.8, 2.0], out=out))
+    parts = active_loras(layer_problem([1.0, -0.6, 0.8, 2.0], out=out))
     space = core_space(parts)
     assert space.left.shape == (out, out) and space.right.shape == (8, 8)
     assert_close(space.left.T @ space.left, torch.eye(out, dtype=torch.float64))
     for part, core in zip(parts, space.cores, strict=True):
-        assert_close(space.back(core).dense(), part.delta.dense(), **EXACT)
+        assert_close(space.expand_core(core).dense(), part.delta.dense(), **EXACT)
 
 
 def test_dependent_loras_need_no_more_room_than_one() -> None:
-    twin = replace(problem([1.0, 1.0]), deltas=(change(2), change(2, strength=0.5)))
-    space = core_space(live_parts(twin))
+    twin = replace(layer_problem([1.0, 1.0]), deltas=(change(2), change(2, strength=0.5)))
+    space = core_space(active_loras(twin))
     assert space.left.shape[1] == space.right.shape[0] == 3
 
 
 def test_parts_come_by_size_then_by_name() -> None:
     three = (change(1), change(1, strength=2.0), change(1))
     names = ("b", "c", "a")
-    given = LayerProblem("layer", three, (1.0, 2.0, 1.0), names=names)
-    assert [part.name for part in live_parts(given)] == ["c", "a", "b"]
+    problem = LayerProblem("layer", three, (1.0, 2.0, 1.0), names=names)
+    assert [part.name for part in active_loras(problem)] == ["c", "a", "b"]
 
 
 def test_trim_and_elect_by_hand() -> None:
     """Of [[4, −3], [2, 1]] half is [[4, −3], [0, 0]]; beside [[−6, −1], [0, 2]] the first entry
     goes to −6, the second to the mean of −3 and −1, the fourth to the only one there is."""
     matrix = torch.tensor([[4.0, -3.0], [2.0, 1.0]])
-    half = trimmed(matrix, 0.5)
+    half = trim(matrix, 0.5)
     assert_close(half, torch.tensor([[4.0, -3.0], [0.0, 0.0]]))
     other = torch.tensor([[-6.0, -1.0], [0.0, 2.0]])
-    assert_close(elected_mean([half, other]), torch.tensor([[-6.0, -2.0], [0.0, 2.0]]))
-    assert_close(elected_mean([matrix, -matrix]), torch.zeros(2, 2))
-    assert trimmed(torch.ones(8, 8), 1e-9).sum() == 64  # all tied: none may be picked by its place
+    assert_close(sign_elected_mean([half, other]), torch.tensor([[-6.0, -2.0], [0.0, 2.0]]))
+    assert_close(sign_elected_mean([matrix, -matrix]), torch.zeros(2, 2))
+    assert trim(torch.ones(8, 8), 1e-9).sum() == 64  # equal entries are kept together
 
 
 def test_tsv_shares_out_a_space_that_is_too_small() -> None:
     """Three LoRAs of rank 2 on 4 channels: 2 · 4 // 6 = 1 direction each."""
-    given = problem([1.0, 0.5, 0.7], out=4, ranks=[2, 2, 2])
-    strongest = [u * s @ v for u, s, v in (svd(delta, rank=1) for delta in dense(given))]
-    assert_close(merged("tsv", given), tsv(strongest), **EXACT)
+    problem = layer_problem([1.0, 0.5, 0.7], out=4, ranks=[2, 2, 2])
+    strongest = [u * s @ v for u, s, v in (svd(delta, rank=1) for delta in dense(problem))]
+    assert_close(merged("tsv", problem), tsv(strongest), **EXACT)
 
 
-def test_dare_drops_entries_and_enlarges_the_rest(given: LayerProblem) -> None:
+def test_dare_drops_entries_and_enlarges_the_rest(problem: LayerProblem) -> None:
     """Every entry is a sum over the LoRAs that kept it, divided by the share kept."""
-    space = core_space(live_parts(given))
-    found = space.left.T @ merged("dare", given) @ space.right.T
+    space = core_space(active_loras(problem))
+    actual = space.left.T @ merged("dare", problem) @ space.right.T
     cores = torch.stack(space.cores)
     choices = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=cores.dtype)] * 3)
     possible = torch.einsum("cn,nij->cij", choices, cores) / KEEP
-    assert (possible - found).abs().min(dim=0).values.max() < 1e-10
+    assert (possible - actual).abs().min(dim=0).values.max() < 1e-10
 
 
-def test_dare_keeps_the_sum_on_average(given: LayerProblem) -> None:
-    draws = torch.stack([merged("dare", replace(given, seed=seed)) for seed in range(DRAWS)])
-    total = merged("sum", given)
+def test_dare_keeps_the_sum_on_average(problem: LayerProblem) -> None:
+    draws = torch.stack([merged("dare", replace(problem, seed=seed)) for seed in range(DRAWS)])
+    total = merged("sum", problem)
     spread = draws.std(dim=0) / DRAWS**0.5
     assert ((draws.mean(dim=0) - total).abs() < 5 * spread).all()
-    space = core_space(live_parts(given))
+    space = core_space(active_loras(problem))
     noise = (draws - total).square().sum(dim=(1, 2)).mean()
-    wanted = (1 - KEEP) / KEEP * torch.stack(space.cores).square().sum()
-    assert noise.item() == pytest.approx(wanted.item(), rel=0.1)
+    expected = (1 - KEEP) / KEEP * torch.stack(space.cores).square().sum()
+    assert noise.item() == pytest.approx(expected.item(), rel=0.1)
 
 
-def test_dare_draws_by_seed_layer_and_lora(given: LayerProblem) -> None:
-    first = merged("dare", given)
+def test_dare_draws_by_seed_layer_and_lora(problem: LayerProblem) -> None:
+    first = merged("dare", problem)
     for other in (
-        replace(given, seed=1),
-        replace(given, name="unet.other"),
-        replace(given, names=("x", "y", "z")),
+        replace(problem, seed=1),
+        replace(problem, name="unet.other"),
+        replace(problem, names=("x", "y", "z")),
     ):
         assert not torch.allclose(merged("dare", other), first)
 
@@ -218,17 +218,17 @@ def test_smoothing_keeps_the_sum_and_bounds_the_ratio() -> None:
     """(100, 10, 4): a line from 5c to c with sum 114 is (5, 3, 1) · 114 / 9."""
     sizes = torch.tensor([100.0, 10.0, 4.0], dtype=torch.float64)
     line = torch.tensor([RHO, 3.0, 1.0], dtype=torch.float64)
-    assert_close(smoothed(sizes), line * 114 / 9)
+    assert_close(smooth(sizes), line * 114 / 9)
     gentle = torch.tensor([6.0, 3.0], dtype=torch.float64)
-    assert_close(smoothed(gentle), gentle)
+    assert_close(smooth(gentle), gentle)
 
 
 def test_projection_by_hand() -> None:
-    """Taken diag(3, 1): q = 1, and the whole diagonal is closed."""
-    taken = torch.diag(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
+    """diag(3, 1, 0) merged so far: q = 1, and the mask has the diagonal up to rank 2."""
+    merged_core = torch.diag(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
     core = torch.arange(1.0, 10.0, dtype=torch.float64).reshape(3, 3)
-    wanted = torch.tensor([[0.0, 2, 3], [4, 0, 6], [7, 8, 9]], dtype=torch.float64)
-    assert_close(projected(core, taken), wanted)
+    expected = torch.tensor([[0.0, 2, 3], [4, 0, 6], [7, 8, 9]], dtype=torch.float64)
+    assert_close(project_out(core, merged_core), expected)
 
 
 def test_polar_is_the_nearest_orthonormal_matrix() -> None:
@@ -237,10 +237,10 @@ def test_polar_is_the_nearest_orthonormal_matrix() -> None:
     assert_close(polar(torch.cat([matrix, matrix], dim=1))[:, :3] * 2**0.5, polar(matrix))
 
 
-def test_opcm_has_the_mean_norm_and_iso_c_one_singular_value(given: LayerProblem) -> None:
-    sizes = [delta.norm() for delta in given.present]
-    assert METHODS["opcm"].solve(given).norm() == pytest.approx(sum(sizes) / 3)
-    _, flat, _ = svd(merged("iso-c", given))
+def test_opcm_has_the_mean_norm_and_iso_c_one_singular_value(problem: LayerProblem) -> None:
+    sizes = [delta.norm() for delta in problem.present]
+    assert METHODS["opcm"].solve(problem).norm() == pytest.approx(sum(sizes) / 3)
+    _, flat, _ = svd(merged("iso-c", problem))
     assert_close(flat, flat.mean().expand(6))
 
 

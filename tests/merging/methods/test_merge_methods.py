@@ -1,4 +1,4 @@
-"""What a merge hands to methods beyond the changes: seed, names, steps and base weights."""
+"""What a merge passes to methods beside the changes: seed, names, steps and base weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from merging.calibration.row_sets import row_sets
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.layer_ops import flat_weight
-from merging.diffusion.tokens import counted, text_ids
+from merging.diffusion.tokens import counted_tokens, text_ids
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
-from merging.linalg.delta import scaled
+from merging.linalg.delta import scaled_delta
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
@@ -26,7 +26,7 @@ from tests.conftest import SINGLE, distance
 
 @pytest.fixture
 def pair(random_adapter: Callable[..., Adapter]) -> tuple[Source, Source]:
-    """Two small LoRAs without any trigger, on attention alone."""
+    """Two small LoRAs of attention layers, without trigger phrases."""
     marks = ("attn2.to_k", "attn1.to_out")
     one, two = (random_adapter(seed, marks=marks) for seed in (1, 2))
     return Source(replace(one, trigger="")), Source(replace(two, trigger=""), 0.5)
@@ -64,8 +64,8 @@ def test_mwa_reads_the_step_from_the_header(pair: tuple[Source, Source]) -> None
     ]
     name, (up, down) = next(iter(factors(*checkpoints, method="mwa").items()))
     one, two = (source.adapter.layers[name].delta().double() for source in pair)
-    wanted = (100 * one + 300 * 0.5 * two) / (100 + 300 * 0.5)
-    assert_close(up @ down, wanted.float())
+    expected = (100 * one + 300 * 0.5 * two) / (100 + 300 * 0.5)
+    assert_close(up @ down, expected.float())
     with pytest.raises(MergeError, match="ss_steps"):
         factors(*pair, method="mwa")
 
@@ -73,16 +73,16 @@ def test_mwa_reads_the_step_from_the_header(pair: tuple[Source, Source]) -> None
 @pytest.mark.parametrize(
     "method", [name for name, method in METHODS.items() if method.needs == "nothing"]
 )
-def test_every_strength_zero_is_a_sentence(pair: tuple[Source, Source], method: str) -> None:
-    silent = [
+def test_all_strengths_zero_are_refused(pair: tuple[Source, Source], method: str) -> None:
+    zeroed = [
         replace(source, strength=0.0, adapter=replace(source.adapter, metadata={"ss_steps": "1"}))
         for source in pair
     ]
     with pytest.raises(MergeError, match="all strengths are 0"):
-        factors(*silent, method=method)
+        factors(*zeroed, method=method)
 
 
-def test_loras_that_cancel_each_other_are_a_sentence(pair: tuple[Source, Source]) -> None:
+def test_loras_that_cancel_each_other_are_refused(pair: tuple[Source, Source]) -> None:
     one = pair[0]
     other = replace(one, strength=-1.0, adapter=replace(one.adapter, name="other"))
     with pytest.raises(MergeError, match="the LoRAs cancel each other"):
@@ -100,12 +100,14 @@ def test_widen_gets_the_base_weights_and_runs_nothing(
     assert {row.method for row in result.report.layers} == {"WIDEN"}
     assert not result.report.notes
     for name, layer in result.adapter.layers.items():
-        deltas = tuple(scaled(source.adapter.layers[name], source.strength) for source in pair)
-        given = LayerProblem(name, deltas, (1.0, 0.5), weight=flat_weight(base.layers[name]))
-        assert_close(layer.up @ layer.down, METHODS["widen"].solve(given).dense().float())
+        deltas = tuple(
+            scaled_delta(source.adapter.layers[name], source.strength) for source in pair
+        )
+        problem = LayerProblem(name, deltas, (1.0, 0.5), weight=flat_weight(base.layers[name]))
+        assert_close(layer.up @ layer.down, METHODS["widen"].solve(problem).dense().float())
 
 
-def test_widen_without_a_base_is_a_sentence(pair: tuple[Source, Source]) -> None:
+def test_widen_without_a_base_is_refused(pair: tuple[Source, Source]) -> None:
     with pytest.raises(MergeError, match="WIDEN needs a base model"):
         factors(*pair, method="widen")
 
@@ -113,7 +115,7 @@ def test_widen_without_a_base_is_a_sentence(pair: tuple[Source, Source]) -> None
 def test_custom_diffusion_solves_text_keys_and_values_and_names_the_rest(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
-    """On the phrases alone, whatever prompts, tokens and weight of preserved rows are asked for."""
+    """On the phrases alone, whatever the options for prompts, tokens and preserved rows."""
     marks = (".attn2.to_", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k")
     pair = tuple(
         Source(random_adapter(seed, marks=marks), trigger=trigger, prompts=("a cup",))
@@ -121,7 +123,7 @@ def test_custom_diffusion_solves_text_keys_and_values_and_names_the_rest(
     )
     request = MergeRequest(pair, method="custom-diffusion", samples=3, seed=7, **SINGLE)
     assert row_sets(request)[0].prompts == ("old cat", "photo of a old cat")
-    assert row_sets(request)[2].weights == (0.0, 0.0) and request.counted == "concept"
+    assert row_sets(request)[2].weights == (0.0, 0.0) and request.counted_tokens == "concept"
     result = merge(request, activations(base))
     solved = {row.layer for row in result.report.layers if row.method == "Custom Diffusion"}
     assert solved == {
@@ -132,9 +134,9 @@ def test_custom_diffusion_solves_text_keys_and_values_and_names_the_rest(
     for source, row_set in zip(pair, row_sets(request), strict=False):
         x = phrase_states(base, row_set.prompts, source.phrase)
         for name in solved:
-            wanted = x @ source.adapter.layers[name].delta().T
-            found = x @ result.adapter.layers[name].delta().T
-            assert (found - wanted).norm() < 1e-2 * wanted.norm()
+            expected = x @ source.adapter.layers[name].delta().T
+            actual = x @ result.adapter.layers[name].delta().T
+            assert (actual - expected).norm() < 1e-2 * expected.norm()
     again = merge(replace(request, tokens="all", preserve=0.3), activations(base))
     assert distance(again.adapter, result.adapter) < 1e-4
 
@@ -143,5 +145,5 @@ def phrase_states(base: Base, prompts: Sequence[str], phrase: str) -> torch.Tens
     """What the text encoder gives for the tokens of the phrase: (rows, channels)."""
     with torch.no_grad():
         states = base.pipeline.text_encoder(text_ids(base, prompts))[0]
-    kept = counted(base, prompts, [phrase], "keep", "concept")
-    return states[kept]
+    mask = counted_tokens(base, prompts, [phrase], "keep", "concept")
+    return states[mask]

@@ -1,4 +1,4 @@
-"""Parts of a job: seconds without what lies inside, and peaks of their own."""
+"""Parts of a job: their seconds without inner parts, and their peak memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_inner_parts_are_not_counted_twice() -> None:
     assert outer + inner == pytest.approx(total, abs=0.02)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a part's own peak")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports a part's peak")
 def test_every_part_has_its_own_peak() -> None:
     phases = Phases()
     with phases("large"):
