@@ -13,7 +13,7 @@ from merging.calibration.row_sets import row_sets
 from merging.calibration.target_layers import GRAM_BYTES, gram_bytes
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
-from merging.linalg.closed_form import LayerProblem, nothing, objective
+from merging.linalg.closed_form import LayerProblem, objective, zero_delta
 from merging.linalg.delta import Delta, ScaledDeltas
 from merging.linalg.row_statistics import RowStatistics
 from merging.request import MergeRequest, Source
@@ -43,10 +43,10 @@ def layer_objective(
         return LayerProblem(layer, own, (1.0,) * len(adapters))
 
     def judged(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
-        times_teacher = replace(problem(layer), weight=weight, rows=rows)
-        answer = answers[layer] if layer in merged.layers else nothing(times_teacher)
-        if times_teacher.wanted > 0:
-            missed.append(objective(times_teacher, answer) / times_teacher.wanted)
+        problem_on_rows = replace(problem(layer), weight=weight, rows=rows)
+        answer = answers[layer] if layer in merged.layers else zero_delta(problem_on_rows)
+        if problem_on_rows.target_energy > 0:
+            missed.append(objective(problem_on_rows, answer) / problem_on_rows.target_energy)
         return answer
 
     layers = dict.fromkeys(layer for own in deltas for layer in own)
