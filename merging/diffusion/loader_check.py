@@ -16,16 +16,16 @@ from merging.formats.verify import compared
 NAME = "check"
 
 
-def checked(base: Base, path: Path, meant: Adapter, written: Written) -> Written:
-    """``written``, and how far what diffusers loads from the file is from what was meant.
+def check_with_diffusers(base: Base, path: Path, meant: Adapter, written: Written) -> Written:
+    """``written`` with the error of the adapter that diffusers loads, compared with ``meant``.
 
-    A file whose keys are not for diffusers is passed by. One that loads otherwise than meant is
-    removed; MergeError names the layer.
+    Files in other key formats are not loaded. A file that differs is removed; MergeError names the
+    layer.
     """
     if "diffusers" not in written.programs:
         return written
     try:
-        found = loaded(base, path)
+        found = load_with_diffusers(base, path)
         error, _ = compared(found, meant, path.name, "diffusers loaded it")
     except Exception:
         path.unlink(missing_ok=True)
@@ -33,8 +33,8 @@ def checked(base: Base, path: Path, meant: Adapter, written: Written) -> Written
     return replace(written, loaded=error)
 
 
-def loaded(base: Base, path: Path) -> Adapter:
-    """What ``load_lora_weights`` adds to the layers of this base, every scale folded in."""
+def load_with_diffusers(base: Base, path: Path) -> Adapter:
+    """The changes that ``load_lora_weights`` makes to this base, with all scales folded in."""
     pipeline = base.pipeline
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
@@ -44,7 +44,7 @@ def loaded(base: Base, path: Path) -> Adapter:
 
 
 def _added(base: Base) -> Iterator[tuple[str, LoraLayer]]:
-    """Canonical name and factors of every layer that the loader has wrapped."""
+    """Canonical name and factors of every layer that the loader has changed."""
     parts = {"text_encoder": base.pipeline.text_encoder, "unet": base.pipeline.unet}
     for part, model in parts.items():
         for name, module in model.named_modules():

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypedDict
 from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.loader_check import checked
+from merging.diffusion.loader_check import check_with_diffusers
 from merging.engine import MergeResult
 from merging.export.recipe import header
 from merging.export.sidecar import EmbeddingFile, rename_notes, write_embeddings
@@ -98,6 +98,6 @@ def save_adapter(
     """The same for an adapter that is no new merge; ``fields`` go into the header as they are."""
     written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
     if base:
-        written = checked(base, path, adapter, written)
+        written = check_with_diffusers(base, path, adapter, written)
     beside = write_embeddings(adapter, path) if embeddings else []
     return Saved(path, written, tuple(beside))

@@ -79,7 +79,7 @@ def test_a_failing_loader_check_leaves_no_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = formats.read(SHELF["qfj dog"])
-    monkeypatch.setattr(loader_check, "loaded", lambda *_: other)
+    monkeypatch.setattr(loader_check, "load_with_diffusers", lambda *_: other)
     with pytest.raises(MergeError, match="diffusers loaded it"):
         save(with_word(result), tmp_path / "out.safetensors", form, base=base)
     assert not list(tmp_path.iterdir())

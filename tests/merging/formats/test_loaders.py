@@ -20,7 +20,7 @@ from torch import Tensor
 from assets.build.layer_tables import bare, models
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base
-from merging.diffusion.loader_check import checked
+from merging.diffusion.loader_check import check_with_diffusers
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
@@ -128,7 +128,7 @@ def test_a_base_loads_the_file_and_is_left_as_it_was(
 ) -> None:
     meant, path = random_adapter(1), tmp_path / "merged.safetensors"
     modules, before = dict(base.layers), render(base, ["a cat"], [0], steps=2)
-    written = checked(base, path, meant, write(meant, path, torch.float16))
+    written = check_with_diffusers(base, path, meant, write(meant, path, torch.float16))
     assert written.loaded is not None and written.loaded < 1e-3
     assert "loaded by diffusers, error" in written.sentence
     now = base.pipeline.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2.to_q")
@@ -145,7 +145,7 @@ def test_few_layers_of_the_text_encoder_are_found_too(
     """diffusers tells by one of them how to read the others; where it is missing, zeros stand."""
     meant, path = adapter("mini"), tmp_path / "merged.safetensors"
     meant = replace(meant, layers={k: v for k, v in meant.layers.items() if k.endswith(ends)})
-    written = checked(base, path, meant, write(meant, path, torch.float32))
+    written = check_with_diffusers(base, path, meant, write(meant, path, torch.float32))
     assert written.modules == len(meant.layers)
     assert written.loaded is not None and written.loaded < 1e-6
 
@@ -162,7 +162,7 @@ def test_a_file_that_loads_otherwise_than_meant_is_not_kept(
     path = tmp_path / "merged.safetensors"
     written = write_kohya(random_adapter(1), path, torch.float16)
     with pytest.raises(MergeError, match=r"not kept: when diffusers loaded it, layer .* is off by"):
-        checked(base, path, random_adapter(2), written)
+        check_with_diffusers(base, path, random_adapter(2), written)
     assert not path.exists()
     assert not any(isinstance(each, LoadedLayer) for each in base.pipeline.unet.modules())
 
@@ -172,4 +172,4 @@ def test_whole_differences_are_not_for_diffusers(
 ) -> None:
     meant, path = random_adapter(1, marks=("attn2.to_q",)), tmp_path / "whole.safetensors"
     written = write_full(meant, path, torch.float16)
-    assert checked(base, path, meant, written).loaded is None
+    assert check_with_diffusers(base, path, meant, written).loaded is None
