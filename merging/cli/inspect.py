@@ -45,7 +45,7 @@ def _here(given: Path) -> Path:
         return given
     from merging.io import hub  # whose client takes longer to import than a file to look at
 
-    return hub.found(given).path
+    return hub.resolve_file(given).path
 
 
 def _card(entry: Summary) -> str:

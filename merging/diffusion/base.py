@@ -21,7 +21,7 @@ from merging.diffusion.layer_ops import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
 from merging.formats.vector_deltas import sizes
-from merging.io.png import sides
+from merging.io.png import parse_size
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
 
@@ -175,7 +175,7 @@ def latent_size(base: Base, size: str = "") -> tuple[int, int]:
     own, factor = latent_side(base), base.pipeline.vae_scale_factor
     if not size.strip():
         return own, own
-    width, height = sides(size)
+    width, height = parse_size(size)
     step = factor * 2 ** (len(base.pipeline.unet.config.block_out_channels) - 1)
     most = MOST_SIDES * own * factor
     if any(side % step or not step <= side <= most for side in (width, height)):

@@ -33,7 +33,7 @@ from merging.diffusion.textual_inversion import taught
 from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.io.png import Origin, Used
+from merging.io.png import Origin, UsedAdapter
 from merging.linalg.delta import Delta, scaled, stacked, total
 from merging.options import Compose, Sampler
 from merging.runtime.memory import out_of_memory_told
@@ -87,7 +87,7 @@ def render(
         base=base.name,
         size=size.strip(),
         side=latent_side(base) * base.pipeline.vae_scale_factor,
-        adapters=tuple(Used(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
+        adapters=tuple(UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
     )
     at_once = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []

@@ -10,15 +10,15 @@ from typing import Any
 
 from merging.errors import FileError
 
-BESIDE = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
+PEFT_CONFIG = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
 RECIPE_KEY = "iteris.recipe"  # header field of the files that this project writes
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
 
 
-def beside(path: Path) -> Path:
+def peft_config_path(path: Path) -> Path:
     """Where PEFT keeps the configuration of this adapter file; other formats have none."""
-    return path.with_name(BESIDE)
+    return path.with_name(PEFT_CONFIG)
 
 
 def file_sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from merging.errors import MergeError
-from merging.io.files import BESIDE, MAX_CONFIG
+from merging.io.files import PEFT_CONFIG, MAX_CONFIG
 
 HUB_FILE = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
@@ -43,7 +43,7 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Found:
+class NamedFile:
     """A file on the disk, and what it is called."""
 
     path: Path
@@ -51,21 +51,21 @@ class Found:
     origin: str = ""  # owner/repo/file@commit if it came from the Hub
 
 
-def found(path: Path) -> Found:
+def resolve_file(path: Path) -> NamedFile:
     """The local file, or the file downloaded from the Hub; MergeError if the download fails."""
     text = path.as_posix()
     place = HUB_FILE.fullmatch(text)
     if path.exists() or not place or _is_local(place):
-        return Found(path, path.name)
-    return fetched(text)
+        return NamedFile(path, path.name)
+    return fetch_file(text)
 
 
-def fetched(
+def fetch_file(
     text: str,
     cache: Path | None = None,
     token: bool | None = None,
     max_bytes: int = MAX_DOWNLOAD,
-) -> Found:
+) -> NamedFile:
     """Download a file from the Hub, by its name there or by the address of its page.
 
     ``cache`` is the download folder, None the Hub client's default. ``token`` False downloads
@@ -113,21 +113,21 @@ class _Repository:
     token: bool | None
     max_bytes: int
 
-    def fetch(self, file: str | None, revision: str | None) -> Found:
+    def fetch(self, file: str | None, revision: str | None) -> NamedFile:
         """Download a file at its commit; without a file name, the model's only one."""
         api = HfApi(token=self.token)
         listing = api.model_info(self.repo, revision=revision, files_metadata=True)
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in listing.siblings or ()}
         file = file or _default_file(self.repo, sizes)
         self._check(file, sizes)
-        config = str(PurePosixPath(file).with_name(BESIDE))
+        config = str(PurePosixPath(file).with_name(PEFT_CONFIG))
         if config in sizes and sizes[config] <= MAX_CONFIG:
             self._download(config, listing.sha)
         path = self._download(file, listing.sha)
         name = PurePosixPath(file).name
         if name == DIFFUSERS_NAME:  # the model's name says more
             name = f"{self.repo.partition('/')[2]}.safetensors"
-        return Found(path, name, f"{self.repo}/{file}@{listing.sha}")
+        return NamedFile(path, name, f"{self.repo}/{file}@{listing.sha}")
 
     def _check(self, file: str, sizes: Mapping[str, int]) -> None:
         if file not in sizes:
@@ -135,7 +135,7 @@ class _Repository:
         if sizes[file] > self.max_bytes:
             raise MergeError(
                 f"{self.repo}/{file} has {sizes[file] / 2**20:.0f} MiB, more than a LoRA for "
-                f"Stable Diffusion 1.x needs ({self.max_bytes >> 20} MiB): is it a whole model? If it "
+                f"Stable Diffusion 1.x needs ({self.max_bytes >> 20} MiB): is it a checkpoint? If it "
                 "is an adapter, download it yourself and choose the local file."
             )
 

@@ -28,7 +28,7 @@ SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Used:
+class UsedAdapter:
     """An adapter that a picture was drawn with."""
 
     name: str
@@ -51,7 +51,7 @@ class Origin:
     base: str = ""
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's default
     side: int = 0  # of the base's default pictures, in pixels; 0 if unknown
-    adapters: tuple[Used, ...] = ()
+    adapters: tuple[UsedAdapter, ...] = ()
 
     def texts(self) -> dict[str, str]:
         """The text fields of the PNG."""
@@ -68,7 +68,7 @@ class Origin:
         )
 
 
-def sides(size: str) -> tuple[int, int]:
+def parse_size(size: str) -> tuple[int, int]:
     """Width and height in pixels of WIDTHxHEIGHT; MergeError for other text."""
     match = SIZE.fullmatch(size.strip())
     if not match:
@@ -124,7 +124,9 @@ def parse_parameters(text: str) -> Origin:
         sampler=fields.get("Sampler", "DDIM").strip(),
         size=fields.get("Size", "").strip(),
         base=fields.get("Model", "").strip(),
-        adapters=tuple(Used(name, float(strength)) for name, strength in LORA.findall(prompt)),
+        adapters=tuple(
+            UsedAdapter(name, float(strength)) for name, strength in LORA.findall(prompt)
+        ),
     )
 
 
@@ -139,9 +141,11 @@ def _parse_origin(fields: dict[str, Any]) -> Origin:
     return Origin(**plain, adapters=_parse_adapters(fields["adapters"]))
 
 
-def _parse_adapters(rows: Sequence[dict[str, Any]]) -> tuple[Used, ...]:
+def _parse_adapters(rows: Sequence[dict[str, Any]]) -> tuple[UsedAdapter, ...]:
     return tuple(
-        Used(str(row["name"]), float(row["strength"]), str(row["trigger"]), str(row["sha256"]))
+        UsedAdapter(
+            str(row["name"]), float(row["strength"]), str(row["trigger"]), str(row["sha256"])
+        )
         for row in rows
     )
 
@@ -151,7 +155,7 @@ def _read_texts(path: Path, name: str) -> dict[str, str]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise MergeError(
-                f"{name} is larger than {MAX_BYTES >> 20} MiB; choose a picture that this program saved."
+                f"{name} is larger than {MAX_BYTES >> 20} MiB; choose one that this program saved."
             )
         with Image.open(path, formats=["PNG"]) as image:
             texts = {key: image.info[key] for key in KEYS if key in image.info}

@@ -14,7 +14,7 @@ from merging.errors import MergeError
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable, Names, Role, spellings
 from merging.formats.vector_deltas import UP_BIAS
-from merging.io.files import BESIDE, MAX_CONFIG, beside
+from merging.io.files import PEFT_CONFIG, MAX_CONFIG, peft_config_path
 
 FAMILY = "diffusers (PEFT)"
 CONFIG_KEY = "lora_adapter_metadata"  # header field of diffusers ≥ 0.35: PEFT's config, as JSON
@@ -59,7 +59,7 @@ def config(header: Header, path: Path, file: str) -> Mapping[str, Any]:
     if raw and isinstance(found, dict):
         found = {f"{part}.{key}": value for part in PARTS for key, value in found.items()}
     if wrong := _wrong(found, header):
-        place = BESIDE if raw else f"the header field {CONFIG_KEY}"
+        place = PEFT_CONFIG if raw else f"the header field {CONFIG_KEY}"
         raise MergeError(
             f"{file}: {place} {wrong}, so the strength of the layers is unknown; save the LoRA "
             "again with diffusers or peft."
@@ -70,11 +70,11 @@ def config(header: Header, path: Path, file: str) -> Mapping[str, Any]:
 def _beside(path: Path, file: str) -> str:
     """The configuration that PEFT saves in the same folder."""
     try:
-        with beside(path).open(encoding="utf-8") as stream:
+        with peft_config_path(path).open(encoding="utf-8") as stream:
             return stream.read(MAX_CONFIG)
     except (OSError, UnicodeDecodeError) as error:
         raise MergeError(
-            f"{file} is a bare PEFT file, whose strength stands in {BESIDE}; put that file into "
+            f"{file} is a bare PEFT file, whose strength stands in {PEFT_CONFIG}; put that file into "
             "the same folder, or save the LoRA with diffusers."
         ) from error
 

@@ -29,7 +29,7 @@ def test_a_download_records_its_commit(
     online: Callable[[Sizes], list[Any]], text: str, file: str, revision: str | None, name: str
 ) -> None:
     requests = online({hub.DIFFUSERS_NAME: 9, "old/cat.safetensors": 9, "README.md": 9})
-    found = hub.found(Path(text))
+    found = hub.resolve_file(Path(text))
     assert requests == [("me/pets", revision), ("me/pets", file, COMMIT)]
     assert (found.name, found.origin) == (name, f"me/pets/{file}@{COMMIT}")
     assert found.path.read_bytes() == CAT.read_bytes()
@@ -48,7 +48,7 @@ def test_the_address_of_a_page_names_a_file(
     online: Callable[[Sizes], list[Any]], address: str, file: str, revision: str | None
 ) -> None:
     requests = online({file: 9})
-    assert hub.fetched(address).origin == f"me/pets/{file}@{COMMIT}"
+    assert hub.fetch_file(address).origin == f"me/pets/{file}@{COMMIT}"
     assert requests[0] == ("me/pets", revision)
 
 
@@ -56,17 +56,17 @@ def test_a_visitor_downloads_anonymously_and_gets_no_local_file(
     online: Callable[[Sizes], list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = online({"cat.safetensors": 9 << 20})
-    found = hub.fetched("me/pets", cache=tmp_path / "visit", token=False)
+    found = hub.fetch_file("me/pets", cache=tmp_path / "visit", token=False)
     assert found.path.is_relative_to(tmp_path / "visit")
     assert [call[-1] for call in requests] == ["as anybody"] * 2
     with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
-        hub.fetched("me/pets", max_bytes=8 << 20)
+        hub.fetch_file("me/pets", max_bytes=8 << 20)
     monkeypatch.chdir(CAT.parents[2])
     requests.clear()
     local = CAT.relative_to(Path.cwd()).as_posix()  # a file here, and a place there
-    assert hub.found(Path(local)).path == Path(local)
+    assert hub.resolve_file(Path(local)).path == Path(local)
     with pytest.raises(MergeError, match="has no file"):
-        hub.fetched(local)
+        hub.fetch_file(local)
     assert requests
 
 
@@ -79,13 +79,13 @@ def test_text_without_a_hub_file_is_refused(
 ) -> None:
     requests = online({"a.safetensors": 9})
     with pytest.raises(MergeError, match="is no place on the Hub; type owner/name"):
-        hub.fetched(text)
+        hub.fetch_file(text)
     assert not requests
 
 
 def test_the_config_of_peft_is_downloaded_too(online: Callable[[Sizes], list[Any]]) -> None:
     requests = online({"a/adapter_model.safetensors": 9, "a/adapter_config.json": 9})
-    hub.found(Path("me/pets"))
+    hub.resolve_file(Path("me/pets"))
     assert ("me/pets", "a/adapter_config.json", COMMIT) in requests
 
 
@@ -95,7 +95,7 @@ def test_the_config_of_peft_is_downloaded_too(online: Callable[[Sizes], list[Any
         ("me/pets", {"a.safetensors": 9, "b.safetensors": 9}, "name one of a.safetensors, b.s"),
         ("me/pets", {"a.bin": 9}, "other formats are not supported"),
         ("me/pets/c.safetensors", {"a.safetensors": 9}, "has no file c.safetensors; name one of a"),
-        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a whole model"),
+        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a checkpoint"),
     ],
 )
 def test_files_that_are_not_downloaded(
@@ -103,7 +103,7 @@ def test_files_that_are_not_downloaded(
 ) -> None:
     requests = online(sizes)
     with pytest.raises(MergeError, match=message):
-        hub.found(Path(text))
+        hub.resolve_file(Path(text))
     assert len(requests) == 1, "nothing is downloaded"
 
 
@@ -113,7 +113,7 @@ def test_local_files_are_not_searched_on_the_hub(
 ) -> None:
     monkeypatch.chdir(ROOT / "tests")
     requests = online({"a.safetensors": 9})
-    assert hub.found(Path(text)) == hub.Found(Path(text), Path(text).name)
+    assert hub.resolve_file(Path(text)) == hub.NamedFile(Path(text), Path(text).name)
     assert not requests
 
 

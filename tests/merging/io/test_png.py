@@ -14,7 +14,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
-from merging.io.png import Origin, Used, parse_parameters, read_origin, save_png
+from merging.io.png import Origin, UsedAdapter, parse_parameters, read_origin, save_png
 
 PROMPT = "a photo of a cat on a green background"
 
@@ -47,7 +47,7 @@ def test_a_picture_can_be_drawn_again_from_its_png(
     origin, recipe = read_origin(tmp_path / "picture.png")
     assert recipe is None
     assert {key: getattr(origin, key) for key in settings} == settings
-    assert origin.adapters == (Used("random-1", 0.5, "rn1 cat", "ab" * 32),)
+    assert origin.adapters == (UsedAdapter("random-1", 0.5, "rn1 cat", "ab" * 32),)
     (again,) = render(
         base,
         [origin.prompt],
@@ -72,7 +72,7 @@ def test_settings_of_other_programs_are_read() -> None:
         "Euler a",
         base="sd15",
         size="512x512",
-        adapters=(Used("mine", 0.8),),
+        adapters=(UsedAdapter("mine", 0.8),),
     )
 
 
