@@ -87,7 +87,9 @@ def render(
         base=base.name,
         size=size.strip(),
         side=latent_side(base) * base.pipeline.vae_scale_factor,
-        adapters=tuple(UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters),
+        adapters=tuple(
+            UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters
+        ),
     )
     at_once = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []

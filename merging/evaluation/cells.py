@@ -34,7 +34,7 @@ from merging.io.files import file_sha256
 from merging.io.png import save_png
 from merging.options import Compose
 from merging.runtime.progress import Progress, part, silent
-from merging.scoring.references import opened
+from merging.scoring.references import open_reference
 
 LIBRARY = Path(__file__).parents[1]
 REFERENCES, REFERENCE_SEED = 16, 1000  # pictures by the LoRA alone, where no real ones are given
@@ -167,7 +167,7 @@ def _references(arena: Arena, case: Case) -> dict[str, Tensor]:
 def _shown(arena: Arena, concept: Concept) -> list[Image.Image]:
     """The real pictures of a concept, or what its LoRA draws alone."""
     if concept.references:
-        return [opened(file) for file in concept.references]
+        return [open_reference(file) for file in concept.references]
     phrase = f"a house in {concept.trigger}" if concept.style else article(concept.trigger)
     prompts = [ALONE[0].format(phrase)] * REFERENCES
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from merging.errors import MergeError
-from merging.io.files import PEFT_CONFIG, MAX_CONFIG
+from merging.io.files import MAX_CONFIG, PEFT_CONFIG
 
 HUB_FILE = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
@@ -135,8 +135,8 @@ class _Repository:
         if sizes[file] > self.max_bytes:
             raise MergeError(
                 f"{self.repo}/{file} has {sizes[file] / 2**20:.0f} MiB, more than a LoRA for "
-                f"Stable Diffusion 1.x needs ({self.max_bytes >> 20} MiB): is it a checkpoint? If it "
-                "is an adapter, download it yourself and choose the local file."
+                f"Stable Diffusion 1.x needs ({self.max_bytes >> 20} MiB): is it a checkpoint? If "
+                "it is an adapter, download it yourself and choose the local file."
             )
 
     def _download(self, file: str, commit: str) -> Path:

@@ -14,7 +14,7 @@ from merging.errors import MergeError
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable, Names, Role, spellings
 from merging.formats.vector_deltas import UP_BIAS
-from merging.io.files import PEFT_CONFIG, MAX_CONFIG, peft_config_path
+from merging.io.files import MAX_CONFIG, PEFT_CONFIG, peft_config_path
 
 FAMILY = "diffusers (PEFT)"
 CONFIG_KEY = "lora_adapter_metadata"  # header field of diffusers ≥ 0.35: PEFT's config, as JSON
@@ -74,8 +74,8 @@ def _beside(path: Path, file: str) -> str:
             return stream.read(MAX_CONFIG)
     except (OSError, UnicodeDecodeError) as error:
         raise MergeError(
-            f"{file} is a bare PEFT file, whose strength stands in {PEFT_CONFIG}; put that file into "
-            "the same folder, or save the LoRA with diffusers."
+            f"{file} is a bare PEFT file, whose alpha stands in {PEFT_CONFIG}; put that file into the "
+            "same folder, or save the LoRA with diffusers."
         ) from error
 
 

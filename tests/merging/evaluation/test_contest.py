@@ -295,7 +295,7 @@ def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path:
     [
         ("pictures: 2", "pictures: one", "pictures must be a whole number"),
         ("others:", "otters:", "otters is no field"),
-        ("references: photos", "references: nowhere", "nowhere is no picture"),
+        ("references: photos", "references: nowhere", "nowhere is neither a picture"),
         ("trigger: sks cat", "look: blue", "look is no field"),
         ("        trigger: sks cat\n", "", "trigger is missing"),
         ("pairs:", "prompts: [a cat]\npairs:", "needs {0} and {1}"),

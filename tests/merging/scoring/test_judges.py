@@ -1,4 +1,4 @@
-"""The detector and the small CLIP that ship with the project, and what "found" means."""
+"""The detector and the small CLIP that ship with the project."""
 
 from __future__ import annotations
 
