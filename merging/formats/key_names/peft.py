@@ -74,7 +74,7 @@ def _beside(path: Path, file: str) -> str:
             return stream.read(MAX_CONFIG)
     except (OSError, UnicodeDecodeError) as error:
         raise MergeError(
-            f"{file} is a bare PEFT file, whose alpha stands in {PEFT_CONFIG}; put that file into the "
+            f"{file} is a bare PEFT file, whose alpha is in {PEFT_CONFIG}; put that file into the "
             "same folder, or save the LoRA with diffusers."
         ) from error
 

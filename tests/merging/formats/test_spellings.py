@@ -133,7 +133,7 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "a bare PEFT file, whose alpha stands in adapter_config.json"),
+        (None, "a bare PEFT file, whose alpha is in adapter_config.json"),
         ("{", "adapter_config.json is not a JSON object"),
         ("[]", "adapter_config.json is not a JSON object"),
         (json.dumps({"peft_type": "LOHA"}), "says LOHA, not LORA"),

@@ -11,7 +11,7 @@ from PIL import Image
 from merging.bundled import shelf_pairs
 from merging.errors import MergeError
 from merging.evaluation.base_quality import table
-from merging.evaluation.detector import Detector, load_detector, own_look, pixels
+from merging.evaluation.detector import Detector, base_class, load_detector, pixels
 from merging.scoring.clip import load_clip
 
 CLASSES = ("cat", "dog", "car", "sks cat", "zwk car")
@@ -85,7 +85,7 @@ def test_the_shipped_detector_knows_what_the_tables_count() -> None:
     classes = load_detector().classes
     for entry in (entry for pair in shelf_pairs().values() for entry in pair):
         assert entry.trigger in classes
-        assert own_look(entry.trigger) == entry.object
+        assert base_class(entry.trigger) == entry.object
         assert entry.object in classes
 
 

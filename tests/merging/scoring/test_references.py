@@ -12,8 +12,8 @@ from PIL import Image
 from merging.__main__ import main
 from merging.base_models import SD15
 from merging.errors import MergeError
-from merging.evaluation.cases import Ask, Case
-from merging.evaluation.metrics import Scorers, scored
+from merging.evaluation.cases import Case, PictureTask
+from merging.evaluation.metrics import Scorers, score_pictures
 from merging.scoring.clip import load_clip
 from merging.scoring.references import MOST_PICTURES, build_scorer, open_reference, pictures_in
 
@@ -45,8 +45,8 @@ def test_the_scores_are_the_benchmarks(tmp_path: Path) -> None:
     }
     for scores, image in zip((red, blue), images, strict=True):
         for name, score in scores.image.items():
-            case = Case("one", "objects", "test", (), (Ask("alone", PROMPT, (name,), 0),))
-            (row,) = scored(Scorers(clip), case, [image], references)
+            case = Case("one", "objects", "test", (), (PictureTask("alone", PROMPT, (name,), 0),))
+            (row,) = score_pictures(Scorers(clip), case, [image], references)
             assert row["image"] == pytest.approx(score, abs=1e-6)
             assert row["text"] == pytest.approx(scores.text, abs=1e-6)
 
