@@ -14,9 +14,8 @@ from merging.python_api import merge
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
-AdapterSets = list[
-    list[tuple[Adapter, float]]
-]  # to draw with: one set for all pictures, or one per concept
+# To draw with: one set for all pictures, or one per concept.
+AdapterSets = list[list[tuple[Adapter, float]]]
 Combine = Callable[[Base, Sequence[Adapter], Progress], AdapterSets]
 
 # RegMean and Mix-of-Show as in their papers: the teacher is each LoRA alone.
