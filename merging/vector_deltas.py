@@ -14,7 +14,7 @@ import torch
 
 from merging.adapter import Shift
 from merging.errors import MergeError
-from merging.formats.vector_deltas import counted, in_words, sizes
+from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import Delta, total
 from merging.methods import METHODS, Method
@@ -80,5 +80,6 @@ def notes(request: MergeRequest, merged: Shifts) -> list[str]:
             if METHODS[request.method].averages
             else "were summed at the LoRAs' strengths: they are no linear map to solve for"
         )
-        found.append(f"{in_words(counted(sizes(merged)))} (of {names}) {how}.")
+        counts = describe_counts(count_by_kind(vector_lengths(merged)))
+        found.append(f"{counts} (of {names}) {how}.")
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, Summary, summary
-from merging.formats.vector_deltas import in_words
+from merging.formats.vector_deltas import describe_counts
 from merging.runtime.progress import Progress
 
 
@@ -71,7 +71,7 @@ def _lora_card(entry: LoraSummary) -> str:
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
     if entry["shifts"]:
-        lines.append(f"  beside   {in_words(entry['shifts'])}")
+        lines.append(f"  beside   {describe_counts(entry['shifts'])}")
     lines += _embeddings(entry)
     lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})

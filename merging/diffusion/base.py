@@ -20,7 +20,7 @@ from merging.base_models import base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
-from merging.formats.vector_deltas import sizes
+from merging.formats.vector_deltas import vector_lengths
 from merging.io.png import parse_size
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
@@ -89,7 +89,7 @@ class Base:
 
     def check_shifts(self, shifts: Mapping[str, Shift]) -> None:
         """MergeError where the base lacks a vector, or has it in another size."""
-        for parameter, size in sizes(shifts).items():
+        for parameter, size in vector_lengths(shifts).items():
             if self.table.vectors.get(parameter) != size:
                 raise MergeError(
                     f"{parameter} ({size} numbers) does not fit the base {self.name}; choose the "
