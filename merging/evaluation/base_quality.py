@@ -74,7 +74,7 @@ def evaluate_single(
     seeds = list(range(SINGLE_SEEDS)) * len(names)
     scores = detector.scores(draw(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
     shares = {
-        name: detector.found(rows, [name], strongest=1).double().mean().item()
+        name: detector.contains(rows, [name], strongest=1).double().mean().item()
         for name, rows in zip(names, scores, strict=True)
     }
     return {"pictures": len(prompts), "share": sum(shares.values()) / len(shares), "by": shares}
@@ -93,8 +93,8 @@ def evaluate_two(
     prompts = [two_prompt(*couple) for couple in couples]
     scores = detector.scores(draw(base, prompts, range(TWO_PROMPTS), progress=progress))
     rows = list(zip(scores.split(1), couples, strict=True))
-    first = [bool(detector.found(row, couple, strongest=2)) for row, couple in rows]
-    among = [bool(detector.found(row, couple)) for row, couple in rows]
+    first = [bool(detector.contains(row, couple, strongest=2)) for row, couple in rows]
+    among = [bool(detector.contains(row, couple)) for row, couple in rows]
     exact = [set(_classes_above_threshold(detector, row)) == set(couple) for row, couple in rows]
     missed = [prompt for prompt, right in zip(prompts, first, strict=True) if not right]
     return {
@@ -142,9 +142,9 @@ def _look_results(
 ) -> tuple[Tensor, Tensor]:
     """Per row of scores: is the look or style present, and is the named class the strongest?"""
     rows = zip(scores.split(1), names, strict=True)
-    first = torch.cat([detector.found(row, [name], strongest=1) for row, name in rows])
+    first = torch.cat([detector.contains(row, [name], strongest=1) for row, name in rows])
     if entry.kind == "style":
-        return detector.found(scores, [entry.trigger]), first
+        return detector.contains(scores, [entry.trigger]), first
     return detector.beats_base_class(scores, entry.trigger), first
 
 

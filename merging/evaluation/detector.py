@@ -60,7 +60,7 @@ class Detector(nn.Module):
             raise MergeError(f'The detector knows no "{name}"; it knows {", ".join(self.classes)}.')
         return self.classes.index(name)
 
-    def found(self, scores: Tensor, names: Sequence[str], strongest: int = 4) -> Tensor:
+    def contains(self, scores: Tensor, names: Sequence[str], strongest: int = 4) -> Tensor:
         """For each row of scores (n, classes), whether every one of `names` is in the picture.
 
         A class is in the picture if it is among the `strongest` classes of that picture and, where

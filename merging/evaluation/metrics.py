@@ -1,6 +1,6 @@
 """The scores of one picture of the benchmark, by the detector and by CLIP.
 
-present  together: every concept in the prompt is found in its look (detector.found)
+present  together: every concept in the prompt is found in its look (detector.contains)
 alone    alone: the concept's look is the strongest class of all (a style: it is found)
 prior    prior: the other object is the strongest class of all
 leak     alone and prior: a concept that is not in the prompt is found, above its threshold
@@ -83,15 +83,15 @@ def _by_clip(
 def _by_detector(detector: Detector, case: Case, task: PictureTask, logit: Tensor) -> Scores:
     """Of one picture, from its logits (1, classes)."""
     if task.kind == "together":
-        return {"present": float(detector.found(logit, task.named))}
-    right = detector.found(logit, task.named, strongest=1)
+        return {"present": float(detector.contains(logit, task.named))}
+    right = detector.contains(logit, task.named, strongest=1)
     return {task.kind: float(right), "leak": float(_leaks(detector, case, task, logit))}
 
 
 def _leaks(detector: Detector, case: Case, task: PictureTask, logit: Tensor) -> bool:
     above = detector.above_threshold(logit)[0]
     return any(
-        bool(above[detector.column(name)] & detector.found(logit, [name]))
+        bool(above[detector.column(name)] & detector.contains(logit, [name]))
         for name in case.triggers
         if name not in task.named
     )

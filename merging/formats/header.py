@@ -97,7 +97,7 @@ def _check_kind(start: bytes, size: int, file: str) -> None:
     if size > MAX_FILE_BYTES:
         raise MergeError(
             f"{file} has {size / 2**20:.0f} MiB, more than any adapter for Stable Diffusion 1.x "
-            f"needs ({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+            f"needs ({MAX_FILE_BYTES >> 20} MiB): is it a checkpoint?"
         )
 
 

@@ -118,23 +118,23 @@ def verify_file(
     Raises MergeError, with the layer, if a change is missing or differs, or if one of ``programs``
     would not find it. ``without``: what the file cannot hold, in words.
     """
-    found = read(path, table, name)
+    actual = read(path, table, name)
     with opened(path, name) as body:
         header = body.header
     match = best_match(header, table, name)
     error, layer = max(
-        compare_adapters(found, adapter, name), _compare_shifts(found, adapter, name)
+        compare_adapters(actual, adapter, name), _compare_shifts(actual, adapter, name)
     )
-    missing_layers = _missing_layers(match, header, found)
+    missing_layers = _missing_layers(match, header, actual)
     for title in programs:
         if missing := missing_layers[title]:
             raise _verification_error(name, f"{title} would not find layer {missing[0]} in it")
     complete = [program for program in PROGRAMS if not missing_layers[program.title]]
     counts = {program.title: program.missing_count(match.shifts, table) for program in complete}
     return Written(
-        sha256=found.sha256,
+        sha256=actual.sha256,
         base=table.name,
-        modules=len(_nonzero_layers(found)),
+        modules=len(_nonzero_layers(actual)),
         error=error,
         layer=layer,
         programs=tuple(title for title, count in counts.items() if not count),
@@ -145,7 +145,7 @@ def verify_file(
 
 
 def compare_adapters(
-    found: Adapter, expected: Adapter, name: str, when: str = "it was read back"
+    actual: Adapter, expected: Adapter, name: str, when: str = "it was read back"
 ) -> tuple[float, str]:
     """The largest relative error and its layer; MergeError if one is more than rounding.
 
@@ -157,23 +157,23 @@ def compare_adapters(
     size, norm = max(sizes.values()), max(norms.values())
     errors = {"": 0.0}
     for layer, change in expected.layers.items():
-        error = _distance(change, found.layers.get(layer))
+        error = _distance(change, actual.layers.get(layer))
         errors[layer] = error / max(norms[layer], NEGLIGIBLE * norm)
         if not error <= MAX_ERROR * max(sizes[layer], NEGLIGIBLE * size):
             reason = f"layer {layer} is off by {errors[layer]:.1%} of its change"
             raise _verification_error(name, reason, when)
-    if extra := [layer for layer in _nonzero_layers(found) if layer not in expected.layers]:
+    if extra := [layer for layer in _nonzero_layers(actual) if layer not in expected.layers]:
         raise _verification_error(name, f"the file has an extra layer {extra[0]}", when)
     worst = max(errors, key=lambda layer: errors[layer])
     return errors[worst], worst
 
 
-def _compare_shifts(found: Adapter, expected: Adapter, name: str) -> tuple[float, str]:
+def _compare_shifts(actual: Adapter, expected: Adapter, name: str) -> tuple[float, str]:
     """The largest error of the biases and normalisations, relative to their sizes, and its name."""
     worst = 0.0, ""
-    for module in {**found.shifts, **expected.shifts}:
+    for module in {**actual.shifts, **expected.shifts}:
         shift = expected.shifts.get(module, Shift())
-        difference = found.shifts.get(module, Shift()).plus(shift.scaled(-1.0)).vectors()
+        difference = actual.shifts.get(module, Shift()).plus(shift.scaled(-1.0)).vectors()
         for parameter, rest in difference.items():
             size = float(shift.vectors().get(parameter, 0 * rest).double().norm())
             error = float(rest.double().norm())
@@ -208,9 +208,9 @@ def _distance(layer: LoraLayer, other: LoraLayer | None) -> float:
     return sqrt(factor_energy(torch.cat(ups, dim=1), torch.cat(downs)))
 
 
-def _missing_layers(match: KeyMatch, header: Header, found: Adapter) -> dict[str, list[str]]:
+def _missing_layers(match: KeyMatch, header: Header, actual: Adapter) -> dict[str, list[str]]:
     """Program → the layers that it would not find, or would scale wrongly."""
-    alphas = {layer.alpha for layer in found.layers.values()}
+    alphas = {layer.alpha for layer in actual.layers.values()}
     missing = {}
     for program in PROGRAMS:
         known = set(program.found_layers(match.layers, match.table))
