@@ -185,5 +185,5 @@ def _measure(phases: Phases, step: _Step, progress: Progress) -> dict[str, Any]:
             step.work(turn_progress)
         times.append(time.perf_counter() - started)
     peaks = [phase.peak_bytes for phase in phases.parts.values() if phase.peak_bytes is not None]
-    held = None if before is None else max(*peaks, before) - before
-    return {"seconds": min(times), "bytes": held}
+    peak = None if before is None else max(*peaks, before) - before
+    return {"seconds": min(times), "bytes": peak}

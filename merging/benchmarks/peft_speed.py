@@ -73,8 +73,8 @@ def _measure(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     if isinstance(result, MergeResult):  # every phase of a merge resets the peak
         peaks += [phase.peak_bytes for phase in result.report.phases.values()]
     known = [peak for peak in peaks if peak is not None]
-    held = None if before is None or not known else max(known) - before
-    return result, {"seconds": seconds, "bytes": held}
+    peak = None if before is None or not known else max(known) - before
+    return result, {"seconds": seconds, "bytes": peak}
 
 
 def _adapter(name: str, seed: int) -> Adapter:

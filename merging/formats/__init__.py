@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from merging.formats.writer import (
         DTYPES,
         WRITERS,
-        held,
+        adapter_in_format,
         write_diffusers,
         write_embedding,
         write_full,
@@ -32,7 +32,7 @@ __all__ = [
     "LayerTable",
     "Overview",
     "Written",
-    "held",
+    "adapter_in_format",
     "overview",
     "read",
     "read_embedding_file",

@@ -123,7 +123,9 @@ def _verify_low_rank(
 ) -> Written:
     """Check a file of layers alone, and note the biases and normalisations that it leaves out."""
     omitted = describe_counts(count_by_kind(vector_lengths(adapter.shifts)))
-    return verify_file(path, name, held(adapter, "kohya"), table, programs, without=omitted)
+    return verify_file(
+        path, name, adapter_in_format(adapter, "kohya"), table, programs, without=omitted
+    )
 
 
 def _vector_tensors(adapter: Adapter, table: LayerTable, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -168,7 +170,7 @@ def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None
 WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers, "full": write_full}
 
 
-def held(adapter: Adapter, form: str) -> Adapter:
+def adapter_in_format(adapter: Adapter, form: str) -> Adapter:
     """The adapter as a file of this format holds it: only the full format has vector deltas."""
     return adapter if form == "full" else replace(adapter, shifts={})
 
