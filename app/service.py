@@ -32,8 +32,8 @@ from app.storage.history import History, OpenedEntry, made_room
 from app.storage.library import Library
 from app.storage.sessions import Store
 from merging.errors import Cancelled, MergeError
-from merging.io.files import beside
-from merging.io.hub import Found, fetched
+from merging.io.files import peft_config_path
+from merging.io.hub import NamedFile, fetch_file
 
 if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
@@ -87,10 +87,10 @@ class Studio:
 
     def keep(self, session: str, found: Card) -> str:
         """Put a file of the visit into the library; a sentence if that cannot be."""
-        if beside(found.path).is_file():
+        if peft_config_path(found.path).is_file():
             return (
                 f"{found.name} is in use, but not kept in the library: half of it lies in a second "
-                f"file, {beside(found.path).name}. Fetch it again when you need it."
+                f"file, {peft_config_path(found.path).name}. Fetch it again when you need it."
             )
         try:
             self.library(session).keep(found)
@@ -175,18 +175,18 @@ class Studio:
             raise
         return fresh
 
-    def fetch(self, session: str, place: str) -> Found:
+    def fetch(self, session: str, place: str) -> NamedFile:
         """A file from the Hub, pinned; MergeError if it cannot be had.
 
         At home it goes to the Hub's own cache, with the person's own rights; in a public app into
         the visit, and only what anyone may see.
         """
         home = self.settings.home
-        return fetched(
+        return fetch_file(
             place,
             cache=None if home else self.store.new_folder(session),
             token=None if self.settings.free_base else False,
-            most=self.settings.max_mb * 2**20,
+            max_bytes=self.settings.max_mb * 2**20,
         )
 
     def meetings(self, cards: list[Card], picks: tuple[SelectedFile, ...]) -> ConflictReport:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.formats import read
-from merging.io.hub import found
+from merging.io.hub import resolve_file
 from merging.request import Source
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Input:
 
     def source(self, base: Base) -> Source:
         """The adapter, read for a base and fetched where it is on the Hub, with these strengths."""
-        file = found(self.path)
+        file = resolve_file(self.path)
         return self.of(read(file.path, base.table, file.name, base.weight), file.origin)
 
     def of(self, adapter: Adapter, origin: str = "") -> Source:

@@ -14,7 +14,7 @@ import torch
 
 from merging.adapter import VectorDelta
 from merging.errors import MergeError
-from merging.formats.vector_deltas import counted, in_words, sizes
+from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
 from merging.linalg.closed_form import LayerProblem
 from merging.linalg.delta import MERGED_DTYPE, Delta, sum_vector_deltas
 from merging.methods import METHODS, Method
@@ -77,5 +77,6 @@ def notes(request: MergeRequest, merged: VectorDeltas) -> list[str]:
             if METHODS[request.method].averages
             else "were summed at the LoRAs' strengths; methods merge weight matrices only"
         )
-        sentences.append(f"{in_words(counted(sizes(merged)))} (of {names}) {how}.")
+        counts = describe_counts(count_by_kind(vector_lengths(merged)))
+        sentences.append(f"{counts} (of {names}) {how}.")
     return sentences

@@ -19,8 +19,7 @@ from merging.io.file_names import file_stem
 from merging.io.png import save_png
 from merging.options import Sampler
 from merging.runtime.progress import Progress, Stop, part, saying
-from merging.scoring.references import Judge
-from merging.scoring.references import judge as judge_of
+from merging.scoring.references import PictureScorer, build_scorer
 
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -28,13 +27,13 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     progress = stepping(emit)
     base = bases.get(order.base, order.precision, progress)
     columns = panels(order, base)
-    judge = _judge(bases, base, order, emit)
+    scorer = _scorer(bases, base, order, emit)
     for place, panel in enumerate(columns):
         title = f"Drawing {place + 1} of {len(columns)}: {panel.title}"
         ahead = part(progress, place / len(columns), (place + 1) / len(columns))
         ahead(0.0, title)
         images = _drawn(base, panel, order, saying(ahead, title), stop)
-        scores = _scores(judge, images, order)
+        scores = _scores(scorer, images, order)
         column = folder / f"{place}"  # two panels may have one title, as far as file names go
         column.mkdir()
         for scene, image in enumerate(images):
@@ -63,7 +62,7 @@ def _drawn(
     )
 
 
-def _judge(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Judge | None:
+def _scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> PictureScorer | None:
     """What scores the pictures, if the visitor has given any to compare with.
 
     Pictures are drawn without scores too: why there are none is emitted as MissingScores.
@@ -71,17 +70,17 @@ def _judge(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Judge | No
     if not order.references:
         return None
     try:
-        return judge_of(bases.clip(base, stepping(emit)), order.references)
+        return build_scorer(bases.clip(base, stepping(emit)), order.references)
     except MergeError as error:
         emit(MissingScores(str(error)))
         return None
 
 
-def _scores(judge: Judge | None, images: list[Image.Image], order: DrawOrder) -> list[str]:
-    """The scores of every picture as its caption has them, "" without a judge."""
-    if judge is None:
+def _scores(scorer: PictureScorer | None, images: list[Image.Image], order: DrawOrder) -> list[str]:
+    """The scores of every picture as its caption has them, "" without a scorer."""
+    if scorer is None:
         return [""] * len(images)
-    return list(map(str, judge.fits(images, [prompt for prompt, _ in order.scenes])))
+    return list(map(str, scorer.score(images, [prompt for prompt, _ in order.scenes])))
 
 
 def _saved(

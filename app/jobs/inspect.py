@@ -11,7 +11,7 @@ from merging import formats
 from merging.analysis.summary import block_norms
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats.vector_deltas import in_words
+from merging.formats.vector_deltas import describe_counts
 from merging.io.files import file_sha256
 
 TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
@@ -28,7 +28,7 @@ def card(path: Path, name: str) -> Card:
     try:
         look = formats.overview(path, name=name)
     except MergeError:
-        if (alone := formats.embeddings_alone(path, name)) is None:
+        if (alone := formats.read_embedding_file(path, name)) is None:
             raise
         return _word_card(path, *alone)
     return Card(
@@ -44,8 +44,8 @@ def card(path: Path, name: str) -> Card:
         layers=dict(look.matched),
         known=dict(look.known),
         unmatched=look.unmatched,
-        embeddings=dict(look.words),
-        shifts=in_words(look.shifts),
+        embeddings=dict(look.embeddings),
+        shifts=describe_counts(look.shifts),
         megabytes=look.file_bytes / 2**20,
         trigger=look.trigger,
         class_word=look.class_word,

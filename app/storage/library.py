@@ -17,7 +17,7 @@ from app.schemas.card import Card
 from app.storage.sessions import keep_copy
 from app.storage.sqlite import add_column, index
 from merging.errors import MergeError
-from merging.io.hub import Found
+from merging.io.hub import NamedFile
 
 TABLE = """create table if not exists loras (
     sha256 text primary key, name text, base text, family text, megabytes real, trigger text,
@@ -103,11 +103,11 @@ class Library:
         found = [(score, entry) for score, entry in scored if score]
         return [entry for _, entry in sorted(found, key=lambda each: -each[0])][:MOST_FOUND]
 
-    def file(self, sha256: str) -> Found:
+    def file(self, sha256: str) -> NamedFile:
         """Where a LoRA lies, its name and its origin; MergeError once it is gone."""
         for entry in self._all():
             if entry.sha256 == sha256 and self._file(sha256).is_file():
-                return Found(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
+                return NamedFile(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
         raise MergeError("This LoRA is no longer in the library: add its file again.")
 
     def forget(self, sha256: str) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from merging.errors import MergeError
-from merging.io.files import beside
+from merging.io.files import peft_config_path
 
 
 class Store:
@@ -53,8 +53,8 @@ class Store:
         """
         target = self.new_folder(token) / "lora.safetensors"
         keep_copy(source, target)
-        if beside(source).is_file():
-            keep_copy(beside(source), beside(target))
+        if peft_config_path(source).is_file():
+            keep_copy(peft_config_path(source), peft_config_path(target))
         return target
 
     def sweep(self) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from assets.build.export import ASSETS
 from merging.diffusion.base import load_base
-from merging.evaluation.base_quality import drawn, two
+from merging.evaluation.base_quality import draw, two_prompt
 from merging.evaluation.detector import Detector, is_look, load_detector
 
 PICTURES = 200
@@ -41,7 +41,7 @@ def main() -> None:
     names = [name for name in detector.classes if not is_look(name)]
     couples = [(a, b) for _ in range(PICTURES // 20) for a, b in _couples(rng, names)]
     seeds = range(1000, 1000 + len(couples))
-    scores = detector.scores(drawn(base, [two(*couple) for couple in couples], seeds))
+    scores = detector.scores(draw(base, [two_prompt(*couple) for couple in couples], seeds))
     named = torch.tensor([[name in couple for name in detector.classes] for couple in couples])
     detector.thresholds = thresholds(detector, scores, named)
     detector.save(folder)

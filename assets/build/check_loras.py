@@ -15,7 +15,14 @@ from PIL import Image
 from assets.build.export import ASSETS
 from merging.bundled import Entry, shelf
 from merging.diffusion.base import Base, load_base
-from merging.evaluation.base_quality import BARS, LOOK_PICTURES, drawn, evaluate_looks, one, two
+from merging.evaluation.base_quality import (
+    BARS,
+    LOOK_PICTURES,
+    draw,
+    evaluate_looks,
+    one_prompt,
+    two_prompt,
+)
 from merging.evaluation.detector import load_detector
 from merging.runtime.progress import silent
 
@@ -31,15 +38,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    chosen = [each for each in shelf() if not given.only or Path(each.file).stem in given.only]
+    select_cases = [
+        each for each in shelf() if not given.only or Path(each.file).stem in given.only
+    ]
     base, detector = load_base("mini", "cpu"), load_detector(given.detector)
     if given.sheet:
-        sheet(base, chosen).save(given.sheet)
+        sheet(base, select_cases).save(given.sheet)
     print(
         f"| LoRA alone, {LOOK_PICTURES} pictures | there | and what was named strongest | passes |"
     )
     print("| --- | --- | --- | --- |")
-    for entry in chosen:
+    for entry in select_cases:
         row = evaluate_looks(base, detector, [entry], silent)["by"][entry.trigger]
         passes = "yes" if row["share"] >= BARS["looks"] else "no"
         print(
@@ -59,17 +68,27 @@ def sheet(base: Base, entries: list[Entry]) -> Image.Image:
 
 def _row(base: Base, entry: Entry) -> list[Image.Image]:
     prompts = _styled(entry.trigger) if entry.kind == "style" else _placed(entry)
-    return drawn(base, prompts, range(len(prompts)), entry.adapter(base.table))
+    return draw(base, prompts, range(len(prompts)), entry.adapter(base.table))
 
 
 def _placed(entry: Entry) -> list[str]:
-    alone, beside = one(entry.trigger), (two(entry.trigger, "tree"), two("car", entry.trigger))
-    return [*[alone] * 4, *beside, one(entry.object), one("penguin")]
+    alone, beside = (
+        one_prompt(entry.trigger),
+        (two_prompt(entry.trigger, "tree"), two_prompt("car", entry.trigger)),
+    )
+    return [*[alone] * 4, *beside, one_prompt(entry.object), one_prompt("penguin")]
 
 
 def _styled(trigger: str) -> list[str]:
-    asked = [*map(one, ("cat", "car", "house", "owl")), two("dog", "tree"), two("pizza", "balloon")]
-    return [f"{text} in {trigger}" for text in asked] + [one("cat"), two("car", "tree")]
+    picture_tasks = [
+        *map(one_prompt, ("cat", "car", "house", "owl")),
+        two_prompt("dog", "tree"),
+        two_prompt("pizza", "balloon"),
+    ]
+    return [f"{text} in {trigger}" for text in picture_tasks] + [
+        one_prompt("cat"),
+        two_prompt("car", "tree"),
+    ]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from assets.build import round_trip, scenes, tokenizer, train_base, train_detector, training
 from assets.build.export import ASSETS
-from merging.scoring.clip import embedded_pixels, embedded_words
+from merging.scoring.clip import embed_pixels, embed_tokens
 
 BATCH, COUNT, HELD_OUT = 128, 12_000, 500
 NAME = "clip.pt"
@@ -55,8 +55,8 @@ class Trainer:
         which = torch.randint(len(self.pixels), (BATCH,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             seen = train_detector.disturbed(self.pixels[which], generator)
-            pictures = embedded_pixels(self.model, seen)
-            texts = embedded_words(self.model, self.words[which])
+            pictures = embed_pixels(self.model, seen)
+            texts = embed_tokens(self.model, self.words[which])
         logits = self.model.logit_scale.exp().clamp(max=100) * pictures @ texts.T
         own = torch.arange(BATCH)
         loss = functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)
@@ -79,7 +79,7 @@ def held_out(model: CLIPModel, work: Path) -> Tensor:
     alone = [i for i, shown in enumerate(told) if len(shown.classes) == 1]
     captions = [scenes.one(name) for name in classes]
     words = train_base.tokens(tokenizer.build(work), captions)
-    scores = embedded_pixels(model, seen[alone].float() / 255) @ embedded_words(model, words).T
+    scores = embed_pixels(model, seen[alone].float() / 255) @ embed_tokens(model, words).T
     wanted = torch.tensor([classes.index(told[i].classes[0]) for i in alone])
     return (scores.argmax(dim=1) == wanted).float().mean()
 

@@ -95,7 +95,7 @@ def summary(path: Path, values: bool = False, weights: BaseWeights | None = None
 
 def _embeddings(path: Path) -> EmbeddingSummary | None:
     """Of a file of textual inversions alone; None for any other."""
-    if (alone := formats.embeddings_alone(path)) is None:
+    if (alone := formats.read_embedding_file(path)) is None:
         return None
     base, found = alone
     return {
@@ -119,9 +119,9 @@ def _header(found: Overview) -> HeaderSummary:
         "layers": dict(found.matched),
         "base_layers": dict(found.known),
         "unmatched": list(found.unmatched),
-        "dropped": {kind: len(keys) for kind, keys in found.left.items()},
-        "left_out": {kind: list(keys) for kind, keys in found.left.items()},
-        "embeddings": dict(found.words),
+        "dropped": {kind: len(keys) for kind, keys in found.unused.items()},
+        "left_out": {kind: list(keys) for kind, keys in found.unused.items()},
+        "embeddings": dict(found.embeddings),
         "shifts": dict(found.shifts),
         "ranks": sorted(found.ranks),
         "alphas": sorted(found.alphas),

@@ -1,7 +1,7 @@
-"""How a merge's time grows: with the number of LoRAs, and with their rank.
+"""How the time of a merge grows with the number of LoRAs and with their rank.
 
-On SD 1.5 in shape, text encoder and cross-attention's K and V: the layers that prompts alone reach,
-so that sixteen LoRAs can be measured where no GPU is at hand.
+Measured on a model with the shapes of SD 1.5, for the text encoder and K and V of cross-attention:
+these layers need no pictures, so that sixteen LoRAs can be measured without a GPU.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from merging.options import preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying, silent
 
-SAMPLES = 30  # prompts per LoRA, if no number is given: enough rows to be solved by products
+SAMPLES = 30  # default prompts per LoRA: enough rows for the solver to use products
 COUNTS, RANKS = (2, 4, 8, 16), (4, 16, 64, 128)
-COUNT, RANK = 2, 16  # what stays the same while the other grows
+COUNT, RANK = 2, 16  # the fixed value while the other grows
 MARKS = (".attn2.to_k", ".attn2.to_v")
 
 
 def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict[str, Any]:
-    """Seconds of one pass, and of the bare doubled forward pass beside it; JSON-able."""
+    """Seconds of one pass, and the ratio to the bare doubled forward pass, for JSON."""
     base = random_sd15(device=device)
     cases = [(count, RANK) for count in COUNTS]
     cases += [(COUNT, rank) for rank in RANKS if rank != RANK]
     rows = []
     for place, (count, rank) in enumerate(cases):
-        own = part(progress, place / len(cases), (place + 1) / len(cases))
-        told = saying(own, f"{count} LoRAs of rank {rank}")
+        share = part(progress, place / len(cases), (place + 1) / len(cases))
+        row_progress = saying(share, f"{count} LoRAs of rank {rank}")
         adapters = [random_adapter(base, MARKS, rank, seed) for seed in range(count)]
         sources = tuple(map(Source, adapters))
         options = {**preset_options("paper"), "samples": samples, "targets": "cross-attention"}
         request = MergeRequest(sources, **options)
-        row = bench(base, request, 1, rounds=0, progress=told)["rows"]["lockstep, one pass"]
+        row = bench(base, request, 1, rounds=0, progress=row_progress)["rows"]["lockstep, one pass"]
         seconds = {key: row[key] for key in ("seconds", "ratio")}
         rows.append({"loras": count, "rank": rank, **seconds})
     return {
@@ -53,7 +53,7 @@ def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict
 
 
 def growth_table(result: dict[str, Any]) -> str:
-    """The result in Markdown; "per LoRA" is beside that of the first row."""
+    """The result in Markdown; seconds per LoRA are relative to the first row."""
     lines = [
         f"SD 1.5 in shape, {result['layers']} layers (text encoder, K and V of cross-attention), "
         f"{result['samples']} prompts each, {result['device']}, {result['threads']} threads",
@@ -70,7 +70,7 @@ def growth_table(result: dict[str, Any]) -> str:
 
 
 def growth_plot(result: dict[str, Any]) -> Image.Image:
-    """Seconds by number of LoRAs and by rank, each beside a straight line through its first."""
+    """Seconds by number of LoRAs and by rank, with straight lines through the first values."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     by_count, by_rank = figure.subplots(1, 2)
     rows = result["rows"]

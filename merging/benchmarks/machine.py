@@ -13,7 +13,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "peft")
 
 
 def machine(device: str = "cpu") -> str:
-    """In words; a GPU by its name where ``device`` is one."""
+    """Processor, cores, threads and versions as one line, with the GPU if ``device`` is one."""
     gpu = f"{torch.cuda.get_device_name()}, " if device.startswith("cuda") else ""
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
@@ -23,8 +23,8 @@ def machine(device: str = "cpu") -> str:
 
 
 def _processor() -> str:
-    """The model's name where Linux tells it, else the architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    """The name of the CPU on Linux, else the architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), platform.machine())

@@ -1,6 +1,6 @@
-"""How fast a merge is beside its limit: the bare doubled forward pass over the same samples.
+"""Speed of a merge compared with its limit: the bare doubled forward pass over the same samples.
 
-Ratios within one run; seconds alone say more of the machine than of the code.
+The ratios are of one run; seconds alone depend more on the machine than on the code.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ ROUNDS = 20  # the paper's cap on its iteration (arXiv:2411.15231)
 
 @dataclass(frozen=True)
 class _Step:
-    """One thing to measure, which tells its own progress."""
+    """One measured step; ``work`` reports its progress."""
 
     name: str
     work: Callable[[Progress], None]
     repeats: int = 1
-    passes: int = 1  # through the model, about; only the progress bar cares
+    passes: int = 1  # about how many through the model, for the progress bar
 
 
 def bench(
@@ -49,54 +49,54 @@ def bench(
     trajectories: bool = True,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Seconds and peak memory of the bare pass (the limit), of one lockstep pass, of the rounds.
+    """Seconds and peak memory of the bare pass (the limit), a lockstep pass, and the paper's loop.
 
-    Best of ``repeats``; drawing the samples is the same for all three, and timed apart. Without
-    ``trajectories`` the latents are plain noise, which a model of random weights tells no better.
-    MergeError where the paper's loop, which knows single concepts only, is to have more.
+    Best of ``repeats``; all use the same samples, whose drawing is timed separately. Without
+    ``trajectories`` the latents are plain noise, enough for a model of random weights. Raises
+    MergeError if the paper's loop is to run with another teacher than the single one.
     """
     if rounds and request.teacher != "single":
-        raise MergeError("The paper's loop knows the single teacher only; take --rounds 0.")
-    found: dict[str, Any] = {}
+        raise MergeError("The paper's loop works with the single teacher only; use --rounds 0.")
+    result: dict[str, Any] = {}
 
-    def timed(sweep: Sweep, solve: SolveLayer, told: Progress, stop: Stop) -> None:
-        drawn: list[Sample] = []
-        ours: dict[str, Delta] = {}
-        theirs: dict[str, Delta] = {}
+    def measure_steps(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
+        samples: list[Sample] = []
+        our_deltas: dict[str, Delta] = {}
+        loop_deltas: dict[str, Delta] = {}
 
-        def drawing(told: Progress) -> None:
+        def draw_step(progress: Progress) -> None:
             draw = draw_samples if trajectories else _noise
-            drawn.extend(draw(base, sweep, needs_latents(sweep.targets), told, stop))
+            samples.extend(draw(base, sweep, needs_latents(sweep.targets), progress, stop))
 
-        def solved(layer: str, *rest: Any) -> Delta:
-            ours[layer] = solve(layer, *rest)
-            return ours[layer]
+        def solve_layer(layer: str, *rest: Any) -> Delta:
+            our_deltas[layer] = solve(layer, *rest)
+            return our_deltas[layer]
 
-        def iterated(told: Progress) -> None:
-            theirs.update(paper_loop(base, sweep, drawn, solve, rounds, told))
+        def loop_step(progress: Progress) -> None:
+            loop_deltas.update(paper_loop(base, sweep, samples, solve, rounds, progress))
 
         steps = [
-            _Step("drawing the samples", drawing),
-            _Step(LIMIT, lambda told: _bare(base, sweep, drawn, told), repeats),
+            _Step("drawing the samples", draw_step),
+            _Step(LIMIT, lambda progress: _bare_pass(base, sweep, samples, progress), repeats),
             _Step(
                 "lockstep, one pass",
-                lambda told: solve_on(base, sweep, drawn, solved, told, stop),
+                lambda progress: solve_on(base, sweep, samples, solve_layer, progress, stop),
                 repeats,
             ),
         ]
         if rounds:
-            steps.append(_Step(f"the paper's loop, {rounds} rounds", iterated, passes=rounds))
-        found["rows"] = _in_order(sweep.phases, steps, told)
-        found["apart"] = _apart(ours, theirs) if rounds else None
+            steps.append(_Step(f"the paper's loop, {rounds} rounds", loop_step, passes=rounds))
+        result["rows"] = _run_steps(sweep.phases, steps, progress)
+        result["apart"] = _largest_difference(our_deltas, loop_deltas) if rounds else None
 
-    merge(request, timed, progress)
-    for row in found["rows"].values():
-        row["ratio"] = row["seconds"] / found["rows"][LIMIT]["seconds"]
-    return {**_measured_on(base, request), **found}
+    merge(request, measure_steps, progress)
+    for row in result["rows"].values():
+        row["ratio"] = row["seconds"] / result["rows"][LIMIT]["seconds"]
+    return {**_description(base, request), **result}
 
 
-def _measured_on(base: Base, request: MergeRequest) -> dict[str, Any]:
-    """What the figures are of."""
+def _description(base: Base, request: MergeRequest) -> dict[str, Any]:
+    """The base, the device and the options of the measurement."""
     return {
         "base": base.name,
         "latents": latent_side(base),
@@ -132,7 +132,7 @@ def speed_table(result: dict[str, Any]) -> str:
 
 
 def _noise(base: Base, sweep: Sweep, latents: bool, progress: Progress, stop: Stop) -> list[Sample]:
-    """The prompts of the row sets, each at a noise level of its own with noise for a latent."""
+    """The prompts of the row sets, at different noise levels with noise as latents."""
     blank = draw_samples(base, sweep, False, progress, stop)
     if not latents:
         return blank
@@ -144,46 +144,46 @@ def _noise(base: Base, sweep: Sweep, latents: bool, progress: Progress, stop: St
     return [replace(sample, latent=latent, timestep=time) for sample, latent, time in rows]
 
 
-def _bare(base: Base, sweep: Sweep, samples: Sequence[Sample], progress: Progress) -> None:
-    cut = batches(base, samples, streams=2)
+def _bare_pass(base: Base, sweep: Sweep, samples: Sequence[Sample], progress: Progress) -> None:
+    parts = batches(base, samples, streams=2)
     with torch.no_grad():
-        for place, batch in enumerate(cut):
-            progress(place / len(cut), f"batch {place + 1} of {len(cut)}")
+        for index, batch in enumerate(parts):
+            progress(index / len(parts), f"batch {index + 1} of {len(parts)}")
             run_model(base, batch, 2, sweep.targets)
 
 
-def _apart(ours: Mapping[str, Delta], theirs: Mapping[str, Delta]) -> float:
+def _largest_difference(deltas: Mapping[str, Delta], others: Mapping[str, Delta]) -> float:
     """Largest ‖Δ − Δ'‖ / ‖Δ‖ over the layers."""
     return max(
-        ((delta.dense() - theirs[layer].dense()).norm() / delta.dense().norm()).item()
-        for layer, delta in ours.items()
+        ((delta.dense() - others[layer].dense()).norm() / delta.dense().norm()).item()
+        for layer, delta in deltas.items()
     )
 
 
-def _in_order(phases: Phases, steps: Sequence[_Step], progress: Progress) -> dict[str, Any]:
-    """Every step's name with its seconds and memory."""
+def _run_steps(phases: Phases, steps: Sequence[_Step], progress: Progress) -> dict[str, Any]:
+    """Step → its seconds and memory."""
     ends = list(accumulate(step.repeats * step.passes for step in steps))
     rows = {}
     for step, start, end in zip(steps, [0, *ends], ends, strict=False):
-        own = part(progress, start / ends[-1], end / ends[-1])
-        rows[step.name] = _measured(phases, step, saying(own, step.name))
+        step_progress = part(progress, start / ends[-1], end / ends[-1])
+        rows[step.name] = _measure(phases, step, saying(step_progress, step.name))
     return rows
 
 
-def _measured(phases: Phases, step: _Step, progress: Progress) -> dict[str, Any]:
-    """Seconds of the fastest run, and the most memory that any held above the start.
+def _measure(phases: Phases, step: _Step, progress: Progress) -> dict[str, Any]:
+    """Seconds of the fastest run, and the peak memory of all runs above the start.
 
-    The work may open phases of its own, which count peaks anew: the highest is the peak.
+    The work may open phases, which reset the peak: the highest of all phases counts.
     """
     reset_peak()
     before, times = peak_bytes(), []
     phases.parts.clear()
     for turn in range(step.repeats):
-        own = part(progress, turn / step.repeats, (turn + 1) / step.repeats)
+        turn_progress = part(progress, turn / step.repeats, (turn + 1) / step.repeats)
         started = time.perf_counter()
         with phases("measured"):
-            step.work(own)
+            step.work(turn_progress)
         times.append(time.perf_counter() - started)
-    peaks = [each.peak_bytes for each in phases.parts.values() if each.peak_bytes is not None]
-    held = None if before is None else max(*peaks, before) - before
-    return {"seconds": min(times), "bytes": held}
+    peaks = [phase.peak_bytes for phase in phases.parts.values() if phase.peak_bytes is not None]
+    peak = None if before is None else max(*peaks, before) - before
+    return {"seconds": min(times), "bytes": peak}

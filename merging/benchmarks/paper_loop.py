@@ -1,8 +1,8 @@
-"""The paper's iteration as its authors run it: features stored, all layers solved, run again.
+"""The paper's iteration as its authors run it: store features, solve all layers, repeat.
 
-Round 1 solves every layer on the teachers' inputs; each later round runs the merged model, stores
-the new inputs of all layers, and solves them all again (arXiv:2411.15231, algorithm 1). It shares
-the solver with our single pass and nothing of its capture, so it is its oracle and its peer.
+Round 1 solves every layer on the teachers' inputs; every later round runs the merged model, stores
+the new inputs of all layers, and solves them again (arXiv:2411.15231, algorithm 1). It shares the
+solver with the single pass but not the code that records inputs, so tests compare the two.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def paper_loop(
     rounds: int,
     progress: Progress = silent,
 ) -> dict[str, Delta]:
-    """Every target's change after so many rounds, on samples of single-concept sets.
+    """The change of every target after ``rounds`` rounds, on samples of single-concept sets.
 
     Layers outside the targets stay as ``sweep.fixed`` has them.
     """
     teacher: Features = {}
     for i, deltas in enumerate(sweep.deltas):
-        own = [sample for sample in samples if sample.row_set == i]
-        _extend(teacher, _features(base, sweep, deltas, own))
+        samples_of_set = [sample for sample in samples if sample.row_set == i]
+        _extend(teacher, _features(base, sweep, deltas, samples_of_set))
     merged, results = teacher, dict(sweep.fixed)
     for place in range(rounds):
         progress(place / rounds, f"round {place + 1} of {rounds}")
@@ -61,24 +61,26 @@ def _features(
     """The inputs of all targets while the model runs with these changes."""
     stored: Features = {}
     for batch in batches(base, samples, streams=1):
-        found: Features = {}
-        with torch.no_grad(), base.changed(deltas), _catching(base, sweep, batch, found):
+        recorded: Features = {}
+        with torch.no_grad(), base.changed(deltas), _recording(base, sweep, batch, recorded):
             run_model(base, batch, 1, sweep.targets)
-        _extend(stored, found)
+        _extend(stored, recorded)
     return stored
 
 
 @contextmanager
-def _catching(base: Base, sweep: Sweep, batch: Sequence[Sample], found: Features) -> Iterator[None]:
-    """Keep the rows that count of each input that a target reads, once for all that share it."""
+def _recording(
+    base: Base, sweep: Sweep, batch: Sequence[Sample], recorded: Features
+) -> Iterator[None]:
+    """Record the counted rows of the targets' inputs, once per input that several targets share."""
 
     def hook(key: str, name: str) -> Callable:
-        def keep(layer: Layer, inputs: tuple, _output: Tensor) -> None:
+        def record(layer: Layer, inputs: tuple, _output: Tensor) -> None:
             rows = input_rows(layer, inputs[0]).cpu()
             counted = counted_rows(name, batch, rows.shape[1], sweep.rows)
-            found[key] = rows[counted].unflatten(0, (len(batch), -1))
+            recorded[key] = rows[counted].unflatten(0, (len(batch), -1))
 
-        return keep
+        return record
 
     keys = {shared_input(layer): layer for layer in reversed(sweep.targets)}
     with ExitStack() as undo:
@@ -87,20 +89,20 @@ def _catching(base: Base, sweep: Sweep, batch: Sequence[Sample], found: Features
         yield
 
 
-def _extend(stored: Features, found: Features) -> None:
-    for key, rows in found.items():
+def _extend(stored: Features, recorded: Features) -> None:
+    for key, rows in recorded.items():
         stored[key] = torch.cat([stored[key], rows]) if key in stored else rows
 
 
 def _statistics(
     sweep: Sweep, samples: Sequence[Sample], teacher: Tensor, merged: Tensor
 ) -> tuple[RowStatistics, ...]:
-    """The rows of every set, the teacher's beside the merged model's."""
+    """The rows of every set: the teacher's and the merged model's."""
     sets = torch.tensor([sample.row_set for sample in samples])
-    answer = []
+    statistics = []
     for index, row_set in enumerate(sweep.row_sets):
         rows = RowStatistics(row_set.name, row_set.omega, constant=row_set.weights)
-        own = (each[sets == index].flatten(0, 1) for each in (teacher, merged))
-        rows.add(*own)
-        answer.append(rows)
-    return tuple(answer)
+        in_set = sets == index
+        rows.add(teacher[in_set].flatten(0, 1), merged[in_set].flatten(0, 1))
+        statistics.append(rows)
+    return tuple(statistics)

@@ -1,8 +1,8 @@
-"""A merge in weight space beside peft's: two rank-128 LoRAs of SD 1.5's 264 modules, cut to 128.
+"""Speed of a merge by sum compared with peft: two rank-128 LoRAs of SD 1.5, truncated to rank 128.
 
-peft builds each (out, in) change and takes its dense SVD; we take the Gram matrices of the stacked
-factors and the eigenvectors of the small core. All in the same run, peft as it comes (full
-matrices) and with its faster setting (a thin SVD, the same answer).
+peft builds every (out, in) change and takes its dense SVD; this project takes the Gram matrices of
+the stacked factors and the eigenvectors of the small core. All run in one process, peft with its
+default (full matrices) and with its faster setting (thin SVD, the same result).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from merging.runtime.phases import mebibytes, peak_bytes, reset_peak
 from merging.runtime.progress import Progress, part, silent
 
 RANK = 128
-DECAY = 0.97  # of one rank component to the next, as trained LoRAs have; random ones tie at the cut
+DECAY = 0.97  # between rank components, as in trained LoRAs
 MARKS = (".attentions.", "text_encoder.")
 NAMES = ("one", "two")
 PEFT = {"peft, svd": True, "peft, svd, svd_full_matrices=False": False}
 
 
 def bench_weights(progress: Progress = silent) -> dict[str, Any]:
-    """Seconds and peak memory of both, and how far the deltas are apart; JSON-able."""
+    """Seconds and peak memory of both, and the largest difference of the deltas, for JSON."""
     pair = [_adapter(name, seed) for seed, name in enumerate(NAMES)]
     request = MergeRequest(tuple(map(Source, pair)), method="sum", rank=RANK)
-    result, our_row = _measured(lambda: merge(request, progress=part(progress, 0.0, 0.1)))
+    result, our_row = _measure(lambda: merge(request, progress=part(progress, 0.0, 0.1)))
     model = _peft_model(pair)
     peft_rows: dict[str, dict[str, Any]] = {}
     for name, full in PEFT.items():
         progress((1 + len(peft_rows)) / 3, name)
-        peft_rows[name] = _measured(partial(_merge_with_peft, model, full))[1]
+        peft_rows[name] = _measure(partial(_merge_with_peft, model, full))[1]
     return {
         "modules": len(pair[0].layers),
         "rank": RANK,
@@ -47,7 +47,7 @@ def bench_weights(progress: Progress = silent) -> dict[str, Any]:
         "rows": {"IterIS Studio, sum cut to that rank": our_row} | peft_rows,
         "ratios": {name: row["seconds"] / our_row["seconds"] for name, row in peft_rows.items()},
         "apart": max(
-            _apart(result.adapter.layers[layer], up, down)
+            _relative_difference(result.adapter.layers[layer], up, down)
             for layer, up, down in _merged_by_peft(model, pair)
         ),
     }
@@ -64,21 +64,21 @@ def weights_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measured(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
-    """What the work gives, its seconds, and the most memory it held above the start."""
+def _measure(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """The result of the work, its seconds, and its peak memory above the start."""
     reset_peak()
     before, started = peak_bytes(), time.perf_counter()
-    answer = work()
+    result = work()
     seconds, peaks = time.perf_counter() - started, [peak_bytes()]
-    if isinstance(answer, MergeResult):  # which starts counting anew in each of its phases
-        peaks += [phase.peak_bytes for phase in answer.report.phases.values()]
+    if isinstance(result, MergeResult):  # every phase of a merge resets the peak
+        peaks += [phase.peak_bytes for phase in result.report.phases.values()]
     known = [peak for peak in peaks if peak is not None]
-    held = None if before is None or not known else max(known) - before
-    return answer, {"seconds": seconds, "bytes": held}
+    peak = None if before is None or not known else max(known) - before
+    return result, {"seconds": seconds, "bytes": peak}
 
 
 def _adapter(name: str, seed: int) -> Adapter:
-    """Random factors of falling size for the modules that kohya trains by default."""
+    """Random factors of decreasing size for the modules that kohya trains by default."""
     generator = torch.Generator().manual_seed(seed)
     sizes = DECAY ** torch.arange(RANK)
     layers = {}
@@ -91,19 +91,21 @@ def _adapter(name: str, seed: int) -> Adapter:
 
 
 def _peft_model(pair: list[Adapter]) -> PeftModel:
-    """The same LoRAs in peft, over bare linear layers: the weights beneath do not matter."""
+    """The same LoRAs in peft, on bare linear layers whose weights do not matter."""
     layers = {
-        layer.replace(".", "-"): nn.Linear(own.down.shape[1], own.up.shape[0], bias=False)
-        for layer, own in pair[0].layers.items()
+        layer.replace(".", "-"): nn.Linear(
+            layer_factors.down.shape[1], layer_factors.up.shape[0], bias=False
+        )
+        for layer, layer_factors in pair[0].layers.items()
     }
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(layers))
     model = get_peft_model(nn.ModuleDict(layers), config, adapter_name=NAMES[0])
     model.add_adapter(NAMES[1], config)
     for adapter in pair:
-        for layer, own in adapter.layers.items():
+        for layer, layer_factors in adapter.layers.items():
             module = model.get_submodule(f"base_model.model.{layer.replace('.', '-')}")
-            module.lora_A[adapter.name].weight.data.copy_(own.down)
-            module.lora_B[adapter.name].weight.data.copy_(own.up)
+            module.lora_A[adapter.name].weight.data.copy_(layer_factors.down)
+            module.lora_B[adapter.name].weight.data.copy_(layer_factors.up)
     return model
 
 
@@ -119,14 +121,14 @@ def _merge_with_peft(model: PeftModel, full: bool) -> None:
 
 
 def _merged_by_peft(model: PeftModel, pair: list[Adapter]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Layer, up and down of peft's thin merge, its scale folded in."""
+    """Layer, up and down of peft's thin merge, with its scale in up."""
     for layer in pair[0].layers:
         module = model.get_submodule(f"base_model.model.{layer.replace('.', '-')}")
         up = module.lora_B["thin"].weight.detach() * module.scaling["thin"]
         yield layer, up, module.lora_A["thin"].weight.detach()
 
 
-def _apart(ours: LoraLayer, up: Tensor, down: Tensor) -> float:
+def _relative_difference(ours: LoraLayer, up: Tensor, down: Tensor) -> float:
     """‖Δ − Δ'‖ / ‖Δ‖, in float64."""
-    mine = ours.scale * ours.up.double() @ ours.down.double()
-    return ((mine - up.double() @ down.double()).norm() / mine.norm()).item()
+    delta = ours.scale * ours.up.double() @ ours.down.double()
+    return ((delta - up.double() @ down.double()).norm() / delta.norm()).item()

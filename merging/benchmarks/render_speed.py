@@ -1,6 +1,6 @@
-"""How fast a picture comes beside the plain diffusers pipeline: the same work, in turns, in a run.
+"""Speed of a picture compared with the plain diffusers pipeline, measured alternately in one run.
 
-The plain pipeline draws by its own ``__call__``, and loads an adapter by its own loader.
+The plain pipeline uses diffusers' ``__call__`` and diffusers' LoRA loader.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from merging.runtime.progress import Progress, silent
 
 PROMPT, SEED, GUIDANCE = "a photo of a cat and a pizza", 0, 5.0
 LIMIT = "the plain pipeline"
-# What is set up before, untimed, and the work.
-Way = tuple[Callable[[], AbstractContextManager[None]], Callable[[], object]]
+# A context that is entered before, untimed, and the work that is timed.
+Contender = tuple[Callable[[], AbstractContextManager[None]], Callable[[], object]]
 
 
 def bench_pictures(
@@ -35,26 +35,26 @@ def bench_pictures(
     steps: int = 25,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Seconds of one picture, the fastest of ``repeats``, of the base and of a merge; JSON-able."""
+    """Seconds of a picture, the fastest of ``repeats``, of the base and of a merge, for JSON."""
     merged = merge(MergeRequest(tuple(map(Source, pair)), method="sum")).adapter
-    ways: dict[str, Way] = {
+    contenders: dict[str, Contender] = {
         LIMIT: (nullcontext, lambda: _plain(base, steps)),
         "ours": (nullcontext, lambda: _ours(base, steps)),
         f"{LIMIT}, the merge loaded by diffusers": (
-            lambda: _loaded(base, merged),
+            lambda: _with_loaded(base, merged),
             lambda: _plain(base, steps),
         ),
         "ours, with the merge": (nullcontext, lambda: _ours(base, steps, merged)),
     }
-    seconds = _in_turns(ways, repeats, progress)
+    seconds = _time_in_turns(contenders, repeats, progress)
     return {
         "base": base.name,
         "steps": steps,
         "device": str(base.device),
         "threads": torch.get_num_threads(),
         "rows": {
-            name: {"seconds": each, "ratio": each / seconds[LIMIT]}
-            for name, each in seconds.items()
+            name: {"seconds": value, "ratio": value / seconds[LIMIT]}
+            for name, value in seconds.items()
         },
     }
 
@@ -72,17 +72,19 @@ def pictures_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _in_turns(ways: dict[str, Way], repeats: int, progress: Progress) -> dict[str, float]:
-    """The fastest of each; in turns, so that a slow moment of the machine meets all of them."""
-    best = dict.fromkeys(ways, float("inf"))
+def _time_in_turns(
+    contenders: dict[str, Contender], repeats: int, progress: Progress
+) -> dict[str, float]:
+    """The fastest time of all contenders, in turns, so that a slow moment affects all of them."""
+    best = dict.fromkeys(contenders, float("inf"))
     for turn in range(repeats + 1):
         progress(turn / (repeats + 1), f"turn {turn + 1} of {repeats + 1}")
-        for name, (ready, work) in ways.items():
-            with ready():
+        for name, (context, work) in contenders.items():
+            with context():
                 started = time.perf_counter()
                 work()
                 seconds = time.perf_counter() - started
-            if turn:  # the first one warms up
+            if turn:  # the first turn warms up
                 best[name] = min(best[name], seconds)
     return best
 
@@ -102,7 +104,7 @@ def _ours(base: Base, steps: int, *adapters: Adapter) -> object:
 
 
 @contextmanager
-def _loaded(base: Base, adapter: Adapter) -> Iterator[None]:
+def _with_loaded(base: Base, adapter: Adapter) -> Iterator[None]:
     """The pipeline with the adapter loaded by diffusers itself."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "merged.safetensors"

@@ -38,7 +38,7 @@ def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[Conve
     """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
     base = load_base(options.base, "cpu") if options.base else None
     table, weights = (base.table, base.weight) if base else (None, None)
-    path = hub.found(options.file).path
+    path = hub.resolve_file(options.file).path
     found = formats.overview(path, table)
     adapter = formats.read(path, table, weights=weights)
     if options.rank is not None:

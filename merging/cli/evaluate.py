@@ -11,7 +11,7 @@ from merging.diffusion.base import Base, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
 from merging.evaluation.bundled_cases import shelf_cases
-from merging.evaluation.cases import Case, chosen
+from merging.evaluation.cases import Case, select_cases
 from merging.evaluation.cells import Arena
 from merging.evaluation.contest import run
 from merging.evaluation.contest import table as contest_table
@@ -82,4 +82,4 @@ def _wanted_cases(
         cases = tuple(case for case in cases if case.kind == "objects")
     else:
         cases = shelf_cases(options.split, options.pictures, detector.things)
-    return cases if options.case is None else chosen(cases, options.case)
+    return cases if options.case is None else select_cases(cases, options.case)

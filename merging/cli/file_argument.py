@@ -11,7 +11,7 @@ from merging.diffusion.base import Base
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import read_embeddings
-from merging.io.hub import found
+from merging.io.hub import resolve_file
 from merging.lora_file import Input, weighed
 
 NAMED = ("te", "unet", "lbw")
@@ -39,7 +39,7 @@ def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
     found_words: list[Embedding] = []
     for text in texts:
         file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
-        place = found(Path(file if equals else text))
+        place = resolve_file(Path(file if equals else text))
         read_words = read_embeddings(place.path, base.table, place.name, word.strip())
         found_words += [replace(each, origin=place.origin) for each in read_words]
     return tuple(found_words)

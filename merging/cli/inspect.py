@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, Summary, summary
-from merging.formats.vector_deltas import in_words
+from merging.formats.vector_deltas import describe_counts
 from merging.runtime.progress import Progress
 
 
@@ -45,7 +45,7 @@ def _here(given: Path) -> Path:
         return given
     from merging.io import hub  # whose client takes longer to import than a file to look at
 
-    return hub.found(given).path
+    return hub.resolve_file(given).path
 
 
 def _card(entry: Summary) -> str:
@@ -71,7 +71,7 @@ def _lora_card(entry: LoraSummary) -> str:
     if entry["needs_base"]:
         lines.append("  needs    the base model's weights to be read (--base)")
     if entry["shifts"]:
-        lines.append(f"  beside   {in_words(entry['shifts'])}")
+        lines.append(f"  beside   {describe_counts(entry['shifts'])}")
     lines += _embeddings(entry)
     lines += [f"  left out {kind}: {', '.join(keys)}" for kind, keys in entry["left_out"].items()]
     norms = entry.get("block_norms", {})

@@ -50,7 +50,7 @@ def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAns
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
     if prompt is not None:
-        shown = formats.held(result.adapter, options.format)
+        shown = formats.adapter_in_format(result.adapter, options.format)
         picture = write_preview(base, shown, prompt, request.seed, options.out, progress)
         answer["preview"] = str(picture)
     if options.plot:

@@ -30,7 +30,7 @@ class RanksAnswer(TypedDict):
 
 def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[RanksAnswer, str]:
     """What an adapter loses at smaller ranks, and the size of its file."""
-    found = hub.found(options.file)
+    found = hub.resolve_file(options.file)
     adapter = formats.read(found.path, name=found.name)
     points = rank_curve(adapter, formats.DTYPES[options.dtype])
     if options.plot:

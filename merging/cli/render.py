@@ -22,7 +22,7 @@ from merging.io.png import Origin, read_origin, save_png
 from merging.options import Compose, Sampler
 from merging.runtime.progress import Progress
 from merging.scoring.clip import load_clip
-from merging.scoring.references import Judge, judge, pictures_in
+from merging.scoring.references import PictureScorer, build_scorer, pictures_in
 
 MAX_COUNT = 64
 TAKEN = (
@@ -122,16 +122,16 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         progress=progress,
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    fits = judged.fits(images, [prompt for prompt, _ in pairs]) if judged else []
+    scores = judged.score(images, [prompt for prompt, _ in pairs]) if judged else []
     pictures = [_written(image, i, pairs[i], options) for i, image in enumerate(images)]
     lines = [[each["path"], *each["maps"].values()] for each in pictures]
-    for each, line, fit in zip(pictures, lines, fits, strict=False):
+    for each, line, fit in zip(pictures, lines, scores, strict=False):
         each["scores"] = {"text": fit.text, "image": dict(fit.image)}
         line[0] += f"  {fit}"
     return {"pictures": pictures}, "\n".join(text for line in lines for text in line)
 
 
-def _judge(references: Sequence[str], base: Base) -> Judge | None:
+def _judge(references: Sequence[str], base: Base) -> PictureScorer | None:
     """Who scores the pictures, if there are any to compare with: TRIGGER=PICTURES each."""
     found: dict[str, list[Path]] = {}
     for text in references:
@@ -139,7 +139,7 @@ def _judge(references: Sequence[str], base: Base) -> Judge | None:
         if not (trigger.strip() and equals and place):
             raise MergeError(f"--reference {text}: write TRIGGER=FOLDER, such as 'sks cat=photos'.")
         found.setdefault(trigger.strip(), []).extend(pictures_in(Path(place)))
-    return judge(load_clip(base_model(base.name).clip), found) if found else None
+    return build_scorer(load_clip(base_model(base.name).clip), found) if found else None
 
 
 def _asked(options: argparse.Namespace) -> Origin:

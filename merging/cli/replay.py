@@ -47,7 +47,7 @@ class ReplayAnswer(SavedMerge):
 
 def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayAnswer, str]:
     """Redo a merge; the same bytes where inputs, base, versions and processor are the same."""
-    path = hub.found(options.merged).path
+    path = hub.resolve_file(options.merged).path
     found = formats.overview(path)
     recipe = read_recipe(found.metadata)
     if recipe is None:
@@ -100,7 +100,7 @@ def _inputs(
     wanted = [_hashes(saved.get(kind)) for kind in ("sources", "embeddings")]
     adapters: list[Adapter] = []
     words: list[Embedding] = []
-    for path in (hub.found(file).path for file in files):
+    for path in (hub.resolve_file(file).path for file in files):
         own = file_sha256(path)
         if own in wanted[0]:
             adapters.append(formats.read(path, base.table, weights=base.weight))

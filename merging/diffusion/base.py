@@ -20,8 +20,8 @@ from merging.base_models import base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, output_change
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
-from merging.formats.vector_deltas import sizes
-from merging.io.png import sides
+from merging.formats.vector_deltas import vector_lengths
+from merging.io.png import parse_size
 from merging.options import Precision
 from merging.runtime.progress import Stop, check
 
@@ -91,7 +91,7 @@ class Base:
 
     def check_shifts(self, shifts: Mapping[str, VectorDelta]) -> None:
         """MergeError where the base lacks a vector, or has it in another size."""
-        for parameter, size in sizes(shifts).items():
+        for parameter, size in vector_lengths(shifts).items():
             if self.table.vectors.get(parameter) != size:
                 raise MergeError(
                     f"{parameter} ({size} numbers) does not fit the base {self.name}; choose the "
@@ -177,7 +177,7 @@ def latent_size(base: Base, size: str = "") -> tuple[int, int]:
     native, factor = latent_side(base), base.pipeline.vae_scale_factor
     if not size.strip():
         return native, native
-    width, height = sides(size)
+    width, height = parse_size(size)
     step = factor * 2 ** (len(base.pipeline.unet.config.block_out_channels) - 1)
     most = MOST_SIDES * native * factor
     if any(side % step or not step <= side <= most for side in (width, height)):

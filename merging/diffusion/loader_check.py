@@ -11,7 +11,7 @@ from peft.tuners.lora import LoraLayer as LoadedLayer
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, canonical
 from merging.formats import Written
-from merging.formats.verify import compared
+from merging.formats.verify import compare_adapters
 
 NAME = "check"
 
@@ -26,7 +26,7 @@ def check_with_diffusers(base: Base, path: Path, meant: Adapter, written: Writte
         return written
     try:
         found = load_with_diffusers(base, path)
-        error, _ = compared(found, meant, path.name, "diffusers loaded it")
+        error, _ = compare_adapters(found, meant, path.name, "diffusers loaded it")
     except Exception:
         path.unlink(missing_ok=True)
         raise

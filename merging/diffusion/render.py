@@ -32,7 +32,7 @@ from merging.diffusion.textual_inversion import using_embeddings
 from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.io.png import Origin, Used
+from merging.io.png import Origin, UsedAdapter
 from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
 from merging.options import Compose, Sampler
 from merging.runtime.memory import explain_out_of_memory
@@ -85,7 +85,9 @@ def render(
         base=base.name,
         size=size.strip(),
         side=latent_side(base) * base.pipeline.vae_scale_factor,
-        adapters=tuple(Used(a.name, strength, a.trigger, a.sha256) for a, strength in adapters),
+        adapters=tuple(
+            UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters
+        ),
     )
     batch_size = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []

@@ -1,12 +1,12 @@
-"""Is the embedded base any good: does it draw what it is told, and do its LoRAs bind?
+"""How well the embedded base follows its prompts, and how well its LoRAs work.
 
-Three figures, all by the detector (merging/evaluation/detector.py):
-single: "a photo of a cat" is right when its own object is the strongest class of all.
+Three figures, all measured by the detector (merging/evaluation/detector.py):
+single: "a photo of a cat" is right when its object is the strongest class of all.
 two: "a photo of a cat and a pizza" is right when these are the two strongest classes of all;
 `among` counts the pictures in which both are among the four strongest, which is the pairs' count.
-looks: a LoRA alone is right when its look scores above the base's own look of the object; `first`
+looks: a LoRA alone is right when its look scores above the base's look of the object; `first`
 counts the pictures in which it is also the strongest class of all. A style LoRA is right when its
-style is found; `first` counts the pictures in which the object asked for is the strongest as well.
+style is found; `first` counts the pictures in which the prompt's object is also the strongest.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from merging.runtime.progress import Progress, part, silent
 
 BARS = {"single": 0.95, "two": 0.90, "looks": 0.90}
 SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
-GUIDANCE = 5.0  # at which the detector's thresholds were set; harder on the colours than is usual
+GUIDANCE = 5.0  # the detector's thresholds were set at it; it exaggerates the colours
 
 
-def one(name: str) -> str:
-    """The prompt for one thing."""
+def one_prompt(name: str) -> str:
+    """The prompt for one object."""
     return f"a photo of {article(name)}"
 
 
-def two(first: str, second: str) -> str:
-    """The prompt for two things."""
+def two_prompt(first: str, second: str) -> str:
+    """The prompt for two objects."""
     return f"a photo of {article(first)} and {article(second)}"
 
 
-def drawn(
+def draw(
     base: Base,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    own: Adapter | None = None,
+    adapter: Adapter | None = None,
     progress: Progress = silent,
 ) -> list[Image.Image]:
-    """A picture per prompt and seed, under one LoRA or none, at the guidance measured at."""
-    adapters = [(own, 1.0)] if own else []
+    """A picture per prompt and seed, with one LoRA or none, at GUIDANCE."""
+    adapters = [(adapter, 1.0)] if adapter else []
     return render(base, prompts, seeds, adapters=adapters, guidance=GUIDANCE, progress=progress)
 
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """All three figures, looks of the tuning pairs; JSON-able. About 900 pictures."""
+    """All three figures, with the looks of the tuning pairs, for JSON. About 900 pictures."""
     known = [entry for pair in shelf_pairs().values() for entry in pair]
     names = detector.things
     return {
@@ -69,12 +69,12 @@ def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -
 def evaluate_single(
     base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
 ) -> dict[str, Any]:
-    """Share of single-object pictures with the right strongest class, in all and by object."""
-    prompts = [one(name) for name in names for _ in range(SINGLE_SEEDS)]
+    """Share of single-object pictures with the right strongest class, overall and by object."""
+    prompts = [one_prompt(name) for name in names for _ in range(SINGLE_SEEDS)]
     seeds = list(range(SINGLE_SEEDS)) * len(names)
-    scores = detector.scores(drawn(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
+    scores = detector.scores(draw(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
     shares = {
-        name: detector.found(rows, [name], strongest=1).double().mean().item()
+        name: detector.contains(rows, [name], strongest=1).double().mean().item()
         for name, rows in zip(names, scores, strict=True)
     }
     return {"pictures": len(prompts), "share": sum(shares.values()) / len(shares), "by": shares}
@@ -83,18 +83,19 @@ def evaluate_single(
 def evaluate_two(
     base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
 ) -> dict[str, Any]:
-    """Share of two-object pictures with both first; with both at all; with these and nothing else.
+    """Share of two-object pictures whose two strongest classes are right.
 
-    `exact`: the two, and no other class, pass the thresholds set on pictures of the base.
+    `among`: both are among the four strongest. `exact`: these two classes and no other are above
+    the thresholds that were set on pictures of the base.
     """
     rng = random.Random(0)
     couples = [rng.sample(names, 2) for _ in range(TWO_PROMPTS)]
-    prompts = [two(*couple) for couple in couples]
-    scores = detector.scores(drawn(base, prompts, range(TWO_PROMPTS), progress=progress))
+    prompts = [two_prompt(*couple) for couple in couples]
+    scores = detector.scores(draw(base, prompts, range(TWO_PROMPTS), progress=progress))
     rows = list(zip(scores.split(1), couples, strict=True))
-    first = [bool(detector.found(row, couple, strongest=2)) for row, couple in rows]
-    among = [bool(detector.found(row, couple)) for row, couple in rows]
-    exact = [set(_passing(detector, row)) == set(couple) for row, couple in rows]
+    first = [bool(detector.contains(row, couple, strongest=2)) for row, couple in rows]
+    among = [bool(detector.contains(row, couple)) for row, couple in rows]
+    exact = [set(_classes_above_threshold(detector, row)) == set(couple) for row, couple in rows]
     missed = [prompt for prompt, right in zip(prompts, first, strict=True) if not right]
     return {
         "pictures": TWO_PROMPTS,
@@ -105,57 +106,57 @@ def evaluate_two(
     }
 
 
-def _passing(detector: Detector, row: Tensor) -> list[str]:
-    passing = detector.present(row)[0].nonzero().flatten().tolist()
-    return [detector.classes[place] for place in passing]
+def _classes_above_threshold(detector: Detector, row: Tensor) -> list[str]:
+    passing = detector.above_threshold(row)[0].nonzero().flatten().tolist()
+    return [detector.classes[index] for index in passing]
 
 
 def evaluate_looks(
     base: Base, detector: Detector, entries: Sequence[Entry], progress: Progress = silent
 ) -> dict[str, Any]:
-    """For each LoRA alone: how often its look is there, and the strongest of all."""
+    """For each LoRA alone: how often its look is present, and how often it is the strongest."""
     rows = {}
-    for place, entry in enumerate(entries):
-        share = part(progress, place / len(entries), (place + 1) / len(entries))
-        prompts, names = _asked(entry, detector)
-        scores = detector.scores(_alone(base, entry, prompts, share))
-        there, first = _there(detector, scores, entry, names)
+    for index, entry in enumerate(entries):
+        share = part(progress, index / len(entries), (index + 1) / len(entries))
+        prompts, names = _look_prompts(entry, detector)
+        scores = detector.scores(_draw_alone(base, entry, prompts, share))
+        present, first = _look_results(detector, scores, entry, names)
         rows[entry.trigger] = {
-            "share": there.double().mean().item(),
-            "first": (there & first).double().mean().item(),
+            "share": present.double().mean().item(),
+            "first": (present & first).double().mean().item(),
         }
     return {"pictures": LOOK_PICTURES, "by": rows}
 
 
-def _asked(entry: Entry, detector: Detector) -> tuple[list[str], list[str]]:
-    """The prompts for a LoRA alone, and what each names: itself, or a thing in its style."""
+def _look_prompts(entry: Entry, detector: Detector) -> tuple[list[str], list[str]]:
+    """The prompts for a LoRA alone, and the class that each names: its look, or an object."""
     if entry.kind != "style":
-        return [one(entry.trigger)] * LOOK_PICTURES, [entry.trigger] * LOOK_PICTURES
-    own = detector.things
-    names = [own[place % len(own)] for place in range(LOOK_PICTURES)]
-    return [f"{one(name)} in {entry.trigger}" for name in names], names
+        return [one_prompt(entry.trigger)] * LOOK_PICTURES, [entry.trigger] * LOOK_PICTURES
+    objects = detector.things
+    names = [objects[index % len(objects)] for index in range(LOOK_PICTURES)]
+    return [f"{one_prompt(name)} in {entry.trigger}" for name in names], names
 
 
-def _there(
+def _look_results(
     detector: Detector, scores: Tensor, entry: Entry, names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """For each row of scores, whether the look or style is there, and what was named strongest."""
+    """Per row of scores: is the look or style present, and is the named class the strongest?"""
     rows = zip(scores.split(1), names, strict=True)
-    first = torch.cat([detector.found(row, [name], strongest=1) for row, name in rows])
+    first = torch.cat([detector.contains(row, [name], strongest=1) for row, name in rows])
     if entry.kind == "style":
-        return detector.found(scores, [entry.trigger]), first
-    return detector.beats_own_look(scores, entry.trigger), first
+        return detector.contains(scores, [entry.trigger]), first
+    return detector.beats_base_class(scores, entry.trigger), first
 
 
-def _alone(
+def _draw_alone(
     base: Base, entry: Entry, prompts: Sequence[str], progress: Progress
 ) -> list[Image.Image]:
-    own = entry.adapter(base.table)
-    return drawn(base, prompts, range(len(prompts)), own, progress)
+    adapter = entry.adapter(base.table)
+    return draw(base, prompts, range(len(prompts)), adapter, progress)
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown, each beside its bar."""
+    """The figures as Markdown, with the bar that each must reach."""
     single, both, looks = figures["single"], figures["two"], figures["looks"]
     lines = ["| | pictures | right | bar |", "| --- | --- | --- | --- |"]
     add: Callable[[str], None] = lines.append

@@ -1,7 +1,7 @@
-"""The shelf as cases: its pairs, and its sets merged at once and asked for two at a time.
+"""The bundled LoRAs as cases: their pairs, and larger sets whose pictures show two at a time.
 
-Three pairs are few to choose by, so all objects of the tuning pairs also meet crosswise, and the
-tuning style meets all of them.
+Three tuning pairs are few, so all objects of the tuning pairs are also paired with each other, and
+the tuning style with all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from merging.bundled import (
     shelf_pairs,
     shelf_sets,
 )
-from merging.evaluation.cases import Case, Concept, asked
+from merging.evaluation.cases import Case, Concept, picture_tasks
 
 TITLES = {"object": "objects", "style": "object + style", "same": "two of a kind"}
 
@@ -26,27 +26,27 @@ TITLES = {"object": "objects", "style": "object + style", "same": "two of a kind
 def shelf_cases(split: str, count: int, things: Sequence[str]) -> tuple[Case, ...]:
     """Cases of one split, or of "all", with ``count`` pictures of each kind.
 
-    ``things`` are the base's objects; those that a case is about are not asked for as others.
+    ``things`` are the base's objects; prior pictures of a case leave out its own.
     """
     splits = SPLITS if split == "all" else (split,)
-    return tuple(case for each in splits for case in _cases(each, count, things))
+    return tuple(case for name in splits for case in _cases(name, count, things))
 
 
 def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
     entries = {entry.trigger: entry for entry in shelf()}
     for pair in listed_pairs():
         if pair.split == split:
-            own = tuple(entries[trigger] for trigger in pair.triggers)
-            yield _case(pair.name, TITLES[pair.kind], split, own, count, things)
-    for kind, own in _crossed(split):
-        name = "-".join(each.look if each.kind == "style" else each.object for each in own)
-        yield _case(name, f"{TITLES[kind]} crossed", split, own, count, things)
-    for size, own in shelf_sets(split).items():
-        yield _case(f"{split}-{size}", f"{size} at once", split, own, count, things)
+            loras = tuple(entries[trigger] for trigger in pair.triggers)
+            yield _case(pair.name, TITLES[pair.kind], split, loras, count, things)
+    for kind, couple in _crossed(split):
+        name = "-".join(lora.look if lora.kind == "style" else lora.object for lora in couple)
+        yield _case(name, f"{TITLES[kind]} crossed", split, couple, count, things)
+    for size, loras in shelf_sets(split).items():
+        yield _case(f"{split}-{size}", f"{size} at once", split, loras, count, things)
 
 
 def _crossed(split: str) -> Iterator[tuple[str, tuple[Entry, Entry]]]:
-    """Kind and LoRAs of every two of the tuning pairs that no pair has; claims stay with pairs."""
+    """Kind and LoRAs of all couples across the tuning pairs; none for the test split."""
     if split != "tuning":
         return
     pairs = shelf_pairs(split).values()
@@ -58,9 +58,9 @@ def _crossed(split: str) -> Iterator[tuple[str, tuple[Entry, Entry]]]:
 
 
 def _case(
-    name: str, kind: str, split: str, own: Sequence[Entry], count: int, things: Sequence[str]
+    name: str, kind: str, split: str, loras: Sequence[Entry], count: int, things: Sequence[str]
 ) -> Case:
-    concepts = tuple(Concept(LORAS / entry.file, entry.trigger) for entry in own)
-    about = {entry.object for entry in own}
+    concepts = tuple(Concept(LORAS / entry.file, entry.trigger) for entry in loras)
+    about = {entry.object for entry in loras}
     others = [thing for thing in things if thing not in about]
-    return Case(name, kind, split, concepts, asked(concepts, others, count))
+    return Case(name, kind, split, concepts, picture_tasks(concepts, others, count))

@@ -1,10 +1,10 @@
-"""What the benchmark asks for: which LoRAs are merged at once, and what each picture is to show.
+"""Cases of the benchmark: which LoRAs are merged together, and which pictures are drawn.
 
-A case merges its concepts together and then asks for three kinds of pictures:
+A case merges its concepts and has three kinds of pictures:
 together: two of the concepts (all of a pair) in one prompt, in either order;
-alone: one concept, which must look as it did under its own LoRA;
-prior: another thing, which must look as it did under the base.
-Prompts and seeds belong to the case alone, so that every contestant draws the same ones.
+alone: one concept, which must look as with its LoRA alone;
+prior: another object, which must look as with the base alone.
+Prompts and seeds depend on the case only, so all contestants draw the same ones.
 """
 
 from __future__ import annotations
@@ -37,62 +37,62 @@ class Concept:
 
     file: Path
     trigger: str
-    references: tuple[Path, ...] = ()  # pictures of the real thing; (): what its own LoRA draws
+    references: tuple[Path, ...] = ()  # real pictures; (): pictures drawn with its LoRA alone
 
     @property
     def style(self) -> bool:
-        """Whether it is how everything looks, rather than one thing."""
+        """Whether it is a style of whole pictures, not an object."""
         return is_style(self.trigger)
 
 
 @dataclass(frozen=True)
-class Ask:
+class PictureTask:
     """One picture to draw."""
 
     kind: Kind
     prompt: str
-    named: tuple[str, ...]  # the triggers in the prompt, or the name of the other thing
+    named: tuple[str, ...]  # the triggers in the prompt, or the other object
     seed: int
 
 
 @dataclass(frozen=True)
 class Case:
-    """LoRAs that are merged at once, and the pictures they are asked for."""
+    """LoRAs that are merged together, and the pictures to draw."""
 
     name: str
     kind: str  # "objects", "object + style", "same class", "4 at once", …
-    split: str  # "tuning" or "test": defaults are chosen on the one, claims are made on the other
+    split: str  # "tuning" to choose defaults, "test" for the published figures
     concepts: tuple[Concept, ...]
-    asks: tuple[Ask, ...]
+    tasks: tuple[PictureTask, ...]
 
     def __post_init__(self) -> None:
-        """MergeError for what would make the work worthless, before any is done."""
+        """Raise MergeError for a missing trigger or file, before any work."""
         for concept in self.concepts:
             if not concept.trigger.strip():
                 raise MergeError(f"{self.name}: {concept.file} has no trigger phrase; give it one.")
             for file in (concept.file, *concept.references):
                 if not file.is_file():
-                    raise MergeError(f"{self.name}: there is no file {file}; mend its path.")
+                    raise MergeError(f"{self.name}: there is no file {file}; correct its path.")
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """The phrases that call the concepts, in the case's order."""
+        """The trigger phrases of the concepts, in the case's order."""
         return tuple(concept.trigger for concept in self.concepts)
 
 
-def asked(
+def picture_tasks(
     concepts: Sequence[Concept],
     others: Sequence[str],
     count: int,
     templates: Sequence[str] = TOGETHER,
-) -> tuple[Ask, ...]:
-    """``count`` pictures of each kind: couples, their orders, templates and others in turn.
+) -> tuple[PictureTask, ...]:
+    """``count`` pictures of each kind; pairs, their orders, templates and others take turns.
 
-    Without ``others`` there are no prior pictures. Raises MergeError where no two concepts can
-    stand in one picture.
+    Without ``others`` there are no prior pictures. Raises MergeError if no two concepts can be in
+    one picture.
     """
-    drawn = random.Random(seed_for(0, *sorted(concept.trigger for concept in concepts)))
-    things = drawn.sample(list(others), len(others))
+    rng = random.Random(seed_for(0, *sorted(concept.trigger for concept in concepts)))
+    things = rng.sample(list(others), len(others))
     couples = _couples(concepts)
     together = [
         _together(couples[i % len(couples)], templates[i // 2 % len(templates)], i)
@@ -100,14 +100,14 @@ def asked(
     ]
     alone = [_alone(concepts[i % len(concepts)], things, i) for i in range(count)]
     prior = [
-        Ask("prior", ALONE[0].format(article(thing)), (thing,), seed)
+        PictureTask("prior", ALONE[0].format(article(thing)), (thing,), seed)
         for seed, thing in zip(range(count), things * count, strict=False)
     ]
     return (*together, *alone, *prior)
 
 
-def chosen(cases: Sequence[Case], names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names, in their own order. MergeError for a name that none has."""
+def select_cases(cases: Sequence[Case], names: Sequence[str]) -> tuple[Case, ...]:
+    """The cases with these names, in the order of ``cases``. MergeError for an unknown name."""
     known = [case.name for case in cases]
     if strange := [name for name in names if name not in known]:
         raise MergeError(f"No case is called {strange[0]}; there are {', '.join(known)}.")
@@ -120,15 +120,17 @@ def article(phrase: str) -> str:
 
 
 def _couples(concepts: Sequence[Concept]) -> list[tuple[Concept, Concept]]:
-    """Every two concepts that can stand in one picture, each order after the other."""
-    pairs = [pair for pair in combinations(concepts, 2) if not all(each.style for each in pair)]
+    """All pairs of concepts that can be in one picture, in both orders."""
+    pairs = [
+        pair for pair in combinations(concepts, 2) if not all(concept.style for concept in pair)
+    ]
     if not pairs:
         raise MergeError("A case needs two concepts, not both of them styles.")
-    return [couple for one, other in pairs for couple in ((one, other), (other, one))]
+    return [couple for first, second in pairs for couple in ((first, second), (second, first))]
 
 
-def _together(couple: tuple[Concept, Concept], template: str, seed: int) -> Ask:
-    """Two objects by the template; a style follows the object, or goes before it."""
+def _together(couple: tuple[Concept, Concept], template: str, seed: int) -> PictureTask:
+    """Two objects in the template; a style comes after the object, or before it."""
     first, second = couple
     if second.style:
         prompt = f"{ALONE[0].format(article(first.trigger))} in {second.trigger}"
@@ -136,14 +138,14 @@ def _together(couple: tuple[Concept, Concept], template: str, seed: int) -> Ask:
         prompt = f"in {first.trigger}, {ALONE[0].format(article(second.trigger))}"
     else:
         prompt = template.format(article(first.trigger), article(second.trigger))
-    return Ask("together", prompt, (first.trigger, second.trigger), seed)
+    return PictureTask("together", prompt, (first.trigger, second.trigger), seed)
 
 
-def _alone(concept: Concept, things: Sequence[str], seed: int) -> Ask:
-    """One object, or another thing in one style."""
+def _alone(concept: Concept, things: Sequence[str], seed: int) -> PictureTask:
+    """The object, or another object in the style."""
     if not concept.style:
         prompt = ALONE[seed // 2 % len(ALONE)].format(article(concept.trigger))
     else:
         thing = things[seed % len(things)] if things else "house"
         prompt = f"{ALONE[0].format(article(thing))} in {concept.trigger}"
-    return Ask("alone", prompt, (concept.trigger,), seed)
+    return PictureTask("alone", prompt, (concept.trigger,), seed)

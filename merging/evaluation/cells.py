@@ -1,7 +1,7 @@
-"""One cell of the benchmark: a contestant on a case, from its LoRAs to the scores of its pictures.
+"""One cell of the benchmark's table: a contestant on a case, from the LoRAs to the scores.
 
-A cell is a file named by the hash of all that decides it, so that an interrupted run goes on where
-it stopped and nothing is computed twice.
+A cell is stored in a file named by the hash of all its inputs, so that an interrupted run goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -23,35 +23,38 @@ from merging.base_models import MINI
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
-from merging.evaluation.cases import ALONE, Ask, Case, Concept, article
+from merging.evaluation.cases import ALONE, Case, Concept, PictureTask, article
 from merging.evaluation.contact_sheets import SHEET_COLUMNS, strip
-from merging.evaluation.contestants import Combined
+from merging.evaluation.contestants import AdapterSets
 from merging.evaluation.layer_objective import layer_objective
-from merging.evaluation.metrics import Scorers, Scores, scored
+from merging.evaluation.metrics import Scorers, Scores, score_pictures
 from merging.evaluation.variants import ENTRANTS
 from merging.io.atomic_write import write_whole
 from merging.io.files import file_sha256
 from merging.io.png import save_png
 from merging.options import Compose
 from merging.runtime.progress import Progress, part, silent
-from merging.scoring.references import opened
+from merging.scoring.references import open_reference
 
-LIBRARY = Path(__file__).parents[1]
-REFERENCES, REFERENCE_SEED = 16, 1000  # pictures by the LoRA alone, where no real ones are given
+SOURCES = Path(__file__).parents[1]
+REFERENCES, REFERENCE_SEED = (
+    16,
+    1000,
+)  # pictures drawn with the LoRA alone, if the case has no real ones
 
 
 @dataclass(frozen=True)
 class Arena:
-    """Where all cells of a run are drawn and judged, and where they are kept."""
+    """What all cells of a run share: the base, the scorers, the settings and the folder."""
 
     base: Base
     scorers: Scorers
     folder: Path
     steps: int = 25
     guidance: float = MINI.guidance
-    seen: dict[Path, Tensor] = field(default_factory=dict)  # reference embeddings by LoRA file
+    references: dict[Path, Tensor] = field(default_factory=dict)  # LoRA file → embeddings
 
-    def drawn(
+    def draw(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
@@ -59,7 +62,7 @@ class Arena:
         compose: Compose = "sum",
         progress: Progress = silent,
     ) -> list[Image.Image]:
-        """Pictures as the arena's settings want them."""
+        """Pictures with the settings of the run."""
         return render(
             self.base,
             prompts,
@@ -73,83 +76,86 @@ class Arena:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What came of it: the scores of each ask, or why there are none."""
+class CellResult:
+    """The scores of a cell's pictures, or the reason why there are none."""
 
     scores: tuple[Scores, ...] = ()
-    objective: float | None = None  # of the layers; None where nothing was merged
+    objective: float | None = None  # of the layers; None if nothing was merged
     failed: str = ""
 
 
-def cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell:
-    """The cell from its file, or computed and kept; a refusal is an outcome too."""
+def compute_cell(arena: Arena, key: str, case: Case, progress: Progress) -> CellResult:
+    """Read a cell from its file, or compute and store it; a MergeError is stored as the reason."""
     name = cell_name(arena, key, case)
     file = arena.folder / "cells" / f"{name}.json"
     if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return Cell(tuple(kept["scores"]), kept["objective"], kept["failed"])
+        row = json.loads(file.read_text(encoding="utf-8"))
+        return CellResult(tuple(row["scores"]), row["objective"], row["failed"])
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        found, images = _computed(arena, key, case, progress)
+        result, images = _compute(arena, key, case, progress)
         save_png(strip(images[:SHEET_COLUMNS]), file.with_suffix(".png"))
     except MergeError as error:
-        found = Cell(failed=str(error))
-    told = {"contestant": key, "case": case.name, **asdict(found)}
-    write_whole(file, json.dumps(told, indent=1).encode("utf-8"))
-    return found
+        result = CellResult(failed=str(error))
+    row = {"contestant": key, "case": case.name, **asdict(result)}
+    write_whole(file, json.dumps(row, indent=1).encode("utf-8"))
+    return result
 
 
 def cell_name(arena: Arena, key: str, case: Case) -> str:
-    """Hash of the contestant, the case, the files, the settings, the judges and the library."""
-    told = {
+    """Hash of the contestant, the case, the files, the settings, the scorers and the sources."""
+    inputs = {
         "contestant": [key, ENTRANTS[key].title, ENTRANTS[key].options],
-        "asks": [asdict(ask) for ask in case.asks],
+        "asks": [asdict(task) for task in case.tasks],
         "triggers": case.triggers,
-        "files": [file_sha256(file) for each in case.concepts for file in _files(each)],
+        "files": [file_sha256(file) for concept in case.concepts for file in _files(concept)],
         "base": [arena.base.name, arena.base.fingerprint],
         "settings": [arena.steps, arena.guidance],
         "judges": arena.scorers.fingerprint,
-        "library": _library(),
+        "library": _source_hash(),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode("utf-8")).hexdigest()[:16]
 
 
-def _computed(
+def _compute(
     arena: Arena, key: str, case: Case, progress: Progress
-) -> tuple[Cell, list[Image.Image]]:
-    """The LoRAs combined, drawn with and judged."""
+) -> tuple[CellResult, list[Image.Image]]:
+    """Combine the LoRAs, draw the pictures and score them."""
     contestant = ENTRANTS[key]
     adapters = [_adapter(arena.base, concept) for concept in case.concepts]
-    ways = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
-    images = _pictures(arena, contestant.compose, case, ways, part(progress, 0.3, 0.85))
-    scores = scored(arena.scorers, case, images, _references(arena, case))
-    missed = None
+    adapter_sets = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
+    images = _draw_pictures(
+        arena, contestant.compose, case, adapter_sets, part(progress, 0.3, 0.85)
+    )
+    scores = score_pictures(arena.scorers, case, images, _references(arena, case))
+    objective = None
     if contestant.merges:
-        [[(answer, _)]] = ways
-        missed = layer_objective(arena.base, adapters, answer, part(progress, 0.85, 1.0))
-    return Cell(tuple(scores), missed), images
+        [[(merged, _)]] = adapter_sets
+        objective = layer_objective(arena.base, adapters, merged, part(progress, 0.85, 1.0))
+    return CellResult(tuple(scores), objective), images
 
 
-def _pictures(
-    arena: Arena, compose: Compose, case: Case, ways: Combined, progress: Progress
+def _draw_pictures(
+    arena: Arena, compose: Compose, case: Case, adapter_sets: AdapterSets, progress: Progress
 ) -> list[Image.Image]:
-    """One picture per ask, drawn together where they are drawn with the same adapters."""
-    places = [_way(case, ask) % len(ways) for ask in case.asks]
-    drawn: dict[int, Image.Image] = {}
-    for way, group in groupby(
-        sorted(range(len(places)), key=places.__getitem__), places.__getitem__
+    """One picture per task, drawn in batches of the same adapters."""
+    indices = [_adapter_set_index(case, task) % len(adapter_sets) for task in case.tasks]
+    images: dict[int, Image.Image] = {}
+    for index, group in groupby(
+        sorted(range(len(indices)), key=indices.__getitem__), indices.__getitem__
     ):
         rows = list(group)
-        ahead = part(progress, way / len(ways), (way + 1) / len(ways))
-        prompts, seeds = zip(*((case.asks[i].prompt, case.asks[i].seed) for i in rows), strict=True)
-        images = arena.drawn(prompts, seeds, ways[way], compose, ahead)
-        drawn |= dict(zip(rows, images, strict=True))
-    return [drawn[i] for i in range(len(places))]
+        group_progress = part(progress, index / len(adapter_sets), (index + 1) / len(adapter_sets))
+        prompts = [case.tasks[i].prompt for i in rows]
+        seeds = [case.tasks[i].seed for i in rows]
+        drawn = arena.draw(prompts, seeds, adapter_sets[index], compose, group_progress)
+        images |= dict(zip(rows, drawn, strict=True))
+    return [images[i] for i in range(len(indices))]
 
 
-def _way(case: Case, ask: Ask) -> int:
-    """The concept a picture is mostly about: the first named; for other things, each in turn."""
-    return ask.seed if ask.kind == "prior" else case.triggers.index(ask.named[0])
+def _adapter_set_index(case: Case, task: PictureTask) -> int:
+    """Index of the concept that is named first in the prompt; prior pictures take them in turn."""
+    return task.seed if task.kind == "prior" else case.triggers.index(task.named[0])
 
 
 def _adapter(base: Base, concept: Concept) -> Adapter:
@@ -159,19 +165,20 @@ def _adapter(base: Base, concept: Concept) -> Adapter:
 def _references(arena: Arena, case: Case) -> dict[str, Tensor]:
     """Unit embeddings of each concept's reference pictures, by trigger; computed once."""
     for concept in case.concepts:
-        if concept.file not in arena.seen:
-            arena.seen[concept.file] = arena.scorers.clip.image_embeddings(_shown(arena, concept))
-    return {concept.trigger: arena.seen[concept.file] for concept in case.concepts}
+        if concept.file not in arena.references:
+            pictures = _reference_pictures(arena, concept)
+            arena.references[concept.file] = arena.scorers.clip.image_embeddings(pictures)
+    return {concept.trigger: arena.references[concept.file] for concept in case.concepts}
 
 
-def _shown(arena: Arena, concept: Concept) -> list[Image.Image]:
+def _reference_pictures(arena: Arena, concept: Concept) -> list[Image.Image]:
     """The real pictures of a concept, or what its LoRA draws alone."""
     if concept.references:
-        return [opened(file) for file in concept.references]
+        return [open_reference(file) for file in concept.references]
     phrase = f"a house in {concept.trigger}" if concept.style else article(concept.trigger)
     prompts = [ALONE[0].format(phrase)] * REFERENCES
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)
-    return arena.drawn(prompts, seeds, [(_adapter(arena.base, concept), 1.0)])
+    return arena.draw(prompts, seeds, [(_adapter(arena.base, concept), 1.0)])
 
 
 def _files(concept: Concept) -> tuple[Path, ...]:
@@ -179,7 +186,7 @@ def _files(concept: Concept) -> tuple[Path, ...]:
 
 
 @cache
-def _library() -> str:
-    """Hash of every source file: a changed score must not meet an old picture's."""
-    files = sorted(LIBRARY.rglob("*.py"))
+def _source_hash() -> str:
+    """Hash of all source files: scores of other versions are not reused."""
+    files = sorted(SOURCES.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

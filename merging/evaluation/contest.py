@@ -1,4 +1,4 @@
-"""All contestants on all cases: run, resume, and tell."""
+"""All contestants on all cases: run or resume them, and write the tables and contact sheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from merging.errors import MergeError
 from merging.evaluation.cases import Case
-from merging.evaluation.cells import Arena, Cell, cell, cell_name
+from merging.evaluation.cells import Arena, CellResult, cell_name, compute_cell
 from merging.evaluation.contact_sheets import sheet
 from merging.evaluation.intervals import Interval, interval
 from merging.evaluation.metrics import METRICS
@@ -21,7 +21,7 @@ from merging.io.atomic_write import write_whole
 from merging.io.png import save_png
 from merging.runtime.progress import Progress, part
 
-HEADS = {
+HEADINGS = {
     "present": "all present",
     "alone": "alone",
     "prior": "prior",
@@ -29,60 +29,62 @@ HEADS = {
     "text": "text-align",
     "image": "image-align",
 }
-# What is kept is told as a share, too: of each LoRA by itself, of the base.
+# Metrics also shown as a share of a reference contestant's: each LoRA by itself, or the base.
 LIMITS = {"alone": "each", "prior": "base"}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One contestant: every metric over the cases that have it, and what failed."""
+    """A contestant's metrics over the cases that have them, and its failed cases."""
 
     title: str
     metrics: Mapping[str, Interval]
     by_case: Mapping[str, Interval]  # of "present"
-    objective: float | None  # of the layers, mean over the cases
-    failed: Mapping[str, str]  # case → why
+    objective: float | None  # layer objective, mean over the cases
+    failed: Mapping[str, str]  # case → reason
 
 
 def run(
     arena: Arena, keys: Sequence[str], cases: Sequence[Case], progress: Progress
 ) -> dict[str, Any]:
-    """Every cell, kept as it comes; then JSON, Markdown and contact sheets in the arena's folder.
+    """Compute every cell and store it; then write JSON, Markdown and contact sheets.
 
-    Raises MergeError for an unknown contestant or no case, before any work.
+    Raises MergeError for an unknown contestant, or if there is no case, before any work.
     """
     if strange := [key for key in keys if key not in ENTRANTS]:
         raise MergeError(f"No contestant is called {strange[0]}; there are {', '.join(ENTRANTS)}.")
     if not cases:
-        raise MergeError("No case fits what was asked for.")
+        raise MergeError("No case matches these options.")
     jobs = [(key, case) for case in cases for key in keys]
-    cells: dict[tuple[str, str], Cell] = {}
-    for place, (key, case) in enumerate(jobs):
-        ahead = part(progress, place / len(jobs), (place + 1) / len(jobs))
-        ahead(0.0, f"{case.name}, {ENTRANTS[key].title} ({place + 1} of {len(jobs)})")
-        cells[key, case.name] = cell(arena, key, case, ahead)
+    cells: dict[tuple[str, str], CellResult] = {}
+    for index, (key, case) in enumerate(jobs):
+        cell_progress = part(progress, index / len(jobs), (index + 1) / len(jobs))
+        cell_progress(0.0, f"{case.name}, {ENTRANTS[key].title} ({index + 1} of {len(jobs)})")
+        cells[key, case.name] = compute_cell(arena, key, case, cell_progress)
     figures = _figures(arena, keys, cases, cells)
-    _write(arena, keys, cases, figures)
+    _write_files(arena, keys, cases, figures)
     return figures
 
 
-def standing(key: str, cases: Sequence[Case], cells: Mapping[tuple[str, str], Cell]) -> Standing:
-    """A contestant's figures; failed cases are named and left out of every mean."""
+def standing(
+    key: str, cases: Sequence[Case], cells: Mapping[tuple[str, str], CellResult]
+) -> Standing:
+    """A contestant's figures; failed cases are listed and left out of the means."""
     rows = {case.name: cells[key, case.name] for case in cases}
-    fine = {name: row for name, row in rows.items() if not row.failed}
+    valid = {name: row for name, row in rows.items() if not row.failed}
     metrics = {
         metric: interval(lists)
         for metric in METRICS
-        if (lists := [list(_values(row, metric)) for row in fine.values()]) and all(lists)
+        if (lists := [list(_values(row, metric)) for row in valid.values()]) and all(lists)
     }
     by_case = {
         name: interval([values])
-        for name, row in fine.items()
+        for name, row in valid.items()
         if (values := list(_values(row, "present")))
     }
     failed = {name: row.failed for name, row in rows.items() if row.failed}
-    missed = [row.objective for row in fine.values() if row.objective is not None]
-    mean = sum(missed) / len(missed) if missed else None
+    objectives = [row.objective for row in valid.values() if row.objective is not None]
+    mean = sum(objectives) / len(objectives) if objectives else None
     return Standing(ENTRANTS[key].title, metrics, by_case, mean, failed)
 
 
@@ -92,7 +94,7 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, *_failures(figures)])
 
 
-def _values(row: Cell, metric: str) -> Iterable[float]:
+def _values(row: CellResult, metric: str) -> Iterable[float]:
     return (scores[metric] for scores in row.scores if metric in scores)
 
 
@@ -100,7 +102,7 @@ def _figures(
     arena: Arena,
     keys: Sequence[str],
     cases: Sequence[Case],
-    cells: Mapping[tuple[str, str], Cell],
+    cells: Mapping[tuple[str, str], CellResult],
 ) -> dict[str, Any]:
     """Standings by kind of case, and over all; JSON-able."""
     kinds = dict.fromkeys(case.kind for case in cases)
@@ -111,15 +113,15 @@ def _figures(
         "base": arena.base.name,
         "steps": arena.steps,
         "guidance": arena.guidance,
-        "pictures": {case.name: len(case.asks) for case in cases},
+        "pictures": {case.name: len(case.tasks) for case in cases},
         "groups": {
-            group: {key: _told(standing(key, own, cells)) for key in keys}
-            for group, own in groups.items()
+            group: {key: _standing_json(standing(key, group_cases, cells)) for key in keys}
+            for group, group_cases in groups.items()
         },
     }
 
 
-def _told(row: Standing) -> dict[str, Any]:
+def _standing_json(row: Standing) -> dict[str, Any]:
     return {
         "title": row.title,
         "metrics": {name: vars(value) for name, value in row.metrics.items()},
@@ -130,22 +132,22 @@ def _told(row: Standing) -> dict[str, Any]:
 
 
 def _means(group: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    told = [metric for metric in METRICS if any(metric in row["metrics"] for row in rows.values())]
+    shown = [metric for metric in METRICS if any(metric in row["metrics"] for row in rows.values())]
     names = list(dict.fromkeys(name for row in rows.values() for name in row["by_case"]))
     lines = [f"**{group}**, {len(names)} cases", ""] if names else [f"**{group}**", ""]
-    heads = [*(HEADS[metric] for metric in told), "objective", *names]
-    lines.append(f"| | {' | '.join(heads)} |")
-    lines.append("| --- " * (len(heads) + 1) + "|")
+    headings = [*(HEADINGS[metric] for metric in shown), "objective", *names]
+    lines.append(f"| | {' | '.join(headings)} |")
+    lines.append("| --- " * (len(headings) + 1) + "|")
     for row in rows.values():
-        means = [_mean(row["metrics"].get(metric), _limit(rows, metric)) for metric in told]
-        own = [_mean(row["by_case"].get(name)) for name in names]
-        missed = "–" if row["objective"] is None else f"{row['objective']:.3f}"
-        lines.append(f"| {row['title']} | {' | '.join([*means, missed, *own])} |")
+        means = [_mean(row["metrics"].get(metric), _limit(rows, metric)) for metric in shown]
+        by_case = [_mean(row["by_case"].get(name)) for name in names]
+        objective = "–" if row["objective"] is None else f"{row['objective']:.3f}"
+        lines.append(f"| {row['title']} | {' | '.join([*means, objective, *by_case])} |")
     return "\n".join(lines)
 
 
 def _limit(rows: Mapping[str, Mapping[str, Any]], metric: str) -> float | None:
-    """What a metric is measured against, where that contestant ran too."""
+    """The reference contestant's mean of a metric, None if it did not run."""
     row = rows.get(LIMITS.get(metric, ""), {"metrics": {}})
     return row["metrics"][metric]["mean"] if metric in row["metrics"] else None
 
@@ -154,22 +156,22 @@ def _mean(value: Mapping[str, float] | None, limit: float | None = None) -> str:
     """The mean, its interval, and its share of the limit."""
     if value is None:
         return "–"
-    told = f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"{told}, {value['mean'] / limit:.0%}" if limit else told
+    text = f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    return f"{text}, {value['mean'] / limit:.0%}" if limit else text
 
 
 def _failures(figures: Mapping[str, Any]) -> list[str]:
-    """One sentence for each failed cell; the groups repeat them, so each is told once."""
+    """One line for each failed cell, without the repeats of the groups."""
     lines = {
-        f"- {row['title']} failed on {name}: {why}"
+        f"- {row['title']} failed on {name}: {reason}"
         for rows in figures["groups"].values()
         for row in rows.values()
-        for name, why in row["failed"].items()
+        for name, reason in row["failed"].items()
     }
     return ["\n".join(sorted(lines))] if lines else []
 
 
-def _write(
+def _write_files(
     arena: Arena, keys: Sequence[str], cases: Sequence[Case], figures: dict[str, Any]
 ) -> None:
     write_whole(arena.folder / "results.json", json.dumps(figures, indent=1).encode("utf-8"))
@@ -177,7 +179,7 @@ def _write(
     for case in cases:
         strips = [(key, _strip_file(arena, key, case)) for key in keys]
         rows = [(ENTRANTS[key].title, Image.open(file)) for key, file in strips if file.is_file()]
-        save_png(sheet(f"{case.name}: {case.asks[0].prompt}", rows), _sheet_file(arena, case))
+        save_png(sheet(f"{case.name}: {case.tasks[0].prompt}", rows), _sheet_file(arena, case))
 
 
 def _strip_file(arena: Arena, key: str, case: Case) -> Path:

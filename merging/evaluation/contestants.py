@@ -1,4 +1,4 @@
-"""Who competes in the benchmark: every way to have several concepts, merged or not."""
+"""The contestants of the benchmark: all ways to combine several concepts, merged or not."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ from typing import Any
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.evaluation.peft_merges import Combination, peft_merged
+from merging.evaluation.peft_merges import Combination, merge_with_peft
 from merging.options import Compose, preset_options
 from merging.python_api import merge
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
-Combined = list[list[tuple[Adapter, float]]]  # what to draw with: for all pictures, or by concept
-Combine = Callable[[Base, Sequence[Adapter], Progress], Combined]
+# To draw with: one set for all pictures, or one per concept.
+AdapterSets = list[list[tuple[Adapter, float]]]
+Combine = Callable[[Base, Sequence[Adapter], Progress], AdapterSets]
 
-# RegMean and its like as their papers have them: each LoRA on its own prompts.
+# RegMean and Mix-of-Show as in their papers: the teacher is each LoRA alone.
 PAPER = {"teacher": "single", "mode": "delta"}
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way; adapters come to ``combine`` with their triggers set."""
+    """A way to combine LoRAs; ``combine`` gets adapters with their triggers set."""
 
     title: str
     combine: Combine
     compose: Compose = "sum"
-    options: Mapping[str, Any] | None = None  # of the MergeRequest, where it is one
+    options: Mapping[str, Any] | None = None  # of the MergeRequest, if it has one
     merges: bool = False  # into one adapter
 
 
 def merged(title: str, **options: Any) -> Contestant:
-    """One of our methods, with these options of the MergeRequest."""
+    """A method of this project, with these options of the MergeRequest."""
 
-    def combine(base: Base, adapters: Sequence[Adapter], progress: Progress) -> Combined:
+    def combine(base: Base, adapters: Sequence[Adapter], progress: Progress) -> AdapterSets:
         request = MergeRequest(tuple(map(Source, adapters)), **options)
         return [[(merge(request, base, progress).adapter, 1.0)]]
 
     return Contestant(title, combine, options=options, merges=True)
 
 
-def by_peft(combination: Combination) -> Contestant:
-    """One of peft's."""
+def peft_contestant(combination: Combination) -> Contestant:
+    """A merge by peft."""
 
-    def combine(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> Combined:
-        return [[(peft_merged(adapters, combination), 1.0)]]
+    def combine(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> AdapterSets:
+        return [[(merge_with_peft(adapters, combination), 1.0)]]
 
     return Contestant(f"peft {combination}", combine, merges=True)
 
 
-def _nothing(_base: Base, _adapters: Sequence[Adapter], _progress: Progress) -> Combined:
+def _nothing(_base: Base, _adapters: Sequence[Adapter], _progress: Progress) -> AdapterSets:
     return [[]]
 
 
-def _each(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> Combined:
+def _each(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> AdapterSets:
     return [[(adapter, 1.0)] for adapter in adapters]
 
 
-def _all(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> Combined:
+def _all(_base: Base, adapters: Sequence[Adapter], _progress: Progress) -> AdapterSets:
     return [[(adapter, 1.0) for adapter in adapters]]
 
 
-def _cut(base: Base, adapters: Sequence[Adapter], progress: Progress) -> Combined:
+def _cut(base: Base, adapters: Sequence[Adapter], progress: Progress) -> AdapterSets:
     """The sum, cut to the largest rank among the LoRAs."""
     rank = max(layer.rank for adapter in adapters for layer in adapter.layers.values())
     return merged("", method="sum", rank=rank).combine(base, adapters, progress)
@@ -83,10 +84,10 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "do-merging": merged("DO-Merging", method="do-merging"),
     "lora-lego": merged("LoRA-LEGO", method="lora-lego"),
     "dc-merge": merged("DC-Merge", method="dc-merge"),
-    "peft-cat": by_peft("cat"),
-    "peft-svd": by_peft("svd"),
-    "peft-ties": by_peft("ties"),
-    "peft-dare": by_peft("dare_linear"),
+    "peft-cat": peft_contestant("cat"),
+    "peft-svd": peft_contestant("svd"),
+    "peft-ties": peft_contestant("ties"),
+    "peft-dare": peft_contestant("dare_linear"),
     "regmean": merged("RegMean", method="regmean", **PAPER),
     "mix-of-show": merged("Mix-of-Show's objective", method="mix-of-show", **PAPER),
     "iteris": merged("IterIS, preset paper", method="iteris", **preset_options("paper")),

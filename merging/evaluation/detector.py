@@ -1,8 +1,8 @@
-"""A small network that says which objects, in which look, are in a 64 × 64 picture.
+"""A small network that finds which objects, in which look, are in a 64 × 64 picture.
 
-Classes are named as prompts name them: "cat" is the base's own cat, "sks cat" the look that the
-concept LoRA of that name teaches, "zqx style" what a style LoRA makes of a whole picture. CLIP
-scores, as in the paper, cannot tell two objects in one picture.
+Classes have the names that prompts use: "cat" is the base's cat, "sks cat" the look that the LoRA
+of that name was trained on, "zqx style" the style of a whole picture. The paper's CLIP scores
+cannot tell two objects in one picture apart.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Detector(nn.Module):
         self.classes = tuple(classes)
         self.thresholds = torch.tensor(thresholds or [0.0] * len(classes))
         blocks: list[nn.Module] = []
-        for place, (before, after) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            stride = 1 if place == 3 else 2
+        for index, (before, after) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+            stride = 1 if index == 3 else 2
             blocks.append(nn.Conv2d(before, after, 3, stride, 1, bias=False))
             blocks += [nn.BatchNorm2d(after), nn.ReLU()]
         self.body = nn.Sequential(*blocks)
@@ -51,74 +51,80 @@ class Detector(nn.Module):
 
     @property
     def things(self) -> list[str]:
-        """The base's own objects."""
+        """The objects of the base."""
         return [name for name in self.classes if not is_look(name)]
 
-    def place(self, name: str) -> int:
-        """Column of a class; MergeError if the detector was never taught it."""
+    def column(self, name: str) -> int:
+        """Column of a class; MergeError if the detector was not trained on it."""
         if name not in self.classes:
             raise MergeError(f'The detector knows no "{name}"; it knows {", ".join(self.classes)}.')
         return self.classes.index(name)
 
-    def found(self, scores: Tensor, names: Sequence[str], strongest: int = 4) -> Tensor:
+    def contains(self, scores: Tensor, names: Sequence[str], strongest: int = 4) -> Tensor:
         """For each row of scores (n, classes), whether every one of `names` is in the picture.
 
         A class is in the picture if it is among the `strongest` classes of that picture and, where
-        it is a concept's look, stronger than the base's own look of the same object. Styles are not
-        counted among these: a style is in the picture above its threshold and above other styles.
+        it is a concept's look, stronger than the base's look of the same object. Styles are not
+        counted among these: a style must be above its threshold and above all other styles.
         """
         styles = torch.tensor([is_style(name) for name in self.classes])
         leaders = scores.masked_fill(styles, -torch.inf).topk(strongest, dim=1).indices
         foremost = scores.masked_fill(~styles, -torch.inf).argmax(dim=1)
-        return torch.stack([self._seen(scores, name, leaders, foremost) for name in names]).all(0)
+        return torch.stack(
+            [self._contains_class(scores, name, leaders, foremost) for name in names]
+        ).all(0)
 
-    def _seen(self, scores: Tensor, name: str, leaders: Tensor, foremost: Tensor) -> Tensor:
-        place = self.place(name)
+    def _contains_class(
+        self, scores: Tensor, name: str, leaders: Tensor, foremost: Tensor
+    ) -> Tensor:
+        column = self.column(name)
         if is_style(name):
-            return self.present(scores)[:, place] & (foremost == place)
-        among = (leaders == place).any(dim=1)
-        return among & self.beats_own_look(scores, name) if is_look(name) else among
+            return self.above_threshold(scores)[:, column] & (foremost == column)
+        among = (leaders == column).any(dim=1)
+        return among & self.beats_base_class(scores, name) if is_look(name) else among
 
-    def beats_own_look(self, scores: Tensor, name: str) -> Tensor:
-        """For each row, whether the look "sks cat" scores above the base's own "cat"."""
-        return scores[:, self.place(name)] > scores[:, self.place(own_look(name))]
+    def beats_base_class(self, scores: Tensor, name: str) -> Tensor:
+        """For each row, whether the look "sks cat" scores above the base's "cat"."""
+        return scores[:, self.column(name)] > scores[:, self.column(base_class(name))]
 
-    def present(self, scores: Tensor) -> Tensor:
+    def above_threshold(self, scores: Tensor) -> Tensor:
         """(n, classes) of bool: scores above the thresholds set on pictures of the base."""
         return scores > self.thresholds
 
     def save(self, folder: Path) -> None:
         """Write weights (float16) and classes.json."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: _stored(value) for name, value in self.state_dict().items()}
+        weights = {name: _stored_value(value) for name, value in self.state_dict().items()}
         save_file(weights, folder / "detector.safetensors")
-        told = {
+        description = {
             "classes": self.classes,
             "thresholds": [round(t, 3) for t in self.thresholds.tolist()],
         }
-        (folder / "classes.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (folder / "classes.json").write_text(
+            json.dumps(description, indent=1) + "\n", encoding="utf-8"
+        )
 
 
-def _stored(value: Tensor) -> Tensor:
+def _stored_value(value: Tensor) -> Tensor:
     return value.half().contiguous() if value.is_floating_point() else value
 
 
 def load_detector(folder: Path | str = MINI.detector) -> Detector:
     """The trained detector, ready to score."""
     folder = Path(folder)
-    told = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    detector = Detector(told["classes"], told["thresholds"])
+    description = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    detector = Detector(description["classes"], description["thresholds"])
     weights = load_file(folder / "detector.safetensors")
     detector.load_state_dict(weights)  # copies into float32 parameters
     return detector.eval()
 
 
 def is_look(name: str) -> bool:
-    """Whether a LoRA teaches the class, a look or a style, rather than the base."""
+    """Whether the class comes from a LoRA: a look or a style."""
     return " " in name
 
 
-def own_look(name: str) -> str:
+def base_class(name: str) -> str:
     """The base's class of the same object: "cat" for "sks cat"."""
     return name.rsplit(" ", 1)[-1]
 

@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap intervals over pictures, seeded."""
+"""Bootstrap intervals of means over pictures, with a fixed seed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Interval:
 def interval(cases: Sequence[Sequence[float]]) -> Interval:
     """The mean over cases of the mean over each case's pictures.
 
-    The pictures of every case are drawn again with replacement; the cases themselves stay, since
-    they were chosen and not drawn. Raises ValueError where a case has no picture.
+    The pictures of every case are resampled with replacement; the cases are not, since they were
+    chosen, not sampled. Raises ValueError if a case has no picture.
     """
     if not cases or not all(cases):
         raise ValueError("no pictures to take a mean of")
@@ -36,5 +36,5 @@ def interval(cases: Sequence[Sequence[float]]) -> Interval:
 
 def _resampled(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Means of DRAWS resamples: (DRAWS,)."""
-    picked = torch.randint(len(values), (DRAWS, len(values)), generator=generator)
-    return values.double()[picked].mean(dim=1)
+    indices = torch.randint(len(values), (DRAWS, len(values)), generator=generator)
+    return values.double()[indices].mean(dim=1)

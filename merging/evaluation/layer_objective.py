@@ -1,4 +1,4 @@
-"""What a merged adapter misses layer by layer, whatever method made it."""
+"""The paper's objective of a merged adapter, layer by layer, for merges by any method."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ SAMPLES = 16  # prompts per concept
 def layer_objective(
     base: Base, adapters: Sequence[Adapter], merged: Adapter, progress: Progress
 ) -> float:
-    """The paper's objective under ``merged``, relative to doing nothing; mean over the layers.
+    """The paper's objective for ``merged``, relative to an unchanged base; mean over the layers.
 
-    0 is every concept's own output on its own prompts, 1 is the base model's; X̃ comes from the
-    merged model itself (merging/linalg/closed_form.py). Layers too wide for Gram matrices are left
+    0: every layer gives the output of each LoRA on its prompts; 1: the base model's. X̃ comes from
+    the merged model (merging/linalg/closed_form.py). Layers too wide for Gram matrices are left
     out.
     """
     request = MergeRequest(
         tuple(map(Source, adapters)), samples=SAMPLES, targets="all", teacher="single"
     )
     deltas = tuple(dict(ScaledDeltas(adapter.layers, 1.0)) for adapter in adapters)
-    sets, answers = row_sets(request), ScaledDeltas(merged.layers, 1.0)
-    missed: list[float] = []
+    sets, merged_changes = row_sets(request), ScaledDeltas(merged.layers, 1.0)
+    errors: list[float] = []
 
     def problem(layer: str) -> LayerProblem:
-        own = tuple(each.get(layer) for each in deltas)
-        return LayerProblem(layer, own, (1.0,) * len(adapters))
+        layer_deltas = tuple(changes.get(layer) for changes in deltas)
+        return LayerProblem(layer, layer_deltas, (1.0,) * len(adapters))
 
-    def judged(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
-        problem_on_rows = replace(problem(layer), weight=weight, rows=rows)
-        answer = answers[layer] if layer in merged.layers else zero_delta(problem_on_rows)
-        if problem_on_rows.target_energy > 0:
-            missed.append(objective(problem_on_rows, answer) / problem_on_rows.target_energy)
-        return answer
+    def measure(layer: str, weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
+        with_rows = replace(problem(layer), weight=weight, rows=rows)
+        change = merged_changes[layer] if layer in merged.layers else zero_delta(with_rows)
+        if with_rows.target_energy > 0:
+            errors.append(objective(with_rows, change) / with_rows.target_energy)
+        return change
 
-    layers = dict.fromkeys(layer for own in deltas for layer in own)
-    targets = tuple(each for each in layers if gram_bytes(problem(each), sets) <= GRAM_BYTES)
-    fixed = {each: answers[each] for each in merged.layers if each not in set(targets)}
+    layers = dict.fromkeys(layer for changes in deltas for layer in changes)
+    targets = tuple(name for name in layers if gram_bytes(problem(name), sets) <= GRAM_BYTES)
+    fixed = {name: merged_changes[name] for name in merged.layers if name not in set(targets)}
     sweep = Sweep(deltas, targets, fixed, sets, merged_inputs=True, rows=request.rows)
-    activations(base)(sweep, judged, progress, never)
-    return sum(missed) / len(missed)
+    activations(base)(sweep, measure, progress, never)
+    return sum(errors) / len(errors)

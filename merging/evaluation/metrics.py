@@ -1,13 +1,13 @@
-"""What one picture of the benchmark is worth, by the detector and by CLIP.
+"""The scores of one picture of the benchmark, by the detector and by CLIP.
 
-present  together: every concept named is found in its own look (detector.found)
+present  together: every concept in the prompt is found in its look (detector.contains)
 alone    alone: the concept's look is the strongest class of all (a style: it is found)
-prior    prior: the other thing is the strongest class of all
-leak     alone and prior: a concept that was not named is found, above its threshold
+prior    prior: the other object is the strongest class of all
+leak     alone and prior: a concept that is not in the prompt is found, above its threshold
 text     how well the picture fits its prompt (merging.scoring.clip.text_align)
-image    how alike it and a concept's reference pictures are
-         (merging.scoring.clip.image_align); where several concepts are named, the mean over them
-Without a detector (any base but the embedded one) only ``text`` and ``image`` are told.
+image    how similar it is to the reference pictures of a concept
+         (merging.scoring.clip.image_align); the mean if the prompt has several concepts
+Without a detector (any base but the embedded one) there are only ``text`` and ``image``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cached_property
 from PIL import Image
 from torch import Tensor
 
-from merging.evaluation.cases import Ask, Case
+from merging.evaluation.cases import Case, PictureTask
 from merging.evaluation.detector import Detector
 from merging.scoring.clip import Clip, image_align, text_align
 
@@ -30,14 +30,14 @@ METRICS = ("present", "alone", "prior", "leak", "text", "image")
 
 @dataclass(frozen=True)
 class Scorers:
-    """The networks that judge."""
+    """The networks that score pictures."""
 
     clip: Clip
     detector: Detector | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of who judges: other classes or other weights are another judge."""
+        """SHA-256 of the classes, thresholds and weights of all networks."""
         digest = hashlib.sha256(self.clip.name.encode())
         models = [self.clip.model]
         if self.detector is not None:
@@ -49,18 +49,18 @@ class Scorers:
         return digest.hexdigest()
 
 
-def scored(
+def score_pictures(
     scorers: Scorers, case: Case, images: Sequence[Image.Image], references: Mapping[str, Tensor]
 ) -> list[Scores]:
-    """Scores of each picture, one per ask of the case.
+    """Scores of the pictures, one per task of the case.
 
     ``references`` are unit embeddings (pictures, width) by trigger.
     """
     rows = _by_clip(scorers.clip, case, images, references)
     if scorers.detector is not None:
         logits = scorers.detector.scores(images).split(1)
-        for row, ask, logit in zip(rows, case.asks, logits, strict=True):
-            row |= _by_detector(scorers.detector, case, ask, logit)
+        for row, task, logit in zip(rows, case.tasks, logits, strict=True):
+            row |= _by_detector(scorers.detector, case, task, logit)
     return rows
 
 
@@ -68,28 +68,30 @@ def _by_clip(
     clip: Clip, case: Case, images: Sequence[Image.Image], references: Mapping[str, Tensor]
 ) -> list[Scores]:
     pictures = clip.image_embeddings(images)
-    texts = clip.text_embeddings([ask.prompt for ask in case.asks])
+    texts = clip.text_embeddings([task.prompt for task in case.tasks])
     rows: list[Scores] = []
-    for ask, picture, text in zip(case.asks, pictures, texts, strict=True):
+    for task, picture, text in zip(case.tasks, pictures, texts, strict=True):
         row = {"text": text_align(picture, text)}
-        known = [references[name] for name in ask.named if name in references]
-        near = [image_align(picture, those) for those in known]
-        rows.append(row | ({"image": sum(near) / len(near)} if near else {}))
+        known = [references[name] for name in task.named if name in references]
+        similarities = [image_align(picture, embeddings) for embeddings in known]
+        if similarities:
+            row["image"] = sum(similarities) / len(similarities)
+        rows.append(row)
     return rows
 
 
-def _by_detector(detector: Detector, case: Case, ask: Ask, logit: Tensor) -> Scores:
+def _by_detector(detector: Detector, case: Case, task: PictureTask, logit: Tensor) -> Scores:
     """Of one picture, from its logits (1, classes)."""
-    if ask.kind == "together":
-        return {"present": float(detector.found(logit, ask.named))}
-    right = detector.found(logit, ask.named, strongest=1)
-    return {ask.kind: float(right), "leak": float(_leaks(detector, case, ask, logit))}
+    if task.kind == "together":
+        return {"present": float(detector.contains(logit, task.named))}
+    right = detector.contains(logit, task.named, strongest=1)
+    return {task.kind: float(right), "leak": float(_leaks(detector, case, task, logit))}
 
 
-def _leaks(detector: Detector, case: Case, ask: Ask, logit: Tensor) -> bool:
-    passing = detector.present(logit)[0]
+def _leaks(detector: Detector, case: Case, task: PictureTask, logit: Tensor) -> bool:
+    above = detector.above_threshold(logit)[0]
     return any(
-        bool(passing[detector.place(name)] & detector.found(logit, [name]))
+        bool(above[detector.column(name)] & detector.contains(logit, [name]))
         for name in case.triggers
-        if name not in ask.named
+        if name not in task.named
     )

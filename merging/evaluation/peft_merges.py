@@ -1,4 +1,4 @@
-"""peft's own merges, as outside references: ``add_weighted_adapter`` over bare linear layers."""
+"""Merges by peft, to compare with: ``add_weighted_adapter`` on bare linear layers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 
 Combination = Literal["cat", "svd", "ties", "dare_linear"]
-DENSITY = 0.7  # of ties and dare_linear, as our own TIES has it
+DENSITY = 0.7  # of ties and dare_linear, as in this project's TIES
 
 
-def peft_merged(adapters: Sequence[Adapter], combination: Combination, seed: int = 0) -> Adapter:
-    """The adapters at strength 1, merged by peft. A layer that one lacks is 0 there.
+def merge_with_peft(
+    adapters: Sequence[Adapter], combination: Combination, seed: int = 0
+) -> Adapter:
+    """The adapters at strength 1, merged by peft. A layer that an adapter lacks is 0 there.
 
-    MergeError where peft refuses: ``ties`` and ``dare_linear`` want equal ranks.
+    MergeError if peft refuses: ``ties`` and ``dare_linear`` need equal ranks.
     """
-    names = [f"lora{place}" for place in range(len(adapters))]
+    names = [f"lora{index}" for index in range(len(adapters))]
     rows = [[adapter.layers.get(layer) for adapter in adapters] for layer in _layers(adapters)]
     density = {} if combination in ("cat", "svd") else {"density": DENSITY}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)  # neither peft's starting values nor its dropping take a seed
+        torch.manual_seed(seed)  # peft takes no seed for its initial values and for dropping
         model = _model(rows, names)
         try:
             model.add_weighted_adapter(
@@ -33,7 +35,7 @@ def peft_merged(adapters: Sequence[Adapter], combination: Combination, seed: int
             )
         except ValueError as error:
             raise MergeError(f"peft refuses: {error}") from None
-    layers = {layer: _merged_layer(model, place) for place, layer in enumerate(_layers(adapters))}
+    layers = {layer: _merged_layer(model, index) for index, layer in enumerate(_layers(adapters))}
     return Adapter(f"peft-{combination}", layers, base=adapters[0].base)
 
 
@@ -43,38 +45,40 @@ def _layers(adapters: Sequence[Adapter]) -> list[str]:
 
 def _model(rows: Sequence[Sequence[LoraLayer | None]], names: Sequence[str]) -> PeftModel:
     """One linear layer for each row, with every LoRA's factors on it."""
-    shapes = [next((own.up.shape[0], own.down.shape[1]) for own in row if own) for row in rows]
+    shapes = [
+        next((layer.up.shape[0], layer.down.shape[1]) for layer in row if layer) for row in rows
+    ]
     modules = {str(i): nn.Linear(width, out, bias=False) for i, (out, width) in enumerate(shapes)}
     columns = list(zip(*rows, strict=True))
     model = get_peft_model(nn.ModuleDict(modules), _config(columns[0]), adapter_name=names[0])
     for name, column in zip(names, columns, strict=True):
         if name != names[0]:
             model.add_adapter(name, _config(column))
-        for i, own in enumerate(column):
-            _fill(model.get_submodule(f"base_model.model.{i}"), name, own)
+        for i, layer in enumerate(column):
+            _fill(model.get_submodule(f"base_model.model.{i}"), name, layer)
     return model
 
 
 def _config(column: Sequence[LoraLayer | None]) -> LoraConfig:
     """Rank and alpha of one LoRA, layer by layer."""
-    own = {f"^{i}$": layer for i, layer in enumerate(column) if layer is not None}
+    layers = {f"^{i}$": layer for i, layer in enumerate(column) if layer is not None}
     return LoraConfig(
-        r=max(layer.rank for layer in own.values()),
+        r=max(layer.rank for layer in layers.values()),
         target_modules=[str(i) for i in range(len(column))],
-        rank_pattern={name: layer.rank for name, layer in own.items()},
-        alpha_pattern={name: layer.alpha for name, layer in own.items()},
+        rank_pattern={name: layer.rank for name, layer in layers.items()},
+        alpha_pattern={name: layer.alpha for name, layer in layers.items()},
     )
 
 
-def _fill(module: Any, name: str, own: LoraLayer | None) -> None:
-    """peft starts with up = 0, which is what a LoRA that lacks the layer stays at."""
-    if own is not None:
-        module.lora_A[name].weight.data.copy_(own.down)
-        module.lora_B[name].weight.data.copy_(own.up)
+def _fill(module: Any, name: str, layer: LoraLayer | None) -> None:
+    """Copy the factors; without a layer peft's initial up = 0 stays."""
+    if layer is not None:
+        module.lora_A[name].weight.data.copy_(layer.down)
+        module.lora_B[name].weight.data.copy_(layer.up)
 
 
-def _merged_layer(model: PeftModel, place: int) -> LoraLayer:
-    module: Any = model.get_submodule(f"base_model.model.{place}")
+def _merged_layer(model: PeftModel, index: int) -> LoraLayer:
+    module: Any = model.get_submodule(f"base_model.model.{index}")
     down = module.lora_A["merged"].weight.detach().clone()
     up = module.lora_B["merged"].weight.detach() * module.scaling["merged"]
     return LoraLayer(up, down, alpha=down.shape[0])

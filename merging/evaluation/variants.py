@@ -1,4 +1,4 @@
-"""IterIS with one option changed at a time: the table that its defaults are chosen from.
+"""IterIS with one option changed at a time, to choose its defaults by.
 
 `python -m merging evaluate concepts --split tuning --contestant VARIANT…`; never the test pairs.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 from merging.evaluation.contestants import CONTESTANTS, Contestant, merged
 
-# Beside "composed" among the contestants: a composed teacher, and the change alone imitated.
-CHANGED: Mapping[str, Mapping[str, Any]] = {
+# Options that differ from the contestant "composed": composed teacher, mode delta.
+CHANGED_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "single-teacher": {"teacher": "single"},
     "single-preserve": {"teacher": "single", "preserve": 1.0},
     "composed-weight-1": {"composed_weight": 1.0},
@@ -43,10 +43,10 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
 
 
 def _variant(changed: Mapping[str, Any]) -> Contestant:
-    told = ", ".join(f"{option} {value}" for option, value in changed.items())
-    usual = {"method": "iteris", "teacher": "composed", "mode": "delta"}
-    return merged(f"composed, but {told}", **{**usual, **changed})
+    title = ", ".join(f"{option} {value}" for option, value in changed.items())
+    composed = {"method": "iteris", "teacher": "composed", "mode": "delta"}
+    return merged(f"composed, but {title}", **{**composed, **changed})
 
 
-VARIANTS = {key: _variant(changed) for key, changed in CHANGED.items()}
+VARIANTS = {key: _variant(changed) for key, changed in CHANGED_OPTIONS.items()}
 ENTRANTS: Mapping[str, Contestant] = {**CONTESTANTS, **VARIANTS}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 from merging.adapter import Adapter
-from merging.formats.trigger_words import TAGS, TRAINED, called, tag_counts
+from merging.formats.trigger_words import TAGS, TRAINED, all_triggers, tag_counts
 
 AUTHOR, LICENCE = "modelspec.author", "modelspec.license"
 UNSTATED = "not stated"
@@ -18,7 +18,7 @@ def attribution(sources: Sequence[Adapter]) -> dict[str, str]:
         AUTHOR: _by_source(sources, AUTHOR),
         LICENCE: _by_source(sources, LICENCE),
         TAGS: _listed({source.name: tag_counts(source.metadata) for source in sources}),
-        TRAINED: _listed({source.name: called(source.metadata) for source in sources}),
+        TRAINED: _listed({source.name: all_triggers(source.metadata) for source in sources}),
     }
     return {field: text for field, text in fields.items() if text}
 

@@ -19,7 +19,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats.layer_tables import table_of, title
+from merging.formats.layer_tables import adapter_title, table_of
 from merging.io.atomic_write import write_whole
 from merging.io.png import save_png
 from merging.methods import METHODS
@@ -29,7 +29,7 @@ from merging.runtime.progress import Progress
 
 def beside(out: Path, ending: str) -> Path:
     """OUT.ending in place of OUT.safetensors."""
-    return out.with_name(f"{title(out.name)}.{ending}")
+    return out.with_name(f"{adapter_title(out.name)}.{ending}")
 
 
 class EmbeddingFile(TypedDict):

@@ -1,15 +1,14 @@
 """Bytes ↔ canonical form: every family of LoRA files for Stable Diffusion 1.x that users have.
 
-What a header tells is told without torch, which takes seconds to import. So the modules that do
-nothing but read and write weights are imported when one of their names is first asked for, and the
-families' functions that calculate import torch themselves.
+Reading a header does not need torch, which takes seconds to import. So the modules that read and
+write weights are imported when one of their names is first used, and the families' functions that
+calculate import torch themselves.
 """
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from merging.formats.embeddings import alone as embeddings_alone
-from merging.formats.embeddings import read_embeddings
+from merging.formats.embeddings import read_embedding_file, read_embeddings
 from merging.formats.layer_tables import TABLES, LayerTable, table
 from merging.formats.overview import Overview, overview
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from merging.formats.writer import (
         DTYPES,
         WRITERS,
-        held,
+        adapter_in_format,
         write_diffusers,
         write_embedding,
         write_full,
@@ -33,10 +32,10 @@ __all__ = [
     "LayerTable",
     "Overview",
     "Written",
-    "embeddings_alone",
-    "held",
+    "adapter_in_format",
     "overview",
     "read",
+    "read_embedding_file",
     "read_embeddings",
     "table",
     "write_diffusers",
@@ -44,11 +43,11 @@ __all__ = [
     "write_full",
     "write_kohya",
 ]
-_LATE = {"read": "reader", "Written": "verify"}  # name -> its module; all others': writer
+_LAZY = {"read": "reader", "Written": "verify"}  # name → its module; all others: writer
 
 
 def __getattr__(name: str) -> Any:
-    """A name of `__all__` that is not here yet."""
+    """A name of `__all__` that is imported at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve_name(f"{__name__}.{_LATE.get(name, 'writer')}:{name}")
+    return resolve_name(f"{__name__}.{_LAZY.get(name, 'writer')}:{name}")

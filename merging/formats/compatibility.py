@@ -1,8 +1,8 @@
-"""Which layers of the base other programs find for a file's keys: their rules, not our spelling.
+"""Which layers other programs find for a file's keys, by the rules of these programs.
 
-Each rule follows its program's own way from a key to a module, so that a slip in the writers does
-not slip through here as well. The way of A1111 goes through the names of the original Stable
-Diffusion code, and so does ComfyUI's, which Forge has taken over.
+The rules follow the programs, not the writers of this project, so that a mistake in a writer is
+found here. A1111 and ComfyUI, whose rules Forge uses, go through the names of the original Stable
+Diffusion code.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from merging.formats.key_names import kohya, ldm
 from merging.formats.layer_tables import LayerTable, Names
 
-KOHYA = {"lora_up.weight", "lora_down.weight", "alpha"}
-# Whole differences, of weights and of vectors, which diffusers does not know.
-WHOLE = {"diff", "diff_b", "w_norm", "b_norm"}
-MOST_UNKNOWN = {"Forge": 12}  # keys; it refuses files that have more
-PEFT = {"lora_A.weight", "lora_B.weight"}
-RESNET = {
+KOHYA_SUFFIXES = {"lora_up.weight", "lora_down.weight", "alpha"}
+# Full differences of weights and vectors, which diffusers does not read.
+DIFFERENCE_SUFFIXES = {"diff", "diff_b", "w_norm", "b_norm"}
+MAX_UNKNOWN_KEYS = {"Forge": 12}  # it refuses files with more unknown keys
+PEFT_SUFFIXES = {"lora_A.weight", "lora_B.weight"}
+RESNET_NAMES = {
     "conv1": "in_layers_2",
     "conv2": "out_layers_3",
     "norm1": "in_layers_0",
@@ -27,25 +27,25 @@ RESNET = {
     "time_emb_proj": "emb_layers_1",
     "conv_shortcut": "skip_connection",
 }
-ENDS = {
+OTHER_NAMES = {
     "conv_in": "input_blocks_0_0",
     "conv_out": "out_2",
     "time_embedding_linear_1": "time_embed_0",
     "time_embedding_linear_2": "time_embed_2",
 }
-CLIP = (
+CLIP_NAMES = (
     *("mlp.fc1", "mlp.fc2"),
     *(f"self_attn.{name}_proj" for name in ("k", "out", "q", "v")),
 )
-CLIP_LAYERS = 32  # as many as ComfyUI looks for; SD 1.x has 12
+CLIP_LAYERS = 32  # that ComfyUI looks for; SD 1.x has 12
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of a UNet, as far as A1111's patterns know them by heart."""
+    """The sizes of a UNet's blocks that A1111 assumes."""
 
-    deep: int  # resnets of a block on the way up
-    bare: tuple[str, ...]  # numbers of the blocks on the way up without attention
+    resnets: int  # of an up block
+    without_attention: tuple[str, ...]  # numbers of the up blocks without it
 
 
 SD15 = Blocks(3, ("0",))
@@ -53,31 +53,31 @@ SD15 = Blocks(3, ("0",))
 
 @dataclass(frozen=True)
 class Program:
-    """One program that loads adapters."""
+    """A program that loads adapters."""
 
     title: str
-    names: Callable[[LayerTable], Names]  # what a key has before its suffix → module
+    names: Callable[[LayerTable], Names]  # stem of a key → module
     suffixes: frozenset[str]
 
-    def finds(self, layers: Mapping[str, Mapping[str, str]], table: LayerTable) -> list[str]:
-        """Those of a file's layers (layer → role → key) whose every key ends up on that layer."""
+    def found_layers(self, layers: Mapping[str, Mapping[str, str]], table: LayerTable) -> list[str]:
+        """The layers of a file (layer → role → key) that the program finds for all their keys."""
         names = self.names(table)
         return [
             layer
             for layer, keys in layers.items()
-            if all(self._place(key, names) == layer for key in keys.values())
+            if all(self._module(key, names) == layer for key in keys.values())
         ]
 
-    def misses(self, shifts: Mapping[str, str], table: LayerTable) -> int:
-        """How many of a file's vectors (parameter → key) it puts nowhere."""
+    def missing_count(self, shifts: Mapping[str, str], table: LayerTable) -> int:
+        """Number of a file's vectors (parameter → key) that the program does not find."""
         names = self.names(table)
         return sum(
-            self._place(key, names) != parameter.rpartition(".")[0]
+            self._module(key, names) != parameter.rpartition(".")[0]
             for parameter, key in shifts.items()
         )
 
-    def _place(self, key: str, names: Names) -> str:
-        """The module that a key is put on, "" for none."""
+    def _module(self, key: str, names: Names) -> str:
+        """The module that the program finds for a key, "" for none."""
         for suffix in self.suffixes:
             if key.endswith(f".{suffix}"):
                 return names.get(key.removesuffix(f".{suffix}"), "")
@@ -85,101 +85,102 @@ class Program:
 
 
 def a1111(table: LayerTable) -> Names:
-    """Takes a name apart by patterns, and looks the outcome up in the original code's model."""
+    """Splits a name by patterns, and looks the result up in the original code's model."""
     modules = {name.replace(".", "_"): module for name, module in ldm.modules(table).items()}
     blocks = _blocks(table)
-    found = {}
-    for name, module in _underscored(table).items():
+    names = {}
+    for name, module in _kohya_names(table).items():
         if re.match(r"lora_te_text_model_encoder_layers_\d+_", name):
-            found[name] = module
-        elif (place := original(name, blocks)) in modules:
-            found[name] = modules[place]
-    return found
+            names[name] = module
+        elif (place := original_name(name, blocks)) in modules:
+            names[name] = modules[place]
+    return names
 
 
-def original(name: str, blocks: Blocks = SD15) -> str:
-    """The original code's name of a UNet module, as A1111 finds it; "" where no pattern fits."""
+def original_name(name: str, blocks: Blocks = SD15) -> str:
+    """The original code's name of a UNet module, as A1111 builds it; "" if no pattern fits."""
     module = name.removeprefix("lora_unet_")
-    if found := re.fullmatch(r"(down|up)_blocks_(\d+)_(attentions|resnets)_(\d+)_(.+)", module):
-        side, block, kind, number, inner = found.groups()
-        place = int(block) * blocks.deep + int(number)
+    if match := re.fullmatch(r"(down|up)_blocks_(\d+)_(attentions|resnets)_(\d+)_(.+)", module):
+        side, block, kind, number, inner = match.groups()
+        place = int(block) * blocks.resnets + int(number)
         start = f"input_blocks_{1 + place}" if side == "down" else f"output_blocks_{place}"
-        return f"{start}_{int(kind == 'attentions')}_{RESNET.get(inner, inner)}"
-    if found := re.fullmatch(r"mid_block_(attentions|resnets)_(\d+)_(.+)", module):
-        kind, number, inner = found.groups()
+        return f"{start}_{int(kind == 'attentions')}_{RESNET_NAMES.get(inner, inner)}"
+    if match := re.fullmatch(r"mid_block_(attentions|resnets)_(\d+)_(.+)", module):
+        kind, number, inner = match.groups()
         place = 1 if kind == "attentions" else 2 * int(number)
-        return f"middle_block_{place}_{RESNET.get(inner, inner)}"
-    if found := re.fullmatch(r"down_blocks_(\d+)_downsamplers_0_conv", module):
-        return f"input_blocks_{blocks.deep * (1 + int(found[1]))}_0_op"
-    if found := re.fullmatch(r"up_blocks_(\d+)_upsamplers_0_conv", module):
-        place = blocks.deep * (1 + int(found[1])) - 1
-        return f"output_blocks_{place}_{1 if found[1] in blocks.bare else 2}_conv"
-    return ENDS.get(module, "")
+        return f"middle_block_{place}_{RESNET_NAMES.get(inner, inner)}"
+    if match := re.fullmatch(r"down_blocks_(\d+)_downsamplers_0_conv", module):
+        return f"input_blocks_{blocks.resnets * (1 + int(match[1]))}_0_op"
+    if match := re.fullmatch(r"up_blocks_(\d+)_upsamplers_0_conv", module):
+        place = blocks.resnets * (1 + int(match[1])) - 1
+        return f"output_blocks_{place}_{1 if match[1] in blocks.without_attention else 2}_conv"
+    return OTHER_NAMES.get(module, "")
 
 
 def _blocks(table: LayerTable) -> Blocks:
-    """What A1111 counts on, for bases of other depth."""
-    deep = sum(layer.startswith("unet.up_blocks.0.") and "conv1" in layer for layer in table.shapes)
-    attended = "unet.up_blocks.0.attentions.0.proj_in" in table.shapes
-    return Blocks(deep, () if attended else ("0",))
+    """The sizes that A1111 would assume for a base of another depth."""
+    first = "unet.up_blocks.0."
+    resnets = sum(layer.startswith(first) and "conv1" in layer for layer in table.shapes)
+    has_attention = f"{first}attentions.0.proj_in" in table.shapes
+    return Blocks(resnets, () if has_attention else ("0",))
 
 
 def comfyui(table: LayerTable) -> Names:
-    """Goes from the original code's modules to the keys that it looks for in a file.
+    """Builds the keys that it looks for from the original code's modules.
 
-    Of diffusers' dotted names it knows those of attention with ``.processor.`` alone.
+    Of diffusers' names with dots it knows only those of attention with ``.processor.``.
     """
-    found = {}
+    names = {}
     for layer in ldm.modules(table).values():
         module = layer.removeprefix("unet.")
-        found["lora_unet_" + module.replace(".", "_")] = layer
+        names["lora_unet_" + module.replace(".", "_")] = layer
         dotted = module.replace(".to_out.0", ".to_out").replace(".to_", ".processor.to_")
-        found[f"unet.{dotted}"] = layer
+        names[f"unet.{dotted}"] = layer
     for block in range(CLIP_LAYERS):
-        for name in CLIP:
+        for name in CLIP_NAMES:
             module = f"text_model.encoder.layers.{block}.{name}"
             if f"text_encoder.{module}" in table.shapes:
-                found["lora_te_" + module.replace(".", "_")] = f"text_encoder.{module}"
-                found[f"text_encoder.{module}"] = f"text_encoder.{module}"
-    return found
+                names["lora_te_" + module.replace(".", "_")] = f"text_encoder.{module}"
+                names[f"text_encoder.{module}"] = f"text_encoder.{module}"
+    return names
 
 
 def invokeai(table: LayerTable) -> Names:
-    """Compares with the names of its own modules, joined by underscores; only kohya's prefixes."""
-    return _underscored(table)
+    """Compares with its modules' names with underscores; knows kohya's prefixes only."""
+    return _kohya_names(table)
 
 
 def diffusers(table: LayerTable) -> Names:
-    """kohya's names in all keys, or its own."""
-    return _underscored(table) | {layer: layer for layer in table.shapes}
+    """Knows kohya's names, and its own names with dots."""
+    return _kohya_names(table) | {layer: layer for layer in table.shapes}
 
 
-def misread(layers: Iterable[str], style: str) -> list[str]:
-    """Those of the text encoder that diffusers would drop or fail on, of all in one file.
+def misread_by_diffusers(layers: Iterable[str], style: str) -> list[str]:
+    """The layers of a file's text encoder that diffusers would drop or fail on.
 
-    Which of its converters a text encoder's keys need it tells by any ``out_proj`` among kohya's
-    names, by any of attention among its own; without one of these it takes the wrong converter.
+    It chooses the converter of a text encoder's keys by an ``out_proj`` among kohya's names, or by
+    an attention layer among its own names; without these it takes the wrong converter.
     """
-    own = [layer for layer in layers if layer.startswith("text_encoder.")]
-    attention = [layer for layer in own if ".self_attn." in layer]
+    encoder = [layer for layer in layers if layer.startswith("text_encoder.")]
+    attention = [layer for layer in encoder if ".self_attn." in layer]
     if style != kohya.FAMILY:
-        return [] if attention else own
+        return [] if attention else encoder
     return [] if any(layer.endswith(".out_proj") for layer in attention) else attention
 
 
-def _underscored(table: LayerTable) -> Names:
+def _kohya_names(table: LayerTable) -> Names:
     prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
-    found = {}
+    names = {}
     for module in table.modules:
         part, _, name = module.partition(".")
-        found[prefixes[part] + name.replace(".", "_")] = module
-    return found
+        names[prefixes[part] + name.replace(".", "_")] = module
+    return names
 
 
 PROGRAMS = (
-    Program("A1111", a1111, frozenset(KOHYA | WHOLE)),
-    Program("Forge", comfyui, frozenset(KOHYA | PEFT | WHOLE)),
-    Program("ComfyUI", comfyui, frozenset(KOHYA | PEFT | WHOLE)),
-    Program("InvokeAI", invokeai, frozenset(KOHYA | WHOLE)),
-    Program("diffusers", diffusers, frozenset(KOHYA | PEFT)),
+    Program("A1111", a1111, frozenset(KOHYA_SUFFIXES | DIFFERENCE_SUFFIXES)),
+    Program("Forge", comfyui, frozenset(KOHYA_SUFFIXES | PEFT_SUFFIXES | DIFFERENCE_SUFFIXES)),
+    Program("ComfyUI", comfyui, frozenset(KOHYA_SUFFIXES | PEFT_SUFFIXES | DIFFERENCE_SUFFIXES)),
+    Program("InvokeAI", invokeai, frozenset(KOHYA_SUFFIXES | DIFFERENCE_SUFFIXES)),
+    Program("diffusers", diffusers, frozenset(KOHYA_SUFFIXES | PEFT_SUFFIXES)),
 )

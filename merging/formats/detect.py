@@ -1,8 +1,8 @@
-"""What a file is for: other base models and other kinds of file are refused by name.
+"""Refuse files for other base models and other kinds of files, and say what they are.
 
-The order and the evidence are those of practice: names of blocks first, then the width of the text
-features that the cross-attention reads, which no trainer can get wrong; what the header says of its
-base is often copied from elsewhere, and so decides nothing.
+Names of blocks are checked first, then the width of the text features in cross-attention, which no
+trainer can get wrong. The base model in the header is often copied from elsewhere, so it decides
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from merging.errors import MergeError
 from merging.formats.header import Header
 
-# Patterns of keys, and the base model they give away.
+# Patterns of keys, and the base models that have such keys.
 ARCHITECTURES = (
     (r"double_blocks|single_blocks|single_transformer_blocks", "Flux"),
     (r"joint_blocks|add_k_proj|add_q_proj|text_encoder_3|^lora_te3_", "Stable Diffusion 3"),
@@ -27,7 +27,7 @@ ARCHITECTURES = (
     (r"^lora_te2_|^text_encoder_2\.|^text_encoders\.clip_g|add_embedding|label_emb", "SDXL"),
     (r"transformer_blocks[._][1-9]", "SDXL"),
 )
-# How each family names the tensor whose second dimension is the layer's input width.
+# The tensors whose second dimension is the layer's input width, in all families.
 DOWN = r"(lora_A\.weight|down\.weight|hada_w1_b|b2\.weight|diff|lokr_w2(_b)?)$"
 WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
     (
@@ -40,7 +40,7 @@ WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
     ),
     (rf"(conv_in|input_blocks[._]0[._]0)\..*{DOWN}", {9: "an inpainting model"}),
 )
-# Kinds of file that are no adapters of layers at all.
+# Kinds of files that are no adapters of layers.
 OTHER_FILES = (
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.", "a whole model"),
     (
@@ -55,16 +55,16 @@ OTHER_FILES = (
 )
 INVERSION = "a textual inversion"
 INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
-# Adapters that change how a model samples, not what it shows.
+# Names of adapters that change how a model samples, not what it shows.
 DISTILLED = re.compile(
     r"(?<![a-z])((animate)?lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
 )
-GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # distilled models alone have this layer
+GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # only distilled models have this layer
 CLAIMS = ("ss_base_model_version", "modelspec.architecture")  # header fields that name the base
 OTHER_CLAIMS = re.compile(r"sd_?v2|stable-diffusion-v2|sd_?xl|stable-diffusion-xl|sd3|flux")
 
 
-def refuse_strangers(header: Header, file: str) -> None:
+def refuse_other_files(header: Header, file: str) -> None:
     """Raise MergeError for a file that is for another base model, or of another kind."""
     base, key = _first(header, ARCHITECTURES) or _by_width(header) or ("", "")
     if base:
@@ -76,12 +76,12 @@ def refuse_strangers(header: Header, file: str) -> None:
     if not kind and all(INVERSIONS.search(key) for key in header.tensors):
         kind, key = INVERSION, next(iter(header.tensors))
     if kind:
-        more = ", or give this one as --embedding" if kind == INVERSION else ""
+        more = ", or use this one with --embedding" if kind == INVERSION else ""
         raise MergeError(f"{file} is {kind}, not a LoRA (it has {key}); choose a LoRA file{more}.")
 
 
 def _first(header: Header, patterns: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
-    """Name of the first pattern that a key shows, and that key."""
+    """Name of the first pattern that a key matches, and that key."""
     for pattern, name in patterns:
         for key in header.tensors:
             if re.search(pattern, key):
@@ -90,7 +90,7 @@ def _first(header: Header, patterns: tuple[tuple[str, str], ...]) -> tuple[str, 
 
 
 def _by_width(header: Header) -> tuple[str, str] | None:
-    """The base model that an input width gives away, and the key that has it."""
+    """The base model with the input width of a key, and that key."""
     for pattern, widths in WIDTHS:
         for key in header.tensors:
             width = _width(key, header)
@@ -100,7 +100,7 @@ def _by_width(header: Header) -> tuple[str, str] | None:
 
 
 def _width(key: str, header: Header) -> int:
-    """Second dimension of a tensor, 0 if it has none; of a LoKr's half, that of both together."""
+    """Input width by a tensor, 0 if it has none; for a half of a LoKr, the product of both."""
     shape = header.tensors[key].shape
     if len(shape) < 2:
         return 0
@@ -112,22 +112,22 @@ def _width(key: str, header: Header) -> int:
 
 
 def doubts(header: Header, name: str) -> list[str]:
-    """Sentences on what fits Stable Diffusion 1.x by its shapes and still may not serve."""
-    found = []
+    """Sentences on why a file that fits Stable Diffusion 1.x by its shapes may still not work."""
+    sentences = []
     claims = [header.metadata.get(field, "") for field in CLAIMS]
     if header.metadata.get("ss_v2") == "True":
         claims.append("sd_v2")
     if others := [claim for claim in claims if OTHER_CLAIMS.search(claim.lower())]:
         claim = others[0][:60]
-        found.append(f"Its header says that it was made for {claim}; its layers fit anyhow.")
+        sentences.append(f"Its header says that it was made for {claim}, but its layers fit.")
     titles = (
         name,
         *(header.metadata.get(field, "") for field in ("ss_output_name", "modelspec.title")),
     )
-    named = any(DISTILLED.search(title.lower().replace("_", "-")) for title in titles)
-    if named or any(GUIDANCE.search(key) for key in header.tensors):
-        found.append(
-            f"By its {'name' if named else 'layers'} it changes how the model samples (LCM, Hyper, "
-            "Turbo, DPO …), not what it shows; merging it with concepts seldom works."
+    by_name = any(DISTILLED.search(title.lower().replace("_", "-")) for title in titles)
+    if by_name or any(GUIDANCE.search(key) for key in header.tensors):
+        sentences.append(
+            f"By its {'name' if by_name else 'layers'} it changes how the model samples (LCM, "
+            "Hyper, Turbo, DPO …), not what it shows; merging it with concepts rarely works."
         )
-    return found
+    return sentences

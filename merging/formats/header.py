@@ -1,8 +1,8 @@
-"""The guard: what a safetensors file claims, checked before a single tensor is read.
+"""Read and check the header of a safetensors file before any tensor is read.
 
-The safetensors library refuses holes, overlaps and wrong sizes, but lets through dimensions of
-10¹², hundreds of thousands of empty tensors, exotic types and any key; so the header is read here
-first, with a sentence for everything that a LoRA never has.
+The safetensors library refuses holes, overlaps and wrong sizes, but accepts dimensions of 10¹²,
+hundreds of thousands of empty tensors, unusual types and any key. So the header is checked here,
+with one sentence for everything that a LoRA never has.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from merging.errors import FileError, MergeError
 MAX_FILE_BYTES = 4 << 30  # whole float32 differences for every layer of SD 1.5 are 3.7 GiB
 MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
 MAX_TENSORS = 4000  # a LoCon for all 354 layers of SD 1.5 has 1062
-MAX_DIMENSION = 1 << 16  # CLIP's vocabulary, 49408, is the largest of any honest file
+MAX_DIMENSION = 1 << 16  # the largest of Stable Diffusion 1.x is CLIP's vocabulary, 49408
 MAX_KEY = 256
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-FLOATS = ("F64", "F32", "F16", "BF16")  # integers occur as alpha only
+FLOATS = ("F64", "F32", "F16", "BF16")  # integers are used for alpha only
 
 PICKLED = (  # docs/cli.md has the lines of Python
     "which can hide programs (torch.load with weights_only=True reads it safely, and "
     "safetensors.torch.save_file writes what it holds)"
 )
-MAGIC = (  # first bytes -> what such a file is
+MAGIC = (  # first bytes → kind of file
     (b"PK\x03\x04", f"a torch or zip file (.pt, .ckpt, .bin), {PICKLED}"),
     (b"\x80", f"a pickle file, {PICKLED}"),
     (b"version https://git-lfs", "a Git LFS pointer: the text that stands for the real file"),
@@ -44,7 +44,7 @@ MAGIC = (  # first bytes -> what such a file is
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as the header announces it; the offsets count from the end of the header."""
+    """One tensor by its row in the header; offsets count from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class Header:
 
 
 def read_header(stream: BinaryIO, size: int, file: str) -> Header:
-    """Header of an open safetensors file of ``size`` bytes; MergeError, with ``file``, if amiss."""
+    """Header of an open safetensors file of ``size`` bytes; MergeError, with ``file``, if wrong."""
     start = stream.read(32)
     _check_kind(start, size, file)
     length = int.from_bytes(start[:8], "little")
@@ -70,26 +70,26 @@ def read_header(stream: BinaryIO, size: int, file: str) -> Header:
     if length > MAX_HEADER_BYTES:
         raise MergeError(
             f"{file} has a header of {length >> 20} MiB, more than a LoRA ever needs "
-            f"({MAX_HEADER_BYTES >> 20} MiB); it is damaged or made to do harm."
+            f"({MAX_HEADER_BYTES >> 20} MiB); it is damaged or malicious."
         )
     stream.seek(8)
-    rows, metadata = _parsed(stream.read(length), file)
+    rows, metadata = _parse_header(stream.read(length), file)
     if len(rows) > MAX_TENSORS:
         raise MergeError(
             f"{file} has {len(rows)} tensors, a LoRA for Stable Diffusion 1.x at most 1062; "
-            "it is something else."
+            "it is another kind of file."
         )
-    tensors = {key: _tensor(key, row, file) for key, row in rows.items()}
+    tensors = {key: _tensor_info(key, row, file) for key, row in rows.items()}
     _check_offsets(tensors, size - 8 - length, file)
     return Header(tensors, metadata)
 
 
 def _check_kind(start: bytes, size: int, file: str) -> None:
-    """Refuse by name what is no safetensors file, or cannot be a LoRA for its size."""
+    """Refuse other files than safetensors, and files that are too large for a LoRA."""
     if size == 0:
         raise MergeError(f"{file} is empty: download or copy it again.")
     for magic, kind in MAGIC:
-        # A header's length begins with any byte; what follows it, with a brace.
+        # the length of a header may start with any byte; the header itself with a brace
         if start.startswith(magic) and start[8:9] != b"{":
             raise MergeError(f"{file} is {kind}; a .safetensors file is needed.")
     if size < 16 or start[8:9] != b"{":
@@ -97,12 +97,12 @@ def _check_kind(start: bytes, size: int, file: str) -> None:
     if size > MAX_FILE_BYTES:
         raise MergeError(
             f"{file} has {size / 2**20:.0f} MiB, more than any adapter for Stable Diffusion 1.x "
-            f"needs ({MAX_FILE_BYTES >> 20} MiB): is it a whole model?"
+            f"needs ({MAX_FILE_BYTES >> 20} MiB): is it a checkpoint?"
         )
 
 
-def _parsed(text: bytes, file: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Rows and metadata of a header; MergeError if it is not the JSON that it must be."""
+def _parse_header(text: bytes, file: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Rows and metadata of a header; MergeError if its JSON is wrong."""
     try:
         rows = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         metadata = rows.pop("__metadata__", {})
@@ -120,26 +120,26 @@ def _parsed(text: bytes, file: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    rows = dict(pairs)
+    if len(rows) < len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return rows
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:100]
 
 
-def _tensor(key: str, row: Any, file: str) -> TensorInfo:
-    """One checked row of the header."""
+def _tensor_info(key: str, row: Any, file: str) -> TensorInfo:
+    """A row of the header, checked."""
     if not re.fullmatch(rf"[ -~]{{1,{MAX_KEY}}}", key):
-        raise MergeError(f"{file} has a tensor with an impossible name ({ascii(key)[:60]}).")
+        raise MergeError(f"{file} has a tensor with an invalid name ({ascii(key)[:60]}).")
     try:
         dtype, shape = row["dtype"], tuple(row["shape"])
         start, end = row["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise MergeError(
-            f"{file}: tensor {key} is described wrongly; the file is damaged."
+            f"{file}: tensor {key} has a wrong header row; the file is damaged."
         ) from error
     if any(type(number) is not int for number in (*shape, start, end)):
         raise MergeError(f"{file}: tensor {key} has a size that is no whole number.")
@@ -150,7 +150,7 @@ def _tensor(key: str, row: Any, file: str) -> TensorInfo:
     if len(shape) > 4 or not all(1 <= number <= MAX_DIMENSION for number in shape):
         raise MergeError(
             f"{file}: tensor {key} has shape {_short(shape)}, which no layer of a LoRA has; "
-            "the file is damaged or made to do harm."
+            "the file is damaged or malicious."
         )
     if end - start != prod(shape) * BYTES[dtype]:
         raise MergeError(
@@ -167,7 +167,7 @@ def _short(shape: tuple[int, ...]) -> str:
 def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> None:
     """The tensors must fill the rest of the file without hole or overlap."""
     if not tensors:
-        raise MergeError(f"{file} holds no tensors: the LoRA was saved empty.")
+        raise MergeError(f"{file} has no tensors: the LoRA was saved empty.")
     spans = sorted((info.start, info.end) for info in tensors.values())
     if spans[-1][1] > size:
         raise MergeError(f"{file} is cut short: download or copy it again.")
@@ -177,7 +177,7 @@ def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> N
 
 @contextmanager
 def open_file(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A file and its size; FileError where the system does not give it."""
+    """A file and its size; FileError if it cannot be opened."""
     try:
         with path.open("rb") as stream:
             yield stream, path.stat().st_size

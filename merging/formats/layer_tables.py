@@ -1,7 +1,7 @@
-"""Layer tables: the names and shapes of the base models' weights, as the models have them.
+"""Layer tables: names and shapes of the base models' weights.
 
-Every reader goes forward from a table to the keys of its family and looks a file's keys up there;
-a name with underscores is never taken apart. The tables are made by assets/build/layer_tables.py.
+Readers build all keys of a table's layers and look a file's keys up in them; a name with
+underscores is never split. The tables are made by assets/build/layer_tables.py.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from merging.adapter import Adapter
 from merging.base_models import MINI, SD15, base_model
 from merging.errors import MergeError
 
-TABLES = (SD15.name, MINI.name)  # in order of trial
+TABLES = (SD15.name, MINI.name)  # in the order in which they are tried
 
 Shape = tuple[int, ...]
-Role = str  # what a tensor is for its layer: "down", "hada_w1_a", "alpha" …
-Names = dict[str, str]  # what a family of files calls a layer -> its canonical name
+Role = str  # the purpose of a tensor in its layer: "down", "hada_w1_a", "alpha" …
+Names = dict[str, str]  # stem of a key → canonical name of a layer
 
 
 @dataclass(frozen=True)
 class LayerTable:
-    """What a base model has: canonical layer name → weight shape, in forward order."""
+    """The layers of a base model: canonical name → weight shape, in forward order."""
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]  # (out, in) or (out, in, kernel height, kernel width)
@@ -36,12 +36,12 @@ class LayerTable:
     @cached_property
     def modules(self) -> tuple[str, ...]:
         """Every layer, then every normalisation."""
-        owners = (name.rpartition(".")[0] for name in self.vectors)
-        return tuple(dict.fromkeys((*self.shapes, *owners)))
+        modules = (name.rpartition(".")[0] for name in self.vectors)
+        return tuple(dict.fromkeys((*self.shapes, *modules)))
 
     @property
     def title(self) -> str:
-        """The base model in words."""
+        """The name of the base model to show."""
         return base_model(self.name).title
 
 
@@ -62,7 +62,7 @@ def flat(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def spellings(layer: str) -> tuple[str, ...]:
-    """The canonical name, and for CLIP the one without its ``text_model.`` level.
+    """The canonical name, and for CLIP also the name without ``text_model.``.
 
     transformers 5 dropped that level, so files trained with it lack it too.
     """
@@ -71,20 +71,20 @@ def spellings(layer: str) -> tuple[str, ...]:
 
 
 def table_of(adapter: Adapter) -> LayerTable:
-    """The committed table that an adapter's layers fit, its own base first; else MergeError."""
+    """The table that an adapter's layers fit, trying ``adapter.base`` first; MergeError if none."""
     names = sorted(TABLES, key=lambda name: name != adapter.base)
     misfit = ""
-    for found in map(table, names):
-        misfit = _misfit(adapter, found)
+    for candidate in map(table, names):
+        misfit = _first_misfit(adapter, candidate)
         if not misfit:
-            return found
+            return candidate
     raise MergeError(
         f"{adapter.name}: layer {misfit} fits no base model that can be written "
         f"({', '.join(base_model(name).title for name in TABLES)}); merge for one of these."
     )
 
 
-def _misfit(adapter: Adapter, table: LayerTable) -> str:
+def _first_misfit(adapter: Adapter, table: LayerTable) -> str:
     """The first layer that the table lacks or has in another size, "" if all fit."""
     for name, layer in adapter.layers.items():
         size = (layer.up.shape[0], layer.down.shape[1])
@@ -98,10 +98,10 @@ def _misfit(adapter: Adapter, table: LayerTable) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name without the half characters that systems use for bytes they cannot read."""
+    """A file name without surrogates, which stand for bytes that are not valid text."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def title(file: str) -> str:
-    """What an adapter is called: its file's name without the ending."""
+def adapter_title(file: str) -> str:
+    """The name of an adapter: its file's name without the ending."""
     return Path(file).stem if Path(file).suffix.lower() == ".safetensors" else file

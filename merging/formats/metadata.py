@@ -1,4 +1,4 @@
-"""The header of a written file: what model browsers, loaders and kohya's tools look for there."""
+"""The header of a written file, as model browsers, loaders and kohya's tools expect it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from merging.adapter import Adapter
 from merging.base_models import base_model
-from merging.formats.half_precision import Pair
+from merging.formats.half_precision import FactorPair
 from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable
 
@@ -19,46 +19,46 @@ LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000
 def kohya_header(
     adapter: Adapter,
     table: LayerTable,
-    pairs: Mapping[str, Pair],
+    pairs: Mapping[str, FactorPair],
     alpha: float,
     metadata: Mapping[str, str],
 ) -> dict[str, str]:
-    """All fields of a kohya file but its hashes; the caller's go before ours, not before facts."""
+    """All fields of a kohya file but its hashes; ``metadata`` overrides all but the dimensions."""
     ranks = {pair.rank for pair in pairs.values()}
-    described = _described(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
-    facts = {
+    fields = _description(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    dimensions = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": f"{ranks.pop()}" if len(ranks) == 1 else "Dynamic",
         "ss_network_alpha": f"{alpha:g}",
     }
-    kernels = {pairs[layer].rank for layer in pairs if _spatial(table.shapes[layer])}
+    kernels = {pairs[layer].rank for layer in pairs if _has_kernel(table.shapes[layer])}
     if kernels:
         sizes = {"conv_dim": f"{max(kernels)}", "conv_alpha": f"{alpha:g}"}
-        facts["ss_network_args"] = json.dumps(sizes)
+        dimensions["ss_network_args"] = json.dumps(sizes)
     # diffusers refuses a file that has both alphas and PEFT's settings
-    described.pop(peft.CONFIG_KEY, None)
-    return _filled(described) | facts
+    fields.pop(peft.CONFIG_KEY, None)
+    return _without_empty(fields) | dimensions
 
 
 def full_header(adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Fields of a file of whole differences, but its hashes: as LyCORIS names them."""
-    described = _described(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
-    described.pop(peft.CONFIG_KEY, None)
+    """All fields of a file of full differences but its hashes, as LyCORIS names them."""
+    fields = _description(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    fields.pop(peft.CONFIG_KEY, None)
     network = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "full"}'}
-    return _filled(described) | network
+    return _without_empty(fields) | network
 
 
 def diffusers_header(
     adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]
 ) -> dict[str, str]:
-    """Fields of a diffusers file; ``format`` is what transformers and diffusers ask for."""
-    return _filled(_described(adapter, table) | dict(metadata)) | {"format": "pt"}
+    """Fields of a diffusers file; transformers and diffusers require ``format``."""
+    return _without_empty(_description(adapter, table) | dict(metadata)) | {"format": "pt"}
 
 
 def model_hashes(content: bytes) -> dict[str, str]:
-    """sd-scripts' two hashes, by which A1111 and Civitai know a model: of the tensors, and legacy.
+    """sd-scripts' two hashes, by which A1111 and Civitai find a model: of the tensors, and legacy.
 
-    ``content`` is the file as it would be with its ``ss_`` fields alone.
+    ``content`` is the file with its ``ss_`` fields only.
     """
     start = 8 + int.from_bytes(content[:8], "little")
     legacy = content[LEGACY_START : LEGACY_START + LEGACY_LENGTH]
@@ -68,7 +68,7 @@ def model_hashes(content: bytes) -> dict[str, str]:
     }
 
 
-def _described(adapter: Adapter, table: LayerTable) -> dict[str, str]:
+def _description(adapter: Adapter, table: LayerTable) -> dict[str, str]:
     return dict(base_model(table.name).header) | {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": "diffusers",  # sd-scripts' value for LoRAs of SD 1
@@ -78,10 +78,10 @@ def _described(adapter: Adapter, table: LayerTable) -> dict[str, str]:
     }
 
 
-def _spatial(shape: tuple[int, ...]) -> bool:
+def _has_kernel(shape: tuple[int, ...]) -> bool:
     """Whether a layer is a convolution over more than one pixel."""
     return shape[2:] not in ((), (1, 1))
 
 
-def _filled(fields: Mapping[str, str]) -> dict[str, str]:
+def _without_empty(fields: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in fields.items() if value}

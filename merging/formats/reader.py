@@ -1,4 +1,4 @@
-"""A LoRA file to its canonical form, or one clear sentence on why not."""
+"""Read a LoRA file into an Adapter, or refuse it with one clear sentence."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import detect, embeddings
-from merging.formats import vector_deltas as shifts
+from merging.formats import detect, embeddings, vector_deltas
 from merging.formats.families import dora
-from merging.formats.families import table as changes
-from merging.formats.families.layer_tensors import BaseWeights, Part, not_finite
+from merging.formats.families import table as families
+from merging.formats.families.layer_tensors import BaseWeights, LayerTensors, not_finite_error
 from merging.formats.key_names import peft
-from merging.formats.layer_tables import LayerTable, Role, printable, title
-from merging.formats.match import Fit, family, fitted
+from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
+from merging.formats.match import KeyMatch, best_match, family_text
 from merging.formats.overview import warnings
 from merging.formats.tensors import Body, opened
 from merging.formats.trigger_words import trigger
@@ -28,12 +27,12 @@ from merging.formats.trigger_words import trigger
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds beside its keys, and what the user calls it."""
+    """What layers are read from: the open file, PEFT's settings and the base's weights."""
 
-    file: str
+    file: str  # name for errors
     body: Body
-    settings: Mapping[str, Any]  # PEFT's, {} in files of other families
-    weights: BaseWeights | None  # of the base model, where it is at hand
+    settings: Mapping[str, Any]  # PEFT's configuration, {} in other files
+    weights: BaseWeights | None  # of the base model, None without one
 
 
 def read(
@@ -42,44 +41,48 @@ def read(
     name: str | None = None,
     weights: BaseWeights | None = None,
 ) -> Adapter:
-    """Read an SD 1.x adapter of any family; factors come in float32, whatever the file has.
+    """Read an SD 1.x adapter of any family; the factors are float32, whatever the file has.
 
     Without ``table`` the base model is found by names and shapes ("sd15" or "mini"). ``name`` is
-    what the user calls the file, if not as it lies on the disk. ``weights`` gives the base model's
-    weight for a layer's name: DoRA, IA³, OFT and GLoRA need it. Raises MergeError for everything
-    else: damaged files, other base models and other kinds of files, each by name.
+    the file name to show, by default that on the disk. ``weights`` gives the base model's weight of
+    a layer: DoRA, IA³, OFT and GLoRA need it. Raises MergeError, with the file's name, for damaged
+    files, other base models and other kinds of files.
     """
     path = Path(path)
     file = printable(Path(name or path).name)
     with opened(path, file) as body:
         header = body.header
-        detect.refuse_strangers(header, file)
-        fit = fitted(header, table, file)
+        detect.refuse_other_files(header, file)
+        match = best_match(header, table, file)
         settings = peft.config(header, path, file)
-        words = embeddings.bundled(body, fit.left.get(embeddings.KIND, []), fit.table)
-        layers = _layers(fit, Contents(file, body, settings, weights))
+        inversions = embeddings.read_bundled(
+            body, match.unused.get(embeddings.KIND, []), match.table
+        )
+        layers = _layers(match, Contents(file, body, settings, weights))
         return Adapter(
-            name=title(file),
+            name=adapter_title(file),
             layers=layers,
-            base=fit.table.name,
-            family=family(fit),
-            trigger=trigger(header.metadata) or " ".join(each.word for each in words),
+            base=match.table.name,
+            family=family_text(match),
+            trigger=trigger(header.metadata)
+            or " ".join(inversion.word for inversion in inversions),
             metadata=header.metadata,
             sha256=body.sha256(),
-            warnings=tuple(warnings(header, fit, title(file))),
-            embeddings=words,
-            shifts=shifts.read_shifts(fit.shifts, layers, body),
-            based=any(map(changes.needs_base, fit.layers.values())),
+            warnings=tuple(warnings(header, match, adapter_title(file))),
+            embeddings=inversions,
+            shifts=vector_deltas.read_shifts(match.shifts, layers, body),
+            based=any(map(families.needs_base, match.layers.values())),
         )
 
 
-def _layers(fit: Fit, contents: Contents) -> dict[str, LoraLayer]:
-    """All layers in the table's order; MergeError if one has impossible values, or all are zero."""
-    layers = {layer: _layer(layer, keys, fit.table, contents) for layer, keys in fit.layers.items()}
+def _layers(match: KeyMatch, contents: Contents) -> dict[str, LoraLayer]:
+    """All layers in the table's order; MergeError for values that are not finite, or all zero."""
+    layers = {
+        layer: _layer(layer, keys, match.table, contents) for layer, keys in match.layers.items()
+    }
     if not any(layer.up.any() and layer.down.any() for layer in layers.values()):
         raise MergeError(
-            f"{contents.file} changes nothing: it has no layer whose values are not zero; "
-            "is it untrained?"
+            f"{contents.file} changes nothing: the values of all layers are zero; is it untrained?"
         )
     return layers
 
@@ -87,22 +90,22 @@ def _layers(fit: Fit, contents: Contents) -> dict[str, LoraLayer]:
 def _layer(
     layer: str, keys: Mapping[Role, str], table: LayerTable, contents: Contents
 ) -> LoraLayer:
-    """One layer by its family's rule, in float32."""
+    """One layer, computed by its family in float64, as float32 factors."""
     tensors = {role: contents.body.tensor(key).double() for role, key in keys.items()}
-    found = changes.family_of(keys)
-    assert found is not None  # a layer without family is a misfit
+    family = families.family_of(keys)
+    assert family is not None  # a layer without family is a misfit
     _check_finite(layer, tensors, contents.file)
-    part = Part(
+    stored = LayerTensors(
         file=contents.file,
-        layer=layer,
-        kind=f"written as {changes.title(keys)}",
+        name=layer,
+        kind=f"written as {families.family_title(keys)}",
         shape=table.shapes[layer],
         tensors=tensors,
         alpha=_alpha(layer, keys, tensors, contents),
         weights=contents.weights,
     )
     try:
-        change = _changed(found, part)
+        change = _change(family, stored)
     except torch.linalg.LinAlgError as error:
         raise MergeError(
             f"{contents.file}: layer {layer} has values too large to calculate with; its training "
@@ -113,24 +116,24 @@ def _layer(
     return LoraLayer(up, down, change.alpha)
 
 
-def _changed(family: changes.Family, part: Part) -> LoraLayer:
-    """The layer's change in float64, with everything that stands beside its factors."""
-    change = family.change(part)
-    if "scalar" in part.tensors:  # old LyCORIS files leave the last factor to the reader
-        change = LoraLayer(change.up * part.tensors["scalar"].item(), change.down, change.alpha)
-    return dora.baked(part, change) if changes.is_dora(part.tensors) else change
+def _change(family: families.Family, stored: LayerTensors) -> LoraLayer:
+    """The layer's change in float64, with its scalar and the norms of a DoRA."""
+    change = family.change(stored)
+    if "scalar" in stored.tensors:  # old LyCORIS files store this factor separately
+        change = LoraLayer(change.up * stored.tensors["scalar"].item(), change.down, change.alpha)
+    return dora.apply_norms(stored, change) if families.is_dora(stored.tensors) else change
 
 
 def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None:
     for tensor in tensors.values():
         if not tensor.isfinite().all():
-            raise not_finite(file, layer)
+            raise not_finite_error(file, layer)
 
 
 def _alpha(
     layer: str, keys: Mapping[Role, str], tensors: Mapping[Role, Tensor], contents: Contents
 ) -> float | None:
-    """alpha of a layer: its own tensor, else PEFT's settings, else None."""
+    """alpha of a layer: its tensor, else PEFT's settings, else None."""
     if "alpha" in keys:
         return tensors["alpha"].item()
     if not keys.get("down", "").endswith(".lora_A.weight"):

@@ -1,4 +1,4 @@
-"""The tensors of an open file, one at a time: what is not asked for is never read."""
+"""The tensors of an open file, read one at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from merging.formats.header import Header, open_file, read_header
 if TYPE_CHECKING:
     from torch import Tensor
 
-TYPES = {  # what each type is called by torch
+TYPES = {  # safetensors' type → torch's name
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -28,7 +28,7 @@ TYPES = {  # what each type is called by torch
     "I8": "int8",
     "U8": "uint8",
 }
-CODES = {  # and by struct, which has no bfloat16
+CODES = {  # safetensors' type → struct's code; struct has no bfloat16
     "F64": "<d",
     "F32": "<f",
     "F16": "<e",
@@ -43,15 +43,15 @@ CHUNK = 1 << 20  # bytes hashed at a time
 
 @dataclass(frozen=True)
 class Body:
-    """What follows the header of an open file; the tensors fill it to the end."""
+    """An open safetensors file: its header and its tensors, which fill it to the end."""
 
     stream: BinaryIO
     size: int  # of the whole file, in bytes
     header: Header
-    file: str  # its name, for the sentences
+    file: str  # its name, for errors
 
     def tensor(self, key: str) -> Tensor:
-        """One tensor as it is stored; MergeError if the file has become shorter meanwhile."""
+        """One tensor as it is stored; MergeError if the file has become shorter."""
         import torch
 
         info = self.header.tensors[key]
@@ -66,7 +66,7 @@ class Body:
         return float(struct.unpack(CODES[dtype], raw)[0])
 
     def _raw(self, key: str) -> bytearray:
-        """The bytes of a tensor, and of nothing else."""
+        """The bytes of a tensor."""
         info = self.header.tensors[key]
         self.stream.seek(self._start + info.start)
         raw = bytearray(info.end - info.start)
@@ -75,7 +75,7 @@ class Body:
         return raw
 
     def sha256(self) -> str:
-        """Of all bytes of the file."""
+        """SHA-256 of the whole file."""
         self.stream.seek(0)
         digest = hashlib.sha256()
         while chunk := self.stream.read(CHUNK):

@@ -1,4 +1,4 @@
-"""The phrase that calls a LoRA's concept, as far as its file says so."""
+"""The trigger words of a LoRA, from the fields of its header."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-TRAINED = "trained_words"  # several words, as a list; of a merge, as an object by source
-# Fields with words: modelspec's, Civitai's (in the header, or as its tools copy them) and kohya's.
+TRAINED = "trained_words"  # a list; in files of merges an object, by source
+# Header fields with trigger words: modelspec's, Civitai's and its tools', and kohya's.
 PHRASES = (
     *("modelspec.trigger_phrase", "instance_prompt", "ss_instance_prompt"),
     *(TRAINED, "trainedWords", "activation text"),
 )
 WORDS = (*PHRASES, "modelspec.tags", "ss_tags")
-MOST_WORDS = 50  # of a field, and of a training set's captions, which can have thousands
+MOST_WORDS = 50  # of a field; captions of a training set can have thousands
 TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, JSON
 
 
 def trigger(metadata: Mapping[str, str]) -> str:
-    """The trigger phrase, "" where none is named; tags count only if all captions share one."""
-    named = (_phrase(metadata.get(field, "")) for field in PHRASES)
-    return next((phrase for phrase in named if phrase), "") or _only_tag(metadata.get(TAGS, ""))
+    """The trigger phrase, "" if there is none; tags count only if all captions are the same."""
+    phrases = (_phrase(metadata.get(field, "")) for field in PHRASES)
+    return next((phrase for phrase in phrases if phrase), "") or _only_tag(metadata.get(TAGS, ""))
 
 
-def called(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """All words that are said to call the concept, without those that only describe it."""
-    words = trained_words({field: metadata.get(field, "") for field in PHRASES}).values()
-    return tuple(dict.fromkeys(word for own in words for word in own))
+def all_triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """All trigger words of the header, without tags that only describe pictures."""
+    by_field = trained_words({field: metadata.get(field, "") for field in PHRASES}).values()
+    return tuple(dict.fromkeys(word for words in by_field for word in words))
 
 
 def trained_words(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Words that the file was trained with, by header field; tags with the most frequent first."""
-    found = {field: _split(metadata.get(field, ""))[:MOST_WORDS] for field in WORDS}
-    found[TAGS] = tuple(tag_counts(metadata))
-    return {field: words for field, words in found.items() if words}
+    """Header field → trigger words or tags, the most frequent tags first."""
+    by_field = {field: _split(metadata.get(field, ""))[:MOST_WORDS] for field in WORDS}
+    by_field[TAGS] = tuple(tag_counts(metadata))
+    return {field: words for field, words in by_field.items() if words}
 
 
 def tag_counts(metadata: Mapping[str, str]) -> dict[str, int]:
-    """Tags of the training set's captions and how often each stands there, most frequent first."""
+    """Tag of the training set's captions → count, the most frequent first."""
     counts: Counter[str] = Counter()
-    for folder in _folders(metadata.get(TAGS, "")):
+    for folder in _tag_folders(metadata.get(TAGS, "")):
         counts.update({tag.strip(): count for tag, count in folder.items()})
     return {tag: count for tag, count in counts.most_common(MOST_WORDS) if tag}
 
 
 def class_word(metadata: Mapping[str, str]) -> str:
-    """The ordinary word that the concept is a kind of, "" where the file does not say it.
+    """The class of the concept, such as "cat"; "" if the file does not have it.
 
     kohya's folders are called "10_sks cat", those of its regularisation pictures "1_cat".
     """
-    regular = _folder_names(metadata, "ss_reg_dataset_dirs")
+    regularisation = _folder_names(metadata, "ss_reg_dataset_dirs")
     trained = _folder_names(metadata, "ss_dataset_dirs", TAGS)
-    classes = [*regular, *(name.split()[-1] for name in trained if len(name.split()) > 1)]
+    classes = [*regularisation, *(name.split()[-1] for name in trained if len(name.split()) > 1)]
     return Counter(classes).most_common(1)[0][0] if classes else ""
 
 
 def _folder_names(metadata: Mapping[str, str], *fields: str) -> list[str]:
-    """The names of a training set's folders, without how often each was repeated."""
+    """The names of a training set's folders, without the number of repeats."""
     names: list[str] = []
     for field in fields:
         try:
@@ -68,32 +68,32 @@ def _folder_names(metadata: Mapping[str, str], *fields: str) -> list[str]:
 
 
 def _phrase(text: str) -> str:
-    """What a field names as one phrase: all of it, or the first word of a JSON list."""
-    if _listed(text) is None:
+    """The trigger phrase in a field: the whole text, or the first entry of a JSON list."""
+    if _parse_list(text) is None:
         return text.strip()
     return next(iter(_split(text)), "")
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """One phrase, or several as a JSON list or between commas."""
-    listed = _listed(text)
-    words = text.split(",") if listed is None else listed
+    """The trigger words in a field: the entries of a JSON list, or parts between commas."""
+    entries = _parse_list(text)
+    words = text.split(",") if entries is None else entries
     return tuple(filter(None, dict.fromkeys(str(word).strip() for word in words)))
 
 
-def _listed(text: str) -> list[Any] | None:
-    """The words of a JSON list, or of an object of lists; None for any other text."""
+def _parse_list(text: str) -> list[Any] | None:
+    """The entries of a JSON list, or of an object of lists; None for any other text."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if isinstance(found, dict):
-        return [word for own in found.values() if isinstance(own, list) for word in own]
-    return found if isinstance(found, list) else None
+    if isinstance(value, dict):
+        return [word for words in value.values() if isinstance(words, list) for word in words]
+    return value if isinstance(value, list) else None
 
 
-def _folders(text: str) -> list[dict[str, int]]:
-    """kohya's tag statistics, folder by folder; those of some other tool are passed over."""
+def _tag_folders(text: str) -> list[dict[str, int]]:
+    """kohya's tag counts of all folders; other formats are ignored."""
     try:
         folders = json.loads(text or "{}").values()
     except (ValueError, AttributeError, RecursionError):
@@ -106,10 +106,10 @@ def _folders(text: str) -> list[dict[str, int]]:
 
 
 def _only_tag(text: str) -> str:
-    """The one caption that all pictures of a kohya training set have, "" if there are several."""
+    """The caption of all pictures of a kohya training set, "" if they differ."""
     try:
         folders = json.loads(text or "{}").values()
         tags = {tag.strip() for folder in folders for tag in folder}
     except (ValueError, AttributeError, TypeError, RecursionError):
-        return ""  # statistics of some other tool; they are no part of the LoRA
+        return ""  # another tool's format
     return tags.pop() if len(tags) == 1 else ""

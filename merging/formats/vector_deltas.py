@@ -1,7 +1,7 @@
-"""Trained vectors: biases, and what normalisations multiply and add. They come as differences.
+"""Trained vectors: biases, and the weights and biases of normalisations, stored as differences.
 
-LyCORIS writes ``diff_b`` beside a whole difference, and ``w_norm`` with ``b_norm``; ComfyUI's
-extraction ``diff`` and ``diff_b`` for both; PEFT ``lora_B.bias``, which it scales as the factors.
+LyCORIS writes ``diff_b`` with a full difference, and ``w_norm`` with ``b_norm``; ComfyUI's
+extraction ``diff`` and ``diff_b`` for both; PEFT ``lora_B.bias``, scaled as the factors are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from merging.formats.header import FLOATS, Header
 from merging.formats.layer_tables import LayerTable, Role
 from merging.formats.tensors import Body
 
-UP_BIAS: Role = "up_b"  # PEFT's; the other roles are called as kohya's suffixes are
+UP_BIAS: Role = "up_b"  # PEFT's; the other roles are kohya's suffixes
 PARAMETERS: dict[Role, str] = {
     "diff_b": "bias",
     "b_norm": "bias",
@@ -31,7 +31,7 @@ TITLES = {
 
 
 def parameter(module: str, role: Role, table: LayerTable) -> str:
-    """The base's vector that a tensor changes, ``module.bias`` or ``module.weight``; "" if none."""
+    """The vector that a tensor changes, ``module.bias`` or ``module.weight``; "" if none."""
     end = "weight" if role == "diff" else PARAMETERS.get(role, "")
     name = f"{module}.{end}"
     return name if name in table.vectors else ""
@@ -40,16 +40,16 @@ def parameter(module: str, role: Role, table: LayerTable) -> str:
 def misfit(
     name: str, key: str, header: Header, layers: Iterable[str], table: LayerTable
 ) -> Misfit | None:
-    """What is wrong with the tensor for a vector, judged by the header alone."""
-    info, wanted = header.tensors[key], table.vectors[name]
+    """The misfit of a vector's tensor, by the header alone; None if it fits."""
+    info, length = header.tensors[key], table.vectors[name]
     if info.dtype not in FLOATS or max(info.shape, default=0) != prod(info.shape):
         return Misfit(
             f"has {key} {info.shape} of type {info.dtype}, where a row of floating-point numbers "
-            "belongs; the file is damaged"
+            "is expected; the file is damaged"
         )
-    if prod(info.shape) != wanted:
+    if prod(info.shape) != length:
         return Misfit(
-            f"has {key} {info.shape}, where {table.title} has {wanted} numbers; the LoRA was made "
+            f"has {key} {info.shape}, where {table.title} has {length} numbers; the LoRA was made "
             "for another base model, or the file is damaged",
             foreign=1,
         )
@@ -58,48 +58,48 @@ def misfit(
     return None
 
 
-def counted(parameters: Iterable[str]) -> dict[str, int]:
-    """How many there are of either kind: layers' biases, and normalisations' vectors."""
-    kinds = Counter("normalisation" if _of_norm(name) else "bias" for name in parameters)
+def count_by_kind(parameters: Iterable[str]) -> dict[str, int]:
+    """Kind → number of parameters: biases of layers, and vectors of normalisations."""
+    kinds = Counter("normalisation" if _is_normalisation(name) else "bias" for name in parameters)
     return {kind: kinds[kind] for kind in TITLES if kinds[kind]}
 
 
-def _of_norm(name: str) -> bool:
-    """Whether the parameter's module is a normalisation; all of Stable Diffusion's say so."""
+def _is_normalisation(name: str) -> bool:
+    """Whether the parameter's module is a normalisation, by its name."""
     return "norm" in name.split(".")[-2]
 
 
-def in_words(counts: Mapping[str, int]) -> str:
+def describe_counts(counts: Mapping[str, int]) -> str:
     """ "3 biases and 2 normalisation vectors", "" for none."""
     return " and ".join(f"{n} {TITLES[kind][n > 1]}" for kind, n in counts.items())
 
 
-def sizes(shifts: Mapping[str, VectorDelta]) -> dict[str, int]:
-    """The parameters that an adapter shifts, and the length of each."""
+def vector_lengths(shifts: Mapping[str, VectorDelta]) -> dict[str, int]:
+    """Parameter → length, for all vectors that an adapter changes."""
     return {
         f"{module}.{name}": len(vector)
-        for module, own in shifts.items()
-        for name, vector in own.vectors().items()
+        for module, shift in shifts.items()
+        for name, vector in shift.vectors().items()
     }
 
 
-def sentences(parameters: Iterable[str]) -> list[str]:
-    """What is said of those of a file."""
-    told = in_words(counted(parameters))
-    if not told:
+def notes(parameters: Iterable[str]) -> list[str]:
+    """A sentence on the vectors of a file, if it has any."""
+    counts = describe_counts(count_by_kind(parameters))
+    if not counts:
         return []
     return [
-        f"It changes {told} too: they are drawn with, and a merge sums them at the LoRAs' "
-        "strengths; of the files that are written, the full one alone can hold them."
+        f"It changes {counts} too: pictures are drawn with them, and a merge sums them at the "
+        "LoRAs' strengths; only files of the full format can hold them."
     ]
 
 
 def read_shifts(
-    found: Mapping[str, str], layers: Mapping[str, LoraLayer], body: Body
+    keys: Mapping[str, str], layers: Mapping[str, LoraLayer], body: Body
 ) -> dict[str, VectorDelta]:
-    """Module → change, in float32, of ``found`` (parameter → key); MergeError if not finite."""
-    read: dict[str, VectorDelta] = {}
-    for name, key in found.items():
+    """Module → its changes, float32, from ``keys`` (parameter → key); MergeError if not finite."""
+    shifts: dict[str, VectorDelta] = {}
+    for name, key in keys.items():
         module, _, end = name.rpartition(".")
         vector = body.tensor(key).float().flatten()
         if key.endswith("lora_B.bias"):
@@ -109,5 +109,5 @@ def read_shifts(
                 f"{body.file}: {key} has values that are not finite numbers; its training failed, "
                 "or the file is damaged."
             )
-        read[module] = read.get(module, VectorDelta()).plus(VectorDelta(**{end: vector}))
-    return read
+        shifts[module] = shifts.get(module, VectorDelta()).plus(VectorDelta(**{end: vector}))
+    return shifts

@@ -1,4 +1,4 @@
-"""A written file, read back before anyone gets it: does it hold the changes that were meant?"""
+"""Read a written file back and check it before it is used: all changes, and all programs' keys."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from merging.adapter import Adapter, LoraLayer, VectorDelta, factor_energy
 from merging.base_models import SD15, base_model
 from merging.errors import MergeError
-from merging.formats.compatibility import MOST_UNKNOWN, PROGRAMS, misread
-from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced
+from merging.formats.compatibility import MAX_UNKNOWN_KEYS, PROGRAMS, misread_by_diffusers
+from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced_factors
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable
-from merging.formats.match import Fit, fitted
+from merging.formats.match import KeyMatch, best_match
 from merging.formats.reader import read
 from merging.formats.tensors import opened
-from merging.formats.vector_deltas import counted, in_words, sizes
+from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
 
-LIMIT = 2 * MAX_LOSS  # of a layer's factors: what the writers allow, and as much again
+MAX_ERROR = 2 * MAX_LOSS  # of a layer's factors: twice what the writers allow
 
 
 class WrittenData(TypedDict):
@@ -43,43 +43,46 @@ class WrittenData(TypedDict):
 
 @dataclass(frozen=True)
 class Written:
-    """A file that has passed."""
+    """The result of the checks of a written file."""
 
     sha256: str
     base: str  # name of the LayerTable it fits
     modules: int
-    error: float  # the largest ‖read − meant‖ / ‖meant‖ of a layer
-    layer: str  # where that is
-    programs: tuple[str, ...]  # those whose key rules find every module
-    # of the other programs, those that find all but so many keys of biases and normalisations
+    error: float  # the largest ‖read − written‖ / ‖written‖ of a layer
+    layer: str  # the layer with that error
+    programs: tuple[str, ...]  # that find all modules by their key rules
+    # other programs → number of keys of biases and normalisations that they do not find
     missing: Mapping[str, int] = field(default_factory=dict)
-    shifts: str = ""  # which of these are in it, in words
-    without: str = ""  # and which of the merge it cannot hold
-    loaded: float | None = None  # the largest such error after diffusers' own loader, if it ran
+    shifts: str = ""  # the biases and normalisations in it, in words
+    without: str = ""  # those of the merge that it cannot hold, in words
+    loaded: float | None = None  # the largest error after diffusers' loader, None if not run
 
     @property
     def sentence(self) -> str:
-        """What was checked and found, in words."""
+        """The checks and their results, in words."""
         only = "" if self.base == SD15.name else f", for {base_model(self.base).title} only"
         *first, last = self.programs
         listed = f"{', '.join(first)} and {last}" if first else last
-        ran = "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"
+        by_diffusers = (
+            "" if self.loaded is None else f"; loaded by diffusers, error {_short(self.loaded)}"
+        )
         return (
             f"read back: {self.modules} modules{f' and {self.shifts}' if self.shifts else ''}, "
-            f"largest error {_short(self.error)}; keys fit {listed}{only}{ran}{self._lacking}"
+            f"largest error {_short(self.error)}; "
+            f"keys fit {listed}{only}{by_diffusers}{self._omissions}"
         )
 
     @property
-    def _lacking(self) -> str:
-        """What a program or the file has no place for, in words."""
-        told = ""
+    def _omissions(self) -> str:
+        """What programs do not find and what the file cannot hold, in words."""
+        text = ""
         for title, count in self.missing.items():
-            refused = count > MOST_UNKNOWN.get(title, count)
-            does = "would refuse it, knowing no place for" if refused else "has no place for"
-            told += f"; {title} {does} {count} keys of biases and normalisations"
+            refused = count > MAX_UNKNOWN_KEYS.get(title, count)
+            does = "would refuse it because of" if refused else "ignores"
+            text += f"; {title} {does} {count} keys of biases and normalisations"
         if self.without:
-            told += f"; without {self.without}: only a full file holds these (merge --format full)"
-        return told
+            text += f"; without {self.without}: only a full file holds these (merge --format full)"
+        return text
 
     def as_dict(self) -> WrittenData:
         """Plain data for JSON."""
@@ -102,122 +105,128 @@ def _short(number: float) -> str:
     return f"{number:.0e}".replace("e-0", "e-") if number else "0"
 
 
-def verified(
+def verify_file(
     path: Path,
     name: str,
-    meant: Adapter,
+    adapter: Adapter,
     table: LayerTable,
-    wanted: Sequence[str],
+    programs: Sequence[str],
     without: str = "",
 ) -> Written:
-    """Read the file at ``path``, called ``name``, and compare it with what it was made from.
+    """Read the file at ``path``, called ``name``, and compare it with the adapter written to it.
 
-    Raises MergeError, which names the layer, if a change is missing or another than meant, or if a
-    ``wanted`` program would not find the layer. ``without``: what the file is not meant to hold.
+    Raises MergeError, with the layer, if a change is missing or differs, or if one of ``programs``
+    would not find it. ``without``: what the file cannot hold, in words.
     """
-    found = read(path, table, name)
+    actual = read(path, table, name)
     with opened(path, name) as body:
         header = body.header
-    fit = fitted(header, table, name)
-    error, layer = max(compared(found, meant, name), _compared_shifts(found, meant, name))
-    lost = _finding(fit, header, found)
-    for title in wanted:
-        if missing := lost[title]:
-            raise _refusal(name, f"{title} would not find layer {missing[0]} in it")
-    whole = [program for program in PROGRAMS if not lost[program.title]]
-    misses = {each.title: each.misses(fit.shifts, table) for each in whole}
+    match = best_match(header, table, name)
+    error, layer = max(
+        compare_adapters(actual, adapter, name), _compare_shifts(actual, adapter, name)
+    )
+    missing_layers = _missing_layers(match, header, actual)
+    for title in programs:
+        if missing := missing_layers[title]:
+            raise _verification_error(name, f"{title} would not find layer {missing[0]} in it")
+    complete = [program for program in PROGRAMS if not missing_layers[program.title]]
+    counts = {program.title: program.missing_count(match.shifts, table) for program in complete}
     return Written(
-        sha256=found.sha256,
+        sha256=actual.sha256,
         base=table.name,
-        modules=len(_speaking(found)),
+        modules=len(_nonzero_layers(actual)),
         error=error,
         layer=layer,
-        programs=tuple(title for title, count in misses.items() if not count),
-        missing={title: count for title, count in misses.items() if count},
-        shifts=in_words(counted(sizes(meant.shifts))),
+        programs=tuple(title for title, count in counts.items() if not count),
+        missing={title: count for title, count in counts.items() if count},
+        shifts=describe_counts(count_by_kind(vector_lengths(adapter.shifts))),
         without=without,
     )
 
 
-def compared(
-    found: Adapter, meant: Adapter, name: str, when: str = "it was read back"
+def compare_adapters(
+    actual: Adapter, expected: Adapter, name: str, when: str = "it was read back"
 ) -> tuple[float, str]:
-    """The largest relative error and its layer; MergeError where one is more than rounding.
+    """The largest relative error and its layer; MergeError if one is more than rounding.
 
-    Layers far below the strongest one are measured against NEGLIGIBLE of that, and whether an error
-    can be let pass is told by the factors: where these nearly cancel, rounding them costs more.
+    Layers much weaker than the strongest one are measured against NEGLIGIBLE of that. Errors are
+    judged by the size of the factors: if these nearly cancel, rounding them costs more.
     """
-    sizes = {layer: _product(own) for layer, own in meant.layers.items()}
-    norms = {layer: _distance(own, None) for layer, own in meant.layers.items()}
+    sizes = {name: _factor_size(layer) for name, layer in expected.layers.items()}
+    norms = {name: _distance(layer, None) for name, layer in expected.layers.items()}
     size, norm = max(sizes.values()), max(norms.values())
     errors = {"": 0.0}
-    for layer, own in meant.layers.items():
-        error = _distance(own, found.layers.get(layer))
+    for layer, change in expected.layers.items():
+        error = _distance(change, actual.layers.get(layer))
         errors[layer] = error / max(norms[layer], NEGLIGIBLE * norm)
-        if not error <= LIMIT * max(sizes[layer], NEGLIGIBLE * size):
+        if not error <= MAX_ERROR * max(sizes[layer], NEGLIGIBLE * size):
             reason = f"layer {layer} is off by {errors[layer]:.1%} of its change"
-            raise _refusal(name, reason, when)
-    if strange := [layer for layer in _speaking(found) if layer not in meant.layers]:
-        raise _refusal(name, f"layer {strange[0]} is in it and was not meant to be", when)
+            raise _verification_error(name, reason, when)
+    if extra := [layer for layer in _nonzero_layers(actual) if layer not in expected.layers]:
+        raise _verification_error(name, f"the file has an extra layer {extra[0]}", when)
     worst = max(errors, key=lambda layer: errors[layer])
     return errors[worst], worst
 
 
-def _compared_shifts(found: Adapter, meant: Adapter, name: str) -> tuple[float, str]:
-    """The same for biases and normalisations, each against its own size."""
+def _compare_shifts(actual: Adapter, expected: Adapter, name: str) -> tuple[float, str]:
+    """The largest error of the biases and normalisations, relative to their sizes, and its name."""
     worst = 0.0, ""
-    for module in {**found.shifts, **meant.shifts}:
-        wanted = meant.shifts.get(module, VectorDelta())
-        off = found.shifts.get(module, VectorDelta()).plus(wanted.scaled(-1.0)).vectors()
-        for parameter, rest in off.items():
-            size = float(wanted.vectors().get(parameter, 0 * rest).double().norm())
+    for module in {**actual.shifts, **expected.shifts}:
+        shift = expected.shifts.get(module, VectorDelta())
+        difference = actual.shifts.get(module, VectorDelta()).plus(shift.scaled(-1.0)).vectors()
+        for parameter, rest in difference.items():
+            size = float(shift.vectors().get(parameter, 0 * rest).double().norm())
             error = float(rest.double().norm())
-            if not error <= LIMIT * size:
-                raise _refusal(name, f"{module}.{parameter} is off by {error:.1e} of {size:.1e}")
+            if not error <= MAX_ERROR * size:
+                raise _verification_error(
+                    name, f"{module}.{parameter} is off by {error:.1e} of {size:.1e}"
+                )
             worst = max(worst, (error / size if size else 0.0, f"{module}.{parameter}"))
     return worst
 
 
-def _refusal(name: str, reason: str, when: str = "it was read back") -> MergeError:
-    return MergeError(f"{name} was not kept: when {when}, {reason}; please report this.")
+def _verification_error(name: str, reason: str, when: str = "it was read back") -> MergeError:
+    return MergeError(f"{name} was not saved: when {when}, {reason}; please report this.")
 
 
-def _speaking(adapter: Adapter) -> list[str]:
-    """The layers that change anything; A1111 needs zeros beside a bias that changes alone."""
-    return [name for name, own in adapter.layers.items() if own.up.any() and own.down.any()]
+def _nonzero_layers(adapter: Adapter) -> list[str]:
+    """The layers that are not zero; A1111 needs layers of zeros for biases without a layer."""
+    return [name for name, layer in adapter.layers.items() if layer.up.any() and layer.down.any()]
 
 
-def _product(layer: LoraLayer) -> float:
-    pair = balanced(layer, float(layer.rank))
+def _factor_size(layer: LoraLayer) -> float:
+    pair = balanced_factors(layer, float(layer.rank))
     return float(pair.up.norm() * pair.down.norm())
 
 
-def _distance(one: LoraLayer, other: LoraLayer | None) -> float:
-    """‖Δ − Δ'‖ from the factors; None is no change."""
-    ups, downs = [one.scale * one.up.double()], [one.down.double()]
+def _distance(layer: LoraLayer, other: LoraLayer | None) -> float:
+    """‖Δ − Δ'‖ from the factors; None counts as zero."""
+    ups, downs = [layer.scale * layer.up.double()], [layer.down.double()]
     if other is not None:
         ups.append(-other.scale * other.up.double().to(ups[0].device))
         downs.append(other.down.double().to(ups[0].device))
     return sqrt(factor_energy(torch.cat(ups, dim=1), torch.cat(downs)))
 
 
-def _finding(fit: Fit, header: Header, found: Adapter) -> dict[str, list[str]]:
-    """Program → the layers that it would not find or would scale wrongly."""
-    alphas = {layer.alpha for layer in found.layers.values()}
+def _missing_layers(match: KeyMatch, header: Header, actual: Adapter) -> dict[str, list[str]]:
+    """Program → the layers that it would not find, or would scale wrongly."""
+    alphas = {layer.alpha for layer in actual.layers.values()}
     missing = {}
     for program in PROGRAMS:
-        seen = set(program.finds(fit.layers, fit.table))
+        known = set(program.found_layers(match.layers, match.table))
         if program.title == "diffusers":
-            mixed = fit.style == "kohya" and len(alphas) > 1  # it takes one for all
-            seen = set() if mixed else {layer for layer in seen if _shaped(layer, fit, header)}
-            seen.difference_update(misread(fit.layers, fit.style))
-        missing[program.title] = [layer for layer in fit.layers if layer not in seen]
+            mixed = match.style == "kohya" and len(alphas) > 1  # it uses one alpha for all layers
+            if mixed:
+                known.clear()
+            known = {layer for layer in known if _has_weight_dimensions(layer, match, header)}
+            known.difference_update(misread_by_diffusers(match.layers, match.style))
+        missing[program.title] = [layer for layer in match.layers if layer not in known]
     return missing
 
 
-def _shaped(layer: str, fit: Fit, header: Header) -> bool:
-    """Whether the factors have as many dimensions as the weight, as diffusers demands."""
+def _has_weight_dimensions(layer: str, match: KeyMatch, header: Header) -> bool:
+    """Whether the factors have as many dimensions as the weight, as diffusers requires."""
     shapes = [
-        header.tensors[key].shape for role, key in fit.layers[layer].items() if role != "alpha"
+        header.tensors[key].shape for role, key in match.layers[layer].items() if role != "alpha"
     ]
-    return all(len(shape) == len(fit.table.shapes[layer]) for shape in shapes)
+    return all(len(shape) == len(match.table.shapes[layer]) for shape in shapes)

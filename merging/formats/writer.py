@@ -1,7 +1,7 @@
-"""Adapters to files: the kohya file that every loader reads, diffusers' own, whole differences.
+"""Write adapters to files: kohya's format for all loaders, diffusers', and full differences.
 
-The same adapter and metadata give the same bytes: safetensors' own writer shuffles the metadata, so
-the few lines of the format are written here. Files appear whole and read back, or not at all.
+The same adapter and metadata give the same bytes: the safetensors library shuffles the metadata, so
+the format is written here. A file that fails its check is not saved.
 """
 
 from __future__ import annotations
@@ -18,172 +18,192 @@ from torch import Tensor
 from merging.adapter import Adapter
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats.compatibility import misread
+from merging.formats.compatibility import misread_by_diffusers
 from merging.formats.embeddings import read_embeddings
-from merging.formats.half_precision import Pair, cast, common_rank, stored, whole
+from merging.formats.half_precision import (
+    FactorPair,
+    common_rank,
+    stored_deltas,
+    stored_factors,
+    stored_vector,
+)
 from merging.formats.key_names import kohya, peft
 from merging.formats.layer_tables import LayerTable, table_of
 from merging.formats.metadata import diffusers_header, full_header, kohya_header, model_hashes
-from merging.formats.vector_deltas import counted, in_words, sizes
-from merging.formats.verify import Written, verified
+from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
+from merging.formats.verify import Written, verify_file
 from merging.io.atomic_write import write_checked
 
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
-WITH_WHOLE = ("A1111", "Forge", "ComfyUI", "InvokeAI")  # those that take whole differences
-EVERYWHERE = (*WITH_WHOLE, "diffusers")
+FULL_READERS = ("A1111", "Forge", "ComfyUI", "InvokeAI")  # programs that read full differences
+KOHYA_READERS = (*FULL_READERS, "diffusers")
 
 
 def write_kohya(
     adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
 ) -> Written:
-    """Write the file that diffusers, A1111, Forge, ComfyUI and InvokeAI read alike.
+    """Write the file that diffusers, A1111, Forge, ComfyUI and InvokeAI all read.
 
-    One alpha for all layers, the only spelling that diffusers scales rightly when ranks differ.
-    ``metadata`` adds to the header or overrides it, but for hashes and dimensions; there is no date
-    unless it brings one. Raises MergeError for an adapter that fits no SD 1.x base, is zero, or
-    overflows ``dtype`` (float16, bfloat16 or float32), and if the file cannot be written, or read
-    back as it was meant.
+    It has one alpha for all layers: otherwise diffusers scales mixed ranks wrongly. ``metadata``
+    adds to the header or overrides it, except hashes and dimensions; it has a date only if
+    ``metadata`` does. Raises MergeError for an adapter that fits no SD 1.x base, is zero, or
+    overflows ``dtype`` (float16, bfloat16 or float32), if the file cannot be written, and if it
+    differs when it is read back.
     """
     table = table_of(adapter)
     alpha = float(common_rank(adapter))
-    pairs = _signed(stored(adapter, alpha, dtype), table, kohya.FAMILY)
+    pairs = _add_marker(stored_factors(adapter, alpha, dtype), table, kohya.FAMILY)
     tensors = {}
     for layer, pair in pairs.items():
-        name = kohya.spelled(layer)[0]
-        up, down = _shaped(pair, layer, table)
+        name = kohya.key_stems(layer)[0]
+        up, down = _in_weight_shape(pair, layer, table)
         tensors[f"{name}.lora_up.weight"] = up
         tensors[f"{name}.lora_down.weight"] = down
-        # float32, for bfloat16 has no exact 300
+        # float32: bfloat16 cannot hold 300 exactly
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
     header = kohya_header(adapter, table, pairs, alpha, metadata)
-    content = _hashed(tensors, header)
+    content = _serialise_with_hashes(tensors, header)
     return write_checked(
-        path, content, lambda it: _without_shifts(it, path.name, adapter, table, EVERYWHERE)
+        path,
+        content,
+        lambda temporary: _verify_low_rank(temporary, path.name, adapter, table, KOHYA_READERS),
     )
 
 
 def write_diffusers(
     adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
 ) -> Written:
-    """Write diffusers' own form (PEFT keys, alpha folded in, ranks in the header).
+    """Write diffusers' format (PEFT keys, alpha = rank, ranks in the header).
 
     Raises as `write_kohya` does.
     """
     table = table_of(adapter)
-    pairs = _signed(stored(adapter, None, dtype), table, peft.FAMILY)
+    pairs = _add_marker(stored_factors(adapter, None, dtype), table, peft.FAMILY)
     tensors = {}
     for layer, pair in pairs.items():
-        up, down = _shaped(pair, layer, table)
+        up, down = _in_weight_shape(pair, layer, table)
         tensors[f"{layer}.lora_A.weight"] = down
         tensors[f"{layer}.lora_B.weight"] = up
-    settings = {peft.CONFIG_KEY: peft.written_config({key: p.rank for key, p in pairs.items()})}
+    settings = {peft.CONFIG_KEY: peft.build_config({key: p.rank for key, p in pairs.items()})}
     header = diffusers_header(adapter, table, metadata) | settings
-    content = serialised(tensors, header)
+    content = serialise(tensors, header)
     return write_checked(
-        path, content, lambda it: _without_shifts(it, path.name, adapter, table, ("diffusers",))
+        path,
+        content,
+        lambda temporary: _verify_low_rank(temporary, path.name, adapter, table, ("diffusers",)),
     )
 
 
 def write_full(
     adapter: Adapter, path: Path, dtype: torch.dtype, metadata: Mapping[str, str] = NO_METADATA
 ) -> Written:
-    """Write every change whole (LyCORIS's ``diff``): nothing is lost by rank, but it is large.
+    """Write all changes as full differences (LyCORIS's ``diff``): exact at any rank, but large.
 
-    A1111, Forge, ComfyUI and InvokeAI read it, diffusers does not. It alone holds shifted vectors:
-    diffusers refuses a whole file that has any. Raises as `write_kohya` does.
+    A1111, Forge, ComfyUI and InvokeAI read it, diffusers does not. Only this format holds biases
+    and normalisations: diffusers refuses a file that has any. Raises as `write_kohya` does.
     """
     table = table_of(adapter)
     tensors = {
-        f"{kohya.spelled(layer)[0]}.diff": delta.reshape(table.shapes[layer])
-        for layer, delta in whole(adapter, dtype).items()
+        f"{kohya.key_stems(layer)[0]}.diff": delta.reshape(table.shapes[layer])
+        for layer, delta in stored_deltas(adapter, dtype).items()
     }
-    tensors = _shifted(adapter, table, dtype) | tensors
-    content = _hashed(tensors, full_header(adapter, table, metadata))
+    tensors = _vector_tensors(adapter, table, dtype) | tensors
+    content = _serialise_with_hashes(tensors, full_header(adapter, table, metadata))
     return write_checked(
-        path, content, lambda it: verified(it, path.name, adapter, table, WITH_WHOLE)
+        path,
+        content,
+        lambda temporary: verify_file(temporary, path.name, adapter, table, FULL_READERS),
     )
 
 
-def _without_shifts(
-    path: Path, name: str, adapter: Adapter, table: LayerTable, wanted: tuple[str, ...]
+def _verify_low_rank(
+    path: Path, name: str, adapter: Adapter, table: LayerTable, programs: tuple[str, ...]
 ) -> Written:
-    """A file of layers alone, verified as one, which says what it leaves out."""
-    left = in_words(counted(sizes(adapter.shifts)))
-    return verified(path, name, held(adapter, "kohya"), table, wanted, without=left)
+    """Check a file of layers alone, and note the biases and normalisations that it leaves out."""
+    omitted = describe_counts(count_by_kind(vector_lengths(adapter.shifts)))
+    return verify_file(
+        path, name, adapter_in_format(adapter, "kohya"), table, programs, without=omitted
+    )
 
 
-def _shifted(adapter: Adapter, table: LayerTable, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Vectors by LyCORIS's keys; A1111 takes none alone, so zeros stand where others are missing.
+def _vector_tensors(adapter: Adapter, table: LayerTable, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Biases and normalisations by LyCORIS's keys, with the zeros that A1111 requires.
 
-    It asks for both of a normalisation, and for a whole difference beside a bias.
+    It needs both vectors of a normalisation, and a full difference for every bias.
     """
     tensors = {}
     for module, shift in adapter.shifts.items():
-        name = kohya.spelled(module)[0]
-        own = {end: cast(adapter.name, module, v, dtype) for end, v in shift.vectors().items()}
+        name = kohya.key_stems(module)[0]
+        vectors = {
+            end: stored_vector(adapter.name, module, v, dtype) for end, v in shift.vectors().items()
+        }
         if module in table.shapes:
-            tensors[f"{name}.diff_b"] = own["bias"]
+            tensors[f"{name}.diff_b"] = vectors["bias"]
             tensors[f"{name}.diff"] = torch.zeros(table.shapes[module], dtype=dtype)
         else:
             for letter, end in (("w", "weight"), ("b", "bias")):
                 length = table.vectors[f"{module}.{end}"]
-                tensors[f"{name}.{letter}_norm"] = own.get(end, torch.zeros(length, dtype=dtype))
+                tensors[f"{name}.{letter}_norm"] = vectors.get(
+                    end, torch.zeros(length, dtype=dtype)
+                )
     return tensors
 
 
 def write_embedding(embedding: Embedding, path: Path, table: LayerTable) -> None:
-    """Write a word's vectors, float32, as diffusers does: one tensor, named by the word.
+    """Write the vectors of a textual inversion, float32, as diffusers does: key = word.
 
-    A1111, Forge and ComfyUI read it too; to them the file's name is the word.
+    A1111, Forge and ComfyUI read it too; they use the file's name as the word.
     """
     vectors = embedding.vectors.cpu().float()
     key = embedding.word if re.fullmatch(r"[ -~]+", embedding.word) else "emb_params"
 
-    def check(beside: Path) -> None:
-        (found,) = read_embeddings(beside, table, path.name)
-        if not torch.equal(found.vectors, vectors):
-            raise MergeError(f"{path.name} was not kept: it holds other values than meant.")
+    def check(temporary: Path) -> None:
+        (embedding,) = read_embeddings(temporary, table, path.name)
+        if not torch.equal(embedding.vectors, vectors):
+            raise MergeError(f"{path.name} was not saved: its values differ when it is read back.")
 
-    write_checked(path, serialised({key: vectors}, {"format": "pt"}), check)
+    write_checked(path, serialise({key: vectors}, {"format": "pt"}), check)
 
 
 WRITERS = {"kohya": write_kohya, "diffusers": write_diffusers, "full": write_full}
 
 
-def held(adapter: Adapter, form: str) -> Adapter:
-    """The adapter as far as a file of this form holds it: shifted vectors in the full one alone."""
+def adapter_in_format(adapter: Adapter, form: str) -> Adapter:
+    """The adapter as a file of this format holds it: only the full format has vector deltas."""
     return adapter if form == "full" else replace(adapter, shifts={})
 
 
-def _hashed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """The file with sd-scripts' hashes, which are of the file with its training fields alone."""
+def _serialise_with_hashes(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """The file with sd-scripts' hashes, computed of the file with the ``ss_`` fields only."""
     training = {key: value for key, value in header.items() if key.startswith("ss_")}
-    return serialised(tensors, {**header, **model_hashes(serialised(tensors, training))})
+    return serialise(tensors, {**header, **model_hashes(serialise(tensors, training))})
 
 
-def _signed(pairs: dict[str, Pair], table: LayerTable, style: str) -> dict[str, Pair]:
-    """The pairs, and where diffusers would misread them without it, an ``out_proj`` of zeros."""
-    lost = misread(pairs, style)
-    if not lost:
+def _add_marker(
+    pairs: dict[str, FactorPair], table: LayerTable, style: str
+) -> dict[str, FactorPair]:
+    """The pairs, with an ``out_proj`` of zeros if diffusers would misread them without one."""
+    misread = misread_by_diffusers(pairs, style)
+    if not misread:
         return pairs
-    sign = next(layer for layer in table.shapes if layer.endswith(".self_attn.out_proj"))
-    rows, columns = table.shapes[sign]
-    like = pairs[lost[0]]  # its rank is one that the file has anyway
-    up, down = like.up.new_zeros(rows, like.rank), like.down.new_zeros(like.rank, columns)
-    return pairs | {sign: Pair(up, down)}
+    marker = next(layer for layer in table.shapes if layer.endswith(".self_attn.out_proj"))
+    rows, columns = table.shapes[marker]
+    pair = pairs[misread[0]]  # for a rank that the file has anyway
+    up, down = pair.up.new_zeros(rows, pair.rank), pair.down.new_zeros(pair.rank, columns)
+    return pairs | {marker: FactorPair(up, down)}
 
 
-def _shaped(pair: Pair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
-    """up and down as they are stored: 4-D for convolutions, the kernel in the lower half."""
+def _in_weight_shape(pair: FactorPair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
+    """up and down as they are stored: 4-D for convolutions, with the kernel in down."""
     kernel = table.shapes[layer][2:]
     if not kernel:
         return pair.up, pair.down
     return pair.up[..., None, None], pair.down.unflatten(1, table.shapes[layer][1:])
 
 
-def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """The bytes of a safetensors file: wide types first, then by name, metadata sorted."""
     keys = sorted(tensors, key=lambda key: (-tensors[key].itemsize, key))
     rows: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
@@ -199,9 +219,11 @@ def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> by
         offset = end
     header = json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)  # the format aligns the tensors to eight bytes
-    return b"".join((len(header).to_bytes(8, "little"), header, *(_raw(tensors[k]) for k in keys)))
+    return b"".join(
+        (len(header).to_bytes(8, "little"), header, *(_raw_bytes(tensors[k]) for k in keys))
+    )
 
 
-def _raw(tensor: Tensor) -> bytes:
+def _raw_bytes(tensor: Tensor) -> bytes:
     flat = tensor.contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import BinaryIO, TypeVar
 
 from merging.errors import FileError
 
-Checked = TypeVar("Checked")
+Result = TypeVar("Result")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename. FileError if it cannot be."""
-    write_checked(path, content, lambda _beside: None)
+    """Write a temporary file, flush it to the disk and rename it; FileError if that fails."""
+    write_checked(path, content, lambda _temporary: None)
 
 
-def write_checked(path: Path, content: bytes, check: Callable[[Path], Checked]) -> Checked:
-    """The same, if ``check`` of what was written raises nothing; its answer is given back."""
-    with appearing(path, str(path), "choose another place") as beside:
-        with synced(beside) as stream:
+def write_checked(path: Path, content: bytes, check: Callable[[Path], Result]) -> Result:
+    """`write_whole`, but first ``check`` the temporary file; returns what the check returns."""
+    with replacing(path, str(path), "choose another place") as temporary:
+        with synced_file(temporary) as stream:
             stream.write(content)
-        return check(beside)
+        return check(temporary)
 
 
 @contextmanager
-def appearing(path: Path, name: str, remedy: str) -> Iterator[Path]:
-    """A place beside ``path`` to write to, renamed at the end; nothing is left if anything raises.
+def replacing(path: Path, name: str, remedy: str) -> Iterator[Path]:
+    """A temporary path in the same folder, renamed to ``path`` at the end, deleted on an error.
 
-    What cannot be written is a FileError that calls the file by ``name``.
+    An OSError becomes a FileError with the file's ``name`` and the ``remedy``.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        yield beside
-        beside.replace(path)
+        yield temporary
+        temporary.replace(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise FileError(f"{name} cannot be written ({reason}); {remedy}.", error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def synced(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write to, on the disk once it is closed."""
+def synced_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to; it is flushed to the disk before it is closed."""
     with path.open("xb") as stream:
         yield stream
         stream.flush()

@@ -1,4 +1,4 @@
-"""File names that sort and explain: iteris_sks-cat+vxz-pizza."""
+"""Names of merged files: the method and the LoRAs, such as iteris_sks-cat+vxz-pizza."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def file_stem(method: str, labels: Sequence[str]) -> str:
-    """A name that sorts and explains: iteris_sks-cat+vxz-pizza."""
+    """File name without ending, such as iteris_sks-cat+vxz-pizza; the labels take 80 characters."""
     return f"{method}_" + "+".join(map(plain, labels))[:80].rstrip("-+")
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a file before it is read as a model; nothing heavy is imported here."""
+"""Hashes, recipes and names of files; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 from merging.errors import FileError
 
-BESIDE = "adapter_config.json"  # PEFT's configuration, in a file of its own
-RECIPE_KEY = "iteris.recipe"  # the header field of our files
+PEFT_CONFIG = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
+RECIPE_KEY = "iteris.recipe"  # header field of the files that this project writes
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
 
 
-def beside(path: Path) -> Path:
-    """Where PEFT's own form has its configuration, if the file is of that form."""
-    return path.with_name(BESIDE)
+def peft_config_path(path: Path) -> Path:
+    """Where PEFT keeps the configuration of this adapter file; other formats have none."""
+    return path.with_name(PEFT_CONFIG)
 
 
 def file_sha256(path: Path) -> str:
-    """Of all bytes of a file; FileError if it cannot be read."""
+    """SHA-256 of a whole file; FileError if it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -30,9 +30,9 @@ def file_sha256(path: Path) -> str:
 
 
 def read_recipe(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The recipe in the header of a file that we wrote; None in any other."""
+    """The recipe in a file's header; None if this project did not write the file."""
     try:
-        found = json.loads(metadata[RECIPE_KEY])
+        recipe = json.loads(metadata[RECIPE_KEY])
     except (KeyError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return recipe if isinstance(recipe, dict) else None

@@ -1,7 +1,7 @@
-"""A FILE that is no file here but a place on the Hugging Face Hub: owner/repo[/file][@revision].
+"""Files on the Hugging Face Hub, named owner/repo[/file][@revision] in place of a local path.
 
-Only safetensors files are fetched, none larger than an adapter can be, and what is fetched is
-pinned to the commit that it came from. A file of that name on the disk goes before the Hub.
+Only safetensors files are fetched, none larger than an adapter can be, and the commit is recorded.
+If a local file has the same name, the local file is used.
 """
 
 from __future__ import annotations
@@ -22,119 +22,121 @@ from huggingface_hub.errors import (
 )
 
 from merging.errors import MergeError
-from merging.io.files import BESIDE, MAX_CONFIG
+from merging.io.files import MAX_CONFIG, PEFT_CONFIG
 
-PLACE = re.compile(
+HUB_FILE = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
 )
-PAGE = re.compile(
+HUB_PAGE = re.compile(
     r"https?://(?:www\.)?huggingface\.co/(?P<repo>[^/]+/[^/?#]+)"
     r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/?#]+)(?:/(?P<file>[^?#]+))?)?/?(?:[?#].*)?"
 )
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_DOWNLOAD = 400 << 20  # rank 128 for every layer of SD 1.5 in float32 is about 280 MiB
-USUAL = "pytorch_lora_weights.safetensors"  # what diffusers calls every LoRA
+DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"  # the name that diffusers gives every LoRA
 REASONS: tuple[tuple[type[Exception], str], ...] = (
     (GatedRepoError, "asks for consent; give it on its page, and log in with `hf auth login`"),
     (RevisionNotFoundError, "has no such revision; look it up on its page"),
-    (RepositoryNotFoundError, "is neither a file here nor a model on the Hub; check the name"),
-    (HFValidationError, "is neither a file here nor the name of a model on the Hub"),
+    (RepositoryNotFoundError, "is neither a local file nor a model on the Hub; check the name"),
+    (HFValidationError, "is neither a local file nor the name of a model on the Hub"),
 )
 
 
 @dataclass(frozen=True)
-class Found:
-    """A FILE on the disk."""
+class NamedFile:
+    """A file on the disk, and what it is called."""
 
     path: Path
-    name: str  # of the adapter's file
-    origin: str = ""  # owner/repo/file@commit where it is from the Hub
+    name: str  # to show; it may differ from the name on the disk
+    origin: str = ""  # owner/repo/file@commit if it came from the Hub
 
 
-def found(given: Path) -> Found:
-    """The file itself, or what it names on the Hub, fetched; MergeError if that cannot be had."""
-    text = given.as_posix()
-    place = PLACE.fullmatch(text)
-    if given.exists() or not place or _is_local(place):
-        return Found(given, given.name)
-    return fetched(text)
+def resolve_file(path: Path) -> NamedFile:
+    """The local file, or the file downloaded from the Hub; MergeError if the download fails."""
+    text = path.as_posix()
+    place = HUB_FILE.fullmatch(text)
+    if path.exists() or not place or _is_local(place):
+        return NamedFile(path, path.name)
+    return fetch_file(text)
 
 
-def fetched(
+def fetch_file(
     text: str,
     cache: Path | None = None,
     token: bool | None = None,
-    most: int = MAX_DOWNLOAD,
-) -> Found:
-    """What a text names on the Hub, whatever lies on the disk here; its page's address will do.
+    max_bytes: int = MAX_DOWNLOAD,
+) -> NamedFile:
+    """Download a file from the Hub, by its name there or by the address of its page.
 
-    ``cache`` is the folder to fetch into, None the Hub's own; ``token`` False asks as anybody, None
-    as whoever is logged in; ``most`` bytes are taken. Raises MergeError if it cannot be had.
+    ``cache`` is the download folder, None the Hub client's default. ``token`` False downloads
+    anonymously, None as the user who is logged in. Larger files than ``max_bytes`` are refused.
+    Raises MergeError if the download fails. Local files of the same name are ignored.
     """
-    place = PLACE.fullmatch(PAGE.sub(_as_place, text.strip()))
+    place = HUB_FILE.fullmatch(HUB_PAGE.sub(_page_file, text.strip()))
     if not place:
         raise MergeError(
             f"“{text.strip()[:80]}” is no place on the Hub; type owner/name or "
             "owner/name/file.safetensors, and @revision after it for an older one."
         )
     try:
-        return _Fetching(place["repo"], cache, token, most).found(place["file"], place["revision"])
+        repository = _Repository(place["repo"], cache, token, max_bytes)
+        return repository.fetch(place["file"], place["revision"])
     except (HTTPError, HFValidationError, OSError) as error:
-        reason = next((words for kind, words in REASONS if isinstance(error, kind)), "")
+        reason = next((text for kind, text in REASONS if isinstance(error, kind)), "")
         if getattr(error, "errno", None) in DISK_FULL:
-            reason = "does not fit on the disk here; make room"
+            reason = "does not fit on the disk; make room"
         reason = reason or (
-            f"is no file here, and the Hub could not be asked for it ({type(error).__name__}); "
+            f"is no local file, and the Hub could not be asked for it ({type(error).__name__}); "
             "check the name and the network"
         )
         raise MergeError(f"{place[0]} {reason}.") from error
 
 
-def _as_place(page: re.Match[str]) -> str:
+def _page_file(page: re.Match[str]) -> str:
     """owner/name/file@revision of a page's address."""
     place = "/".join(filter(None, [page["repo"], page["file"]]))
     return f"{place}@{page['revision']}" if page["revision"] else place
 
 
 def _is_local(place: re.Match[str]) -> bool:
-    """Whether the first part is a folder here, or a file's name stands in place of a model's."""
-    named = not place["file"] and place["repo"].endswith(".safetensors")
-    return named or Path(place["repo"].partition("/")[0]).is_dir()
+    """Whether the text names a local folder, or a file in place of a model."""
+    names_file = not place["file"] and place["repo"].endswith(".safetensors")
+    return names_file or Path(place["repo"].partition("/")[0]).is_dir()
 
 
 @dataclass(frozen=True)
-class _Fetching:
-    """A model on the Hub, and on what terms its files are fetched."""
+class _Repository:
+    """A model on the Hub, and how its files are downloaded."""
 
     repo: str
     cache: Path | None
     token: bool | None
-    most: int  # bytes
+    max_bytes: int
 
-    def found(self, file: str | None, revision: str | None) -> Found:
-        """The file, the only one where none is named, at its commit."""
+    def fetch(self, file: str | None, revision: str | None) -> NamedFile:
+        """Download a file at its commit; without a file name, the model's only one."""
         api = HfApi(token=self.token)
         listing = api.model_info(self.repo, revision=revision, files_metadata=True)
-        sizes = {each.rfilename: each.size or 0 for each in listing.siblings or ()}
-        file = file or _only(self.repo, sizes)
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in listing.siblings or ()}
+        file = file or _default_file(self.repo, sizes)
         self._check(file, sizes)
-        beside = str(PurePosixPath(file).with_name(BESIDE))
-        if beside in sizes and sizes[beside] <= MAX_CONFIG:
-            self._download(beside, listing.sha)
+        config = str(PurePosixPath(file).with_name(PEFT_CONFIG))
+        if config in sizes and sizes[config] <= MAX_CONFIG:
+            self._download(config, listing.sha)
         path = self._download(file, listing.sha)
         name = PurePosixPath(file).name
-        if name == USUAL:  # says nothing, so the model's name goes in its place
+        if name == DIFFUSERS_NAME:  # the model's name says more
             name = f"{self.repo.partition('/')[2]}.safetensors"
-        return Found(path, name, f"{self.repo}/{file}@{listing.sha}")
+        return NamedFile(path, name, f"{self.repo}/{file}@{listing.sha}")
 
     def _check(self, file: str, sizes: Mapping[str, int]) -> None:
         if file not in sizes:
-            raise MergeError(f"{self.repo} has no file {file}; {_choice(sizes)}.")
-        if sizes[file] > self.most:
+            raise MergeError(f"{self.repo} has no file {file}; {_choices(sizes)}.")
+        if sizes[file] > self.max_bytes:
             raise MergeError(
                 f"{self.repo}/{file} has {sizes[file] / 2**20:.0f} MiB, more than a LoRA for "
-                f"Stable Diffusion 1.x needs ({self.most >> 20} MiB): is it a whole model? If it "
-                "is an adapter, download it yourself and give the file."
+                f"Stable Diffusion 1.x needs ({self.max_bytes >> 20} MiB): is it a checkpoint? If "
+                "it is an adapter, download it yourself and choose the local file."
             )
 
     def _download(self, file: str, commit: str) -> Path:
@@ -145,19 +147,19 @@ class _Fetching:
         )
 
 
-def _only(repo: str, sizes: Mapping[str, int]) -> str:
-    """The file that is meant where none is named."""
+def _default_file(repo: str, sizes: Mapping[str, int]) -> str:
+    """The file to use when only the model is named; MergeError if that is not clear."""
     files = [name for name in sizes if name.endswith(".safetensors")]
-    if USUAL in files:
-        return USUAL
+    if DIFFUSERS_NAME in files:
+        return DIFFUSERS_NAME
     if len(files) != 1:
-        raise MergeError(f"{repo} has {len(files)} safetensors files; {_choice(sizes)}.")
+        raise MergeError(f"{repo} has {len(files)} safetensors files; {_choices(sizes)}.")
     return files[0]
 
 
-def _choice(sizes: Mapping[str, int]) -> str:
+def _choices(sizes: Mapping[str, int]) -> str:
     files = [name for name in sizes if name.endswith(".safetensors")]
     if not files:
-        return "there is no safetensors file in it, and no other kind is taken"
+        return "there is no safetensors file in it, and other formats are not supported"
     more = ", …" if len(files) > 5 else ""
     return f"name one of {', '.join(files[:5])}{more}"

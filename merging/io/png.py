@@ -1,7 +1,7 @@
-"""A picture's origin, written into its PNG so that anyone can draw it again: all but the weights.
+"""The settings of a picture, written into its PNG so that anyone can draw it again.
 
-Two texts go in: ``parameters``, in the spelling that A1111 and its relatives read, and ``iteris``,
-JSON that says the rest. A merged adapter's recipe goes in as a third, ``recipe``.
+The PNG has two text fields: ``parameters``, in A1111's format, and ``iteris``, JSON with all
+settings. A picture of a merge has its recipe as a third, ``recipe``.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from merging.errors import MergeError
 from merging.io.atomic_write import write_whole
 
 KEYS = ("parameters", "iteris", "recipe")
-MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a picture to be read, and of each of its texts
+MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a PNG, and of one of its text fields
 LORA = re.compile(r"\s*<lora:([^:<>]+):(-?[\d.]+)[^<>]*>")
 FIELD = re.compile(r"(Steps|Sampler|CFG scale|Seed|Size|Model): ([^,]+)")
 SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Used:
-    """An adapter that took part."""
+class UsedAdapter:
+    """An adapter that a picture was drawn with."""
 
     name: str
     strength: float = 1.0
     trigger: str = ""
-    sha256: str = ""  # of its file, "" where that is not known
+    sha256: str = ""  # of its file, "" if unknown
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a picture was drawn from."""
+    """The settings of a picture."""
 
     prompt: str
     negative: str = ""
@@ -49,16 +49,16 @@ class Origin:
     sampler: str = "DDIM"
     compose: str = "sum"
     base: str = ""
-    size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
-    side: int = 0  # of the base's own pictures, in pixels; 0 where it is not known
-    adapters: tuple[Used, ...] = ()
+    size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's default
+    side: int = 0  # of the base's default pictures, in pixels; 0 if unknown
+    adapters: tuple[UsedAdapter, ...] = ()
 
     def texts(self) -> dict[str, str]:
-        """What goes into the PNG."""
+        """The text fields of the PNG."""
         return {"parameters": self.parameters(), "iteris": json.dumps(asdict(self))}
 
     def parameters(self) -> str:
-        """In the spelling of A1111."""
+        """The settings in A1111's format."""
         loras = "".join(f" <lora:{used.name}:{used.strength:g}>" for used in self.adapters)
         negative = f"\nNegative prompt: {self.negative}" if self.negative else ""
         return (
@@ -68,16 +68,16 @@ class Origin:
         )
 
 
-def sides(size: str) -> tuple[int, int]:
-    """Width and height in pixels of WIDTHxHEIGHT; MergeError for what is none."""
-    found = SIZE.fullmatch(size.strip())
-    if not found:
+def parse_size(size: str) -> tuple[int, int]:
+    """Width and height in pixels of WIDTHxHEIGHT; MergeError for other text."""
+    match = SIZE.fullmatch(size.strip())
+    if not match:
         raise MergeError(f"A size is WIDTHxHEIGHT in pixels, such as 512x768, not {size!r}.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write the picture with the texts in its ``info``, whole or not at all."""
+    """Write the picture with the text fields in its ``info``."""
     info = PngInfo()
     for key in KEYS:
         if key in image.info:
@@ -88,17 +88,17 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 
 def read_origin(path: Path, name: str = "") -> tuple[Origin, dict[str, Any] | None]:
-    """What a PNG says it was drawn from, and the recipe of the merge in it, if any.
+    """The settings in a PNG, and the recipe of the merge it shows, if any.
 
-    Raises MergeError if the file is no PNG that says so.
+    Raises MergeError if the file is no PNG, or has no settings.
     """
     name = name or path.name
-    texts = _texts(path, name)
+    texts = _read_texts(path, name)
     try:
         if "iteris" in texts:
-            origin = _ours(json.loads(texts["iteris"]))
+            origin = _parse_origin(json.loads(texts["iteris"]))
         else:
-            origin = parsed(texts["parameters"])
+            origin = parse_parameters(texts["parameters"])
         recipe = json.loads(texts["recipe"]) if "recipe" in texts else None
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MergeError(
@@ -108,10 +108,10 @@ def read_origin(path: Path, name: str = "") -> tuple[Origin, dict[str, Any] | No
     return origin, recipe if isinstance(recipe, dict) else None
 
 
-def parsed(text: str) -> Origin:
-    """An A1111 text as far as it can be used here. Raises ValueError where it is none."""
-    head, found, last = text.rpartition("\nSteps: ")
-    if not found:
+def parse_parameters(text: str) -> Origin:
+    """The settings in A1111's text that this project has too; ValueError for other text."""
+    head, separator, last = text.rpartition("\nSteps: ")
+    if not separator:
         raise ValueError("no line of parameters")
     prompt, _, negative = head.partition("\nNegative prompt: ")
     fields = dict(FIELD.findall("Steps: " + last))
@@ -124,35 +124,41 @@ def parsed(text: str) -> Origin:
         sampler=fields.get("Sampler", "DDIM").strip(),
         size=fields.get("Size", "").strip(),
         base=fields.get("Model", "").strip(),
-        adapters=tuple(Used(one, float(strength)) for one, strength in LORA.findall(prompt)),
+        adapters=tuple(
+            UsedAdapter(name, float(strength)) for name, strength in LORA.findall(prompt)
+        ),
     )
 
 
-def _ours(told: dict[str, Any]) -> Origin:
-    """From our own JSON; every value in the kind that it must have."""
-    kinds: dict[str, type] = {"seed": int, "steps": int, "guidance": float, "side": int}
+def _parse_origin(fields: dict[str, Any]) -> Origin:
+    """The settings in the JSON field, each converted to its type."""
+    types: dict[str, type] = {"seed": int, "steps": int, "guidance": float, "side": int}
     plain = {
-        key: kinds.get(key, str)(told[key])
+        key: types.get(key, str)(fields[key])
         for key in Origin.__dataclass_fields__
-        if key in told and key != "adapters"
+        if key in fields and key != "adapters"
     }
-    return Origin(**plain, adapters=_used(told["adapters"]))
+    return Origin(**plain, adapters=_parse_adapters(fields["adapters"]))
 
 
-def _used(told: Sequence[dict[str, Any]]) -> tuple[Used, ...]:
+def _parse_adapters(rows: Sequence[dict[str, Any]]) -> tuple[UsedAdapter, ...]:
     return tuple(
-        Used(str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"]))
-        for one in told
+        UsedAdapter(
+            str(row["name"]), float(row["strength"]), str(row["trigger"]), str(row["sha256"])
+        )
+        for row in rows
     )
 
 
-def _texts(path: Path, name: str) -> dict[str, str]:
-    """The PNG's own texts, none longer than it has to be."""
+def _read_texts(path: Path, name: str) -> dict[str, str]:
+    """The text fields of a PNG, but those that are longer than MAX_TEXT."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise MergeError(f"{name} is larger than {MAX_BYTES >> 20} MiB; no picture of ours is.")
+            raise MergeError(
+                f"{name} is larger than {MAX_BYTES >> 20} MiB; choose one that this program saved."
+            )
         with Image.open(path, formats=["PNG"]) as image:
-            found = {key: image.info[key] for key in KEYS if key in image.info}
+            texts = {key: image.info[key] for key in KEYS if key in image.info}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MergeError(f"{name} is no PNG picture that can be read.") from error
-    return {key: str(text) for key, text in found.items() if len(str(text)) <= MAX_TEXT}
+    return {key: str(text) for key, text in texts.items() if len(str(text)) <= MAX_TEXT}

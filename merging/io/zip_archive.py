@@ -1,6 +1,6 @@
-"""Zip files whose bytes depend on their content alone: fixed times, and nothing compressed.
+"""Zip files whose bytes depend on their content alone: fixed times, no compression.
 
-Adapters and PNGs hardly shrink. An archive appears whole or not at all.
+Adapters and PNGs hardly compress. An archive is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merging.io.atomic_write import appearing, synced
+from merging.io.atomic_write import replacing, synced_file
 
 MODE = 0o644 << 16  # of every file inside
 
@@ -19,30 +19,30 @@ MODE = 0o644 << 16  # of every file inside
 class Archive:
     """A zip being written."""
 
-    def __init__(self, bundle: zipfile.ZipFile) -> None:
-        self._bundle = bundle
+    def __init__(self, zip_file: zipfile.ZipFile) -> None:
+        self._zip_file = zip_file
 
     def add(self, name: str, content: Path | bytes) -> None:
-        """Put a file in, from the disk or from memory; its time is that of every other."""
+        """Add a file from the disk or from memory, with the same fixed time as all others."""
         entry = zipfile.ZipInfo(name)
         entry.external_attr = MODE
         if isinstance(content, bytes):
-            self._bundle.writestr(entry, content)
+            self._zip_file.writestr(entry, content)
             return
         entry.file_size = content.stat().st_size  # so that it may be larger than 2 GiB
-        with content.open("rb") as source, self._bundle.open(entry, "w") as target:
+        with content.open("rb") as source, self._zip_file.open(entry, "w") as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
 
 @contextmanager
 def archive(path: Path) -> Iterator[Archive]:
-    """A zip at ``path``, which is there once all went well; what is raised inside comes through.
+    """A zip at ``path``, which exists only if no error was raised inside.
 
-    Raises MergeError, with the name alone, where it cannot be written.
+    Raises MergeError, with the file's name, if it cannot be written.
     """
     with (
-        appearing(path, path.name, "make room") as beside,
-        synced(beside) as stream,
-        zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as bundle,
+        replacing(path, path.name, "make room") as temporary,
+        synced_file(temporary) as stream,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as zip_file,
     ):
-        yield Archive(bundle)
+        yield Archive(zip_file)

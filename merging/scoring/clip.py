@@ -1,7 +1,7 @@
-"""A CLIP: how alike two pictures are, how well a picture fits a text.
+"""CLIP scores: how similar two pictures are, and how well a picture fits a text.
 
-The paper's two scores for single concepts. The one of the embedded world ships with the project;
-for SD 1.5 it is OpenAI's ViT-B/32, through the same code.
+These are the paper's two scores for single concepts. The embedded base has a small CLIP that ships
+with the project; for SD 1.5 it is OpenAI's ViT-B/32, through the same code.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Clip:
     def image_embeddings(self, images: Sequence[Image.Image]) -> Tensor:
         """(n, width) for pictures of any size."""
         values = self.processor(images=list(images), return_tensors="pt").pixel_values
-        return embedded_values(self.model, values)
+        return embed_preprocessed(self.model, values)
 
     @torch.inference_mode()
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """(n, width)."""
-        words = self.tokenizer(
+        tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, return_tensors="pt"
         )
-        return embedded_words(self.model, words.input_ids)
+        return embed_tokens(self.model, tokens.input_ids)
 
     def image_similarity(
         self, images: Sequence[Image.Image], others: Sequence[Image.Image]
@@ -52,7 +52,7 @@ class Clip:
         return (self.image_embeddings(images) @ self.image_embeddings(others).T).mean().item()
 
     def text_similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> float:
-        """Mean cosine of each picture with its own text."""
+        """Mean cosine of the pictures with their texts, pair by pair."""
         if len(images) != len(texts):
             raise ValueError(f"{len(images)} pictures, but {len(texts)} texts")
         products = self.image_embeddings(images) * self.text_embeddings(texts)
@@ -69,25 +69,25 @@ def image_align(picture: Tensor, references: Tensor) -> float:
     return (references @ picture).mean().item()
 
 
-def embedded_pixels(model: CLIPModel, values: Tensor) -> Tensor:
+def embed_pixels(model: CLIPModel, values: Tensor) -> Tensor:
     """Unit embeddings (n, width) of pixels (n, 3, 64, 64) in [0, 1]."""
-    return embedded_values(model, (values - 0.5) / 0.5)
+    return embed_preprocessed(model, (values - 0.5) / 0.5)
 
 
-def embedded_values(model: CLIPModel, values: Tensor) -> Tensor:
-    """Unit embeddings (n, width) of what the model's own preprocessing makes of pictures."""
+def embed_preprocessed(model: CLIPModel, values: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of pictures after the model's preprocessing."""
     pooled = model.vision_model(values).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
-def embedded_words(model: CLIPModel, words: Tensor) -> Tensor:
-    """Unit embeddings (n, width) of token numbers (n, length)."""
-    pooled = model.text_model(words).pooler_output
+def embed_tokens(model: CLIPModel, tokens: Tensor) -> Tensor:
+    """Unit embeddings (n, width) of token ids (n, length)."""
+    pooled = model.text_model(tokens).pooler_output
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
 def load_clip(name: str = MINI.clip) -> Clip:
-    """A CLIP from a folder or the Hub, float32; MergeError where it cannot be had."""
+    """A CLIP from a folder or the Hub, in float32; MergeError if it cannot be loaded."""
     try:
         model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
         tokenizer = CLIPTokenizer.from_pretrained(name)

@@ -1,4 +1,4 @@
-"""How well pictures fit: their prompts, and pictures of the real concepts, where there are some.
+"""Scores of pictures: how well they fit their prompts and reference pictures of the concepts.
 
 The scores are those of the benchmark: `text_align` and `image_align` of merging/scoring/clip.py.
 """
@@ -23,67 +23,69 @@ MOST_PICTURES = 64  # of one concept
 
 
 @dataclass(frozen=True)
-class Fit:
+class PictureScores:
     """The scores of one picture."""
 
-    text: float  # with its prompt: 0 to 2.5
-    image: Mapping[str, float]  # concept → with the pictures of it: −1 to 1
+    text: float  # text-align with its prompt: 0 to 2.5
+    image: Mapping[str, float]  # concept → image-align with its references: −1 to 1
 
     def __str__(self) -> str:
         """``text-align 0.71 · sks cat 0.83``."""
-        each = [f"{concept} {score:.2f}" for concept, score in self.image.items()]
-        return " · ".join([f"text-align {self.text:.2f}", *each])
+        by_concept = [f"{concept} {score:.2f}" for concept, score in self.image.items()]
+        return " · ".join([f"text-align {self.text:.2f}", *by_concept])
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Who says how well a picture fits."""
+class PictureScorer:
+    """A CLIP with the reference pictures of each concept."""
 
     clip: Clip
     references: Mapping[str, Tensor]  # concept → unit embeddings (pictures, width)
 
-    def fits(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Fit]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[PictureScores]:
         """The scores of each picture, with its own prompt and with every concept."""
         pictures = self.clip.image_embeddings(images)
         texts = self.clip.text_embeddings(prompts)
         return [
-            Fit(
+            PictureScores(
                 text_align(picture, text),
-                {name: image_align(picture, those) for name, those in self.references.items()},
+                {name: image_align(picture, known) for name, known in self.references.items()},
             )
             for picture, text in zip(pictures, texts, strict=True)
         ]
 
 
-def judge(clip: Clip, references: Mapping[str, Sequence[Path]]) -> Judge:
-    """One who has seen these pictures of each concept; MergeError names one that cannot be read."""
-    seen: dict[str, Tensor] = {}
+def build_scorer(clip: Clip, references: Mapping[str, Sequence[Path]]) -> PictureScorer:
+    """Embed the reference pictures of each concept; MergeError for one that cannot be read."""
+    embeddings: dict[str, Tensor] = {}
     for concept, files in references.items():
         if len(files) > MOST_PICTURES:
             raise MergeError(
                 f"{concept}: {len(files)} reference pictures; at most {MOST_PICTURES} are taken."
             )
-        # one after the other, so that never more than one large picture is in memory
-        seen[concept] = torch.cat([clip.image_embeddings([opened(file)]) for file in files])
-    return Judge(clip, seen)
+        # one at a time, so that only one large picture is in memory
+        embeddings[concept] = torch.cat(
+            [clip.image_embeddings([open_reference(file)]) for file in files]
+        )
+    return PictureScorer(clip, embeddings)
 
 
-def pictures_in(place: Path, told: str = "") -> tuple[Path, ...]:
-    """A picture, or all of a folder by name; MergeError, after ``told``, where there is none."""
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    found = tuple(
+def pictures_in(path: Path, label: str = "") -> tuple[Path, ...]:
+    """A picture, or all pictures of a folder, sorted; MergeError, after ``label``, if none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    pictures = tuple(
         file for file in files if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()
     )
-    if not found:
+    if not pictures:
         raise MergeError(
-            f"{told + ': ' if told else ''}{place} is no picture, and no folder that holds one "
-            f"({', '.join(PICTURE_ENDINGS)})."
+            f"{label + ': ' if label else ''}{path} is neither a picture nor a folder with "
+            f"pictures ({', '.join(PICTURE_ENDINGS)})."
         )
-    return found
+    return pictures
 
 
-def opened(file: Path) -> Image.Image:
-    """A reference picture in RGB, the right way up; MergeError for what is none, or too large."""
+def open_reference(file: Path) -> Image.Image:
+    """A reference picture in RGB, turned by its EXIF tag; MergeError if unreadable or too large."""
     try:
         if file.stat().st_size > MOST_BYTES:
             raise MergeError(f"{file.name} is larger than {MOST_BYTES >> 20} MiB; shrink it.")
@@ -95,7 +97,7 @@ def opened(file: Path) -> Image.Image:
                 )
             return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError as error:
-        raise MergeError(f"{file.name} is no longer there; add it again.") from error
+        raise MergeError(f"{file.name} no longer exists; add it again.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MergeError(
             f"{file.name} is no picture that can be read; take a PNG, JPEG or WebP."

@@ -23,7 +23,7 @@ from merging.diffusion.tokens import text_ids
 from merging.engine import MergeResult, merge
 from merging.errors import MergeError
 from merging.formats import read, table
-from merging.formats.vector_deltas import sizes
+from merging.formats.vector_deltas import vector_lengths
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
@@ -245,7 +245,7 @@ def test_files_are_looked_at_merged_and_converted(
     assert low["verified"]["without"] == "2 normalisation vectors"
     assert low["verified"]["loaded"] is not None
     actual = read(out["full"])
-    assert sizes(actual.shifts) == dict.fromkeys(
+    assert vector_lengths(actual.shifts) == dict.fromkeys(
         ("unet.conv_norm_out.weight", "unet.conv_norm_out.bias"), 64
     )
     assert actual.shifts["unet.conv_norm_out"].bias.unique().tolist() == [0.5]

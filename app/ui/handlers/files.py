@@ -25,7 +25,7 @@ from app.ui.sections.lora_card import LoraCard
 from merging.base_models import MINI, base_model
 from merging.calibration.prompts import tag_prompts
 from merging.errors import MergeError
-from merging.io.hub import Found
+from merging.io.hub import NamedFile
 
 # Reading large files takes a moment: off the page's way, and only the last of several wishes.
 FETCHES = 4  # files of the Hub that are fetched at a time
@@ -43,7 +43,9 @@ class FileHandlers:
 
     def add_files(self, values: Values) -> Updates:
         """Uploaded files become cards; what cannot be taken is said in one sentence each."""
-        files = [Found(Path(path), Path(path).name) for path in values[self.adding.upload] or []]
+        files = [
+            NamedFile(Path(path), Path(path).name) for path in values[self.adding.upload] or []
+        ]
         return self.added(values, files, list(values[self.form.cards])) | {self.adding.upload: None}
 
     def fetch(self, values: Values) -> Iterator[Updates]:
@@ -68,7 +70,7 @@ class FileHandlers:
         def load(values: Values) -> Updates:
             radio = self.form.base.radio
             fresh = values | {radio: MINI.name, self.form.scene.prompt: ""}
-            files = [Found(path, path.name) for path in shown.files]
+            files = [NamedFile(path, path.name) for path in shown.files]
             return self.added(fresh, files, [], keep=False) | {radio: MINI.name}
 
         return self.safely(load)
@@ -162,7 +164,7 @@ class FileHandlers:
     def added(
         self,
         values: Values,
-        files: Sequence[Found],
+        files: Sequence[NamedFile],
         cards: list[Card],
         refused: Sequence[str] = (),
         keep: bool = True,

@@ -13,7 +13,7 @@ from app.ui.common import QUIET, Updates, Values
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from merging.errors import MergeError
-from merging.io.png import Origin, Used, read_origin
+from merging.io.png import Origin, UsedAdapter, read_origin
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PictureLoader:
         }
         self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
 
-    def _slots(self, cards: list[Card], used: tuple[Used, ...]) -> Updates:
+    def _slots(self, cards: list[Card], used: tuple[UsedAdapter, ...]) -> Updates:
         """Strength and trigger of the LoRAs that are here, known by their bytes."""
         by_hash = {each.sha256: each for each in used if each.sha256}
         updates: Updates = {}
@@ -75,14 +75,16 @@ def loader(form: Form, upload: gr.File, told: gr.HTML) -> PictureLoader:
     return made
 
 
-def sources(recipe: dict[str, Any]) -> tuple[Used, ...]:
+def sources(recipe: dict[str, Any]) -> tuple[UsedAdapter, ...]:
     """What a merge was made of, as far as its recipe can be understood."""
     words = [
         {"strength": 1.0, "trigger": one.get("word"), **one}
         for one in _dicts(recipe.get("embeddings"))
     ]
     return tuple(
-        Used(str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"]))
+        UsedAdapter(
+            str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"])
+        )
         for one in (*_dicts(recipe.get("sources")), *words)
         if {"name", "strength", "trigger", "sha256"} <= one.keys()
     )
@@ -92,7 +94,7 @@ def _dicts(listed: object) -> list[dict[str, Any]]:
     return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
-def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:
+def loaded(origin: Origin, cards: list[Card], used: tuple[UsedAdapter, ...]) -> str:
     """What was taken, and which LoRAs are still to be added."""
     here = {card.sha256 for card in cards} | {card.name for card in cards}
     missing = [each.name for each in used if each.sha256 not in here and each.name not in here]

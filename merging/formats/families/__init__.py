@@ -1,1 +1,1 @@
-"""What the numbers of a file mean, one file per family of adapters."""
+"""How the tensors of a layer give its change Δ: one file per family of adapters."""

@@ -1,8 +1,8 @@
-"""An exact change to the fewest factors that hold it.
+"""Factors of the smallest rank that hold a dense change exactly.
 
-Families other than plain LoRA write changes that are not given as one product. They are built in
-float64 and then cut where nothing is lost: to the leading singular directions of the shorter side,
-found from its Gram matrix, without the singular values ever being divided by.
+Families other than plain LoRA do not store Δ as one product. It is computed in float64 and then
+truncated where nothing is lost: to the leading singular vectors of the shorter side, from its Gram
+matrix, without a division by singular values.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from merging.adapter import LoraLayer
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Share of ‖Δ‖ that the cut may cost: float32, in which factors are kept, rounds to 6e-8, and the
-# Gram matrix of a float64 change tells directions apart down to about 1e-7.
+# Share of ‖Δ‖ that truncation may lose: float32, the dtype of factors, rounds to 6e-8, and the Gram
+# matrix of a float64 change resolves singular values down to about 1e-7 of the largest.
 TOLERANCE = 5e-7
 
 
-def of_matrix(change: Tensor) -> LoraLayer:
-    """Δ (out, in) as the product of an orthonormal and a plain factor, of the smallest rank."""
+def factorise_matrix(change: Tensor) -> LoraLayer:
+    """Factors of Δ (out, in) with the smallest rank; one of them is orthonormal."""
     import torch
 
     if change.shape[0] > change.shape[1]:
-        turned = of_matrix(change.T)
-        return LoraLayer(turned.down.T, turned.up.T, turned.alpha)
+        transposed = factorise_matrix(change.T)
+        return LoraLayer(transposed.down.T, transposed.up.T, transposed.alpha)
     energy, directions = torch.linalg.eigh(change @ change.T)  # ascending
     lost = energy.clamp_min(0).cumsum(0)
-    cut = int((lost <= TOLERANCE**2 * lost[-1]).sum().item())
-    kept = directions[:, min(cut, len(energy) - 1) :]
-    return LoraLayer(kept, kept.T @ change, alpha=float(kept.shape[1]))
+    count = int((lost <= TOLERANCE**2 * lost[-1]).sum().item())  # of negligible directions
+    basis = directions[:, min(count, len(energy) - 1) :]
+    return LoraLayer(basis, basis.T @ change, alpha=float(basis.shape[1]))
 
 
-def of_product(up: Tensor, down: Tensor) -> LoraLayer:
-    """The same for Δ = up (out, k) @ down (k, in), without the matrix where k is small."""
+def factorise_product(up: Tensor, down: Tensor) -> LoraLayer:
+    """`factorise_matrix` of up (out, k) @ down (k, in), without the dense matrix if k is small."""
     import torch
 
     if up.shape[1] >= min(up.shape[0], down.shape[1]):
-        return of_matrix(up @ down)
+        return factorise_matrix(up @ down)
     basis, inner = torch.linalg.qr(up)
-    core = of_matrix(inner @ down)
+    core = factorise_matrix(inner @ down)
     return LoraLayer(basis @ core.up, core.down, core.alpha)

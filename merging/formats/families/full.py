@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from merging.adapter import LoraLayer
-from merging.formats.families.exact_factors import of_matrix
-from merging.formats.families.layer_tensors import Misfit, Part, Shapes, misplaced
+from merging.formats.families.exact_factors import factorise_matrix
+from merging.formats.families.layer_tensors import LayerTensors, Misfit, Shapes, wrong_shape
 from merging.formats.layer_tables import Shape
 
 TITLE = "full difference"
@@ -15,18 +15,18 @@ NEEDS_BASE = False
 
 
 def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
-    """What is wrong with the shape, if anything is."""
-    found = shapes["diff"]
-    if found[0] == weight[0] and prod(found) == prod(weight):  # a kernel may lie flat
+    """The misfit of the shape, None if it fits."""
+    shape = shapes["diff"]
+    if shape[0] == weight[0] and prod(shape) == prod(weight):  # a kernel may be flattened
         return None
-    return misplaced(shapes, ["diff"], weight, base)
+    return wrong_shape(shapes, ["diff"], weight, base)
 
 
 def rank(shapes: Shapes, weight: Shape) -> int:
-    """There is none until the values have been looked at."""
+    """0: the rank depends on the values."""
     return 0
 
 
-def change(part: Part) -> LoraLayer:
-    """The difference, in as few factors as it needs."""
-    return of_matrix(part.tensors["diff"].flatten(1))
+def change(layer: LayerTensors) -> LoraLayer:
+    """The difference as factors of the smallest rank."""
+    return factorise_matrix(layer.tensors["diff"].flatten(1))

@@ -1,7 +1,7 @@
-"""LoKr (LyCORIS): Δ = scale · w1 ⊗ w2, where either may be given as a product of two.
+"""LoKr (LyCORIS): Δ = scale · w1 ⊗ w2, where w1 and w2 may be products of two factors.
 
 w2 may be a kernel, or Tucker-decomposed: t2 (r, r, height, width), w2_a (r, out), w2_b (r, in).
-scale is alpha / r of a factorised half; where both are whole it is 1, whatever alpha says.
+scale is alpha / r of a factorised half; if neither is factorised it is 1, whatever alpha is.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from merging.adapter import LoraLayer
-from merging.formats.families.exact_factors import of_matrix
+from merging.formats.families.exact_factors import factorise_matrix
 from merging.formats.families.layer_tensors import (
+    LayerTensors,
     Misfit,
-    Part,
     Shapes,
-    clash,
-    lacks,
-    misplaced,
-    over,
+    alpha_or_rank,
+    missing_tensor,
+    shapes_clash,
+    wrong_shape,
 )
 from merging.formats.layer_tables import Shape, flat
 
@@ -33,33 +33,33 @@ NEEDS_BASE = False
 
 
 def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
-    """What is wrong with the shapes of one layer, if anything is."""
+    """The misfit of a layer's shapes, None if they fit."""
     if "lokr_t1" in shapes:
         return Misfit("has lokr_t1, which no known trainer writes; save it again with LyCORIS")
     for half in ("lokr_w1", "lokr_w2"):
-        if wrong := _half(shapes, half):
-            return wrong
-    if _size(shapes) != flat(weight):
-        return misplaced(shapes, [role for role in MARKS if role in shapes], weight, base)
+        if problem := _half_misfit(shapes, half):
+            return problem
+    if _product_size(shapes) != flat(weight):
+        return wrong_shape(shapes, [role for role in MARKS if role in shapes], weight, base)
     return None
 
 
-def _half(shapes: Shapes, half: str) -> Misfit | None:
-    """What is wrong with w1 or w2 by itself."""
+def _half_misfit(shapes: Shapes, half: str) -> Misfit | None:
+    """The misfit of w1 or w2 alone."""
     if half in shapes:
-        return None if len(shapes[half]) in (2, 4) else clash(shapes, half)
+        return None if len(shapes[half]) in (2, 4) else shapes_clash(shapes, half)
     first, second, core = f"{half}_a", f"{half}_b", half.replace("w", "t")
-    if missing := lacks(shapes, *((first, second) if first in shapes else (half,))):
+    if missing := missing_tensor(shapes, *((first, second) if first in shapes else (half,))):
         return missing
     ranks = (shapes[first][0 if core in shapes else -1], shapes[second][0])
     if {len(shapes[first]), len(shapes[second])} != {2} or ranks[0] != ranks[1]:
-        return clash(shapes, first, second)
+        return shapes_clash(shapes, first, second)
     if core in shapes and (len(shapes[core]) != 4 or shapes[core][:2] != ranks):
-        return clash(shapes, core, first)
+        return shapes_clash(shapes, core, first)
     return None
 
 
-def _size(shapes: Shapes) -> tuple[int, int]:
+def _product_size(shapes: Shapes) -> tuple[int, int]:
     """(out, in · height · width) of the Kronecker product, from the shapes alone."""
     if "lokr_w2" in shapes:
         small = flat(shapes["lokr_w2"])
@@ -73,28 +73,28 @@ def _size(shapes: Shapes) -> tuple[int, int]:
 
 
 def rank(shapes: Shapes, weight: Shape) -> int:
-    """What alpha is divided by: the inner size of a factorised half, 0 where both are whole."""
+    """The inner size of a factorised half, by which alpha is divided; 0 if none is factorised."""
     for half in ("lokr_w1_b", "lokr_w2_b"):
         if half in shapes:
             return shapes[half][0]
     return 0
 
 
-def change(part: Part) -> LoraLayer:
+def change(layer: LayerTensors) -> LoraLayer:
     """The exact Kronecker product, from the factors of its halves."""
     import torch
 
-    values = part.tensors
-    one = _value(values.get("lokr_w1"), values.get("lokr_w1_a"), values.get("lokr_w1_b"))
+    values = layer.tensors
+    one = _multiply_out(values.get("lokr_w1"), values.get("lokr_w1_a"), values.get("lokr_w1_b"))
     core = values.get("lokr_t2")
     if core is not None:
         two = torch.einsum("pqhw,po,qi->oihw", core, values["lokr_w2_a"], values["lokr_w2_b"])
     else:
-        two = _value(values.get("lokr_w2"), values.get("lokr_w2_a"), values.get("lokr_w2_b"))
-    r = rank({role: tuple(value.shape) for role, value in values.items()}, part.shape)
-    scale = over(part.alpha, r) / r if r else 1.0
+        two = _multiply_out(values.get("lokr_w2"), values.get("lokr_w2_a"), values.get("lokr_w2_b"))
+    r = rank({role: tuple(value.shape) for role, value in values.items()}, layer.shape)
+    scale = alpha_or_rank(layer.alpha, r) / r if r else 1.0
     # the factors of w1 ⊗ w2 are the Kronecker products of the factors of both
-    large, small = of_matrix(scale * one.flatten(1)), of_matrix(two.flatten(1))
+    large, small = factorise_matrix(scale * one.flatten(1)), factorise_matrix(two.flatten(1))
     up, down = _kron(large.up, small.up), _kron(large.down, small.down)
     return LoraLayer(up, down, alpha=float(down.shape[0]))
 
@@ -107,9 +107,9 @@ def _kron(one: Tensor, two: Tensor) -> Tensor:
     return torch.einsum("ij,kl->ikjl", one, two).reshape(rows, columns)
 
 
-def _value(whole: Tensor | None, first: Tensor | None, second: Tensor | None) -> Tensor:
-    """One half, whole or multiplied out."""
+def _multiply_out(whole: Tensor | None, first: Tensor | None, second: Tensor | None) -> Tensor:
+    """One half as a matrix or kernel, from its factors if it is factorised."""
     if whole is not None:
         return whole
-    assert first is not None and second is not None  # misfit has looked
+    assert first is not None and second is not None  # checked by misfit
     return first @ second

@@ -1,6 +1,6 @@
-"""Plain LoRA and LoCon: Δ = (alpha / rank) · up @ down, with ``mid`` between them if Tucker.
+"""Plain LoRA and LoCon: Δ = (alpha / rank) · up @ down, with ``mid`` in between for Tucker.
 
-The factors of such a file are kept as they are. A convolution's kernel lies in ``down``, or in
+The factors are used as they are stored. A convolution's kernel is in ``down``, or in
 ``mid`` (rank, rank, height, width), which is contracted into ``down``.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from merging.adapter import LoraLayer
 from merging.formats.families.layer_tensors import (
+    LayerTensors,
     Misfit,
-    Part,
     Shapes,
-    clash,
+    alpha_or_rank,
     is_pointwise,
-    lacks,
-    misplaced,
-    over,
+    missing_tensor,
+    shapes_clash,
+    wrong_shape,
 )
 from merging.formats.layer_tables import Shape
 
@@ -27,23 +27,23 @@ MAX_RANK = 1280
 
 
 def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
-    """What is wrong with the shapes of one layer, if anything is."""
+    """The misfit of a layer's shapes, None if they fit."""
     halves = [role for role in ("down", "up") if role in shapes]
-    if astray := [role for role in halves if not _has_place(shapes, role, weight)]:
-        return misplaced(shapes, astray, weight, base)
-    if missing := lacks(shapes, "up", "down"):
+    if wrong := [role for role in halves if not _fits(shapes, role, weight)]:
+        return wrong_shape(shapes, wrong, weight, base)
+    if missing := missing_tensor(shapes, "up", "down"):
         return missing
     rank = shapes["down"][0]
     if shapes["up"][1] != rank or rank > MAX_RANK:
         both = f"both must have the same rank, at most {MAX_RANK}: the file is damaged"
-        return clash(shapes, "up", "down", ends=f"{both} or not a LoRA")
+        return shapes_clash(shapes, "up", "down", ends=f"{both} or not a LoRA")
     if "mid" in shapes and shapes["mid"] != (rank, rank, *weight[2:]):
-        return clash(shapes, "mid", "down")
+        return shapes_clash(shapes, "mid", "down")
     return None
 
 
-def _has_place(shapes: Shapes, role: str, weight: Shape) -> bool:
-    """Whether a half fits; 1×1 convolutions and linear layers may be stored either way."""
+def _fits(shapes: Shapes, role: str, weight: Shape) -> bool:
+    """Whether a factor fits; 1×1 convolutions and linear layers may be stored as 2-D or 4-D."""
     shape = shapes[role]
     if len(shape) < 2:
         return False
@@ -56,15 +56,15 @@ def _has_place(shapes: Shapes, role: str, weight: Shape) -> bool:
 
 
 def rank(shapes: Shapes, weight: Shape) -> int:
-    """What alpha is divided by."""
+    """The rank, by which alpha is divided."""
     return shapes["down"][0]
 
 
-def change(part: Part) -> LoraLayer:
-    """The file's own factors."""
+def change(layer: LayerTensors) -> LoraLayer:
+    """The factors in the file, with ``mid`` multiplied into ``down``."""
     import torch
 
-    up, down = part.tensors["up"].flatten(1), part.tensors["down"].flatten(1)
-    if "mid" in part.tensors:
-        down = torch.einsum("prhw,ri->pihw", part.tensors["mid"], down).flatten(1)
-    return LoraLayer(up, down, over(part.alpha, down.shape[0]))
+    up, down = layer.tensors["up"].flatten(1), layer.tensors["down"].flatten(1)
+    if "mid" in layer.tensors:
+        down = torch.einsum("prhw,ri->pihw", layer.tensors["mid"], down).flatten(1)
+    return LoraLayer(up, down, alpha_or_rank(layer.alpha, down.shape[0]))

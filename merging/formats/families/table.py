@@ -1,4 +1,4 @@
-"""The families of changes, and which of them a layer of a file belongs to."""
+"""The families of adapters, and the one that a layer of a file belongs to."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 from merging.adapter import LoraLayer
 from merging.formats.families import dora, full, glora, ia3, loha, lokr, lora, oft
-from merging.formats.families.layer_tensors import Misfit, Part, Shapes
+from merging.formats.families.layer_tensors import LayerTensors, Misfit, Shapes
 from merging.formats.header import FLOATS, TensorInfo
 from merging.formats.layer_tables import Role, Shape
 
 
 class Family(Protocol):
-    """One way to write a layer's change: a module of this package."""
+    """One way to store a layer's change: a module of this package."""
 
     @property
     def TITLE(self) -> str: ...
@@ -28,7 +28,7 @@ class Family(Protocol):
 
     def rank(self, shapes: Shapes, weight: Shape) -> int: ...
 
-    def change(self, part: Part) -> LoraLayer: ...
+    def change(self, layer: LayerTensors) -> LoraLayer: ...
 
 
 FAMILIES: tuple[Family, ...] = (lora, loha, lokr, full, glora, ia3, oft)
@@ -36,47 +36,47 @@ NUMBERS = ("alpha", "scalar", "on_input")  # roles of tensors that hold one numb
 
 
 def family_of(roles: Collection[Role]) -> Family | None:
-    """The family whose tensors these are."""
-    return next((each for each in FAMILIES if not set(each.MARKS).isdisjoint(roles)), None)
+    """The family that these roles belong to, None if there is none."""
+    return next((family for family in FAMILIES if not set(family.MARKS).isdisjoint(roles)), None)
 
 
 def is_dora(roles: Collection[Role]) -> bool:
-    """Whether the change is brought to set norms."""
+    """Whether the layer has the norms of a DoRA."""
     return not set(dora.MARKS).isdisjoint(roles)
 
 
 def needs_base(roles: Collection[Role]) -> bool:
-    """Whether the change cannot be told without the base model's weights."""
-    found = family_of(roles)
-    return is_dora(roles) or (found is not None and found.NEEDS_BASE)
+    """Whether the change depends on the base model's weights."""
+    family = family_of(roles)
+    return is_dora(roles) or (family is not None and family.NEEDS_BASE)
 
 
-def title(roles: Collection[Role]) -> str:
-    """What a layer's change is called, with its article's family first: "LoHa", "LoKr DoRA"."""
-    found = family_of(roles)
-    name = found.TITLE if found else ""
+def family_title(roles: Collection[Role]) -> str:
+    """The name of a layer's family: "LoHa", "LoKr DoRA"."""
+    family = family_of(roles)
+    name = family.TITLE if family else ""
     if not is_dora(roles):
         return name
     return dora.TITLE if name == lora.TITLE else f"{name} {dora.TITLE}"
 
 
 def misfit(tensors: dict[Role, TensorInfo], weight: Shape, base: str) -> Misfit | None:
-    """What is wrong with the tensors of one layer, judged by the header alone."""
+    """The misfit of a layer's tensors, by the header alone; None if they fit."""
     for role, info in tensors.items():
-        if wrong := _wrong_kind(role, info):
-            return wrong
+        if problem := _type_misfit(role, info):
+            return problem
     shapes = {role: info.shape for role, info in tensors.items()}
-    found = [each for each in FAMILIES if not set(each.MARKS).isdisjoint(shapes)]
-    if len(found) > 1:
-        listed = " and as ".join(each.TITLE for each in found)
+    present = [family for family in FAMILIES if not set(family.MARKS).isdisjoint(shapes)]
+    if len(present) > 1:
+        listed = " and as ".join(family.TITLE for family in present)
         return Misfit(f"is written as {listed}; save the file again from its trainer")
-    if not found:
+    if not present:
         return Misfit(f"has {next(iter(shapes))} but no weights; the file is incomplete")
-    return found[0].misfit(shapes, weight, base) or dora.misfit(shapes, weight, base)
+    return present[0].misfit(shapes, weight, base) or dora.misfit(shapes, weight, base)
 
 
-def _wrong_kind(role: Role, info: TensorInfo) -> Misfit | None:
-    """Weights must be floats, and the numbers beside them single."""
+def _type_misfit(role: Role, info: TensorInfo) -> Misfit | None:
+    """The misfit of a tensor's type: weights must be floats, alpha and the like one number."""
     if role in NUMBERS:
         if info.shape in ((), (1,)):
             return None

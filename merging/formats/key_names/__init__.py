@@ -1,1 +1,1 @@
-"""How the layers of a file are named, one file per spelling."""
+"""How the keys of a file name its layers: one file per naming scheme."""

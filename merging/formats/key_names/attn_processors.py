@@ -1,6 +1,6 @@
-"""diffusers files of 2023, before PEFT: attention processors own the pairs, and alpha is unknown.
+"""diffusers files of 2023, before PEFT: the factors belong to attention processors, without alpha.
 
-Three spellings occur in the wild: ``attn1.processor.to_q_lora.down`` (the oldest, with and without
+Three spellings occur: ``attn1.processor.to_q_lora.down`` (the oldest, with and without
 ``unet.`` in front), ``to_q.lora.down``, and ``q_proj.lora_linear_layer.down``.
 """
 
@@ -10,7 +10,7 @@ from merging.formats.layer_tables import LayerTable, Names, Role, spellings
 
 FAMILY = "diffusers (attention processors)"
 ROLES: dict[str, Role] = {"down.weight": "down", "up.weight": "up"}
-# What the last part of an attention layer's name was called when a processor owned the pair.
+# End of an attention layer's name → its end in these files.
 PROCESSOR_NAMES = {
     ".to_q": "to_q_lora",
     ".to_k": "to_k_lora",
@@ -23,22 +23,22 @@ PROCESSOR_NAMES = {
 }
 
 
-def spelled(layer: str) -> list[str]:
-    """Every spelling of a layer's pair, without role."""
-    found = []
+def key_stems(layer: str) -> list[str]:
+    """All names of a layer in keys, without the suffix."""
+    stems = []
     for module in dict.fromkeys((*spellings(layer), layer.removeprefix("unet."))):
-        found += [f"{module}.lora", f"{module}.lora_linear_layer", *_processor_names(module)]
-    return found
+        stems += [f"{module}.lora", f"{module}.lora_linear_layer", *_processor_names(module)]
+    return stems
 
 
 def _processor_names(module: str) -> list[str]:
     for ending, old in PROCESSOR_NAMES.items():
         if module.endswith(ending):
-            owner = module.removesuffix(ending)
-            return [f"{owner}.processor.{old}", f"{owner}.{old}"]
+            parent = module.removesuffix(ending)
+            return [f"{parent}.processor.{old}", f"{parent}.{old}"]
     return []
 
 
 def names(table: LayerTable) -> Names:
-    """Every name of every layer's pair."""
-    return {name: layer for layer in table.shapes for name in spelled(layer)}
+    """Key stem → layer, for all layers of a base."""
+    return {name: layer for layer in table.shapes for name in key_stems(layer)}

@@ -1,4 +1,4 @@
-"""kohya's spelling: module names with underscores. LyCORIS and most trainers since have kept it."""
+"""kohya's key names: module names with underscores, as in LyCORIS and most trainers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from merging.formats.layer_tables import LayerTable, Names, Role, spellings
 
 FAMILY = "kohya"
 # diffusers' exporter and a few trainers write lora_te1_ for the one text encoder of SD 1.x; kohya's
-# OFT has a prefix of its own, and so has LyCORIS where it wraps a model by itself (SimpleTuner).
+# OFT has another prefix, and so has LyCORIS if it wraps a model without a trainer (SimpleTuner).
 PREFIXES = {
     "unet": ("lora_unet_", "lycoris_", "oft_unet_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lycoris_"),
 }
-# The suffix is the role, but for these three.
+# The suffix is the role, except for these three.
 ROLES: dict[str, Role] = {
     "lora_down.weight": "down",
     "lora_up.weight": "up",
@@ -33,18 +33,18 @@ ROLES: dict[str, Role] = {
 }
 
 
-def spelled(module: str) -> list[str]:
-    """A module's names in diffusers' order of blocks; the first is the one all loaders know."""
-    found = []
+def key_stems(module: str) -> list[str]:
+    """All names of a module in keys, without the suffix; all loaders know the first one."""
+    stems = []
     for spelling in spellings(module):
         part, _, name = spelling.partition(".")
-        found += [prefix + name.replace(".", "_") for prefix in PREFIXES[part]]
-    return found
+        stems += [prefix + name.replace(".", "_") for prefix in PREFIXES[part]]
+    return stems
 
 
 def names(table: LayerTable) -> Names:
-    """Every name of every module, those of the original Stable Diffusion code (sgm) included."""
-    found = {name: module for module in table.modules for name in spelled(module)}
+    """Key stem → module, with the names of the original Stable Diffusion code (sgm) too."""
+    modules = {name: module for module in table.modules for name in key_stems(module)}
     for original, module in ldm.modules(table).items():
-        found |= {prefix + original.replace(".", "_"): module for prefix in PREFIXES["unet"]}
-    return found
+        modules |= {prefix + original.replace(".", "_"): module for prefix in PREFIXES["unet"]}
+    return modules

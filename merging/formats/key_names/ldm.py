@@ -1,7 +1,7 @@
 """Layer names of the original Stable Diffusion code (ldm, sgm), as ComfyUI uses them.
 
-ComfyUI's extracted LoRAs have them with dots and ``diffusion_model.`` in front; kohya-type files
-for them have underscores.
+ComfyUI's extracted LoRAs write them with dots and the prefix ``diffusion_model.``; some kohya files
+write them with underscores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from merging.formats.layer_tables import LayerTable, Names, spellings
 
 FAMILY = "ComfyUI"
-# What stands inside a block of each kind, in diffusers' words and in ldm's.
+# Modules inside a block: diffusers' name → ldm's.
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -21,7 +21,7 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-ENDS = {
+OUTSIDE_BLOCKS = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -33,33 +33,33 @@ MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 
 def modules(table: LayerTable) -> Names:
     """ldm's dotted name → module, for every layer and normalisation of the UNet."""
-    own = [each.removeprefix("unet.") for each in table.modules if each.startswith("unet.")]
-    blocks = Counter(_block(each) for each in own if each.endswith(".conv1"))
-    attended = {_block(each) for each in own if ".attentions." in each}
-    return {_module(each, blocks, attended): f"unet.{each}" for each in own}
+    unet = [name.removeprefix("unet.") for name in table.modules if name.startswith("unet.")]
+    resnets = Counter(_block(name) for name in unet if name.endswith(".conv1"))
+    with_attention = {_block(name) for name in unet if ".attentions." in name}
+    return {_ldm_name(name, resnets, with_attention): f"unet.{name}" for name in unet}
 
 
 def names(table: LayerTable) -> Names:
-    """What ComfyUI calls the modules."""
-    found = {f"diffusion_model.{name}": module for name, module in modules(table).items()}
+    """Key stem → module, as ComfyUI names them."""
+    names = {f"diffusion_model.{name}": module for name, module in modules(table).items()}
     for module in table.modules:
         if module.startswith("text_encoder."):
             for spelling in spellings(module):
                 name = spelling.partition(".")[2]
-                found[f"text_encoders.clip_l.transformer.{name}"] = module
-                found[f"text_encoders.{name}"] = module
-    return found
+                names[f"text_encoders.clip_l.transformer.{name}"] = module
+                names[f"text_encoders.{name}"] = module
+    return names
 
 
 def _block(module: str) -> str:
-    """The block that a module lies in: ``down_blocks.0``."""
+    """The block of a module: ``down_blocks.0``."""
     return ".".join(module.split(".")[:2])
 
 
-def _module(module: str, resnets: Mapping[str, int], attended: Collection[str]) -> str:
-    """ldm's name of one module of the UNet; blocks have so many resnets, some have attention."""
-    if module in ENDS:
-        return ENDS[module]
+def _ldm_name(module: str, resnets: Mapping[str, int], with_attention: Collection[str]) -> str:
+    """ldm's name of a UNet module; ``resnets`` counts those of a block."""
+    if module in OUTSIDE_BLOCKS:
+        return OUTSIDE_BLOCKS[module]
     if module.startswith("mid_block."):
         _, kind, number, inner = module.split(".", 3)
         return f"middle_block.{MIDDLE[f'{kind}.{number}']}.{_inner(kind, inner)}"
@@ -69,7 +69,7 @@ def _module(module: str, resnets: Mapping[str, int], attended: Collection[str]) 
     if kind == "downsamplers":
         index = count  # a block of its own, after the resnets
     if kind == "upsamplers":
-        index, position = count - 1, 1 + (_block(module) in attended)
+        index, position = count - 1, 1 + (_block(module) in with_attention)
     if side == "down_blocks":
         place = f"input_blocks.{int(block) * (count + 1) + index + 1}"
     else:
@@ -78,7 +78,7 @@ def _module(module: str, resnets: Mapping[str, int], attended: Collection[str]) 
 
 
 def _inner(kind: str, inner: str) -> str:
-    """The rest of a name, within its block."""
+    """The last part of the name, inside its block."""
     if kind == "resnets":
         return RESNET[inner]
     return "op" if kind == "downsamplers" else inner

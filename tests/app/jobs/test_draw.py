@@ -20,7 +20,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.files import file_sha256
-from merging.io.png import Used, read_origin
+from merging.io.png import UsedAdapter, read_origin
 
 LOST = OtherMerge(1, "IterIS of a + b, no. 1", Path("lost.safetensors"), "mini")
 
@@ -106,7 +106,7 @@ def test_a_picture_says_what_it_was_drawn_from(
     origin, recipe = read_origin(together.path)
     assert recipe is None
     assert [used.name for used in origin.adapters] == ["sks-cat", "vxz-pizza"]
-    assert isinstance(origin.adapters[0], Used) and len(origin.adapters[0].sha256) == 64
+    assert isinstance(origin.adapters[0], UsedAdapter) and len(origin.adapters[0].sha256) == 64
 
 
 def test_merges_of_before_stand_beside_the_one_of_now(

@@ -15,7 +15,7 @@ from app.service import Studio
 from app.shell_commands import draw_commands
 from merging.errors import MergeError
 from merging.scoring.clip import load_clip
-from merging.scoring.references import judge
+from merging.scoring.references import build_scorer
 from tests.app.visits import added
 
 PROMPT = "a photo of a sks cat"
@@ -38,11 +38,11 @@ def test_scores_stand_in_the_captions(
     order = DrawOrder((cat, pizza), PROMPT, steps=1, columns=("base", "sum"), count=2)
     pictures = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
     images = [Image.open(picture.path).convert("RGB") for picture in pictures]
-    fits = judge(load_clip(), {"sks cat": photos}).fits(images, [PROMPT] * 4)
+    scores = build_scorer(load_clip(), {"sks cat": photos}).score(images, [PROMPT] * 4)
     assert [picture.caption for picture in pictures] == [
         f"{title} · seed {seed} · {fit}"
         for fit, (title, seed) in zip(
-            fits,
+            scores,
             [(title, seed) for title in ("Base model", "All together (sum)") for seed in (0, 1)],
             strict=True,
         )

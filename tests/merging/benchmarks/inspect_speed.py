@@ -40,23 +40,23 @@ def measure(path: Path) -> dict[str, float]:
     environ = {**os.environ, "PYTHONPYCACHEPREFIX": str(path.parent)}
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
     turns = [
-        {way: seconds([*words, str(path)], environ) for way, words in WAYS.items()}
+        {way: seconds([*arguments, str(path)], environ) for way, arguments in WAYS.items()}
         for _ in range(TURNS)
     ]
     return {way: min(turn[way] for turn in turns) for way in WAYS}
 
 
-def seconds(words: list[str], environ: dict[str, str]) -> float:
+def seconds(arguments: list[str], environ: dict[str, str]) -> float:
     """From the start of one process to its end."""
-    begun = time.perf_counter()
-    command = [sys.executable, *words]
+    start = time.perf_counter()
+    command = [sys.executable, *arguments]
     subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def table(found: dict[str, float]) -> str:
+def table(times: dict[str, float]) -> str:
     """The result in Markdown."""
-    rows = [f"| {way} | {own:.3f} | {own / found[LIMIT]:.2f} |" for way, own in found.items()]
+    rows = [f"| {way} | {value:.3f} | {value / times[LIMIT]:.2f} |" for way, value in times.items()]
     return "\n".join(["| | seconds | against the limit |", "| --- | --- | --- |", *rows])
 
 

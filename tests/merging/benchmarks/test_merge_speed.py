@@ -1,4 +1,4 @@
-"""The benchmark, run small: its two ways give one answer, and its tables say what was compared."""
+"""The benchmarks on small cases: both ways give one result; the tables say what was compared."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def test_the_papers_loop_with_stored_features_comes_to_the_single_passes_answer(
     """
     marks = (".self_attn.", "down_blocks.0.attentions.0.transformer_blocks.0.attn2.")
     pair = [random_adapter(1, marks=marks), random_adapter(2, 8, 8.0, marks)]
-    told: list[tuple[float, str]] = []
+    events: list[tuple[float, str]] = []
     sources = tuple(map(Source, pair))
     request = MergeRequest(sources, samples=2, targets="cross-attention", rows=40, **SINGLE)
-    result = bench(base, request, 1, rounds=14, progress=lambda *what: told.append(what))
+    result = bench(base, request, 1, rounds=14, progress=lambda *event: events.append(event))
     assert result["apart"] < 1e-4
     assert result["rows"]["bare doubled forward pass"]["ratio"] == 1.0
     text = speed_table(result)
     assert "random-1 + random-2 on mini, 16 × 16 latents, 2 prompts each, cross" in text
     assert "cross-attention, delta, cpu" in text
     assert "the paper's loop, 14 rounds" in text and "apart" in text
-    shares, words = zip(*told, strict=True)
+    shares, texts = zip(*events, strict=True)
     assert list(shares) == sorted(shares) and shares[-1] == 1.0
-    assert [step for step in result["rows"] if any(each.startswith(step) for each in words)] == [
+    assert [step for step in result["rows"] if any(text.startswith(step) for text in texts)] == [
         *result["rows"]
     ]
 
@@ -84,19 +84,30 @@ def test_sd15_in_shape_is_merged_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-def test_a_table_stands_above_its_machine_versions_and_command(
+def test_a_table_ends_with_the_machine_the_versions_and_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["--samples", "2", "--repeats", "1", "--rounds", "0", "--targets", "cross-attention"]
-    words += ["--mode", "delta+residual"]
-    assert main(["bench", "mini", *words, "--device", "cpu"]) == 0
-    told, progress = capsys.readouterr()
-    assert told.count("bare doubled forward pass") == told.count("cross-attention, delta+res") == 3
+    arguments = [
+        "--samples",
+        "2",
+        "--repeats",
+        "1",
+        "--rounds",
+        "0",
+        "--targets",
+        "cross-attention",
+    ]
+    arguments += ["--mode", "delta+residual"]
+    assert main(["bench", "mini", *arguments, "--device", "cpu"]) == 0
+    output, progress = capsys.readouterr()
+    assert (
+        output.count("bare doubled forward pass") == output.count("cross-attention, delta+res") == 3
+    )
     assert "lockstep, one pass, layer" in progress
-    last = told.strip().splitlines()[-1]
+    last = output.strip().splitlines()[-1]
     assert f"{torch.get_num_threads()} threads; Python {platform.python_version()}" in last
     assert f"torch {torch.__version__.partition('+')[0]}" in last
-    assert f"`python -m merging bench mini {' '.join(words)} --device cpu`" in last
+    assert f"`python -m merging bench mini {' '.join(arguments)} --device cpu`" in last
 
 
 def test_growth_is_measured_case_by_case(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,15 +115,15 @@ def test_growth_is_measured_case_by_case(base: Base, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(growth, "random_sd15", lambda device: base)
     monkeypatch.setattr(growth, "COUNTS", (1, 2))
     monkeypatch.setattr(growth, "RANKS", (growth.RANK,))
-    told: list[str] = []
-    result = growth.bench_growth(1, "cpu", lambda _share, text: told.append(text))
+    texts: list[str] = []
+    result = growth.bench_growth(1, "cpu", lambda _share, text: texts.append(text))
     assert [row["loras"] for row in result["rows"]] == [1, 2]
     for count in (1, 2):
         start = f"{count} LoRAs of rank 16, lockstep, one pass, layer "
-        assert any(text.startswith(start) for text in told)
+        assert any(text.startswith(start) for text in texts)
 
 
-def test_growth_is_told_per_lora() -> None:
+def test_growth_table_shows_seconds_per_lora() -> None:
     rows = [
         {"loras": 2, "rank": 16, "seconds": 4.0, "ratio": 1.2},
         {"loras": 8, "rank": 16, "seconds": 16.0, "ratio": 1.3},
@@ -123,25 +134,25 @@ def test_growth_is_told_per_lora() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
         ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
         ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
         ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
         ("mini --samples 0", "Samples per LoRA must be 1 to 1000, not 0"),
-        ("mini --teacher composed", "single teacher only; take --rounds 0"),
+        ("mini --teacher composed", "single teacher only; use --rounds 0"),
     ],
 )
-def test_what_cannot_be_measured_is_one_sentence(
-    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
+def test_impossible_options_are_refused_in_one_sentence(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", *words.split()]) == 2
-    assert sentence in capsys.readouterr().err
+    assert main(["bench", *arguments.split()]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:
-    """Both draw the same; which is faster is the benchmark's to tell."""
+    """Both draw the same picture; how fast they are is not tested."""
     pair = [entry.adapter(base.table) for entry in next(iter(shelf_pairs().values()))]
     result = bench_pictures(base, pair, repeats=1, steps=1)
     assert list(result["rows"]) == [

@@ -82,7 +82,7 @@ def test_a_converted_file_brings_its_words_beside_it(
     said = done(capsys, "convert", cat, tmp_path / "out.safetensors")
     (told,) = said["embeddings"]
     assert told["path"] == str(tmp_path / "out.zz.safetensors")
-    assert not formats.overview(tmp_path / "out.safetensors").words
+    assert not formats.overview(tmp_path / "out.safetensors").embeddings
     assert done(capsys, "inspect", cat)["files"][0]["embeddings"] == {"<zz>": 2}
 
 

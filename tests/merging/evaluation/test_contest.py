@@ -1,4 +1,4 @@
-"""The contest of ways to have several concepts: its cases, scores, cells and tables."""
+"""The benchmark of ways to combine concepts: its cases, scores, cells and tables."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from merging.diffusion.render import render
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.evaluation import contest as benchmark
-from merging.evaluation.base_quality import one
+from merging.evaluation.base_quality import one_prompt
 from merging.evaluation.bundled_cases import shelf_cases
-from merging.evaluation.cases import Case, Concept, asked, chosen
-from merging.evaluation.cells import Arena, Cell, cell, cell_name
+from merging.evaluation.cases import Case, Concept, picture_tasks, select_cases
+from merging.evaluation.cells import Arena, CellResult, cell_name, compute_cell
 from merging.evaluation.contact_sheets import MARGIN, TILE, sheet, strip
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import load_detector
 from merging.evaluation.intervals import interval
 from merging.evaluation.layer_objective import layer_objective
-from merging.evaluation.metrics import Scorers, scored
-from merging.evaluation.peft_merges import peft_merged
+from merging.evaluation.metrics import Scorers, score_pictures
+from merging.evaluation.peft_merges import merge_with_peft
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import VARIANTS
 from merging.request import MergeRequest, Source
@@ -41,7 +41,9 @@ INK = Concept(LORAS / "sks-cat.safetensors", "zqx style")
 
 
 def case(*concepts: Concept, count: int = 2) -> Case:
-    return Case("some", "objects", "tuning", concepts, asked(concepts, ["dog", "house"], count))
+    return Case(
+        "some", "objects", "tuning", concepts, picture_tasks(concepts, ["dog", "house"], count)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +60,29 @@ def arena(base: Base, scorers: Scorers, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_every_kind_is_asked_for_equally_often_and_in_both_orders() -> None:
-    found = asked((CAT, PIZZA), ["dog", "house", "tree"], 8)
-    assert [ask.kind for ask in found] == ["together"] * 8 + ["alone"] * 8 + ["prior"] * 8
-    orders = [ask.named for ask in found[:8]]
+    found = picture_tasks((CAT, PIZZA), ["dog", "house", "tree"], 8)
+    assert [task.kind for task in found] == ["together"] * 8 + ["alone"] * 8 + ["prior"] * 8
+    orders = [task.named for task in found[:8]]
     assert orders.count(("sks cat", "vxz pizza")) == orders.count(("vxz pizza", "sks cat")) == 4
-    assert len({ask.prompt for ask in found[:8]}) == 8
-    assert [ask.seed for ask in found[:8]] == list(range(8))
+    assert len({task.prompt for task in found[:8]}) == 8
+    assert [task.seed for task in found[:8]] == list(range(8))
 
 
 def test_the_order_of_the_concepts_changes_no_prior_picture() -> None:
     things = ["dog", "house", "tree", "car"]
-    prior = [asked(pair, things, 4)[8:] for pair in ((CAT, PIZZA), (PIZZA, CAT))]
+    prior = [picture_tasks(pair, things, 4)[8:] for pair in ((CAT, PIZZA), (PIZZA, CAT))]
     assert prior[0] == prior[1]
 
 
 def test_a_style_is_asked_for_as_a_style() -> None:
-    found = asked((CAT, INK), ["dog"], 2)
-    assert [ask.prompt for ask in found[:2]] == [
+    found = picture_tasks((CAT, INK), ["dog"], 2)
+    assert [task.prompt for task in found[:2]] == [
         "a photo of a sks cat in zqx style",
         "in zqx style, a photo of a sks cat",
     ]
     assert found[3].prompt == "a photo of a dog in zqx style"
     with pytest.raises(MergeError, match="not both of them styles"):
-        asked((INK, INK), ["dog"], 2)
+        picture_tasks((INK, INK), ["dog"], 2)
 
 
 def test_a_case_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_a_case_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(MergeError, match="no trigger phrase"):
         case(CAT, Concept(PIZZA.file, " "))
     with pytest.raises(MergeError, match="No case is called other; there are some"):
-        chosen([case(CAT, PIZZA)], ["other"])
+        select_cases([case(CAT, PIZZA)], ["other"])
 
 
 def test_an_interval_holds_its_mean_and_is_the_same_again() -> None:
@@ -108,18 +110,18 @@ def test_an_interval_holds_its_mean_and_is_the_same_again() -> None:
 
 def test_peft_cat_is_the_sum_and_its_linear_rules_refuse_other_ranks(base: Base) -> None:
     adapters = [entry.adapter(base.table) for entry in shelf()[:4]]
-    cat = peft_merged(adapters[:2], "cat")
+    cat = merge_with_peft(adapters[:2], "cat")
     for name, layer in cat.layers.items():
-        wanted = sum(each.layers[name].delta() for each in adapters[:2])
-        torch.testing.assert_close(layer.delta(), wanted, rtol=1e-4, atol=1e-5)
+        expected = sum(adapter.layers[name].delta() for adapter in adapters[:2])
+        torch.testing.assert_close(layer.delta(), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(MergeError, match=r"peft refuses: .*same r"):
-        peft_merged(adapters[2:], "ties")
+        merge_with_peft(adapters[2:], "ties")
 
 
 def test_peft_draws_by_a_seed_and_leaves_the_global_generator_alone(base: Base) -> None:
     adapters = [entry.adapter(base.table) for entry in shelf()[:2]]
     before = torch.random.get_rng_state()
-    first, again, other = (peft_merged(adapters, "dare_linear", seed) for seed in (0, 0, 1))
+    first, again, other = (merge_with_peft(adapters, "dare_linear", seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
     name = next(iter(first.layers))
     assert torch.equal(first.layers[name].delta(), again.layers[name].delta())
@@ -135,7 +137,7 @@ def test_the_shelf_is_cases_by_split_and_every_set_size_it_has() -> None:
     assert met == ["tuning: objects crossed"] * 12 + ["tuning: object + style crossed"] * 5
     for case in cases:
         about = {trigger.rsplit(" ", 1)[-1] for trigger in case.triggers}
-        assert not about & {ask.named[0] for ask in case.asks if ask.kind == "prior"}
+        assert not about & {task.named[0] for task in case.tasks if task.kind == "prior"}
 
 
 def test_the_quick_contest_is_among_contestants() -> None:
@@ -173,11 +175,14 @@ def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
     base: Base, scorers: Scorers
 ) -> None:
     cat = [(shelf()[0].adapter(base.table), 1.0)]
-    own, plain = render(base, [one("sks cat")], [0], adapters=cat), render(base, [one("dog")], [0])
-    wanted = case(CAT, PIZZA)
-    images = [*own, *plain, *own, *plain, *plain, *own]
-    nothing = {name: torch.zeros(1, 64) for name in wanted.triggers}
-    rows = scored(scorers, wanted, images, nothing)
+    cats, plain = (
+        render(base, [one_prompt("sks cat")], [0], adapters=cat),
+        render(base, [one_prompt("dog")], [0]),
+    )
+    pair = case(CAT, PIZZA)
+    images = [*cats, *plain, *cats, *plain, *plain, *cats]
+    nothing = {name: torch.zeros(1, 64) for name in pair.triggers}
+    rows = score_pictures(scorers, pair, images, nothing)
     assert rows[2] | {"text": 0} == {"text": 0, "image": 0.0, "alone": 1.0, "leak": 0.0}
     assert rows[3]["alone"] == 0.0
     assert rows[5]["leak"] == 1.0, "a cat in its look where another thing was asked for"
@@ -186,12 +191,12 @@ def test_scores_tell_a_concept_that_is_there_from_one_that_leaks(
 
 @pytest.mark.slow
 def test_a_cell_is_computed_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = case(CAT, PIZZA)
-    first = cell(arena, "each", wanted, silent)
-    assert len(first.scores) == len(wanted.asks)
+    pair = case(CAT, PIZZA)
+    first = compute_cell(arena, "each", pair, silent)
+    assert len(first.scores) == len(pair.tasks)
     assert not first.failed
     monkeypatch.setattr("merging.evaluation.cells.render", None)
-    assert cell(arena, "each", wanted, silent) == first
+    assert compute_cell(arena, "each", pair, silent) == first
 
 
 def test_a_cell_is_another_for_other_pictures(arena: Arena) -> None:
@@ -221,14 +226,14 @@ def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
     dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
     cases = [
         case(CAT, PIZZA),
-        Case("other", "ranks", "test", (dog, car), asked((dog, car), ["cat"], 2)),
+        Case("other", "ranks", "test", (dog, car), picture_tasks((dog, car), ["cat"], 2)),
     ]
     figures = benchmark.run(arena, ["base", "each", "peft-ties"], cases, silent)
-    told = benchmark.table(figures)
-    assert "peft ties failed on other: peft refuses" in told
-    assert "**all cases**" in told
+    text = benchmark.table(figures)
+    assert "peft ties failed on other: peft refuses" in text
+    assert "**all cases**" in text
     assert set(figures["groups"]) == {"objects", "ranks", "all cases"}
-    assert (arena.folder / "results.md").read_text(encoding="utf-8") == told + "\n"
+    assert (arena.folder / "results.md").read_text(encoding="utf-8") == text + "\n"
     for name in ("some", "other"):
         assert Image.open(arena.folder / f"{name}.png").width > MARGIN
     again = benchmark.run(arena, ["base", "each", "peft-ties"], cases, silent)
@@ -237,7 +242,10 @@ def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
 
 def test_failed_cases_are_left_out_of_means() -> None:
     pair = [case(CAT, PIZZA), Case("other", "objects", "test", (CAT, PIZZA), ())]
-    cells = {("sum", "some"): Cell(({"present": 1.0},)), ("sum", "other"): Cell(failed="why")}
+    cells = {
+        ("sum", "some"): CellResult(({"present": 1.0},)),
+        ("sum", "other"): CellResult(failed="why"),
+    }
     found = benchmark.standing("sum", pair, cells)
     assert found.metrics["present"].mean == 1.0
     assert found.failed == {"other": "why"}
@@ -285,18 +293,18 @@ def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path:
     cases = protocol_cases(written(tmp_path))
     assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)
     by_clip = Arena(arena.base, Scorers(arena.scorers.clip), tmp_path / "out", steps=2)
-    told = benchmark.table(benchmark.run(by_clip, ["base", "sum"], cases, silent))
-    assert "image-align" in told
-    assert "all present" not in told, "no detector, no such figure"
+    text = benchmark.table(benchmark.run(by_clip, ["base", "sum"], cases, silent))
+    assert "image-align" in text
+    assert "all present" not in text, "no detector, no such figure"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("pictures: 2", "pictures: one", "pictures must be a whole number"),
-        ("others:", "otters:", "otters is no field"),
-        ("references: photos", "references: nowhere", "nowhere is no picture"),
-        ("trigger: sks cat", "look: blue", "look is no field"),
+        ("others:", "otters:", "otters is not a field"),
+        ("references: photos", "references: nowhere", "nowhere is neither a picture"),
+        ("trigger: sks cat", "look: blue", "look is not a field"),
         ("        trigger: sks cat\n", "", "trigger is missing"),
         ("pairs:", "prompts: [a cat]\npairs:", "needs {0} and {1}"),
         ("pictures: 2", "pictures: [", "no YAML file"),

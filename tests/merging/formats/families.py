@@ -184,14 +184,14 @@ def boft(sample: Sample, stages: int) -> Case:
 
 
 def dora(inner: Case, axis: str) -> Case:
-    """Any change, brought to norms: per output row, or per input channel."""
-    sample, whole = inner.sample, weight(inner.sample).double() + inner.change
+    """Any change, rescaled to norms: per output row, or per input channel."""
+    sample, merged = inner.sample, weight(inner.sample).double() + inner.change
     dims = [0, 2, 3] if axis == "inputs" else [1, 2, 3]
-    found = whole.square().sum([d for d in dims if d < whole.ndim], keepdim=True).sqrt()
-    wanted = (1 + noise(*found.shape)) * weight(sample).norm() / 8
+    norms = merged.square().sum([d for d in dims if d < merged.ndim], keepdim=True).sqrt()
+    target = (1 + noise(*norms.shape)) * weight(sample).norm() / 8
     kind = "DoRA" if inner.kind == "LoRA" else f"{inner.kind} DoRA"
-    change = whole / found * wanted.double() - weight(sample).double()
-    return Case(sample, inner.tensors | {"dora_scale": wanted}, change, kind)
+    change = merged / norms * target.double() - weight(sample).double()
+    return Case(sample, inner.tensors | {"dora_scale": target}, change, kind)
 
 
 def lora(sample: Sample, alpha: float = 2.0) -> Case:

@@ -23,9 +23,9 @@ from merging.adapter import Adapter, LoraLayer
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.formats import read, table
-from merging.formats.key_names.kohya import spelled
+from merging.formats.key_names.kohya import key_stems
 from merging.formats.layer_tables import flat
-from merging.formats.match import fitted
+from merging.formats.match import best_match
 from merging.formats.tensors import opened
 from merging.request import MergeRequest, Source
 
@@ -165,13 +165,13 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def accounted(path: Path) -> None:
-    """What was found and what is listed as left over are together all keys, each of them once."""
+    """Keys of layers, unused keys and keys of vectors are together all keys, each once."""
     with opened(path, path.name) as body:
         header = body.header
-    fit = fitted(header, table("mini"), path.name)
-    found = [key for keys in fit.layers.values() for key in keys.values()]
-    listed = [key for keys in fit.left.values() for key in keys]
-    listed += fit.shifts.values()
+    match = best_match(header, table("mini"), path.name)
+    found = [key for keys in match.layers.values() for key in keys.values()]
+    listed = [key for keys in match.unused.values() for key in keys]
+    listed += match.shifts.values()
     assert sorted(found + listed) == sorted(header.tensors)
 
 
@@ -190,7 +190,7 @@ def large(path: Path) -> Path:
         offset += size
 
     for layer, shape in table("sd15").shapes.items():
-        stem = spelled(layer)[0]
+        stem = key_stems(layer)[0]
         up, down = (shape[0], 128, *(1,) * len(shape[2:])), (128, *shape[1:])
         add(f"{stem}.lora_up.weight", "F16", up, 2 * 128 * shape[0])
         add(f"{stem}.lora_down.weight", "F16", down, 2 * 128 * torch.Size(shape[1:]).numel())

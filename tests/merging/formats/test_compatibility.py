@@ -14,12 +14,12 @@ import torch
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya, writer
-from merging.formats.compatibility import PROGRAMS, original
+from merging.formats.compatibility import PROGRAMS, original_name
 from merging.formats.key_names import ldm
 from merging.formats.layer_tables import flat
-from merging.formats.match import fitted
+from merging.formats.match import best_match
 from merging.formats.tensors import opened
-from merging.formats.verify import verified
+from merging.formats.verify import verify_file
 from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K, factors, kohya, saved
 
 TITLES = ("A1111", "Forge", "ComfyUI", "InvokeAI", "diffusers")
@@ -69,13 +69,13 @@ def keys(path: Path) -> dict[str, dict[str, str]]:
     """layer → role → key of a file."""
     with opened(path, path.name) as body:
         header = body.header
-    return fitted(header, None, path.name).layers
+    return best_match(header, None, path.name).layers
 
 
 @pytest.mark.parametrize(("name", "place", "module"), ROWS)
 def test_golden_unet_keys(name: str, place: str, module: str) -> None:
     sd15 = table("sd15")
-    assert original(name) == place
+    assert original_name(name) == place
     modules = {key.replace(".", "_"): layer for key, layer in ldm.modules(sd15).items()}
     assert modules[place] == f"unet.{module}"
     for program in PROGRAMS:
@@ -95,7 +95,7 @@ def test_golden_text_encoder_keys(name: str, module: str) -> None:
 def test_kohya_files_are_found_whole(tmp_path: Path, title: str) -> None:
     path = tmp_path / "a.safetensors"
     written = write_kohya(adapter("sd15"), path, torch.float16)
-    assert len(BY_TITLE[title].finds(keys(path), table("sd15"))) == 354
+    assert len(BY_TITLE[title].found_layers(keys(path), table("sd15"))) == 354
     assert written.programs == TITLES
 
 
@@ -119,13 +119,13 @@ def test_how_much_of_a_diffusers_file_is_found(
 ) -> None:
     path = tmp_path / "a.safetensors"
     written = write_diffusers(adapter("sd15"), path, torch.float16)
-    found = BY_TITLE[title].finds(keys(path), table("sd15"))
+    found = BY_TITLE[title].found_layers(keys(path), table("sd15"))
     assert sum(layer.startswith("unet.") for layer in found) == unet
     assert sum(layer.startswith("text_encoder.") for layer in found) == text
     assert written.programs == ("diffusers",)
 
 
-def test_what_was_checked_is_said_in_words(tmp_path: Path) -> None:
+def test_the_checks_are_described_in_a_sentence(tmp_path: Path) -> None:
     written = write_kohya(adapter("sd15", every=10), tmp_path / "a.safetensors", torch.float16)
     assert isinstance(written, Written)
     assert written.sentence.startswith("read back: 36 modules, largest error ")
@@ -139,10 +139,10 @@ def test_what_was_checked_is_said_in_words(tmp_path: Path) -> None:
 
 
 def test_a_file_of_two_alphas_does_not_fit_diffusers(tmp_path: Path) -> None:
-    """It takes one for all; the others read each."""
+    """It uses one alpha for all layers; the other programs read them all."""
     parts = {sample: factors(sample) for sample in (TO_K, CONV)}
     path = saved(tmp_path / "a.safetensors", kohya(parts, {TO_K: 2.0, CONV: 4.0}))
-    found = verified(path, path.name, read(path), table("mini"), ())
+    found = verify_file(path, path.name, read(path), table("mini"), ())
     assert found.programs == TITLES[:-1]
 
 
@@ -151,7 +151,7 @@ def test_flat_factors_of_a_convolution_do_not_fit_diffusers(tmp_path: Path) -> N
     tensors = {key: value.flatten(1) if value.ndim else value for key, value in tensors.items()}
     path = saved(tmp_path / "a.safetensors", tensors)
     with pytest.raises(MergeError, match=f"diffusers would not find layer {PROJ_IN.name}"):
-        verified(path, path.name, read(path), table("mini"), TITLES)
+        verify_file(path, path.name, read(path), table("mini"), TITLES)
 
 
 def without(found: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
@@ -159,7 +159,7 @@ def without(found: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor
 
 
 SPOILED = {
-    "a layer lost": lambda found: without(found, "attn2_to_k"),
+    "a missing layer": lambda found: without(found, "attn2_to_k"),
     "an alpha changed": lambda found: found | {f"{TO_K.kohya}.alpha": torch.tensor(2.0)},
     "values changed": lambda found: (
         found | {f"{TO_K.kohya}.lora_up.weight": 1.1 * found[f"{TO_K.kohya}.lora_up.weight"]}
@@ -172,26 +172,26 @@ SPOILED = {
 def test_a_file_that_fails_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, there: bool
 ) -> None:
-    """And what lay in its place stays there."""
+    """A file that was there before stays."""
     path = tmp_path / "a.safetensors"
     if there:
         path.write_bytes(b"before")
-    wanted = Adapter("a", {s.name: adapter("mini").layers[s.name] for s in (TO_K, CONV)}, "mini")
-    genuine = writer.serialised
+    expected = Adapter("a", {s.name: adapter("mini").layers[s.name] for s in (TO_K, CONV)}, "mini")
+    genuine = writer.serialise
     monkeypatch.setattr(
-        writer, "serialised", lambda tensors, header: genuine(SPOILED[how](tensors), header)
+        writer, "serialise", lambda tensors, header: genuine(SPOILED[how](tensors), header)
     )
-    with pytest.raises(MergeError, match=rf"a\.safetensors was not kept: .*layer {TO_K.name} is"):
-        write_kohya(wanted, path, torch.float16)
+    with pytest.raises(MergeError, match=rf"a\.safetensors was not saved: .*layer {TO_K.name} is"):
+        write_kohya(expected, path, torch.float16)
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"] * there
 
 
 def test_factors_that_nearly_cancel_are_no_failure(tmp_path: Path) -> None:
-    """Rounding them costs much of what is left; that is told, and the file is what it can be."""
+    """Rounding them costs much of the sum; the file is written, with its error in the check."""
     own = adapter("mini").layers[TO_K.name]
     up, down = torch.cat([own.up, -0.999 * own.up], dim=1), torch.cat([own.down, own.down])
-    wanted = Adapter("a", {TO_K.name: LoraLayer(up, down, 2.0)}, "mini")
-    written = write_kohya(wanted, tmp_path / "a.safetensors", torch.float16)
+    expected = Adapter("a", {TO_K.name: LoraLayer(up, down, 2.0)}, "mini")
+    written = write_kohya(expected, tmp_path / "a.safetensors", torch.float16)
     assert 0.05 < written.error < 0.5
-    exact = write_kohya(wanted, tmp_path / "a.safetensors", torch.float32)
+    exact = write_kohya(expected, tmp_path / "a.safetensors", torch.float32)
     assert exact.error < 1e-4

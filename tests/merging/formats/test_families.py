@@ -12,7 +12,7 @@ from torch import Tensor
 from merging.adapter import Adapter
 from merging.errors import MergeError
 from merging.formats import read, table
-from merging.formats.families.exact_factors import TOLERANCE, of_matrix, of_product
+from merging.formats.families.exact_factors import TOLERANCE, factorise_matrix, factorise_product
 from tests.merging.formats.families import CASES, Case, dora, lora, noise, weight
 from tests.merging.formats.handmade import CONV, SAMPLES, TO_K, accounted, factors, kohya, saved
 
@@ -51,9 +51,9 @@ def test_without_the_base_s_weights_it_is_read_or_asked_for(tmp_path: Path, name
     if not needed:
         assert error(read(path), case) < ERROR
         return
-    words = rf"^a\.safetensors: layer {case.sample.name} is written as {case.kind}, .*--base mini"
+    message = rf"^a\.safetensors: layer {case.sample.name} is written as {case.kind}, .*--base mini"
     for weights in (None, {}.get, {case.sample.name: torch.ones(3, 3)}.get):
-        with pytest.raises(MergeError, match=words):
+        with pytest.raises(MergeError, match=message):
             read(path, weights=weights)
 
 
@@ -119,22 +119,22 @@ def test_dora_in_peft_s_spelling(tmp_path: Path, suffix: str, conv: bool) -> Non
 @pytest.mark.parametrize("rank", [1, 7, 40])
 def test_no_more_rank_than_the_change_has(shape: tuple[int, int], rank: int) -> None:
     up, down = noise(shape[0], rank).double(), noise(rank, shape[1]).double()
-    for layer in (of_matrix(up @ down), of_product(up, down)):
+    for layer in (factorise_matrix(up @ down), factorise_product(up, down)):
         assert layer.rank == rank
         assert (layer.delta() - up @ down).norm() < TOLERANCE * (up @ down).norm()
 
 
 def test_the_cut_stays_within_its_tolerance() -> None:
     """Singular values that fall tenfold each: those below the tolerance go, the others stay."""
-    left, right = (torch.linalg.qr(noise(30, 30, seed=n).double()).Q for n in (1, 2))
-    change = left @ torch.diag(10.0 ** -torch.arange(30).double()) @ right
-    layer = of_matrix(change)
+    unused, right = (torch.linalg.qr(noise(30, 30, seed=n).double()).Q for n in (1, 2))
+    change = unused @ torch.diag(10.0 ** -torch.arange(30).double()) @ right
+    layer = factorise_matrix(change)
     assert layer.rank == 7  # 1e-6 is kept, 1e-7 and what follows are not
     assert (layer.delta() - change).norm() < TOLERANCE * change.norm()
 
 
 def test_no_change_is_one_factor_of_zeros() -> None:
-    layer = of_matrix(torch.zeros(5, 9).double())
+    layer = factorise_matrix(torch.zeros(5, 9).double())
     assert layer.rank == 1
     assert not layer.delta().any()
 
@@ -160,7 +160,7 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "LoHa, one dimension": ("LoHa", cut("hada_w2_a", 64), "has hada_w2_a (64,) but"),
     "LoHa, core": ("LoHa, Tucker", cut("hada_t2", 3, 3, 1, 1), "has hada_t2 (3, 3, 1, 1)"),
     "LoHa, one core": ("LoHa, Tucker", without("hada_t1"), "but no hada_t1"),
-    "LoHa, text": ("LoHa", cut("hada_w1_a", 0, 4), "do harm"),
+    "LoHa, text": ("LoHa", cut("hada_w1_a", 0, 4), "malicious"),
     "LoKr, half": ("LoKr, both, to_k", without("lokr_w2_a"), "but no lokr_w2"),
     "LoKr, no w1": ("LoKr, whole, to_k", without("lokr_w1"), "but no lokr_w1"),
     "LoKr, size": ("LoKr, whole, to_k", cut("lokr_w1", 8, 9), "lokr_w1 (8, 9) and lokr_w2"),
@@ -209,7 +209,7 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_variants_are_refused_by_layer(tmp_path: Path, name: str) -> None:
-    family, damage, words = DAMAGED[name]
+    family, damage, message = DAMAGED[name]
     case = CASES[family]()
     tensors = dict(case.tensors)
     damage(tensors)
@@ -218,8 +218,8 @@ def test_damaged_variants_are_refused_by_layer(tmp_path: Path, name: str) -> Non
         read(path, table("mini"), weights=BASES.get)
     text = str(caught.value)
     assert text.startswith("bad.safetensors: ")
-    assert words in text
-    assert case.sample.name in text or "do harm" in words
+    assert message in text
+    assert case.sample.name in text or "malicious" in message
     assert "\n" not in text
     assert text.endswith(".")
 

@@ -14,7 +14,7 @@ from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.formats import read, write_full
-from merging.formats.key_names import kohya
+from merging.formats.key_names.kohya import key_stems
 from tests.conftest import SHELF, distance
 from tests.merging.cli.commands import done, refused
 from tests.merging.formats.handmade import CONV, PROJ_IN, TO_K, adapter, metadata
@@ -37,9 +37,9 @@ def test_what_is_written_is_read_back(tmp_path: Path, dtype: torch.dtype, limit:
     found = read(tmp_path / "a.safetensors")
     assert distance(found, meant) < limit
     assert found.family == "kohya, full difference"
-    told = metadata(tmp_path / "a.safetensors")
-    assert told["ss_network_module"] == "lycoris.kohya"
-    assert "ss_network_dim" not in told
+    fields = metadata(tmp_path / "a.safetensors")
+    assert fields["ss_network_module"] == "lycoris.kohya"
+    assert "ss_network_dim" not in fields
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
     for sample in (CONV, PROJ_IN, TO_K):
         assert tensors[f"{sample.kohya}.diff"].shape == sample.shape
@@ -54,7 +54,7 @@ def test_lycoris_loads_the_changes_that_we_meant(tmp_path: Path, base: Base) -> 
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert len(tensors) == len(meant.layers)
     for name, own in meant.layers.items():
-        stem, layer = kohya.spelled(name)[0], deepcopy(base.layers[name])
+        stem, layer = key_stems(name)[0], deepcopy(base.layers[name])
         weight = layer.weight.detach().clone()
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)  # every pixel is looked at
@@ -77,10 +77,10 @@ def test_a_dense_answer_is_not_cut(tmp_path: Path, capsys: pytest.CaptureFixture
     """The answer of delta+residual has more ranks than the LoRAs together; a LoRA cuts it."""
     paths = {form: tmp_path / f"{form}.safetensors" for form in ("full", "kohya")}
     for form, path in paths.items():
-        said = done(
+        output = done(
             capsys, "merge", CAT, PIZZA, *DENSE, "--format", form, "--dtype", "fp32", "--out", path
         )
-        rows = said["report"]["layers"]
+        rows = output["report"]["layers"]
         kept = [row["kept_energy"] for row in rows if row["objective"]]
         assert (min(kept) > 0.999999) == (form == "full")
     most = {
@@ -105,6 +105,6 @@ def test_a_low_rank_answer_may_be_whole_too(
 
 def test_an_unknown_rank_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.safetensors"
-    assert "exact, auto, full or at least 1" in refused(
-        capsys, "merge", CAT, PIZZA, "--rank", "0", "--out", out
-    )
+    with pytest.raises(SystemExit):
+        refused(capsys, "merge", CAT, PIZZA, "--rank", "0", "--out", out)
+    assert "exact, auto, full or a number from 1, not 0" in capsys.readouterr().err

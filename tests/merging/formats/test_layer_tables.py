@@ -53,9 +53,9 @@ def test_no_name_means_two_layers(name: str) -> None:
     unet = [module for module in base.modules if module.startswith("unet.")]
     original = ldm.modules(base)
     assert len(original) == len(unet)
-    old = sum(len(set(old_diffusers.spelled(layer))) for layer in base.shapes)
+    old = sum(len(set(old_diffusers.key_stems(layer))) for layer in base.shapes)
     assert len(old_diffusers.names(base)) == old
-    count = sum(len(set(kohya.spelled(module))) for module in base.modules)
+    count = sum(len(set(kohya.key_stems(module))) for module in base.modules)
     assert len(kohya.names(base)) == count + len(kohya.PREFIXES["unet"]) * len(unet)
     for family in (kohya, ldm):
         assert set(family.names(base).values()) == {*base.modules}
@@ -133,4 +133,4 @@ def kohya_names_of_sd15() -> set[str]:
 def test_golden_kohya_names() -> None:
     golden = kohya_names_of_sd15()
     assert len(golden) == 264
-    assert golden <= {kohya.spelled(layer)[0] for layer in table("sd15").shapes}
+    assert golden <= {kohya.key_stems(layer)[0] for layer in table("sd15").shapes}

@@ -25,7 +25,7 @@ from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
 from merging.formats.layer_tables import flat
-from merging.formats.verify import verified
+from merging.formats.verify import verify_file
 from tests.merging.formats.handmade import Q_PROJ, factors, kohya, saved
 
 WRITERS = (write_kohya, write_diffusers)
@@ -82,9 +82,9 @@ def norm(up: Tensor, down: Tensor) -> float:
     return float((upper @ lower.T).norm())
 
 
-def error(found: tuple[Tensor, Tensor], wanted: LoraLayer) -> float:
-    """‖found − wanted‖ / ‖wanted‖ of two changes."""
-    up, down = wanted.scale * wanted.up.double(), wanted.down.double()
+def error(found: tuple[Tensor, Tensor], expected: LoraLayer) -> float:
+    """‖found − expected‖ / ‖expected‖ of two changes."""
+    up, down = expected.scale * expected.up.double(), expected.down.double()
     both = norm(torch.cat([found[0], -up], dim=1), torch.cat([found[1], down]))
     return both / norm(up, down)
 
@@ -102,14 +102,14 @@ def test_diffusers_loads_the_changes_that_we_meant(
     write: Callable[..., Written],
     dtype: torch.dtype,
 ) -> None:
-    wanted = adapter(name)
+    expected = adapter(name)
     pipe = pipeline(name)
-    write(wanted, tmp_path / "merged.safetensors", dtype)
+    write(expected, tmp_path / "merged.safetensors", dtype)
     with caplog.at_level(logging.WARNING):
         pipe.load_lora_weights(tmp_path, weight_name="merged.safetensors", adapter_name="merged")
     found = loaded(pipe)
-    assert found.keys() == wanted.layers.keys()
-    errors = {layer: error(found[layer], wanted.layers[layer]) for layer in found}
+    assert found.keys() == expected.layers.keys()
+    errors = {layer: error(found[layer], expected.layers[layer]) for layer in found}
     worst = max(errors, key=lambda layer: errors[layer])
     print(
         f"{write.__name__} {name} {dtype}: {len(errors)} modules, largest error {errors[worst]:.1e}"
@@ -142,7 +142,7 @@ def test_a_base_loads_the_file_and_is_left_as_it_was(
 def test_few_layers_of_the_text_encoder_are_found_too(
     base: Base, tmp_path: Path, ends: tuple[str, ...], write: Callable[..., Written]
 ) -> None:
-    """diffusers tells by one of them how to read the others; where it is missing, zeros stand."""
+    """diffusers needs one of them to read the others; if it is missing, zeros are written."""
     meant, path = adapter("mini"), tmp_path / "merged.safetensors"
     meant = replace(meant, layers={k: v for k, v in meant.layers.items() if k.endswith(ends)})
     written = check_with_diffusers(base, path, meant, write(meant, path, torch.float32))
@@ -150,9 +150,9 @@ def test_few_layers_of_the_text_encoder_are_found_too(
     assert written.loaded is not None and written.loaded < 1e-6
 
 
-def test_that_diffusers_would_not_find_them_is_seen(tmp_path: Path) -> None:
+def test_layers_that_diffusers_would_not_find_are_noticed(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.safetensors", kohya({Q_PROJ: factors(Q_PROJ)}, {Q_PROJ: 4.0}))
-    programs = verified(path, path.name, read(path), table("mini"), ()).programs
+    programs = verify_file(path, path.name, read(path), table("mini"), ()).programs
     assert programs == ("A1111", "Forge", "ComfyUI", "InvokeAI")
 
 
@@ -161,7 +161,9 @@ def test_a_file_that_loads_otherwise_than_meant_is_not_kept(
 ) -> None:
     path = tmp_path / "merged.safetensors"
     written = write_kohya(random_adapter(1), path, torch.float16)
-    with pytest.raises(MergeError, match=r"not kept: when diffusers loaded it, layer .* is off by"):
+    with pytest.raises(
+        MergeError, match=r"not saved: when diffusers loaded it, layer .* is off by"
+    ):
         check_with_diffusers(base, path, random_adapter(2), written)
     assert not path.exists()
     assert not any(isinstance(each, LoadedLayer) for each in base.pipeline.unet.modules())

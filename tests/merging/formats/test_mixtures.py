@@ -25,7 +25,7 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.engine import merge
-from merging.formats.key_names import kohya
+from merging.formats.key_names.kohya import key_stems
 from merging.request import MergeRequest, Source
 from tests.conftest import speaking
 from tests.merging.formats.handmade import saved
@@ -90,7 +90,7 @@ def by_lycoris(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
         sizes = {"lora_dim": dice.randint(1, 8), "alpha": dice.choice(ALPHAS)}
         if algorithm in FLOAT32_ONLY:  # rank is the size of their blocks; those of 1 do nothing
             sizes["lora_dim"] = dice.choice((2, 4, 8))
-        stem = kohya.spelled(name)[0]
+        stem = key_stems(name)[0]
         module = network_module_dict[algorithm](stem, layer, **sizes, **options)
         module.apply_to()
         fill(module, dice)
@@ -127,9 +127,9 @@ def by_peft(base: Base, dice: random.Random, dtype: torch.dtype) -> Made:
     return Made(tensors, {"lora_adapter_metadata": json.dumps(settings)}, changes)
 
 
-def check(adapter: Adapter, wanted: Changes, scale: Mapping[str, float]) -> None:
-    assert speaking(adapter) == wanted.keys()
-    for name, change in wanted.items():
+def check(adapter: Adapter, expected: Changes, scale: Mapping[str, float]) -> None:
+    assert speaking(adapter) == expected.keys()
+    for name, change in expected.items():
         error = float((adapter.layers[name].delta().double() - change).norm()) / scale[name]
         assert error < ERROR, f"{name}: {error:.1e}"
 
@@ -137,7 +137,7 @@ def check(adapter: Adapter, wanted: Changes, scale: Mapping[str, float]) -> None
 @pytest.mark.parametrize("seed", range(120))
 def test_a_merge_by_sum_is_the_sum(tmp_path: Path, base: Base, seed: int) -> None:
     dice = random.Random(seed)
-    sources, wanted, scale = [], Changes(), dict[str, float]()
+    sources, expected, scale = [], Changes(), dict[str, float]()
     for number in range(dice.randint(2, 4)):
         dtype = dice.choice(DTYPES)
         made = dice.choice((by_lycoris, by_lycoris, by_peft))(base, dice, dtype)
@@ -145,10 +145,10 @@ def test_a_merge_by_sum_is_the_sum(tmp_path: Path, base: Base, seed: int) -> Non
         strength = round(dice.uniform(-2, 2), 2) or 1.0
         sources.append(Source(formats.read(path, base.table, weights=base.weight), strength))
         for name, change in made.changes.items():
-            wanted[name] = wanted.get(name, 0) + strength * change
+            expected[name] = expected.get(name, 0) + strength * change
             scale[name] = scale.get(name, 0.0) + abs(strength) * float(change.norm())
     merged = merge(MergeRequest(tuple(sources), method="sum")).adapter
-    check(merged, wanted, scale)
+    check(merged, expected, scale)
     form, out = dice.choice(sorted(formats.WRITERS)), tmp_path / "merged.safetensors"
     formats.WRITERS[form](merged, out, torch.float32)
-    check(formats.read(out, base.table), wanted, scale)
+    check(formats.read(out, base.table), expected, scale)

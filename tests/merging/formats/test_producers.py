@@ -47,19 +47,19 @@ def changes(
     return found
 
 
-def check(path: Path, base: Base, wanted: Changes) -> Adapter:
+def check(path: Path, base: Base, expected: Changes) -> Adapter:
     """Read as meant, and the same after a merge of this file alone."""
     adapter = read(path, base.table, weights=base.weight)
-    _same(adapter, wanted)
+    _same(adapter, expected)
     result = merge(MergeRequest((Source(adapter),), method="sum"))
     write_kohya(result.adapter, path.with_name("merged.safetensors"), torch.float32)
-    _same(read(path.with_name("merged.safetensors"), base.table), wanted)
+    _same(read(path.with_name("merged.safetensors"), base.table), expected)
     return adapter
 
 
-def _same(adapter: Adapter, wanted: Changes) -> None:
-    assert speaking(adapter) == wanted.keys()
-    for layer, change in wanted.items():
+def _same(adapter: Adapter, expected: Changes) -> None:
+    assert speaking(adapter) == expected.keys()
+    for layer, change in expected.items():
         assert change.norm() > 0
         found = adapter.layers[layer].delta().double()
         error = float((found - change).norm() / change.norm())
@@ -123,7 +123,9 @@ LORA: dict[str, dict[str, Any]] = {
 }
 
 
-def fitted(models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]) -> dict[str, str]:
+def add_adapters(
+    models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]
+) -> dict[str, str]:
     """Adapters of random values in both models; canonical name → name in its model."""
     found = {}
     for part, layers in (("unet", LAYERS), ("text_encoder", CLIP_LAYERS)):
@@ -136,7 +138,7 @@ def fitted(models: Models, add: Callable[[nn.Module, tuple[str, ...]], None]) ->
 @pytest.mark.parametrize("name", LORA)
 def test_diffusers(tmp_path: Path, base: Base, models: Models, name: str) -> None:
     """As its training scripts save: PEFT's keys, the configuration in the header."""
-    names = fitted(models, lambda model, to: model.add_adapter(config(to, LORA[name])))
+    names = add_adapters(models, lambda model, to: model.add_adapter(config(to, LORA[name])))
     tensors = {part: get_peft_model_state_dict(model) for part, model in models.items()}
     StableDiffusionPipeline.save_lora_weights(
         tmp_path,
@@ -144,8 +146,8 @@ def test_diffusers(tmp_path: Path, base: Base, models: Models, name: str) -> Non
         text_encoder_lora_layers=tensors["text_encoder"],
         **_collate_lora_metadata(models),
     )
-    wanted = changes(models, base, names)
-    adapter = check(tmp_path / "pytorch_lora_weights.safetensors", base, wanted)
+    expected = changes(models, base, names)
+    adapter = check(tmp_path / "pytorch_lora_weights.safetensors", base, expected)
     assert adapter.family == "diffusers (PEFT)" + (", DoRA" if name == "DoRA" else "")
 
 
@@ -160,7 +162,7 @@ def test_diffusers_other_spellings(
     tmp_path: Path, base: Base, models: Models, spelling: str
 ) -> None:
     """Its own converters; what they write has no configuration, so alpha is the rank."""
-    names = fitted(models, lambda model, to: model.add_adapter(config(to, {"lora_alpha": 4})))
+    names = add_adapters(models, lambda model, to: model.add_adapter(config(to, {"lora_alpha": 4})))
     tensors = {
         f"{part}.{key}": value
         for part, model in models.items()

@@ -34,11 +34,11 @@ from tests.merging.formats.handmade import (
 PARTS = {sample: factors(sample) for sample in SAMPLES}
 
 
-def check(adapter: Adapter, wanted: dict[Sample, torch.Tensor]) -> None:
-    """Every sample's change is the wanted one, merged or not, to float32's rounding."""
+def check(adapter: Adapter, expected: dict[Sample, torch.Tensor]) -> None:
+    """Every sample's change is the expected one, merged or not, to float32's rounding."""
     for each in (adapter, merged_alone(adapter)):
-        assert each.layers.keys() == {sample.name for sample in wanted}
-        for sample, delta in wanted.items():
+        assert each.layers.keys() == {sample.name for sample in expected}
+        for sample, delta in expected.items():
             found = each.layers[sample.name].delta()
             assert_close(found.double(), delta, rtol=1e-5, atol=1e-7)
 
@@ -82,13 +82,13 @@ def test_alpha_in_every_form(tmp_path: Path, alpha: torch.Tensor, scale: float) 
     check(read(saved(tmp_path / "a.safetensors", tensors)), products(TO_K, scale=scale))
 
 
-def test_missing_alpha_is_the_rank_and_is_told(tmp_path: Path) -> None:
+def test_missing_alpha_is_the_rank_with_a_warning(tmp_path: Path) -> None:
     adapter = read(saved(tmp_path / "a.safetensors", kohya(PARTS, {TO_K: 4.0})))
     check(adapter, products(*SAMPLES))
-    assert adapter.warnings == ("7 layers name no alpha; it is taken to be their rank.",)
+    assert adapter.warnings == ("7 layers have no alpha; their rank is used in its place.",)
 
 
-def test_stray_alpha_is_left_out_and_told(tmp_path: Path) -> None:
+def test_stray_alpha_is_left_out_with_a_warning(tmp_path: Path) -> None:
     tensors = kohya({TO_K: PARTS[TO_K]}, {TO_K: 4.0})
     tensors[f"{FC1.kohya}.alpha"] = torch.tensor(4.0)
     adapter = read(saved(tmp_path / "a.safetensors", tensors))
@@ -254,7 +254,7 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "header", "words"),
+    ("name", "header", "message"),
     [
         ("cat", {"ss_base_model_version": "sd_v2_v"}, "made for sd_v2_v"),
         ("cat", {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "made for stable"),
@@ -264,11 +264,13 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
         ("cat", {"ss_output_name": "Hyper-SD15-8steps"}, "LCM, Hyper, Turbo"),
     ],
 )
-def test_doubts_are_told(tmp_path: Path, name: str, header: dict[str, str], words: str) -> None:
+def test_doubts_are_warnings(
+    tmp_path: Path, name: str, header: dict[str, str], message: str
+) -> None:
     tensors = kohya({TO_K: PARTS[TO_K]}, {TO_K: 4.0})
     adapter = read(saved(tmp_path / f"{name}.safetensors", tensors, header))
     assert len(adapter.warnings) == 1
-    assert words in adapter.warnings[0]
+    assert message in adapter.warnings[0]
 
 
 def test_no_doubt_about_a_welcome_cat(tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_no_doubt_about_a_welcome_cat(tmp_path: Path) -> None:
     assert read(saved(tmp_path / "a.safetensors", tensors, header)).warnings == ()
 
 
-def test_sd15_is_told_from_mini_by_shapes_alone(tmp_path: Path) -> None:
+def test_sd15_and_mini_are_distinguished_by_shapes(tmp_path: Path) -> None:
     sample = Sample(TO_K.name, TO_K.kohya, "", (320, 768))
     tensors = kohya({sample: factors(sample)}, {sample: 4.0})
     path = saved(tmp_path / "a.safetensors", tensors)

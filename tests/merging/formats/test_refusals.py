@@ -1,4 +1,4 @@
-"""Whole files that are no LoRA for Stable Diffusion 1.x, or a broken one: a sentence for each."""
+"""Files that are no LoRA for Stable Diffusion 1.x, or a broken one: refused in a sentence."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def tensors(*keys: str, shape: tuple[int, ...] = (4, 8)) -> dict[str, Tensor]:
 
 
 ATTN2 = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
-# Files for something else, and the name that the answer must give it.
-STRANGERS: dict[str, tuple[dict[str, Tensor], str]] = {
+# Files of other kinds, and what the message must call them.
+OTHER_FILES: dict[str, tuple[dict[str, Tensor], str]] = {
     "Flux (kohya)": (
         tensors("lora_unet_double_blocks_0_img_attn_proj.lora_down.weight"),
         "made for Flux",
@@ -77,7 +77,7 @@ STRANGERS: dict[str, tuple[dict[str, Tensor], str]] = {
     "VAE": (tensors("decoder.up.0.block.0.conv1.weight"), "a VAE"),
     "a UNet in ComfyUI's layout": (
         tensors("diffusion_model.input_blocks.0.0.weight"),
-        "holds no LoRA weights",
+        "has no LoRA weights",
     ),
     "two textual inversions": (
         tensors("string_to_param.*", "<cat>", shape=(1, 768)),
@@ -108,15 +108,15 @@ STRANGERS: dict[str, tuple[dict[str, Tensor], str]] = {
         tensors("diffusion_model.input_blocks.0.0.diff", shape=(320, 9, 3, 3)),
         "made for an inpainting model",
     ),
-    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "holds no LoRA weights"),
+    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "has no LoRA weights"),
     "cloneofsimo": (tensors("unet:0:up", "unet:0:down"), "cloneofsimo"),
 }
 
 
-@pytest.mark.parametrize("case", STRANGERS)
-def test_strangers_are_refused_by_name(tmp_path: Path, case: str) -> None:
-    content, words = STRANGERS[case]
-    assert words in refusal(saved(tmp_path / "other.safetensors", content))
+@pytest.mark.parametrize("case", OTHER_FILES)
+def test_other_files_are_refused_by_name(tmp_path: Path, case: str) -> None:
+    content, message = OTHER_FILES[case]
+    assert message in refusal(saved(tmp_path / "other.safetensors", content))
 
 
 def changed(**changes: Tensor | None) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
 
 
 NAN = torch.full((4, 128), float("nan"))
-# LoRAs that are not whole, and words of the answer.
+# Incomplete LoRAs, and a part of the message.
 BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
     "no up": (changed(up=None), f"layer {TO_K.name} has down but no up"),
     "no down": (changed(down=None), f"layer {TO_K.name} has up but no down"),
@@ -165,15 +165,15 @@ BROKEN: dict[str, tuple[dict[str, Tensor], str]] = {
     ),
     "layer in two spellings": (
         GOOD | {f"{TO_K.name}.lora_A.weight": GOOD[DOWN].clone()},
-        "names a layer twice",
+        "has a layer twice",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_loras(tmp_path: Path, case: str) -> None:
-    content, words = BROKEN[case]
-    assert words in refusal(saved(tmp_path / "bad.safetensors", content))
+    content, message = BROKEN[case]
+    assert message in refusal(saved(tmp_path / "bad.safetensors", content))
 
 
 def test_harmless_buffers_are_let_pass(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_harmless_buffers_are_let_pass(tmp_path: Path) -> None:
 
 def test_the_user_s_name_for_the_file_is_the_one_in_the_sentence(tmp_path: Path) -> None:
     path = raw(tmp_path / "upload-17", {"__metadata__": {}})
-    with pytest.raises(MergeError, match=r"^cat\.safetensors holds no tensors"):
+    with pytest.raises(MergeError, match=r"^cat\.safetensors has no tensors"):
         read(path, name="cat.safetensors")
 
 

@@ -17,7 +17,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import summed_deltas, summed_shifts
 from merging.formats import read, write_full
-from merging.formats.vector_deltas import counted, sizes
+from merging.formats.vector_deltas import count_by_kind, vector_lengths
 from tests.merging.formats.producers import LAYERS, Models, config, trained
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -39,8 +39,8 @@ def with_ours(base: Base, adapter: Adapter) -> Tensor:
         return noise(base.pipeline.unet)
 
 
-def same(found: Tensor, wanted: Tensor) -> bool:
-    return bool((found - wanted).norm() < 1e-4 * wanted.norm())
+def same(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).norm() < 1e-4 * expected.norm())
 
 
 @torch.no_grad()
@@ -55,20 +55,20 @@ def test_lycoris(tmp_path: Path, base: Base, models: Models, algorithm: str) -> 
     trained(network)
     path = tmp_path / "a.safetensors"
     network.save_weights(path, torch.float32, {})
-    adapter, wanted = read(path, base.table), noise(models["unet"])
-    counts = counted(sizes(adapter.shifts))
+    adapter, expected = read(path, base.table), noise(models["unet"])
+    counts = count_by_kind(vector_lengths(adapter.shifts))
     assert counts["normalisation"] == 2 * sum("norm" in name for name in adapter.shifts)
     assert ("bias" in counts) == (algorithm == "full")
     assert len(adapter.warnings) == 1
-    assert same(with_ours(base, adapter), wanted)
-    assert not same(with_ours(base, Adapter("bare", adapter.layers)), wanted)
+    assert same(with_ours(base, adapter), expected)
+    assert not same(with_ours(base, Adapter("bare", adapter.layers)), expected)
 
     network.restore()
     write_full(adapter, path, torch.float32)
     ours = {f"lycoris_{key.removeprefix('lora_unet_')}": v for key, v in load_file(path).items()}
     again, _ = create_lycoris_from_weights(STRENGTH, "", models["unet"], ours)
     again.apply_to()
-    assert same(noise(models["unet"]), wanted)
+    assert same(noise(models["unet"]), expected)
 
 
 @torch.no_grad()

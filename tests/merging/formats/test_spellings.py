@@ -1,4 +1,4 @@
-"""Names of every origin, what stands beside the weights, and settings that lie in another file."""
+"""Key names of all programs, keys beside the weights, and PEFT's settings in another file."""
 
 from __future__ import annotations
 
@@ -85,17 +85,18 @@ def test_comfyui_s_extraction(tmp_path: Path) -> None:
     adapter = read(path)
     check(adapter, dict.fromkeys(COMFY, 1.0))
     assert adapter.family == "ComfyUI, LoRA and full difference"
-    told = " ".join(adapter.warnings)
-    assert "It changes 1 bias and 2 normalisation vectors too" in told
+    warnings = " ".join(adapter.warnings)
+    assert "It changes 1 bias and 2 normalisation vectors too" in warnings
     assert adapter.shifts.keys() == {
         FC1.name,
         "unet.down_blocks.0.resnets.0.norm1",
         "unet.down_blocks.0.attentions.0.norm",
     }
     assert (
-        "1 trained normalisation vectors left out, such as diffusion_model.input_blocks.1.3" in told
+        "1 trained normalisation vectors left out, such as diffusion_model.input_blocks.1.3"
+        in warnings
     )
-    assert "7 layers name no alpha" in told
+    assert "7 layers have no alpha" in warnings
     accounted(path)
 
 
@@ -131,9 +132,9 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
-        (None, "a bare PEFT file, whose strength stands in adapter_config.json"),
+        (None, "a bare PEFT file, whose alpha is in adapter_config.json"),
         ("{", "adapter_config.json is not a JSON object"),
         ("[]", "adapter_config.json is not a JSON object"),
         (json.dumps({"peft_type": "LOHA"}), "says LOHA, not LORA"),
@@ -143,11 +144,11 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
         (json.dumps({"lora_alpha": "much"}), f"layer {TO_K.name} has no usable alpha"),
     ],
 )
-def test_raw_peft_without_usable_settings(tmp_path: Path, content: Any, words: str) -> None:
+def test_raw_peft_without_usable_settings(tmp_path: Path, content: Any, message: str) -> None:
     path = saved(tmp_path / "adapter_model.safetensors", peft("base_model.model.", TO_K))
     if content is not None:
         (tmp_path / "adapter_config.json").write_text(content)
-    assert words in refusal(path)
+    assert message in refusal(path)
 
 
 @pytest.mark.parametrize("prefix", ["", "unet.base_model.model."])
@@ -161,11 +162,11 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
 
 
 @pytest.mark.parametrize(
-    ("extra", "words"),
+    ("extra", "message"),
     [
         (
             {f"{TO_K.kohya}x.lora_down.weight": (4, 8)},
-            f"1 keys left out that the embedded mini model does not know, such as {TO_K.kohya}x",
+            f"1 keys left out that the embedded mini model does not have, such as {TO_K.kohya}x",
         ),
         (
             {
@@ -176,13 +177,13 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
             "inside the file: sks cat (3 vectors), v1.5 mug (2 vectors); they are used",
         ),
         ({"bundle_emb.mug.clip_l": (2, 128)}, "inside the file: mug (2 vectors)"),
-        ({"emb_params": (4, 128)}, "inside the file: one called as the file (4 vectors)"),
+        ({"emb_params": (4, 128)}, "inside the file: one with the name of the file (4 vectors)"),
         ({"<sks>": (1, 128)}, "inside the file: <sks> (1 vectors)"),
         ({"<sks>": (2, 768)}, "left out: <sks>; their vectors are not 128 wide"),
     ],
 )
-def test_what_is_no_change_of_weights_is_told(
-    tmp_path: Path, extra: dict[str, tuple[int, ...]], words: str
+def test_other_keys_are_warnings(
+    tmp_path: Path, extra: dict[str, tuple[int, ...]], message: str
 ) -> None:
     path = saved(
         tmp_path / "a.safetensors",
@@ -191,7 +192,7 @@ def test_what_is_no_change_of_weights_is_told(
     adapter = read(path)
     check(adapter, {TO_K: 1.0})
     assert len(adapter.warnings) == 1
-    assert words in adapter.warnings[0]
+    assert message in adapter.warnings[0]
     accounted(path)
 
 
@@ -207,22 +208,22 @@ def test_the_settings_beside_a_plain_file_are_not_its_own(tmp_path: Path) -> Non
 
 def test_distilled_by_its_layers(tmp_path: Path) -> None:
     extra = {"lora_unet_time_embedding_cond_proj.lora_down.weight": torch.ones(4, 256)}
-    told = read(saved(tmp_path / "a.safetensors", BASIC | extra)).warnings
-    assert any("By its layers it changes how the model samples" in text for text in told)
+    warnings = read(saved(tmp_path / "a.safetensors", BASIC | extra)).warnings
+    assert any("By its layers it changes how the model samples" in text for text in warnings)
 
 
 @pytest.mark.parametrize(
     "name", ["sd-turbo", "HyperSD_8steps", "my_dpo", "DMD2", "lcm-lora", "Lightning_4step"]
 )
 def test_distilled_by_its_name(tmp_path: Path, name: str) -> None:
-    told = read(saved(tmp_path / f"{name}.safetensors", BASIC)).warnings
-    assert any("By its name it changes how the model samples" in text for text in told)
+    warnings = read(saved(tmp_path / f"{name}.safetensors", BASIC)).warnings
+    assert any("By its name it changes how the model samples" in text for text in warnings)
 
 
 def test_no_settings_are_unknown_in_peft(tmp_path: Path) -> None:
     header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 2})}
     path = saved(tmp_path / "a.safetensors", peft("base_model.model.", TO_K), header)
     check(read(path), {TO_K: 2 / 4})
-    with pytest.raises(MergeError, match="no module name"):
+    with pytest.raises(MergeError, match="not a module name"):
         wild = {"lora_adapter_metadata": json.dumps({"unet.alpha_pattern": {"(a+)+$": 3}})}
         read(saved(tmp_path / "b.safetensors", peft("base_model.model.", TO_K), wild))

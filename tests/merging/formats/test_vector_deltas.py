@@ -1,4 +1,4 @@
-"""Biases and normalisations: each spelling is read, the full file alone holds them, and says so."""
+"""Biases and normalisations: all spellings are read; only full files hold them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from merging.errors import MergeError
 from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
 from merging.formats.compatibility import PROGRAMS
 from merging.formats.layer_tables import table_of
-from merging.formats.vector_deltas import sizes
+from merging.formats.vector_deltas import vector_lengths
 from tests.conftest import distance
 from tests.merging.formats.handmade import (
     CONV,
@@ -100,7 +100,7 @@ def test_a_bias_of_peft_is_scaled_as_its_factors_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "words"),
+    ("extra", "message"),
     [
         (
             {f"{FC1.kohya}.diff_b": torch.ones(128)},
@@ -114,22 +114,22 @@ def test_a_bias_of_peft_is_scaled_as_its_factors_are(tmp_path: Path) -> None:
                 "lora_unet_conv_norm_out.w_norm": torch.ones(64),
                 "diffusion_model.out.0.diff": torch.ones(64),
             },
-            "names a layer twice in two spellings",
+            "has a layer twice",
         ),
         ({f"{TO_OUT.name}.lora_B.bias": torch.ones(64)}, "has lora_B.bias but no factors"),
     ],
 )
 def test_what_cannot_be_right_is_refused(
-    tmp_path: Path, extra: dict[str, Tensor], words: str
+    tmp_path: Path, extra: dict[str, Tensor], message: str
 ) -> None:
-    assert re.search(words, refusal(saved(tmp_path / "a.safetensors", BASIC | extra)))
+    assert re.search(message, refusal(saved(tmp_path / "a.safetensors", BASIC | extra)))
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    ("key", "message"),
     [
         (f"{TO_K.kohya}.diff_b", "1 trained biases left out"),  # the base has none there
-        (f"{FC1.name}.bias", "the file has it whole where its change is wanted"),
+        (f"{FC1.name}.bias", "the file has the whole bias, not its change"),
         ("lora_unet_nowhere_norm1.w_norm", "1 trained normalisation vectors left out"),
         (
             "lora_unet_conv_norm_out.lora_up.weight",
@@ -137,11 +137,11 @@ def test_what_cannot_be_right_is_refused(
         ),
     ],
 )
-def test_what_has_no_place_is_told(tmp_path: Path, key: str, words: str) -> None:
+def test_vectors_without_a_place_are_warnings(tmp_path: Path, key: str, message: str) -> None:
     path = saved(tmp_path / "a.safetensors", BASIC | {key: torch.ones(64)})
     adapter = read(path)
     assert not adapter.shifts
-    assert len(adapter.warnings) == 1 and words in adapter.warnings[0]
+    assert len(adapter.warnings) == 1 and message in adapter.warnings[0]
     accounted(path)
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_vectors_alone_is_refused(tmp_path: Path) -> None:
         "lora_unet_conv_norm_out.w_norm": torch.ones(64),
     }
     text = refusal(saved(tmp_path / "a.safetensors", tensors))
-    assert "it has no layer's weights, only 1 × bias, 1 × normalisation" in text
+    assert "has no layer's weights, only 1 × bias, 1 × normalisation" in text
 
 
 # --- written --------------------------------------------------------------------------------------
@@ -178,9 +178,9 @@ def test_the_full_file_holds_them(
     found = read(path)
     changed = {name: own for name, own in found.layers.items() if own.up.any()}
     assert distance(replace(found, layers=changed), adapter) < limit
-    wanted = shifted(adapter.shifts)
+    expected = shifted(adapter.shifts)
     for name, own in shifted(found.shifts).items():
-        torch.testing.assert_close(own, wanted.get(name, 0 * own), rtol=0, atol=limit)
+        torch.testing.assert_close(own, expected.get(name, 0 * own), rtol=0, atol=limit)
     assert "2 modules and 2 biases and 1 normalisation vector, " in written.sentence
     assert "keys fit A1111, Forge, ComfyUI and InvokeAI" in written.sentence
     once = load_file(path)
@@ -256,25 +256,25 @@ def test_golden_normalisation_keys(name: str) -> None:
     module, without = GOLDEN[name]
     assert {f"{module}.weight", f"{module}.bias"} <= sd15.vectors.keys()
     for program in PROGRAMS:
-        wanted = None if program.title in without else module
-        assert program.names(sd15).get(name) == wanted, program.title
+        expected = None if program.title in without else module
+        assert program.names(sd15).get(name) == expected, program.title
         if program.title != "diffusers":
             keys = {f"{module}.weight": f"{name}.w_norm", f"{module}.bias": f"{name}.b_norm"}
-            assert program.misses(keys, sd15) == 2 * (program.title in without)
+            assert program.missing_count(keys, sd15) == 2 * (program.title in without)
 
 
-def test_what_a_program_does_not_find_is_said(tmp_path: Path, adapter: Adapter) -> None:
+def test_the_sentence_has_what_a_program_does_not_find(tmp_path: Path, adapter: Adapter) -> None:
     """Forge refuses a file with more than 12 keys that it does not know."""
     clip = [name for name in table("mini").vectors if ".layer_norm" in name]
     modules = dict.fromkeys(name.rpartition(".")[0] for name in clip)
     shifts = {m: VectorDelta(weight=vector(128), bias=vector(128)) for m in modules}
     few = dict(list(shifts.items())[:2])
     path = tmp_path / "a.safetensors"
-    said = write_full(replace(adapter, shifts=few), path, torch.float32)
-    assert said.programs == ("A1111", "InvokeAI")
-    assert said.missing == {"Forge": 4, "ComfyUI": 4}
-    assert "Forge has no place for 4 keys of biases and normalisations" in said.sentence
+    written = write_full(replace(adapter, shifts=few), path, torch.float32)
+    assert written.programs == ("A1111", "InvokeAI")
+    assert written.missing == {"Forge": 4, "ComfyUI": 4}
+    assert "Forge ignores 4 keys of biases and normalisations" in written.sentence
     many = write_full(replace(adapter, shifts=shifts), path, torch.float32)
-    assert len(sizes(shifts)) == 16
-    assert "Forge would refuse it, knowing no place for 16 keys" in many.sentence
-    assert "ComfyUI has no place for 16 keys" in many.sentence
+    assert len(vector_lengths(shifts)) == 16
+    assert "Forge would refuse it because of 16 keys" in many.sentence
+    assert "ComfyUI ignores 16 keys" in many.sentence

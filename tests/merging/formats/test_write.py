@@ -16,7 +16,7 @@ import torch
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import Written, read, write_diffusers, write_kohya
-from merging.formats.writer import serialised
+from merging.formats.writer import serialise
 from tests.merging.formats.handmade import (
     CONV,
     PROJ_IN,
@@ -43,10 +43,10 @@ def body(path: Path) -> bytes:
     return content[8 + int.from_bytes(content[:8], "little") :]
 
 
-def error(found: LoraLayer, wanted: LoraLayer) -> float:
-    """‖found − wanted‖ / ‖wanted‖ of two changes."""
-    difference = found.delta().double() - wanted.delta().double()
-    return float(difference.norm() / wanted.delta().double().norm())
+def error(found: LoraLayer, expected: LoraLayer) -> float:
+    """‖found − expected‖ / ‖expected‖ of two changes."""
+    difference = found.delta().double() - expected.delta().double()
+    return float(difference.norm() / expected.delta().double().norm())
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -54,13 +54,13 @@ def error(found: LoraLayer, wanted: LoraLayer) -> float:
 def test_what_is_written_is_read_back(
     tmp_path: Path, write: Writer, dtype: torch.dtype, limit: float
 ) -> None:
-    wanted = adapter()
-    written = write(wanted, tmp_path / "merged one.safetensors", dtype)
+    expected = adapter()
+    written = write(expected, tmp_path / "merged one.safetensors", dtype)
     found = read(tmp_path / "merged one.safetensors")
     assert found.sha256 == written.sha256
     assert (found.name, found.base, found.trigger) == ("merged one", "mini", "sks cat")
-    assert found.layers.keys() == wanted.layers.keys()
-    assert max(error(found.layers[name], wanted.layers[name]) for name in wanted.layers) < limit
+    assert found.layers.keys() == expected.layers.keys()
+    assert max(error(found.layers[name], expected.layers[name]) for name in expected.layers) < limit
     assert found.warnings == ()
 
 
@@ -78,16 +78,16 @@ def test_half_precision_files_come_through_bit_for_bit(tmp_path: Path, write: Wr
 
 
 def test_kohya_keys_shapes_and_the_one_alpha(tmp_path: Path) -> None:
-    wanted = adapter()
-    write_kohya(wanted, tmp_path / "a.safetensors", torch.float16)
+    expected = adapter()
+    write_kohya(expected, tmp_path / "a.safetensors", torch.float16)
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
     modules = {key.partition(".")[0] for key in tensors}
-    assert len(tensors) == 3 * len(modules) == 3 * len(wanted.layers)
+    assert len(tensors) == 3 * len(modules) == 3 * len(expected.layers)
     assert all(module.startswith(("lora_unet_", "lora_te_")) for module in modules)
     alphas = {tensors[f"{module}.alpha"].item() for module in modules}
     assert alphas == {5.0}  # the rank that most layers have
     for sample in (CONV, PROJ_IN, TO_K, Q_PROJ):
-        rank = wanted.layers[sample.name].rank
+        rank = expected.layers[sample.name].rank
         up, down = (tensors[f"{sample.kohya}.lora_{half}.weight"] for half in ("up", "down"))
         assert down.shape == (rank, *sample.shape[1:])
         assert up.shape == (sample.shape[0], rank, *(1 for _ in sample.shape[2:]))
@@ -136,8 +136,8 @@ def test_legacy_hash_is_that_of_sd_scripts(tmp_path: Path) -> None:
     training = {key: value for key, value in metadata(path).items() if key.startswith("ss_")}
     content = safetensors.torch.save(safetensors.torch.load_file(path), training)
     assert len(content) > 0x110000
-    wanted = hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8]
-    assert metadata(path)["sshs_legacy_hash"] == wanted
+    expected = hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8]
+    assert metadata(path)["sshs_legacy_hash"] == expected
 
 
 def test_uniform_rank_is_named_in_the_header(tmp_path: Path) -> None:
@@ -149,19 +149,19 @@ def test_uniform_rank_is_named_in_the_header(tmp_path: Path) -> None:
 
 
 def test_diffusers_file_has_peft_keys_and_settings(tmp_path: Path) -> None:
-    wanted = adapter()
+    expected = adapter()
     path = tmp_path / "a.safetensors"
-    write_diffusers(wanted, path, torch.float16, {"iteris.recipe": "{}"})
+    write_diffusers(expected, path, torch.float16, {"iteris.recipe": "{}"})
     tensors = safetensors.torch.load_file(path)
     ends = ("lora_A.weight", "lora_B.weight")
-    assert tensors.keys() == {f"{name}.{end}" for name in wanted.layers for end in ends}
+    assert tensors.keys() == {f"{name}.{end}" for name in expected.layers for end in ends}
     found = metadata(path)
     assert (found["format"], found["iteris.recipe"]) == ("pt", "{}")
     settings = json.loads(found["lora_adapter_metadata"])
     assert settings["unet.r"] == settings["unet.lora_alpha"] == 5
     ranks = settings["unet.rank_pattern"]
     assert ranks == settings["unet.alpha_pattern"]
-    for name, layer in wanted.layers.items():
+    for name, layer in expected.layers.items():
         part, _, module = name.partition(".")
         if part == "unet":
             assert ranks.get(module, 5) == layer.rank
@@ -192,7 +192,7 @@ def test_serialised_is_what_the_library_reads() -> None:
         "c": torch.tensor(2.0),
         "d": torch.arange(6.0).half().reshape(2, 3).T,  # not contiguous
     }
-    found = safetensors.torch.load(serialised(tensors, {"größe": "ß"}))
+    found = safetensors.torch.load(serialise(tensors, {"größe": "ß"}))
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[key], tensors[key]) for key in tensors)
 

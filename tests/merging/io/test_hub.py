@@ -1,4 +1,4 @@
-"""owner/repo[/file][@revision] in place of a FILE; the Hub is a folder here, and none is asked."""
+"""owner/repo[/file][@revision] in place of a local path; a folder stands in for the Hub."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 @pytest.mark.parametrize(
     ("text", "file", "revision", "name"),
     [
-        ("me/pets", hub.USUAL, None, "pets.safetensors"),
-        ("me/pets@v1.2", hub.USUAL, "v1.2", "pets.safetensors"),
+        ("me/pets", hub.DIFFUSERS_NAME, None, "pets.safetensors"),
+        ("me/pets@v1.2", hub.DIFFUSERS_NAME, "v1.2", "pets.safetensors"),
         ("me/pets/old/cat.safetensors@main", "old/cat.safetensors", "main", "cat.safetensors"),
     ],
 )
-def test_what_is_fetched_is_pinned(
+def test_a_download_records_its_commit(
     online: Callable[[Sizes], list[Any]], text: str, file: str, revision: str | None, name: str
 ) -> None:
-    asked = online({hub.USUAL: 9, "old/cat.safetensors": 9, "README.md": 9})
-    found = hub.found(Path(text))
-    assert asked == [("me/pets", revision), ("me/pets", file, COMMIT)]
+    requests = online({hub.DIFFUSERS_NAME: 9, "old/cat.safetensors": 9, "README.md": 9})
+    found = hub.resolve_file(Path(text))
+    assert requests == [("me/pets", revision), ("me/pets", file, COMMIT)]
     assert (found.name, found.origin) == (name, f"me/pets/{file}@{COMMIT}")
     assert found.path.read_bytes() == CAT.read_bytes()
 
@@ -44,79 +44,81 @@ def test_what_is_fetched_is_pinned(
         ("https://www.huggingface.co/me/pets/resolve/v1/x.safetensors", "x.safetensors", "v1"),
     ],
 )
-def test_a_page_s_address_will_do(
+def test_the_address_of_a_page_names_a_file(
     online: Callable[[Sizes], list[Any]], address: str, file: str, revision: str | None
 ) -> None:
-    asked = online({file: 9})
-    assert hub.fetched(address).origin == f"me/pets/{file}@{COMMIT}"
-    assert asked[0] == ("me/pets", revision)
+    requests = online({file: 9})
+    assert hub.fetch_file(address).origin == f"me/pets/{file}@{COMMIT}"
+    assert requests[0] == ("me/pets", revision)
 
 
-def test_a_visitor_is_anybody_and_gets_no_file_of_this_machine(
+def test_a_visitor_downloads_anonymously_and_gets_no_local_file(
     online: Callable[[Sizes], list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = online({"cat.safetensors": 9 << 20})
-    found = hub.fetched("me/pets", cache=tmp_path / "visit", token=False)
+    requests = online({"cat.safetensors": 9 << 20})
+    found = hub.fetch_file("me/pets", cache=tmp_path / "visit", token=False)
     assert found.path.is_relative_to(tmp_path / "visit")
-    assert [words[-1] for words in asked] == ["as anybody"] * 2
+    assert [call[-1] for call in requests] == ["as anybody"] * 2
     with pytest.raises(MergeError, match=r"has 9 MiB, more than .* \(8 MiB\)"):
-        hub.fetched("me/pets", most=8 << 20)
+        hub.fetch_file("me/pets", max_bytes=8 << 20)
     monkeypatch.chdir(CAT.parents[2])
-    asked.clear()
+    requests.clear()
     local = CAT.relative_to(Path.cwd()).as_posix()  # a file here, and a place there
-    assert hub.found(Path(local)).path == Path(local)
+    assert hub.resolve_file(Path(local)).path == Path(local)
     with pytest.raises(MergeError, match="has no file"):
-        hub.fetched(local)
-    assert asked
+        hub.fetch_file(local)
+    assert requests
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "cat", "/etc/passwd", "../x/y", "me/pets/../../x", "https://evil.org/me/pets", "a/b c"],
 )
-def test_what_is_no_place_is_said(online: Callable[[Sizes], list[Any]], text: str) -> None:
-    asked = online({"a.safetensors": 9})
+def test_text_without_a_hub_file_is_refused(
+    online: Callable[[Sizes], list[Any]], text: str
+) -> None:
+    requests = online({"a.safetensors": 9})
     with pytest.raises(MergeError, match="is no place on the Hub; type owner/name"):
-        hub.fetched(text)
-    assert not asked
+        hub.fetch_file(text)
+    assert not requests
 
 
-def test_peft_s_settings_come_along(online: Callable[[Sizes], list[Any]]) -> None:
-    asked = online({"a/adapter_model.safetensors": 9, "a/adapter_config.json": 9})
-    hub.found(Path("me/pets"))
-    assert ("me/pets", "a/adapter_config.json", COMMIT) in asked
+def test_the_config_of_peft_is_downloaded_too(online: Callable[[Sizes], list[Any]]) -> None:
+    requests = online({"a/adapter_model.safetensors": 9, "a/adapter_config.json": 9})
+    hub.resolve_file(Path("me/pets"))
+    assert ("me/pets", "a/adapter_config.json", COMMIT) in requests
 
 
 @pytest.mark.parametrize(
-    ("text", "sizes", "words"),
+    ("text", "sizes", "message"),
     [
         ("me/pets", {"a.safetensors": 9, "b.safetensors": 9}, "name one of a.safetensors, b.s"),
-        ("me/pets", {"a.bin": 9}, "no other kind is taken"),
+        ("me/pets", {"a.bin": 9}, "other formats are not supported"),
         ("me/pets/c.safetensors", {"a.safetensors": 9}, "has no file c.safetensors; name one of a"),
-        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a whole model"),
+        ("me/pets", {"a.safetensors": MAX_DOWNLOAD + 1}, "is it a checkpoint"),
     ],
 )
-def test_what_is_not_fetched(
-    online: Callable[[Sizes], list[Any]], text: str, sizes: Sizes, words: str
+def test_files_that_are_not_downloaded(
+    online: Callable[[Sizes], list[Any]], text: str, sizes: Sizes, message: str
 ) -> None:
-    asked = online(sizes)
-    with pytest.raises(MergeError, match=words):
-        hub.found(Path(text))
-    assert len(asked) == 1, "nothing is downloaded"
+    requests = online(sizes)
+    with pytest.raises(MergeError, match=message):
+        hub.resolve_file(Path(text))
+    assert len(requests) == 1, "nothing is downloaded"
 
 
 @pytest.mark.parametrize("text", ["none.safetensors", "loras/none.safetensors", "/a/b", "assets/x"])
-def test_files_of_the_disk_are_not_looked_for_on_the_hub(
+def test_local_files_are_not_searched_on_the_hub(
     online: Callable[[Sizes], list[Any]], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.chdir(ROOT / "tests")
-    asked = online({"a.safetensors": 9})
-    assert hub.found(Path(text)) == hub.Found(Path(text), Path(text).name)
-    assert not asked
+    monkeypatch.chdir(ROOT)
+    requests = online({"a.safetensors": 9})
+    assert hub.resolve_file(Path(text)) == hub.NamedFile(Path(text), Path(text).name)
+    assert not requests
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["inspect", "me/pets"],
         ["convert", "me/pets", "OUT"],
@@ -127,13 +129,13 @@ def test_files_of_the_disk_are_not_looked_for_on_the_hub(
         ["render", "--base", "mini", "--adapter", "me/pets", "--prompt", "a cat", "--out", "OUT"],
     ],
 )
-def test_without_a_network_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+def test_without_a_network_the_error_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     """HF_HUB_OFFLINE is set for all tests."""
     out = tmp_path / "out.safetensors"
-    sentence = refused(capsys, *[out if word == "OUT" else word for word in words])
-    assert sentence.startswith("me/pets is no file here, and the Hub could not be asked for it")
+    sentence = refused(capsys, *[out if argument == "OUT" else argument for argument in arguments])
+    assert sentence.startswith("me/pets is no local file, and the Hub could not be asked for it")
     assert "check the name and the network" in sentence
     assert not out.exists()
 
@@ -149,5 +151,5 @@ def test_the_recipe_has_the_commit_and_is_replayed(
     assert (cat["origin"], cat["strength"]) == (f"me/pets/cat.safetensors@{COMMIT}", 0.8)
     assert "origin" not in pizza
     assert done(capsys, "replay", first, CAT, PIZZA, "--out", again)["same"]
-    words = refused(capsys, "replay", first, PIZZA, "--out", again)
-    assert f"it came from me/pets/cat.safetensors@{COMMIT}." in words
+    message = refused(capsys, "replay", first, PIZZA, "--out", again)
+    assert f"it came from me/pets/cat.safetensors@{COMMIT}." in message

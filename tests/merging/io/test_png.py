@@ -1,4 +1,4 @@
-"""What a PNG says of its origin, and who can read it."""
+"""The settings in a PNG: written, and read again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.errors import MergeError
-from merging.io.png import Origin, Used, parsed, read_origin, save_png
+from merging.io.png import Origin, UsedAdapter, parse_parameters, read_origin, save_png
 
 PROMPT = "a photo of a cat on a green background"
 
@@ -38,7 +38,7 @@ def test_png_carries_its_parameters(
 def test_a_picture_can_be_drawn_again_from_its_png(
     base: Base, random_adapter: Callable[..., Adapter], tmp_path: Path
 ) -> None:
-    """All that it was drawn from but the weights, whatever was chosen."""
+    """With every setting but the weights read from the PNG."""
     adapter = replace(random_adapter(1), sha256="ab" * 32)
     settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a",
                 "size": "80x64"}  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_picture_can_be_drawn_again_from_its_png(
     origin, recipe = read_origin(tmp_path / "picture.png")
     assert recipe is None
     assert {key: getattr(origin, key) for key in settings} == settings
-    assert origin.adapters == (Used("random-1", 0.5, "rn1 cat", "ab" * 32),)
+    assert origin.adapters == (UsedAdapter("random-1", 0.5, "rn1 cat", "ab" * 32),)
     (again,) = render(
         base,
         [origin.prompt],
@@ -58,12 +58,12 @@ def test_a_picture_can_be_drawn_again_from_its_png(
     assert again.tobytes() == first.tobytes()
 
 
-def test_pictures_of_other_programs_are_understood_as_far_as_they_go() -> None:
-    found = parsed(
+def test_settings_of_other_programs_are_read() -> None:
+    origin = parse_parameters(
         "a cat, <lora:mine:0.8>\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, "
         "CFG scale: 7.5, Seed: 123, Size: 512x512, Model hash: abc, Model: sd15"
     )
-    assert found == Origin(
+    assert origin == Origin(
         "a cat,",
         "dog",
         123,
@@ -72,12 +72,12 @@ def test_pictures_of_other_programs_are_understood_as_far_as_they_go() -> None:
         "Euler a",
         base="sd15",
         size="512x512",
-        adapters=(Used("mine", 0.8),),
+        adapters=(UsedAdapter("mine", 0.8),),
     )
 
 
 @pytest.mark.parametrize("content", [b"no picture", b""])
-def test_what_is_no_png_is_said(tmp_path: Path, content: bytes) -> None:
+def test_other_files_than_png_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(MergeError, match=r"x\.png is no PNG picture"):
         read_origin(tmp_path / "x.png")
@@ -94,7 +94,7 @@ def test_what_is_no_png_is_said(tmp_path: Path, content: bytes) -> None:
         {"iteris": '{"prompt": "' + "a" * 70_000 + '", "adapters": []}'},
     ],
 )
-def test_a_png_that_does_not_tell_is_said(tmp_path: Path, texts: dict[str, str]) -> None:
+def test_a_png_without_settings_is_refused(tmp_path: Path, texts: dict[str, str]) -> None:
     image = Image.new("RGB", (8, 8))
     image.info.update(texts)
     save_png(image, tmp_path / "mute.png")

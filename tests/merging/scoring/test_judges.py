@@ -1,4 +1,4 @@
-"""The detector and the small CLIP that ship with the project, and what "found" means."""
+"""The detector and the small CLIP that ship with the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from merging.bundled import shelf_pairs
 from merging.errors import MergeError
 from merging.evaluation.base_quality import table
-from merging.evaluation.detector import Detector, load_detector, own_look, pixels
+from merging.evaluation.detector import Detector, base_class, load_detector, pixels
 from merging.scoring.clip import load_clip
 
 CLASSES = ("cat", "dog", "car", "sks cat", "zwk car")
@@ -28,17 +28,17 @@ def row(**scores: float) -> torch.Tensor:
     return torch.tensor([[scores.get(name.replace(" ", "_"), 0.0) for name in CLASSES]])
 
 
-def test_found_wants_every_name_among_the_strongest(small: Detector) -> None:
+def test_every_name_must_be_among_the_strongest(small: Detector) -> None:
     scores = row(cat=3, dog=2, car=1)
-    assert small.found(scores, ["cat", "dog"], strongest=2).tolist() == [True]
-    assert small.found(scores, ["cat", "car"], strongest=2).tolist() == [False]
-    assert small.found(scores, ["cat", "car"], strongest=3).tolist() == [True]
+    assert small.contains(scores, ["cat", "dog"], strongest=2).tolist() == [True]
+    assert small.contains(scores, ["cat", "car"], strongest=2).tolist() == [False]
+    assert small.contains(scores, ["cat", "car"], strongest=3).tolist() == [True]
 
 
-def test_a_look_must_beat_the_own_look_of_its_object(small: Detector) -> None:
-    assert small.found(row(sks_cat=2, cat=1), ["sks cat"]).tolist() == [True]
-    assert small.found(row(sks_cat=1, cat=2), ["sks cat"]).tolist() == [False]
-    assert small.found(row(cat=2, sks_cat=1), ["cat"]).tolist() == [True]
+def test_a_look_must_beat_the_base_look_of_its_object(small: Detector) -> None:
+    assert small.contains(row(sks_cat=2, cat=1), ["sks cat"]).tolist() == [True]
+    assert small.contains(row(sks_cat=1, cat=2), ["sks cat"]).tolist() == [False]
+    assert small.contains(row(cat=2, sks_cat=1), ["cat"]).tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_a_look_must_beat_the_own_look_of_its_object(small: Detector) -> None:
 def test_a_style_is_found_beside_what_it_draws(scores: tuple[float, ...], found: bool) -> None:
     detector = Detector(STYLED, [0.5] * 4)
     row = torch.tensor([scores])
-    assert detector.found(row, ["sks cat", "zqx style"], strongest=1).tolist() == [found]
+    assert detector.contains(row, ["sks cat", "zqx style"], strongest=1).tolist() == [found]
 
 
 def test_an_unknown_class_is_refused_by_name(small: Detector) -> None:
     with pytest.raises(MergeError, match='no "vxz pizza"'):
-        small.found(row(), ["vxz pizza"])
+        small.contains(row(), ["vxz pizza"])
 
 
 def test_a_detector_survives_its_file(small: Detector, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_shipped_detector_knows_what_the_tables_count() -> None:
     classes = load_detector().classes
     for entry in (entry for pair in shelf_pairs().values() for entry in pair):
         assert entry.trigger in classes
-        assert own_look(entry.trigger) == entry.object
+        assert base_class(entry.trigger) == entry.object
         assert entry.object in classes
 
 
