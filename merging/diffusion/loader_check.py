@@ -10,6 +10,7 @@ from peft.tuners.lora import LoraLayer as LoadedLayer
 
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, canonical
+from merging.diffusion.quiet_loading import quiet_loading
 from merging.formats import Written
 from merging.formats.verify import compared
 
@@ -37,7 +38,8 @@ def loaded(base: Base, path: Path) -> Adapter:
     """What ``load_lora_weights`` adds to the layers of this base, every scale folded in."""
     pipeline = base.pipeline
     try:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
+        with quiet_loading():
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
         return Adapter(path.stem, dict(_added(base)), base.table.name)
     finally:
         pipeline.unload_lora_weights()
