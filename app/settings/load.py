@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ VARIABLES = {name: each.variable for name, each in SETTINGS.items()}
 def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
     """What the command line says, by the names of the environment; ends the program for --help."""
     parser = argparse.ArgumentParser(
-        prog="python -m app",
+        prog="iteris-studio" if Path(sys.argv[0]).stem == "iteris-studio" else "python -m app",
         description="Serve the page. What is not given is read from the environment, then from "
         f"{FILE}.",
     )

@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from pkgutil import resolve_name
 
 from merging.errors import MergeError
@@ -97,7 +98,8 @@ def _progress(share: float, text: str) -> None:
 
 def _parser(written: Sequence[str]) -> argparse.ArgumentParser:
     """All commands by their sentences; of the one that is called, the options too."""
-    parser = argparse.ArgumentParser(prog="python -m merging", description=__doc__)
+    program = "iteris" if Path(sys.argv[0]).stem == "iteris" else "python -m merging"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     called = next((word for word in written if word in COMMANDS), "")
     for name, (sentence, options) in COMMANDS.items():

@@ -10,14 +10,13 @@ from functools import cached_property
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from merging.adapter import VectorDelta
 from merging.base_models import base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, output_change
+from merging.diffusion.quiet_loading import quiet_loading
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
 from merging.formats.vector_deltas import vector_lengths
@@ -213,7 +212,7 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
     """The pipeline from disk or the Hub; one sentence if it is not to be had."""
     model = base_model(name)
     try:
-        with _quiet_loading():
+        with quiet_loading():
             return StableDiffusionPipeline.from_pretrained(
                 model.source, revision=model.revision, dtype=dtype, use_safetensors=True
             )
@@ -227,24 +226,6 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
             f"{model.source} is no Stable Diffusion model that can be loaded here: "
             f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
         ) from error
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No warnings of transformers, and no bars: files from disk load in a moment.
-
-    Downloads keep the bars of huggingface_hub.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        diffusers_logging.enable_progress_bar()
-        transformers_logging.enable_progress_bar()
 
 
 def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:

@@ -10,6 +10,7 @@ from peft.tuners.lora import LoraLayer as LoadedLayer
 
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, canonical
+from merging.diffusion.quiet_loading import quiet_loading
 from merging.formats import Written
 from merging.formats.verify import compare_adapters
 
@@ -37,7 +38,8 @@ def load_with_diffusers(base: Base, path: Path) -> Adapter:
     """The changes that ``load_lora_weights`` makes to this base, with all scales folded in."""
     pipeline = base.pipeline
     try:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
+        with quiet_loading():
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
         return Adapter(path.stem, dict(_added(base)), base.table.name)
     finally:
         pipeline.unload_lora_weights()

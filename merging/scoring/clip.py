@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from merging.base_models import MINI
+from merging.diffusion.quiet_loading import quiet_loading
 from merging.errors import MergeError
 
 TEXT_SCALE = 2.5
@@ -89,7 +90,8 @@ def embed_tokens(model: CLIPModel, tokens: Tensor) -> Tensor:
 def load_clip(name: str = MINI.clip) -> Clip:
     """A CLIP from a folder or the Hub, in float32; MergeError if it cannot be loaded."""
     try:
-        model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
+        with quiet_loading():
+            model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
         tokenizer = CLIPTokenizer.from_pretrained(name)
         processor = CLIPImageProcessorPil.from_pretrained(name)
     except OSError as error:

@@ -98,5 +98,6 @@ def test_the_installed_command_merges_the_bundled_pair(programs: Path, tmp_path:
 
 
 def test_the_installed_page_says_what_is_wrong(programs: Path, tmp_path: Path) -> None:
-    said = run(str(programs / "iteris-studio"), "--port", "http", cwd=tmp_path, status=2)
-    assert "iteris-studio:" in said
+    studio = str(programs / "iteris-studio")
+    assert "iteris-studio:" in run(studio, "--port", "http", cwd=tmp_path, status=2)
+    assert "usage: iteris-studio" in run(studio, "--help", cwd=tmp_path)
