@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from app.schemas.merge import MergeOrder, SelectedFile
-from app.settings.model import Settings
+from app.service import Studio
 from app.ui.api.arguments import PER_FILE
-from app.ui.api.merge import MergeEndpoint, merge_widgets
+from app.ui.api.merge import merge_arguments, merge_endpoint
 from merging import formats
 from merging.analysis.summary import summary
 from merging.diffusion.base import Base, load_base
@@ -158,23 +158,24 @@ def test_textual_inversions_go_with_the_files(
     assert Image.open(drawn[0]).tobytes() != Image.open(drawn[1]).tobytes()
 
 
-def test_no_option_is_forgotten(client: Client, settings: Settings) -> None:
+def test_no_option_is_forgotten(client: Client, studio: Studio) -> None:
     """An argument, a widget and a line of help for every field of an order."""
     fields = {each.name for each in dataclasses.fields(MergeOrder)} - {"picks", "words"}
     with gr.Blocks():
-        widgets = merge_widgets(settings)
-    taken = inspect.signature(MergeEndpoint.merge).parameters
-    assert list(widgets) == list(taken)[1:]
-    assert fields == widgets.keys() - {"files", *PER_FILE} - {"file_format"}
+        arguments = merge_arguments(studio.settings)
+    function = merge_endpoint(studio, arguments)
+    taken = inspect.signature(function).parameters
+    assert list(arguments) == list(taken)
+    assert fields == arguments.keys() - {"files", *PER_FILE} - {"file_format"}
     assert {each.field for each in PER_FILE.values()} == {
         each.name for each in dataclasses.fields(SelectedFile)
     } - {"path", "name", "on", "is_word", "origin", "references"}
-    assert all(f"{name}: " in str(MergeEndpoint.merge.__doc__) for name in widgets)
+    assert all(f"{name}: " in str(function.__doc__) for name in arguments)
     for name in fields:  # what a caller leaves out is what an order leaves out
         usual = getattr(MergeOrder(()), name)
-        assert taken[name].default == usual == widgets[name].value or usual is None
+        assert taken[name].default == usual == arguments[name].widget.value or usual is None
     asked = client.view_api(return_format="dict")["named_endpoints"]["/merge"]["parameters"]
-    assert {each["parameter_name"] for each in asked} == widgets.keys()
+    assert {each["parameter_name"] for each in asked} == arguments.keys()
     assert not any(each["python_type"]["type"] == "Any" for each in asked)
 
 
