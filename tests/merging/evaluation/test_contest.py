@@ -28,7 +28,6 @@ from merging.evaluation.intervals import interval
 from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.metrics import Scorers, score_pictures
 from merging.evaluation.peft_merges import merge_with_peft
-from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import VARIANTS
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import silent
@@ -44,19 +43,6 @@ def case(*concepts: Concept, count: int = 2) -> Case:
     return Case(
         "some", "objects", "tuning", concepts, picture_tasks(concepts, ["dog", "house"], count)
     )
-
-
-@pytest.fixture(scope="module")
-def scorers() -> Scorers:
-    return Scorers(load_clip(), load_detector())
-
-
-@pytest.fixture
-def arena(base: Base, scorers: Scorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    """With two reference pictures a LoRA and two prompts an objective, in place of 16 of both."""
-    monkeypatch.setattr("merging.evaluation.cells.REFERENCES", 2)
-    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 2)
-    return Arena(base, scorers, tmp_path, steps=2)
 
 
 def test_every_kind_is_asked_for_equally_often_and_in_both_orders() -> None:
@@ -265,55 +251,3 @@ def test_a_sheet_has_a_row_for_each_strip() -> None:
     picture = sheet("title", [("one", row), ("a name that is far too long for one line", row)])
     assert picture.width == MARGIN + row.width + 4
     assert picture.height > 2 * TILE
-
-
-PROTOCOL = """
-pictures: 2
-others: [dog]
-pairs:
-  - name: cat-pizza
-    concepts:
-      - lora: {cat}
-        trigger: sks cat
-        references: photos
-      - {{lora: {pizza}, trigger: vxz pizza}}
-"""
-
-
-def written(folder: Path, text: str = PROTOCOL) -> Path:
-    (folder / "photos").mkdir(exist_ok=True)
-    Image.new("RGB", (80, 60), "purple").save(folder / "photos" / "one.jpg")
-    file = folder / "protocol.yaml"
-    file.write_text(text.format(cat=CAT.file, pizza=PIZZA.file), encoding="utf-8")
-    return file
-
-
-@pytest.mark.slow
-def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path: Path) -> None:
-    cases = protocol_cases(written(tmp_path))
-    assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)
-    by_clip = Arena(arena.base, Scorers(arena.scorers.clip), tmp_path / "out", steps=2)
-    text = benchmark.table(benchmark.run(by_clip, ["base", "sum"], cases, silent))
-    assert "image-align" in text
-    assert "all present" not in text, "no detector, no such figure"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("pictures: 2", "pictures: one", "pictures must be a whole number"),
-        ("others:", "otters:", "otters is not a field"),
-        ("references: photos", "references: nowhere", "nowhere is neither a picture"),
-        ("trigger: sks cat", "look: blue", "look is not a field"),
-        ("        trigger: sks cat\n", "", "trigger is missing"),
-        ("pairs:", "prompts: [a cat]\npairs:", "needs {0} and {1}"),
-        ("pictures: 2", "pictures: [", "no YAML file"),
-    ],
-)
-def test_a_wrong_protocol_is_refused_in_one_sentence(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    file = written(tmp_path, PROTOCOL.replace(old, new))
-    with pytest.raises(MergeError, match=message.replace("{", r"\{")) as refusal:
-        protocol_cases(file)
-    assert "protocol.yaml" in str(refusal.value) and "\n" not in str(refusal.value)
