@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,13 +24,15 @@ from assets.build.vector import crops, settings
 from assets.build.vector.muon import Muon
 
 NAME = "autoencoder.pt"
+KEPT = Path(__file__).parent / "checkpoints" / "autoencoder.safetensors"
 LATENTS = 8
-EDGED, ANYWHERE = 6, 2  # crops a batch
+EDGED, ANYWHERE = 4, 4  # crops a batch
 ROUND = 4_000  # steps until other pictures are rendered
 NOISE = 0.05  # on the latents, in deviations: a UNet never draws quite clean
-STEADY = 0.05  # weight of the latents' means and variances
+STEADY = 0.005  # weight of the latents' means and variances
 MEMORY = 0.02  # share of each batch in their running values
-FREEZE = 0.7  # share of the steps after which the encoder stays
+AVERAGE = 0.995  # no longer than weights stay alike at a level rate
+FREEZE = 0.8  # share of the steps after which the encoder stays
 ADVERSARIAL = 0.02
 HELD_OUT = 48
 
@@ -71,12 +74,14 @@ def trained(work: Path) -> AutoencoderTiny:
     return made.eval().requires_grad_(False)
 
 
-def rate_factor(place: int, steps: int) -> float:
-    """Learning rate: warm-up, level as long as the encoder learns, then straight down to 0.
-
-    Level, so that a longer training can go on from any checkpoint of that part.
-    """
-    return min(1.0, (place + 1) / 100, (1 - place / steps) / (1 - FREEZE))
+def begin() -> tuple[AutoencoderTiny, int]:
+    """The autoencoder that `keep_half` kept and the steps behind it; untrained if there is none."""
+    made = network()
+    if not KEPT.exists():
+        return made, 0
+    with safe_open(KEPT, "pt") as kept:
+        made.load_state_dict({name: kept.get_tensor(name).float() for name in kept.offset_keys()})
+        return made, int(kept.metadata()["step"])
 
 
 def distance(made: Tensor, wanted: Tensor) -> Tensor:
@@ -94,8 +99,7 @@ class Moments:
 
     def pull(self, latents: Tensor) -> Tensor:
         """Its gradient moves each channel by how far the running values are off."""
-        middle = self.values[0, :, None, None]
-        now = torch.stack([latents.mean((0, 2, 3)), (latents - middle).square().mean((0, 2, 3))])
+        now = torch.stack([latents.mean((0, 2, 3)), latents.var((0, 2, 3))])
         self.values = self.values.lerp(now.detach(), MEMORY)
         off = self.values - torch.tensor([[0.0], [1.0]], device=latents.device)
         return (off * now).sum()
@@ -107,16 +111,17 @@ class Trainer:
     def __init__(self, given: argparse.Namespace) -> None:
         torch.manual_seed(0)
         self.given, self.file = given, given.work / NAME
-        self.model = network().to(given.device, memory_format=torch.channels_last)
+        model, first = begin()
+        self.model = model.to(given.device, memory_format=torch.channels_last)
         self.judge = discriminator().to(given.device, memory_format=torch.channels_last)
         self.optimizer = Muon(self.model.parameters(), given.rate)
         self.judge_optimizer = torch.optim.Adam(self.judge.parameters(), 4e-4, betas=(0.5, 0.9))
-        self.average = training.Average(self.model.parameters(), 0.999)
+        self.average = training.Average(self.model.parameters(), AVERAGE)
         self.moments, self.round = Moments(given.device), -1
         held_out = crops.pictures(HELD_OUT, "held out").to(given.device)
         self.held_out = held_out.float().div(127.5).sub(1)
         state = training.load(self.file)
-        self.start = 0 if state is None else self._resume(state)
+        self.start = first if state is None else self._resume(state)
 
     def _resume(self, state: dict) -> int:
         for name in ("model", "judge", "optimizer", "judge_optimizer"):
@@ -129,11 +134,12 @@ class Trainer:
         """One batch of crops; the loss shown is the L1 of the pixels."""
         if place // ROUND != self.round:
             self.round = place // ROUND
-            self.crops = crops.Crops(f"round {self.round}", self.given.device)
+            self.crops = crops.Crops(self.given.work, self.round, self.given.device)
         last = place >= FREEZE * self.given.steps
         if last and self.model.encoder.layers[0].weight.requires_grad:
             self._freeze()
-        self.optimizer.set_rate(self.given.rate * rate_factor(place, self.given.steps))
+        rate = training.cosine(place, self.given.steps, warmup=100)
+        self.optimizer.set_rate(self.given.rate * rate)
         wanted = self.crops.batch(EDGED, ANYWHERE, place)
         wanted = wanted.contiguous(memory_format=torch.channels_last)
         with settings.precision(self.given):
@@ -192,7 +198,7 @@ class Trainer:
 
 def main() -> None:
     """Train to --steps."""
-    given = settings.parsed(settings.parser(__doc__ or "", steps=60_000, rate=2e-3))
+    given = settings.parsed(settings.training(__doc__ or "", steps=60_000, rate=1.2e-3))
     trainer = Trainer(given)
     print(f"autoencoder: {training.count(trainer.model):,} parameters", flush=True)
     training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)

@@ -122,7 +122,7 @@ def trained(work: Path) -> Predictor:
 
 def main() -> None:
     """Train to --steps."""
-    options = settings.parser(__doc__ or "", steps=10_000, rate=1e-3)
+    options = settings.training(__doc__ or "", steps=10_000, rate=1e-3)
     options.add_argument("--scratch", action="store_true", help="begin with untrained models")
     given = settings.parsed(options)
     trainer = Trainer(given)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from assets.build import training
 from assets.build.vector import drawings, scenes, styles
 
 PICTURES = 6_000  # rendered at once
@@ -26,6 +28,16 @@ def pictures(count: int, seed: str) -> Tensor:
     return torch.from_numpy(
         np.ascontiguousarray(scenes.pixels([_one(rng, sets) for _ in range(count)]))
     )
+
+
+def kept_pictures(work: Path, number: int) -> Tensor:
+    """The pictures of a round, from the work folder after a restart."""
+    file = work / f"pictures-{number}.pt"
+    if not file.exists():
+        for old in work.glob("pictures-*.pt"):
+            old.unlink()
+        training.save(file, {"pictures": pictures(PICTURES, f"round {number}")})
+    return torch.load(file, weights_only=True)["pictures"]
 
 
 def _one(rng: random.Random, sets: list[dict[str, Image.Image]]) -> Image.Image:
@@ -47,8 +59,8 @@ def turn(picture: Image.Image, degrees: int) -> Image.Image:
 class Crops:
     """Batches of crops, most of them around an edge: the greater part of a scene is flat."""
 
-    def __init__(self, seed: str, device: str) -> None:
-        self.data = pictures(PICTURES, seed)
+    def __init__(self, work: Path, number: int, device: str) -> None:
+        self.data = kept_pictures(work, number)
         self.spots = torch.stack([_edges(picture) for picture in self.data]).to(device)
         self.data = self.data.to(device)
 

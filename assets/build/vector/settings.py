@@ -1,4 +1,4 @@
-"""What every training script here is told on its command line."""
+"""What every script here is told on its command line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import torch
 SHIPPED = Path(__file__).resolve().parents[2] / "mini-sd"  # its tokenizer serves this base as well
 
 
-def parser(description: str, steps: int, rate: float) -> argparse.ArgumentParser:
-    """Work folder, steps, rate, seconds between checkpoints, threads, device, precision."""
+def machine(description: str) -> argparse.ArgumentParser:
+    """Where the work lies, and what it runs on."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--work", type=Path, default=Path("build-work"), help="data, checkpoints")
-    made.add_argument("--steps", type=int, default=steps)
-    made.add_argument("--rate", type=float, default=rate, help="highest learning rate")
-    made.add_argument("--save-every", type=float, default=240.0, metavar="SECONDS")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--device", default="cpu", help="cpu or cuda")
     made.add_argument("--bf16", action="store_true", help="faster where the processor has it")
+    return made
+
+
+def training(description: str, steps: int, rate: float) -> argparse.ArgumentParser:
+    """The same, and steps, rate and seconds between checkpoints."""
+    made = machine(description)
+    made.add_argument("--steps", type=int, default=steps)
+    made.add_argument("--rate", type=float, default=rate, help="highest learning rate")
+    made.add_argument("--save-every", type=float, default=240.0, metavar="SECONDS")
     return made
 
 
