@@ -27,7 +27,9 @@ def main() -> None:
     """All steps in order."""
     options = settings.machine(__doc__ or "")
     given = options.parse_args()
-    told = ["--work", str(given.work), "--threads", str(given.threads), "--device", given.device]
+    told = [
+        f"--{name}={getattr(given, name)}" for name in ("work", "threads", "device", "renderers")
+    ]
     for step in TRAININGS:
         run(step, [*told, *(["--bf16"] if given.bf16 else [])])
     run(LAST, ["--work", str(given.work)])

@@ -26,7 +26,7 @@ from assets.build.vector.muon import Muon
 NAME = "autoencoder.pt"
 KEPT = Path(__file__).parent / "checkpoints" / "autoencoder.safetensors"
 LATENTS = 8
-EDGED, ANYWHERE = 4, 4  # crops a batch
+ANYWHERE = 0.5  # share of the crops that are cut anywhere, not around an edge
 ROUND = 4_000  # steps until other pictures are rendered
 NOISE = 0.05  # on the latents, in deviations: a UNet never draws quite clean
 STEADY = 0.005  # weight of the latents' means and variances
@@ -134,13 +134,14 @@ class Trainer:
         """One batch of crops; the loss shown is the L1 of the pixels."""
         if place // ROUND != self.round:
             self.round = place // ROUND
-            self.crops = crops.Crops(self.given.work, self.round, self.given.device)
+            self.crops = crops.Crops(self.given, self.round)
         last = place >= FREEZE * self.given.steps
         if last and self.model.encoder.layers[0].weight.requires_grad:
             self._freeze()
         rate = training.cosine(place, self.given.steps, warmup=100)
         self.optimizer.set_rate(self.given.rate * rate)
-        wanted = self.crops.batch(EDGED, ANYWHERE, place)
+        anywhere = round(ANYWHERE * self.given.batch)
+        wanted = self.crops.batch(self.given.batch - anywhere, anywhere, place)
         wanted = wanted.contiguous(memory_format=torch.channels_last)
         with settings.precision(self.given):
             latents = self.model.encode(wanted).latents
@@ -149,7 +150,7 @@ class Trainer:
         if last:
             loss = loss - ADVERSARIAL * self.judge(made).mean()
         else:
-            loss = loss + STEADY * self.moments.pull(latents.float()[:ANYWHERE])
+            loss = loss + STEADY * self.moments.pull(latents.float()[:anywhere])
         self._update(loss, place)
         if last:
             self._teach_judge(made.detach(), wanted)
@@ -198,7 +199,7 @@ class Trainer:
 
 def main() -> None:
     """Train to --steps."""
-    given = settings.parsed(settings.training(__doc__ or "", steps=60_000, rate=1.2e-3))
+    given = settings.parsed(settings.training(__doc__ or "", 60_000, 1.2e-3, batch=8))
     trainer = Trainer(given)
     print(f"autoencoder: {training.count(trainer.model):,} parameters", flush=True)
     training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)

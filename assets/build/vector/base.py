@@ -21,7 +21,6 @@ from assets.build.vector import autoencoder, settings
 from assets.build.vector.rounds import Rounds
 
 NAME = "base-128.pt"
-BATCH = 32
 CEILING = 5.0  # of signal to noise, in the weights
 
 
@@ -71,7 +70,7 @@ class Trainer:
         self.average = training.Average(self.model.parameters(), 0.999)
         state = training.load(self.file)
         self.start = 0 if state is None else self._resume(state)
-        self.rounds = Rounds(given.work, BATCH, self.start, given.steps)
+        self.rounds = Rounds(given, self.start)
         self.schedule = train_base.noise_schedule()
         self.ratio = train_base.signal_to_noise(self.schedule)
 
@@ -122,7 +121,7 @@ def trained(work: Path) -> Predictor:
 
 def main() -> None:
     """Train to --steps."""
-    options = settings.training(__doc__ or "", steps=10_000, rate=1e-3)
+    options = settings.training(__doc__ or "", 10_000, 1e-3, batch=32)
     options.add_argument("--scratch", action="store_true", help="begin with untrained models")
     given = settings.parsed(options)
     trainer = Trainer(given)

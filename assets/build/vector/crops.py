@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
 import random
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from assets.build import training
 from assets.build.vector import drawings, scenes, styles
 
 PICTURES = 6_000  # rendered at once
+PART = 400  # of them by one process
 SPOTS = 256  # places on edges that are kept of each picture
 CROP = 64
 EDGE = 20  # of 3 × 255: from here on a step between neighbours is an edge
@@ -21,22 +24,28 @@ STYLED = 0.15  # share of the pictures that are redrawn in a style
 TURNED = 0.2  # share of the others whose hues are turned: an autoencoder knows all colours
 
 
-def pictures(count: int, seed: str) -> Tensor:
-    """Scenes (count, 3, 128, 128) uint8, the objects of each from any set."""
-    rng = random.Random(seed)
-    sets = [drawings.load(name) for name in drawings.SETS]
-    return torch.from_numpy(
-        np.ascontiguousarray(scenes.pixels([_one(rng, sets) for _ in range(count)]))
-    )
+def pictures(count: int, seed: str, renderers: int = 1) -> Tensor:
+    """Scenes (count, 3, 128, 128) uint8, each object of any set; the same for any `renderers`."""
+    parts = [(f"{seed} {start}", min(PART, count - start)) for start in range(0, count, PART)]
+    if renderers == 1:
+        return torch.cat([_part(part) for part in parts])
+    with multiprocessing.get_context("spawn").Pool(renderers) as pool:
+        return torch.cat(pool.map(_part, parts, chunksize=1))
 
 
-def kept_pictures(work: Path, number: int) -> Tensor:
+def _part(told: tuple[str, int]) -> Tensor:
+    rng, sets = random.Random(told[0]), [drawings.load(name) for name in drawings.SETS]
+    drawn = [_one(rng, sets) for _ in range(told[1])]
+    return torch.from_numpy(np.ascontiguousarray(scenes.pixels(drawn)))
+
+
+def kept_pictures(work: Path, number: int, renderers: int) -> Tensor:
     """The pictures of a round, from the work folder after a restart."""
     file = work / f"pictures-{number}.pt"
     if not file.exists():
         for old in work.glob("pictures-*.pt"):
             old.unlink()
-        training.save(file, {"pictures": pictures(PICTURES, f"round {number}")})
+        training.save(file, {"pictures": pictures(PICTURES, f"round {number}", renderers)})
     return torch.load(file, weights_only=True)["pictures"]
 
 
@@ -59,8 +68,9 @@ def turn(picture: Image.Image, degrees: int) -> Image.Image:
 class Crops:
     """Batches of crops, most of them around an edge: the greater part of a scene is flat."""
 
-    def __init__(self, work: Path, number: int, device: str) -> None:
-        self.data = kept_pictures(work, number)
+    def __init__(self, given: argparse.Namespace, number: int) -> None:
+        device = given.device
+        self.data = kept_pictures(given.work, number, given.renderers)
         self.spots = torch.stack([_edges(picture) for picture in self.data]).to(device)
         self.data = self.data.to(device)
 

@@ -5,6 +5,7 @@ A second process at low priority renders ahead while the base is trained on what
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import multiprocessing
 import os
@@ -53,12 +54,11 @@ def render(work: Path, number: int) -> dict[str, Tensor]:
     return {"latents": latents.half(), "words": train_base.tokens(cutter, captions).short()}
 
 
-def fill(work: Path, where: Path, first: int, last: int) -> None:
-    """Render the rounds `first` to `last` that are not there yet, one after the other."""
+def fill(work: Path, where: Path, numbers: range) -> None:
+    """Render those of the rounds that are not there yet, one after the other."""
     os.nice(5)
     torch.set_num_threads(1)
-    where.mkdir(exist_ok=True)
-    for number in range(first, last + 1):
+    for number in numbers:
         file = where / f"{number}.pt"
         if not file.exists():
             training.save(file, render(work, number))
@@ -67,14 +67,21 @@ def fill(work: Path, where: Path, first: int, last: int) -> None:
 class Rounds:
     """Batches out of the rounds, in an order of their own; waits for a round not yet rendered."""
 
-    def __init__(self, work: Path, batch: int, first: int, steps: int) -> None:
-        self.folder, self.size, self.number = folder(work), batch, -1
-        self.batches, steps_a_round = SCENES // batch, SCENES // batch * PASSES
-        wanted = (work, self.folder, first // steps_a_round, (steps - 1) // steps_a_round)
-        self.helper = multiprocessing.get_context("spawn").Process(
-            target=fill, args=wanted, daemon=True
-        )
-        self.helper.start()
+    def __init__(self, given: argparse.Namespace, first: int) -> None:
+        self.folder, self.size, self.number = folder(given.work), given.batch, -1
+        self.folder.mkdir(exist_ok=True)
+        self.batches, steps_a_round = SCENES // given.batch, SCENES // given.batch * PASSES
+        wanted = range(first // steps_a_round, (given.steps - 1) // steps_a_round + 1)
+        self.helpers = [
+            multiprocessing.get_context("spawn").Process(
+                target=fill,
+                args=(given.work, self.folder, wanted[place :: given.renderers]),
+                daemon=True,
+            )
+            for place in range(given.renderers)
+        ]
+        for helper in self.helpers:
+            helper.start()
 
     def batch(self, place: int) -> tuple[Tensor, Tensor]:
         """Latents (batch, 8, 16, 16) and token numbers (batch, 32) of this step."""
@@ -89,7 +96,7 @@ class Rounds:
     def _wait(self, number: int) -> dict[str, Tensor]:
         file = self.folder / f"{number}.pt"
         while not file.exists():
-            if not self.helper.is_alive():
+            if not any(helper.is_alive() for helper in self.helpers):
                 raise SystemExit(f"Round {number} was not rendered; see the message above.")
             time.sleep(1)
         return torch.load(file, weights_only=True)

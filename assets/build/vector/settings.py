@@ -17,14 +17,16 @@ def machine(description: str) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--device", default="cpu", help="cpu or cuda")
     made.add_argument("--bf16", action="store_true", help="faster where the processor has it")
+    made.add_argument("--renderers", type=int, default=1, help="processes that draw scenes")
     return made
 
 
-def training(description: str, steps: int, rate: float) -> argparse.ArgumentParser:
-    """The same, and steps, rate and seconds between checkpoints."""
+def training(description: str, steps: int, rate: float, batch: int) -> argparse.ArgumentParser:
+    """The same, and steps, rate, batch and seconds between checkpoints."""
     made = machine(description)
     made.add_argument("--steps", type=int, default=steps)
     made.add_argument("--rate", type=float, default=rate, help="highest learning rate")
+    made.add_argument("--batch", type=int, default=batch)
     made.add_argument("--save-every", type=float, default=240.0, metavar="SECONDS")
     return made
 

@@ -16,7 +16,7 @@ from assets.build.vector import scenes
 
 INK = (18, 16, 24)
 CELL = 4  # pixels of a picture that become one in "pixel"
-DOTS = 6  # pixels from dot to dot in "comic"
+DOTS = 10  # pixels from dot to dot in "comic": finer ones do not survive the autoencoder
 RIM = 9  # pixels of a sprite, in "paper"
 
 
@@ -93,8 +93,8 @@ def dotted(ground: Image.Image) -> Image.Image:
     shifted = columns + (rows // DOTS % 2) * DOTS // 2
     away = np.hypot(rows % DOTS - DOTS / 2 + 0.5, shifted % DOTS - DOTS / 2 + 0.5)
     strong = np.asarray(ImageEnhance.Color(ground).enhance(1.4)).astype(float)
-    dark = np.clip(2.4 - away, 0, 1)[..., None]
-    return Image.fromarray((strong * (1 - 0.35 * dark)).astype(np.uint8))
+    dark = np.clip(DOTS / 3 - away, 0, 1)[..., None]
+    return Image.fromarray((strong * (1 - 0.3 * dark)).astype(np.uint8))
 
 
 def cut_out(sprite: Image.Image) -> Image.Image:
