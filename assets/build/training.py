@@ -69,7 +69,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any] | None:
     """The checkpoint, or None where there is none yet."""
-    return torch.load(path, weights_only=True) if path.exists() else None
+    return torch.load(path, "cpu", weights_only=True) if path.exists() else None
 
 
 def run(
