@@ -240,7 +240,7 @@ def test_failed_cases_are_left_out_of_means() -> None:
 def test_an_unknown_contestant_is_refused_before_any_work(arena: Arena) -> None:
     with pytest.raises(MergeError, match="No contestant is called best"):
         benchmark.run(arena, ["best"], [case(CAT, PIZZA)], silent)
-    with pytest.raises(MergeError, match="No case fits"):
+    with pytest.raises(MergeError, match="No case matches"):
         benchmark.run(arena, ["sum"], [], silent)
     assert not list(arena.folder.iterdir())
 
