@@ -281,8 +281,8 @@ def test_differences_are_said_in_words(made: Made) -> None:
         ("dog", "not part of it", "at 1"),
         ("Base model", "the embedded mini model", "Stable Diffusion 1.5"),
         ("Method", "Weighted sum", "IterIS"),
-        ("Positions of a picture", "all of them", "64"),
         ("Rank of the result", "exact", "4"),
+        ("Positions of a picture", "all of them", "64"),
     ]
 
 
