@@ -73,7 +73,9 @@ def test_sd15_in_shape_is_merged_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         nn.init,
         "normal_",
-        lambda weight, std, generator: nn.init.uniform_(weight, -std, std, generator),
+        lambda weight, mean=0.0, std=1.0, generator=None: nn.init.uniform_(
+            weight, mean - std, mean + std, generator
+        ),
     )
     shaped = random_sd15(side=8, device="cpu")
     assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
