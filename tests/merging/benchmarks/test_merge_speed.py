@@ -73,7 +73,9 @@ def test_sd15_in_shape_is_merged_exactly(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         nn.init,
         "normal_",
-        lambda weight, std, generator: nn.init.uniform_(weight, -std, std, generator),
+        lambda weight, mean=0.0, std=1.0, generator=None: nn.init.uniform_(
+            weight, mean - std, mean + std, generator
+        ),
     )
     shaped = random_sd15(side=8, device="cpu")
     assert sum(p.numel() for p in shaped.pipeline.unet.parameters()) == 859_520_964
@@ -139,7 +141,7 @@ def test_growth_table_shows_seconds_per_lora() -> None:
         ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
         ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
         ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
-        ("mini --samples 0", "Samples per LoRA must be 1 to 1000, not 0"),
+        ("mini --samples 0", "samples must be a whole number from 1 to 1000, not 0"),
         ("mini --teacher composed", "single teacher only; use --rounds 0"),
     ],
 )
