@@ -13,7 +13,6 @@ from merging import formats
 from merging.cli.arguments import json_file, lines_of, one_each
 from merging.cli.file_argument import parsed, words
 from merging.diffusion.base import Base
-from merging.errors import MergeError
 from merging.export.recipe import replay
 from merging.option_field import RANKS, Option
 from merging.options import DEVICES, PRESETS, Precision, merge_options, preset_options, read_rank
@@ -62,17 +61,16 @@ def add_option(sub: argparse.ArgumentParser, option: Option) -> None:
 
 
 def option_value(option: Option, text: str) -> Any:
-    """What is written after a flag. Raises argparse's own error, which names the flag."""
+    """What is written after a flag; the request checks its bounds.
+
+    Raises argparse's own error, which names the flag, for what is no number.
+    """
     if text == option.unset_word:
         return None
     try:
-        value = READERS[option.kind](text)
-        option.check(value)
+        return READERS[option.kind](text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
-    except MergeError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return value
 
 
 def _words_of(option: Option) -> tuple[str, ...]:

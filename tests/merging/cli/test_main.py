@@ -137,7 +137,10 @@ def test_methods_lists_the_table() -> None:
         (["merge", CAT, CAT, "--out", "x.safetensors"], "the same file is listed twice"),
         (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one each"),
         (["merge", CAT, "--base", "nowhere", "--out", "x.safetensors"], "nowhere"),
-        (["merge", CAT, PIZZA, "--samples", "0", "--out", "x.safetensors"], "Samples per LoRA"),
+        (
+            ["merge", CAT, PIZZA, "--samples", "0", "--out", "x.safetensors"],
+            "samples must be a whole number from 1 to 1000",
+        ),
         (["render", "--prompt", "a " * 50, "--out", "x"], "shorten it"),
     ],
 )
