@@ -66,7 +66,7 @@ def turn(picture: Image.Image, degrees: int) -> Image.Image:
 
 
 class Crops:
-    """Batches of crops, most of them around an edge: the greater part of a scene is flat."""
+    """Batches of crops, some of them around an edge: the greater part of a scene is flat."""
 
     def __init__(self, given: argparse.Namespace, number: int) -> None:
         device = given.device
