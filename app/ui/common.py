@@ -43,4 +43,4 @@ def tried(place: gr.HTML, work: Callable[[], Updates]) -> Updates:
     except Exception as error:
         log.exception("a wish could not be fulfilled")
         said = error_sentence(error)
-    return {place: gr.HTML(markup.problems([said]), visible=True)}
+    return {place: gr.HTML(markup.problem_list([said]), visible=True)}

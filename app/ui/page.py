@@ -19,7 +19,7 @@ from app.ui.handlers.jobs import Handlers
 from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import loader
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 from app.ui.sections.add_files import add_section, example_buttons
 from app.ui.sections.batch import BatchSection, batch_section
 from app.ui.sections.draw_form import DrawForm, draw_form_widgets
@@ -45,7 +45,7 @@ REFERENCES = (
 def build(studio: Studio) -> gr.Blocks:
     """The whole app: the page and the public endpoints."""
     with gr.Blocks(title="IterIS Studio", analytics_enabled=False) as demo:
-        gr.HTML(rendered("header"), elem_id="header")
+        gr.HTML(render_template("header"), elem_id="header")
         login_button(studio.settings.login)
         shelf = examples()
         with gr.Row(elem_id="columns"):

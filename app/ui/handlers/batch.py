@@ -70,7 +70,7 @@ class BatchHandlers:
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.handlers.dock.status: markup.running(item)}
+                    yield {self.handlers.dock.status: markup.progress(item)}
                 elif isinstance(item, FinishedMerge):
                     made.append(item)
                 else:

@@ -12,7 +12,7 @@ from app.service import Studio
 from app.ui.common import QUIET, Updates, Values, tried
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.rank_chart import choices, rank_chart
+from app.ui.html.rank_chart import rank_chart, rank_choices
 from app.ui.sections.export import ExportWidgets, Files
 from app.ui.sections.pictures import PicturesSection
 from merging.errors import MergeError
@@ -56,7 +56,7 @@ class ExportHandlers:
 
         def work() -> Updates:
             points = self.studio.curve(merged, values[self.asked.dtype])
-            rank = gr.Dropdown(choices(points), value="exact")
+            rank = gr.Dropdown(rank_choices(points), value="exact")
             return {self.files.rank: rank, self.files.curve: rank_chart(points)}
 
         return tried(self.files.said, work)
@@ -78,7 +78,7 @@ class ExportHandlers:
     def push_as_visitor(self, values: Values, login: gr.OAuthToken | None) -> Updates:
         """To the Hub as who is logged in; Gradio hands the login over, and nothing keeps it."""
         if login is None:
-            return {self.asked.hub.pushed: markup.problems([NOT_LOGGED_IN])}
+            return {self.asked.hub.pushed: markup.problem_list([NOT_LOGGED_IN])}
         return self._pushed(values, login.token)
 
     def _pushed(self, values: Values, token: str) -> Updates:
@@ -87,7 +87,7 @@ class ExportHandlers:
         def work() -> Updates:
             made = self._taken(values, self._order(values))
             place = self.studio.push(made, values[hub.repo], token, values[hub.private])
-            return {hub.pushed: markup.sentences([f"It is at {place}."])}
+            return {hub.pushed: markup.messages([f"It is at {place}."])}
 
         return tried(hub.pushed, work)
 

@@ -19,7 +19,7 @@ from app.service import Studio
 from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence, tried
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.conflict_table import conflicts
+from app.ui.html.conflict_table import conflict_table
 from app.ui.sections.add_files import FETCH, AddFilesSection
 from app.ui.sections.lora_card import LoraCard
 from merging.base_models import MINI, base_model
@@ -116,12 +116,12 @@ class FileHandlers:
         try:
             found = pasted(values[self.adding.prompt] or "", self.form.picks(values))
         except MergeError as error:
-            return {self.adding.pasted: gr.HTML(markup.problems([str(error)]), visible=True)}
+            return {self.adding.pasted: gr.HTML(markup.problem_list([str(error)]), visible=True)}
         scene = self.form.scene.prompt
         return {
             **self.form.filled(list(values[self.form.cards]), found.picks, values),
             **({scene: found.prompt} if found.prompt else {}),
-            self.adding.pasted: gr.HTML(markup.sentences(found.said), visible=True),
+            self.adding.pasted: gr.HTML(markup.messages(found.said), visible=True),
         }
 
     def look(self, values: Values) -> Updates:
@@ -129,9 +129,9 @@ class FileHandlers:
         cards = values[self.form.cards]
         try:
             met = self.studio.meetings(cards, self.form.picks(values) if cards else ())
-            text = conflicts(met)
+            text = conflict_table(met)
         except MergeError as error:
-            text = markup.problems([str(error)])
+            text = markup.problem_list([str(error)])
         return {self.adding.conflicts: gr.HTML(text, visible=bool(text))}
 
     def rebase(self, values: Values) -> Updates:
@@ -202,7 +202,7 @@ class FileHandlers:
 
 def told(refused: list[str]) -> gr.HTML:
     """The list of files that were not taken, nothing where all were."""
-    return gr.HTML(markup.problems(refused), visible=bool(refused))
+    return gr.HTML(markup.problem_list(refused), visible=bool(refused))
 
 
 def wire_files(listing: FileHandlers) -> None:

@@ -170,7 +170,7 @@ class HistoryHandlers:
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
         gone = [pick.name for pick in kept.merged.order.picks if pick not in kept.here]
         said = [f"{name} is no longer in your library: add its file." for name in gone]
-        note = markup.sentences(["It is back on the page, in the four steps above.", *said])
+        note = markup.messages(["It is back on the page, in the four steps above.", *said])
         updates = {
             self.handlers.form.session: session,
             **self._form(values, kept, cards),
@@ -208,7 +208,7 @@ class HistoryHandlers:
         yield updates
         session, before = updates[self.handlers.form.session], kept.merged.kohya.read_bytes()
         merged = yield from self.handlers.merging(session, kept.merged.order)
-        note = markup.sentences([SAME if merged.kohya.read_bytes() == before else OTHER])
+        note = markup.messages([SAME if merged.kohya.read_bytes() == before else OTHER])
         yield {self.past.said: gr.HTML(note, visible=True)}
         entry = yield from self.handlers.remembered(session, merged)
         if kept.scene:
@@ -269,7 +269,7 @@ class HistoryHandlers:
         with closing(self.studio.draw(session, scene)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.handlers.dock.status: markup.running(item)}
+                    yield {self.handlers.dock.status: markup.progress(item)}
                 elif isinstance(item, Picture):
                     drawn.append(item)
         return drawn

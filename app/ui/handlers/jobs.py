@@ -24,7 +24,7 @@ from app.ui.common import Updates, Values, error_sentence
 from app.ui.handlers.files import told
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.error_chart import chart
+from app.ui.html.error_chart import error_chart
 from app.ui.sections.draw_form import MOST_OTHERS
 from app.ui.sections.progress_bar import ProgressBar, Results
 from merging.errors import Cancelled, MergeError
@@ -109,7 +109,7 @@ class Handlers:
         with closing(self.studio.merge(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.dock.status: markup.running(item), **self._charted(item, rows)}
+                    yield {self.dock.status: markup.progress(item), **self._charted(item, rows)}
                 else:
                     merged = item
         if merged is None:
@@ -131,7 +131,7 @@ class Handlers:
         with closing(self.studio.draw(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.dock.status: markup.running(item)}
+                    yield {self.dock.status: markup.progress(item)}
                 elif isinstance(item, MissingScores):
                     yield views.unscored(item.why)
                 else:
@@ -155,7 +155,7 @@ class Handlers:
         if row is None or rows.get(row.layer) is row:
             return {}
         rows[row.layer] = row
-        drawn = chart(list(rows.values()), step.layers)
+        drawn = error_chart(list(rows.values()), step.layers)
         return {self.chart: gr.HTML(drawn, visible=True)} if drawn else {}
 
     def shown(
@@ -168,7 +168,7 @@ class Handlers:
         The last word brings all results once more: of updates that come in one burst, as on a
         busy machine, Gradio's page may let one without pictures undo one with pictures.
         """
-        yield self.dock.busy(markup.running(Step(0.0, start))) | {self.kept: told([])}
+        yield self.dock.busy(markup.progress(Step(0.0, start))) | {self.kept: told([])}
         results: Updates = {}
         kept = {*self.results.outputs, self.kept, *lasting}
         try:
@@ -177,14 +177,16 @@ class Handlers:
                     results |= {each: update[each] for each in update.keys() & kept}
                     yield update
         except Cancelled:
-            last = markup.ended("stopped", STOPPED)
+            last = markup.outcome("stopped", STOPPED)
         except MergeError as error:
-            last = markup.ended("failed", error_sentence(error))
+            last = markup.outcome("failed", error_sentence(error))
         except Exception as error:
             log.exception("a job failed")
-            last = markup.ended("failed", error_sentence(error))
+            last = markup.outcome("failed", error_sentence(error))
         else:
-            last = markup.ended("done", done) if done else markup.ended("done", "Done.", link=True)
+            last = (
+                markup.outcome("done", done) if done else markup.outcome("done", "Done.", link=True)
+            )
         yield results | self.dock.idle(last)
 
 

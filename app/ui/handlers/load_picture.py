@@ -34,7 +34,7 @@ class PictureLoader:
         except MergeError as error:
             return {
                 self.upload: None,
-                self.told: gr.HTML(markup.problems([str(error)]), visible=True),
+                self.told: gr.HTML(markup.problem_list([str(error)]), visible=True),
             }
         used = sources(recipe) if recipe else origin.adapters
         return {
@@ -99,4 +99,4 @@ def loaded(origin: Origin, cards: list[Card], used: tuple[Used, ...]) -> str:
     text = f"The form is as for that picture (seed {origin.seed}, {origin.steps} steps)."
     if missing:
         text += f" To draw it again, add {', '.join(missing)} and merge."
-    return markup.sentences([text])
+    return markup.messages([text])

@@ -9,7 +9,7 @@ import gradio as gr
 from app.examples import Example
 from app.settings.model import Settings
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 from app.ui.sections.base_model import BaseChoice, base_choice
 from app.ui.sections.lora_card import LoraCard, slot
 
@@ -56,7 +56,7 @@ def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
     if not shelf:
         return ()
     with gr.Column(elem_id="examples", elem_classes="sheet"):
-        gr.HTML(rendered("try"))
+        gr.HTML(render_template("try"))
         with gr.Row():
             return tuple(
                 gr.Button(f"Try it: {shown.title}", size="sm", min_width=130) for shown in shelf

@@ -74,7 +74,7 @@ class Files:
             self.command: take_commands(order, made.file.name),
             self.file: gr.DownloadButton(value=str(made.file), visible=True),
             self.archive: gr.DownloadButton(value=str(made.archive), visible=True),
-            self.said: markup.sentences([f"{made.file.name}, {made.sentence}."]),
+            self.said: markup.messages([f"{made.file.name}, {made.sentence}."]),
         }
 
     @property

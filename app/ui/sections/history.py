@@ -15,7 +15,7 @@ from app.storage.history import OpenedEntry
 from app.storage.history_entry import Entry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes, paragraph
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 from app.ui.sections.pictures import SHEET
 from merging.base_models import base_model
 
@@ -141,7 +141,7 @@ def entry_text(entry: Entry) -> str:
     """An entry in words, with its small pictures."""
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
     base = base_model(entry.base).title
-    return rendered(
+    return render_template(
         "history_entry",
         entry=entry,
         time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made)),
@@ -152,7 +152,7 @@ def entry_text(entry: Entry) -> str:
 
 def differing(one: OpenedEntry, other: OpenedEntry) -> str:
     """Where two merges, A and B, differ: a table, or that they do not."""
-    return rendered(
+    return render_template(
         "differences",
         differences=differences(one.merged.recipe, other.merged.recipe),
         titles=(f"A: {one.merged.method}", f"B: {other.merged.method}"),

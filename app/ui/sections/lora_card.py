@@ -11,7 +11,7 @@ import gradio as gr
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.ui.common import AT_ONCE, Updates, Values
-from app.ui.html.lora_card import card
+from app.ui.html.lora_card import card_html
 from merging.block_weights import LISTS, PRESETS
 from merging.calibration.prompts import concept_prompts
 from merging.io.files import PICTURE_ENDINGS
@@ -96,7 +96,7 @@ class LoraCard:
         te, unet = (pick.strength if own is None else own for own in (pick.text_encoder, pick.unet))
         return {
             self.group: gr.Column(visible=True, elem_classes=_classes(pick.on)),
-            self.info: card(found, base),
+            self.info: card_html(found, base),
             self.on: pick.on,
             self.trigger: gr.Dropdown(
                 choices=list(found.words),

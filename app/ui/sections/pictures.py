@@ -11,7 +11,7 @@ import gradio as gr
 from app.schemas.draw import Picture
 from app.ui.common import AT_ONCE, Updates
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 
 NO_PICTURES = (
     "The pictures appear here: what the base model draws, each LoRA alone, their plain sum, and "
@@ -63,7 +63,7 @@ class PicturesSection:
             self.drawn: drawn,
             self.blank: gr.HTML(visible=False),
             self.shown: gr.Tabs(visible=True),
-            self.mark: rendered("mark", places=of_the_merge),
+            self.mark: render_template("mark", places=of_the_merge),
             self.gallery: gr.Gallery(
                 [(str(picture.path), picture.caption) for picture in drawn], columns=across
             ),
@@ -71,11 +71,11 @@ class PicturesSection:
 
     def explained(self, scored: bool) -> Updates:
         """What the scores mean, where there will be any."""
-        return {self.scores: gr.HTML(rendered("scores"), visible=scored)}
+        return {self.scores: gr.HTML(render_template("scores"), visible=scored)}
 
     def unscored(self, why: str) -> Updates:
         """Why there are none."""
-        return {self.scores: gr.HTML(markup.problems([f"No scores: {why}"]), visible=True)}
+        return {self.scores: gr.HTML(markup.problem_list([f"No scores: {why}"]), visible=True)}
 
     def compared(self, drawn: list[Picture], command: str) -> Updates:
         """Slider, maps and command of a comparison that is complete."""

@@ -13,7 +13,7 @@ from app.settings.save import at_next_start, save
 from app.settings.setting import Setting
 from app.ui.common import AT_ONCE, Updates, Values, tried
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Preferences:
             if changed
             else "Nothing is changed, so nothing was written."
         )
-        return self._filled() | {self.said: gr.HTML(markup.sentences([told]), visible=True)}
+        return self._filled() | {self.said: gr.HTML(markup.messages([told]), visible=True)}
 
 
 def settings_section(settings: Settings) -> None:
@@ -67,7 +67,7 @@ def settings_section(settings: Settings) -> None:
         gr.HTML(_about(settings))
         widgets = {}
         for title, row in groupby(SETTINGS.values(), lambda each: each.section):
-            gr.HTML(rendered("title", title=title))
+            gr.HTML(render_template("title", title=title))
             with gr.Row():
                 for each in row:
                     widgets[each.name] = _widget(each, interactive=each.name not in settings.above)
