@@ -13,7 +13,7 @@ from app.jobs.queue import Step
 from app.schemas.batch import BatchOrder, strengths_of, strengths_text
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
-from app.ui.common import AT_ONCE, Updates, Values, tried
+from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
 from app.ui.handlers.files import told
 from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.html import fragments as markup
@@ -51,12 +51,12 @@ class BatchHandlers:
             text = strengths_text(picks)
             return {own.strengths: text, **self.look({**values, own.strengths: text})}
 
-        return tried(own.count, work)
+        return updates_or_problem(own.count, work)
 
     def look(self, values: Values) -> Updates:
         """How many merges these are."""
         own = self.several
-        return tried(own.count, lambda: {own.count: count_text(self._order(values))})
+        return updates_or_problem(own.count, lambda: {own.count: count_text(self._order(values))})
 
     def make(self, values: Values) -> Iterator[Updates]:
         """Make them all."""

@@ -9,7 +9,7 @@ import gradio as gr
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge
 from app.service import Studio
-from app.ui.common import QUIET, Updates, Values, tried
+from app.ui.common import QUIET, Updates, Values, updates_or_problem
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.rank_chart import rank_chart, rank_choices
@@ -59,7 +59,7 @@ class ExportHandlers:
             rank = gr.Dropdown(rank_choices(points), value="exact")
             return {self.files.rank: rank, self.files.curve: rank_chart(points)}
 
-        return tried(self.files.said, work)
+        return updates_or_problem(self.files.said, work)
 
     def make(self, values: Values) -> Updates:
         """Other precision, rank or name."""
@@ -68,7 +68,7 @@ class ExportHandlers:
             order = self._order(values)
             return self.files.taken(order, self._taken(values, order))
 
-        return tried(self.files.said, work)
+        return updates_or_problem(self.files.said, work)
 
     def push(self, values: Values) -> Updates:
         """To the Hub; the token leaves the page with the press and is not kept anywhere."""
@@ -89,7 +89,7 @@ class ExportHandlers:
             place = self.studio.push(made, values[hub.repo], token, values[hub.private])
             return {hub.pushed: markup.messages([f"It is at {place}."])}
 
-        return tried(hub.pushed, work)
+        return updates_or_problem(hub.pushed, work)
 
     def _order(self, values: Values) -> ExportOrder:
         merged: FinishedMerge | None = values[self.form.merged]

@@ -16,7 +16,7 @@ from app.prompts import template_prompts
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.service import Studio
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence, tried
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence, updates_or_problem
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflict_table
@@ -60,7 +60,7 @@ class FileHandlers:
             return {box: ""} | self.added(values | {self.form.session: session}, [file], cards)
 
         done = {button: gr.Button(FETCH, interactive=True)}
-        yield done | tried(self.adding.problems, work)
+        yield done | updates_or_problem(self.adding.problems, work)
 
     def example(self, shown: Example) -> Callable[[Values], Updates]:
         """Put a bundled pair in the place of whatever is there."""
@@ -99,7 +99,7 @@ class FileHandlers:
 
     def safely(self, work: Callable[[Values], Updates]) -> Callable[[Values], Updates]:
         """The same, and what goes wrong is said above the list."""
-        return lambda values: tried(self.adding.problems, lambda: work(values))
+        return lambda values: updates_or_problem(self.adding.problems, lambda: work(values))
 
     def write_out(self, place: int) -> Callable[[Values], Updates]:
         """The template sentences of one concept as lines that can be edited."""

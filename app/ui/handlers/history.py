@@ -16,7 +16,7 @@ from app.schemas.draw import DrawOrder, Picture
 from app.service import Studio
 from app.shell_commands import draw_commands
 from app.storage.history import GONE, History, OpenedEntry
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, tried
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, updates_or_problem
 from app.ui.handlers.files import LOOK, FileHandlers
 from app.ui.handlers.jobs import Handlers, JobUpdates, across
 from app.ui.handlers.load_picture import PictureLoader
@@ -80,16 +80,16 @@ class HistoryHandlers:
         """The list as it is now, from where it stood."""
 
         def work() -> Updates:
-            return self._listed(values, values[self.past.start]) | self.handlers.offer(values)
+            return self._list_updates(values, values[self.past.start]) | self.handlers.offer(values)
 
-        return self._tried(work)
+        return self._updates_or_problem(work)
 
     def turn(self, step: int) -> Callable[[Values], Updates]:
         """Newer or older entries."""
 
         def to(values: Values) -> Updates:
             start = max(values[self.past.start] + step * PLACES, 0)
-            return self._tried(lambda: self._listed(values, start))
+            return self._updates_or_problem(lambda: self._list_updates(values, start))
 
         return to
 
@@ -101,7 +101,7 @@ class HistoryHandlers:
                 self._history(values).forget(self._entry(values, place))
                 return {self.past.said: gr.HTML(visible=False), **self.look(values)}
 
-            return self._tried(work)
+            return self._updates_or_problem(work)
 
         return delete
 
@@ -114,11 +114,11 @@ class HistoryHandlers:
             self._history(values).pin(self._entry(values, place), wanted)
             return {own.forget: gr.Button(interactive=not wanted)}
 
-        return lambda values: self._tried(lambda: keep(values))
+        return lambda values: self._updates_or_problem(lambda: keep(values))
 
     def open(self, place: int) -> Callable[[Values], Updates]:
         """Put a merge with its pictures back on the page."""
-        return lambda values: self._tried(lambda: self._opened(values, place)[1])
+        return lambda values: self._updates_or_problem(lambda: self._opened(values, place)[1])
 
     def run(self, place: int) -> Callable[[Values], Iterator[Updates]]:
         """Make a merge and its pictures once more."""
@@ -130,16 +130,16 @@ class HistoryHandlers:
 
     def compare(self, values: Values) -> Updates:
         """Two entries: where they differ, and their pictures that were drawn alike."""
-        return self._tried(lambda: self._compared(values))
+        return self._updates_or_problem(lambda: self._compared(values))
 
     def draw_both(self, values: Values) -> Iterator[Updates]:
         """Both merges with the prompts and seeds of the form."""
         updates = self._drawn(values)
         yield from self.handlers.shown(updates, "Getting ready to draw", BOTH, self.compared)
 
-    def _tried(self, work: Callable[[], Updates]) -> Updates:
+    def _updates_or_problem(self, work: Callable[[], Updates]) -> Updates:
         """What the work changes; what goes wrong is said above the section."""
-        return tried(self.past.said, work)
+        return updates_or_problem(self.past.said, work)
 
     def _history(self, values: Values) -> History:
         return self.studio.history(values[self.handlers.form.session])
@@ -150,7 +150,7 @@ class HistoryHandlers:
             raise MergeError(GONE)
         return listed[place]
 
-    def _listed(self, values: Values, start: int) -> Updates:
+    def _list_updates(self, values: Values, start: int) -> Updates:
         """Entries from ``start`` on, or the last ones where there are not so many."""
         if not self.studio.begun(values[self.handlers.form.session]):
             return self.past.shown([], 0, 0, 0)

@@ -54,7 +54,7 @@ class OptionWidgets:
         typed = {name: values[widget] for name, widget in self.by_option.items()}
         if typed["rank"] == FIXED:
             typed["rank"] = int(values[self.rank_number] or 0)
-        read = {name: value_of(options[name], value) for name, value in typed.items()}
+        read = {name: read_value(options[name], value) for name, value in typed.items()}
         return read | {"dtype": values[self.dtype]}
 
     def show(self, options: Mapping[str, Any]) -> Updates:
@@ -164,7 +164,7 @@ def widget_value(option: Option, value: Any) -> Any:
     return "" if value is None else f"{value:g}"
 
 
-def value_of(option: Option, typed: Any) -> Any:
+def read_value(option: Option, typed: Any) -> Any:
     """What a widget's content means; MergeError names the field that is no number."""
     if option.kind not in ("whole", "number"):
         return typed

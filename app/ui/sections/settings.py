@@ -11,7 +11,7 @@ import gradio as gr
 from app.settings.model import SETTINGS, Settings
 from app.settings.save import at_next_start, save
 from app.settings.setting import Setting
-from app.ui.common import AT_ONCE, Updates, Values, tried
+from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
 
@@ -38,11 +38,13 @@ class Preferences:
 
     def look(self) -> Updates:
         """Every setting as the next start would find it."""
-        return tried(self.said, lambda: self._filled() | {self.said: gr.HTML(visible=False)})
+        return updates_or_problem(
+            self.said, lambda: self._filled() | {self.said: gr.HTML(visible=False)}
+        )
 
     def save(self, values: Values) -> Updates:
         """What was changed goes into the file."""
-        return tried(self.said, lambda: self._saved(values))
+        return updates_or_problem(self.said, lambda: self._saved(values))
 
     def _filled(self) -> Updates:
         found = at_next_start(self.settings)

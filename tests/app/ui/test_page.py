@@ -16,7 +16,6 @@ from playwright.sync_api import expect
 from app.examples import examples
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.sections.merge_options import PAGE_MODE, PAGE_TEACHER
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -56,8 +55,7 @@ def test_two_files_become_one_adapter_and_pictures(
         Source(adapter, strength, adapter.trigger)
         for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
     )
-    asked = {"teacher": PAGE_TEACHER, "mode": PAGE_MODE}
-    request = MergeRequest(sources, samples=4, targets="cross-attention", **asked)
+    request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
     formats.write_kohya(
         result.adapter,
