@@ -158,4 +158,4 @@ def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[P
     assert names(page) == ["vxz-pizza", "sks-cat"]
     found.click()
     page.locator("#library").get_by_role("button", name="Delete").click()
-    expect(page.locator("#found")).to_contain_text("Nothing fits")
+    expect(page.locator("#found")).to_contain_text("No matches")
