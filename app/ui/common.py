@@ -1,4 +1,4 @@
-"""What every part of the page's form shares: the types of a handler's values and updates."""
+"""Shared by the whole page: types of a handler's values and updates, event settings, errors."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from app.ui.html import fragments as markup
 from merging.errors import FileError, MergeError
 
 log = logging.getLogger(__name__)
-Values = dict[Any, Any]  # component → value, as Gradio hands it to a handler
-Updates = dict[Any, Any]  # component → what to change
+Values = dict[Any, Any]  # component → value; what Gradio passes to a handler
+Updates = dict[Any, Any]  # component → new value or properties; what a handler returns
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
-OUR_FAULT = "Something broke on our side, not on yours; please report what you did just before."
-DISK_FULL = "The disk here is full: remove old files or pictures, and try again."
+INTERNAL_ERROR = "An internal error, not your mistake. Please report what you did just before."
+DISK_FULL = "The disk of this machine is full: delete old files or pictures, and try again."
 
 
 def error_sentence(error: Exception) -> str:
-    """One sentence for the visitor, whatever went wrong: without a folder of this machine."""
+    """One sentence for the visitor, without the path of any folder on this machine."""
     system = error.system if isinstance(error, FileError) else error
     if isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL
     if not isinstance(error, MergeError):
-        return OUR_FAULT
-    named = getattr(system, "filename", None)
-    return str(error).replace(f"{Path(named).parent}{os.sep}", "") if named else str(error)
+        return INTERNAL_ERROR
+    path = getattr(system, "filename", None)
+    return str(error).replace(f"{Path(path).parent}{os.sep}", "") if path else str(error)
 
 
-def tried(place: gr.HTML, work: Callable[[], Updates]) -> Updates:
-    """What the work changes, or in ``place`` why it could not be done."""
+def updates_or_problem(message: gr.HTML, work: Callable[[], Updates]) -> Updates:
+    """The updates of ``work``, or one that shows its error in ``message``."""
     try:
         return work()
     except MergeError as error:
-        said = error_sentence(error)
+        sentence = error_sentence(error)
     except Exception as error:
-        log.exception("a wish could not be fulfilled")
-        said = error_sentence(error)
-    return {place: gr.HTML(markup.problems([said]), visible=True)}
+        log.exception("a handler failed")
+        sentence = error_sentence(error)
+    return {message: gr.HTML(markup.problem_list([sentence]), visible=True)}

@@ -1,4 +1,4 @@
-"""How the page is served: the same switches for a person's machine, a container and the tests."""
+"""Start the web server, with the same options at home, in a container and in the tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from app.ui.theme import STYLE, theme
 from merging.errors import MergeError
 
 
-def launch(demo: gr.Blocks, settings: Settings, **more: Any) -> str:
-    """Start serving; returns the local address. ``more`` goes to ``Blocks.launch`` as it is.
+def launch(demo: gr.Blocks, settings: Settings, **options: Any) -> str:
+    """Start serving and return the local URL; ``options`` go to ``Blocks.launch``.
 
-    MergeError if tools are asked for and cannot be had.
+    MergeError if the MCP server is switched on but its package is missing.
     """
     if settings.mcp:
         _check_mcp()
@@ -40,22 +40,22 @@ def launch(demo: gr.Blocks, settings: Settings, **more: Any) -> str:
         footer_links=["api", "settings"],
         app_kwargs={"middleware": [Middleware(Guard)], "openapi_url": None},
         quiet=True,
-        **more,
+        **options,
     )
     if demo.mcp_server_obj:
-        # Gradio's own packs several outputs into one text for clients that ask for no progress.
-        demo.mcp_server_obj._execute_tool_without_progress = _outputs
+        # For clients without progress, Gradio's own function puts all outputs into one text.
+        demo.mcp_server_obj._execute_tool_without_progress = _tool_outputs
     return address
 
 
-async def _outputs(job: Any) -> list[Any]:
-    """What a tool's call gives, one by one."""
-    given = await asyncio.to_thread(job.result)
-    return list(given) if isinstance(given, tuple) else [given]
+async def _tool_outputs(job: Any) -> list[Any]:
+    """The outputs of a tool call, as a list."""
+    outputs = await asyncio.to_thread(job.result)
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
 
 def _check_mcp() -> None:
-    """Gradio would only print that the package is missing."""
+    """MergeError if the package is missing: Gradio would only print that."""
     try:
         import_module("mcp")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What stands before Gradio: caps on bodies, no files by address, no borrowed login, headers."""
+"""What is checked before Gradio: sizes, files by URL, requests from other sites; and headers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-JSON_CAP = 256 << 10
-UPLOAD_CAP = 1 << 30
-SERVED = re.compile(r"https?://[^/]+/(?:[^?#]+/)?gradio_api/file=([^?#]+)")
+MAX_JSON = 256 << 10
+MAX_UPLOAD = 1 << 30
+SERVED_URL = re.compile(r"https?://[^/]+/(?:[^?#]+/)?gradio_api/file=([^?#]+)")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -19,50 +19,51 @@ HEADERS = (
 
 
 class Guard:
-    """Pure ASGI, so that Gradio's event streams pass through untouched."""
+    """ASGI middleware around Gradio; it does not touch Gradio's event streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it here."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def sealed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         if scope["method"] != "POST" or "/gradio_api/" not in scope["path"]:
-            await self._app(scope, receive, sealed)
+            await self._app(scope, receive, send_with_headers)
         elif scope.get("session") and _from_another_site(scope):
-            # A login travels in a cookie, which the browser sends whoever asks.
-            await _deny(sealed, 403, b"Another site cannot act for a visitor who is logged in.")
+            # The login is a cookie, which the browser also sends with requests from other sites.
+            text = b"Requests from other sites are refused while a visitor is logged in."
+            await _deny(send_with_headers, 403, text)
         elif scope["path"].rstrip("/").endswith("/upload"):
-            await self._upload(scope, receive, sealed)
+            await self._upload(scope, receive, send_with_headers)
         else:
-            await self._event(scope, receive, sealed)
+            await self._event(scope, receive, send_with_headers)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Files: bounded by their declared length, and chunked ones while they come."""
-        if _declared(scope) > UPLOAD_CAP:
+        """An upload: limited by its declared length, and by its real length while it arrives."""
+        if _declared_length(scope) > MAX_UPLOAD:
             await _deny(send, 413, b"The upload is too large.")
             return
-        seen = 0
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal seen
+        async def receive_within_limit() -> Message:
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            return message if seen <= UPLOAD_CAP else {"type": "http.disconnect"}
+            received += len(message.get("body", b""))
+            return message if received <= MAX_UPLOAD else {"type": "http.disconnect"}
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_within_limit, send)
 
     async def _event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """JSON: read whole, looked at, and replayed once."""
-        if _declared(scope) > JSON_CAP:
+        """A JSON request: read whole, checked, and sent on."""
+        if _declared_length(scope) > MAX_JSON:
             await _deny(send, 413, b"The request is too large.")
             return
         body, more = b"", True
@@ -72,78 +73,79 @@ class Guard:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > JSON_CAP:
+            if len(body) > MAX_JSON:
                 await _deny(send, 413, b"The request is too large.")
                 return
-        taken = _by_path(body)
-        if taken is None:
-            await _deny(send, 422, b"Upload the file first; files by address are not taken.")
+        checked_body = _with_local_paths(body)
+        if checked_body is None:
+            await _deny(send, 422, b"Upload the file first: files by URL are not accepted.")
             return
-        headers = [each for each in scope["headers"] if each[0] != b"content-length"]
-        headers.append((b"content-length", str(len(taken)).encode()))
-        replayed = False
+        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+        headers.append((b"content-length", str(len(checked_body)).encode()))
+        sent = False
 
         async def replay() -> Message:
-            nonlocal replayed
-            if replayed:
+            nonlocal sent
+            if sent:
                 return await receive()
-            replayed = True
-            return {"type": "http.request", "body": taken, "more_body": False}
+            sent = True
+            return {"type": "http.request", "body": checked_body, "more_body": False}
 
         await self._app({**scope, "headers": headers}, replay, send)
 
 
-def _declared(scope: Scope) -> int:
-    """The announced length of the body, 0 where none is announced."""
+def _declared_length(scope: Scope) -> int:
+    """The declared length of the body; 0 if there is none, as for chunked bodies."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0
 
 
 def _from_another_site(scope: Scope) -> bool:
-    """Whether a page of another site sent it, as all browsers tell; programs have no cookies."""
+    """Whether a page of another site sent it: all browsers set this header."""
     return dict(scope["headers"]).get(b"sec-fetch-site", b"") in (b"cross-site", b"same-site")
 
 
-def _by_path(body: bytes) -> bytes | None:
-    """The body with the files that this app served named by their paths; None if one is elsewhere.
+def _with_local_paths(body: bytes) -> bytes | None:
+    """The body with URLs of files that this app serves replaced by their paths.
 
-    Gradio would fetch that, without a limit on its size. Of a path it checks that it is an upload.
+    None if a file is at another URL, which Gradio would download without a size limit, or if the
+    body is no JSON. Gradio itself checks that a path is an upload or an output.
     """
     try:
-        whole = json.loads(body or b"null")
-        moved = _listed(whole)
-        pending = [whole]
+        request = json.loads(body or b"null")
+        changed = _convert_listed_urls(request)
+        pending = [request]
         while pending:
             value = pending.pop()
             if isinstance(value, dict):
-                if "://" in (address := str(value.get("path", ""))):
-                    served = SERVED.fullmatch(address)
-                    if not served:
+                if "://" in (url := str(value.get("path", ""))):
+                    url_match = SERVED_URL.fullmatch(url)
+                    if not url_match:
                         return None
-                    value["path"], moved = unquote(served[1]), True
+                    value["path"], changed = unquote(url_match[1]), True
                 pending.extend(value.values())
             elif isinstance(value, list):
                 pending.extend(value)
-        return json.dumps(whole).encode() if moved else body
+        return json.dumps(request).encode() if changed else body
     except (ValueError, RecursionError):
-        return None  # no JSON that the page or a client would send
+        return None
 
 
-def _listed(whole: Any) -> bool:
-    """Make files of the addresses in lists; Gradio's tools for language models send them bare.
+def _convert_listed_urls(request: Any) -> bool:
+    """Replace URLs in list arguments by file objects, in place; True if there were any.
 
-    True if there were any.
+    Gradio's MCP tools send such URLs as plain strings.
     """
-    data = whole.get("data") if isinstance(whole, dict) else None
-    lists = [each for each in data if isinstance(each, list)] if isinstance(data, list) else []
-    found = [(given, place) for given in lists for place, each in enumerate(given) if _served(each)]
-    for given, place in found:
-        given[place] = {"path": given[place], "meta": {"_type": "gradio.FileData"}}
-    return bool(found)
+    data = request.get("data") if isinstance(request, dict) else None
+    lists = [value for value in data if isinstance(value, list)] if isinstance(data, list) else []
+    places = [(values, i) for values in lists for i in range(len(values)) if _is_url(values[i])]
+    for values, i in places:
+        values[i] = {"path": values[i], "meta": {"_type": "gradio.FileData"}}
+    return bool(places)
 
 
-def _served(value: object) -> bool:
-    return isinstance(value, str) and SERVED.fullmatch(value) is not None
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and SERVED_URL.fullmatch(value) is not None
 
 
 async def _deny(send: Send, status: int, text: bytes) -> None:

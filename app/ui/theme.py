@@ -1,4 +1,4 @@
-"""The look of the page: iris and slate, the system's own fonts, nothing fetched from anywhere."""
+"""Colours and fonts of the page; only fonts of the system, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's soft defaults in our colours."""
+    """Gradio's default theme in our colours."""
     return gr.themes.Default(
         primary_hue=IRIS,
         secondary_hue=IRIS,

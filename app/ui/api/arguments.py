@@ -1,4 +1,4 @@
-"""The arguments that /merge and /render share: files with their settings, and the base model."""
+"""The arguments that /merge and /render share: files, their settings, and the base model."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from merging.options import Precision
 
 @dataclass(frozen=True)
 class PerFile:
-    """A list argument: one entry for each file, in their order, for one field of it."""
+    """A list argument: one entry per file, in their order, for one field of SelectedFile."""
 
     field: str
-    items: str  # "number" or "string", as JSON schema calls them
-    missing: object  # for every file, where no list is given
+    items: str  # type in JSON schema: "number" or "string"
+    default: object  # for every file, if the list is left out
     read: Callable[[Any], object]  # entry → value of the field
     help: str
 
-    def of(self, name: str, given: object, count: int) -> list[object]:
-        """A value for each of ``count`` files; MergeError if the list does not fit them."""
-        if given is None or given == []:
-            return [self.missing] * count
+    def values_for(self, name: str, values: object, count: int) -> list[object]:
+        """One value per file; MergeError if ``values`` is no list of ``count`` such entries."""
+        if values is None or values == []:
+            return [self.default] * count
         kinds: tuple[type, ...] = (str,) if self.items == "string" else (int, float)
-        fits = isinstance(given, list) and len(given) == count
-        if not (fits and all(_is(entry, kinds) for entry in given)):  # type: ignore[attr-defined]
-            words = "texts" if self.items == "string" else "numbers"
+        fits = isinstance(values, list) and len(values) == count
+        if not (fits and all(_has_type(v, kinds) for v in values)):  # type: ignore[attr-defined]
+            plural = "texts" if self.items == "string" else "numbers"
             raise MergeError(
-                f"{name} must be a list of {count} {words}, one per file in their order."
+                f"{name} must be a list of {count} {plural}, one per file in their order."
             )
-        return [self.read(entry) for entry in given]  # type: ignore[attr-defined]
+        return [self.read(entry) for entry in values]  # type: ignore[attr-defined]
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -51,48 +51,48 @@ PER_FILE = {
         "number",
         1.0,
         float,
-        "how strong each is, as in <lora:name:0.8>; 1 unless given",
+        "strengths, as in <lora:name:0.8>; 1 unless given",
     ),
     "triggers": PerFile(
-        "trigger", "string", "", str, "the words that call each; those of the files unless given"
+        "trigger", "string", "", str, "trigger words; those in the files unless given"
     ),
     "text_encoder": PerFile(
         "text_encoder",
         "number",
         None,
         float,
-        "strength of each text encoder part, in the place of the whole's",
+        "strengths of the text encoder parts, instead of the strengths above",
     ),
     "unet": PerFile(
-        "unet", "number", None, float, "strength of each UNet part, in the place of the whole's"
+        "unet", "number", None, float, "strengths of the UNet parts, instead of the strengths above"
     ),
     "blocks": PerFile(
         "blocks",
         "string",
         "",
         str,
-        "block weights of each, a preset such as MIDD or 12, 17, 20 or 26 numbers",
+        "block weights: a preset such as MIDD, or 12, 17, 20 or 26 numbers",
     ),
     "own_prompts": PerFile(
         "prompts",
         "string",
         (),
         _lines,
-        "calibration prompts of each, one a line; made from the trigger unless given",
+        "calibration prompts, one per line; made from the trigger words unless given",
     ),
 }
 
 
 def file_arguments(help: str, *without: str) -> dict[str, Argument]:
-    """``files``, with this help, and the list arguments, by name."""
+    """``files``, with this help, and the list arguments but for ``without``, by name."""
     files = gr.File(file_count="multiple", file_types=[".safetensors"], label="files")
-    # Gradio's own schema refers to its parts, and its tools for language models lose the parts.
-    parts = files.api_info()["$defs"]
-    file = parts["FileData"]
-    file["properties"]["meta"] = parts["FileDataMeta"]
+    # Gradio's schema has references, which its MCP tools leave unresolved.
+    definitions = files.api_info()["$defs"]
+    file = definitions["FileData"]
+    file["properties"]["meta"] = definitions["FileDataMeta"]
     lists = {
-        name: Argument(each.help, None, _schema(gr.JSON(label=name), {"type": each.items}))
-        for name, each in PER_FILE.items()
+        name: Argument(entry.help, None, _schema(gr.JSON(label=name), {"type": entry.items}))
+        for name, entry in PER_FILE.items()
         if name not in without
     }
     return {"files": Argument(help, None, _schema(files, file)), **lists}
@@ -102,12 +102,12 @@ def base_arguments(settings: Settings) -> dict[str, Argument]:
     """``base`` and ``precision``."""
     return {
         "base": Argument(
-            "base model, mini (embedded), sd15, or where allowed a folder or a Hub id",
+            "base model: mini (embedded), sd15, or where allowed a folder or a Hub id",
             MergeOrder.base,
             gr.Textbox(settings.base, label="base"),
         ),
         "precision": Argument(
-            "of the base model, auto (fp32 on a CPU, else fp16), fp32, fp16 or bf16",
+            "precision of the base model: auto (fp32 on a CPU, else fp16), fp32, fp16 or bf16",
             MergeOrder.precision,
             choice("precision", get_args(Precision), settings.precision),
         ),
@@ -115,38 +115,38 @@ def base_arguments(settings: Settings) -> dict[str, Argument]:
 
 
 def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.components.Component:
-    """The widget, which tells programs that it takes a list of these.
+    """The widget, with a schema that says: a list of ``items``.
 
-    A class of its own, which would be the usual way, has Gradio write a .pyi file beside it.
+    For a subclass of the widget, Gradio would write a .pyi file into the source folder.
     """
     widget.api_info = lambda: {"type": "array", "items": items}
     return widget
 
 
-def picks(
+def selected_files(
     studio: Studio, session: str, values: dict[str, Any]
 ) -> tuple[tuple[SelectedFile, ...], tuple[SelectedFile, ...]]:
-    """The client's LoRAs and textual inversions, with what the lists say of each file.
+    """The client's LoRAs and textual inversions, with their entries of the lists.
 
-    ``values`` are those of all arguments of the call.
+    ``values`` are all arguments of the call by name.
     """
     paths = [Path(path) for path in values["files"] or []]
     columns = {
-        each.field: each.of(name, values[name], len(paths))
-        for name, each in PER_FILE.items()
+        entry.field: entry.values_for(name, values[name], len(paths))
+        for name, entry in PER_FILE.items()
         if name in values
     }
     cards: list[Any] = []
     for path in paths:
         cards.append(studio.add(session, path, cards))
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    every = [
+    files = [
         SelectedFile(card.path, card.name, is_word=card.is_word, **row)
         for card, row in zip(cards, rows, strict=True)
     ]
-    loras = tuple(pick for pick in every if not pick.is_word)
-    return loras, tuple(pick for pick in every if pick.is_word)
+    loras = tuple(file for file in files if not file.is_word)
+    return loras, tuple(file for file in files if file.is_word)
 
 
-def _is(entry: object, kinds: tuple[type, ...]) -> bool:
+def _has_type(entry: object, kinds: tuple[type, ...]) -> bool:
     return isinstance(entry, kinds) and not isinstance(entry, bool)

@@ -1,4 +1,4 @@
-"""A public endpoint that runs a job: declared arguments, progress while it runs, one answer."""
+"""A public endpoint that runs a job: its arguments, its progress and its answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from merging.errors import Cancelled, MergeError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-State = dict[str, Any]  # {"progress": share, "doing": text} while at work, the report at the end
-Answer = tuple[str | None, State]  # the file, once there is one
+State = dict[str, Any]  # {"progress": share, "doing": text} while the job runs, then the report
+Answer = tuple[str | None, State]  # the path of the file, None while the job runs
 REQUIRED = inspect.Parameter.empty
 
 
@@ -33,29 +33,29 @@ class Argument:
 
 def endpoint(
     name: str,
-    about: str,
+    description: str,
     arguments: Mapping[str, Argument],
     run: Callable[[dict[str, Any]], Iterator[Answer]],
 ) -> Callable[..., Iterator[Answer]]:
-    """The public function, with a signature and a docstring for programs to read.
+    """The function of an endpoint; Gradio reads its signature and its docstring.
 
     ``run`` gets the values of all arguments by name.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
-        [inspect.Parameter(key, kind, default=each.default) for key, each in arguments.items()]
+        [inspect.Parameter(key, kind, default=arg.default) for key, arg in arguments.items()]
     )
 
     def call(*values: Any, **named: Any) -> Iterator[Answer]:
         bound = signature.bind(*values, **named)
         bound.apply_defaults()
-        with shown_to_client():
+        with client_errors():
             yield from run(bound.arguments)
 
     call.__name__ = name
     call.__signature__ = signature  # type: ignore[attr-defined]
-    listed = "\n".join(f"    {key}: {each.help}" for key, each in arguments.items())
-    call.__doc__ = f"{about}\n\nArgs:\n{listed}"
+    lines = "\n".join(f"    {key}: {argument.help}" for key, argument in arguments.items())
+    call.__doc__ = f"{description}\n\nArgs:\n{lines}"
     return call
 
 
@@ -65,13 +65,13 @@ def add_endpoint(
     file: str,
     state: str,
 ) -> None:
-    """Offer it under its name, behind widgets that nobody sees; ``file`` and ``state`` are labels.
+    """Publish a function under its name; ``file`` and ``state`` are the labels of its outputs.
 
-    The widgets matter: Gradio checks that a file was uploaded only where a ``gr.File`` takes it.
+    Gradio checks that a file is an upload only if its widget is a ``gr.File``.
     """
     gr.Button(function.__name__).click(
         function,
-        [each.widget for each in arguments.values()],
+        [argument.widget for argument in arguments.values()],
         [gr.File(label=file), gr.JSON(label=state)],
         api_name=function.__name__,
         concurrency_limit=None,
@@ -79,13 +79,13 @@ def add_endpoint(
 
 
 def choice(name: str, choices: tuple[str, ...], value: str) -> gr.Dropdown:
-    """The widget of an argument that takes one of these."""
+    """The widget of an argument with a list of choices."""
     return gr.Dropdown(list(choices), value=value, label=name)
 
 
 @contextmanager
-def shown_to_client() -> Iterator[None]:
-    """MergeError reaches the caller as it stands; anything else goes to the log, without paths."""
+def client_errors() -> Iterator[None]:
+    """The client gets the text of a MergeError; other errors are logged, and it gets no details."""
     try:
         yield
     except MergeError as error:
@@ -97,12 +97,12 @@ def shown_to_client() -> Iterator[None]:
         raise gr.Error(error_sentence(error), print_exception=False) from None
 
 
-def answers(
+def progress_then_answer(
     items: Generator[Step | Result, None, None], answer: Callable[[Result], Answer]
 ) -> Iterator[Answer]:
-    """The progress of a job, and behind all of it the answer: a call gives what comes last.
+    """The progress of a job, then its answer: the client takes the last value.
 
-    A job may repeat its last step while it tidies up behind the result.
+    The answer waits for the end of the job, which may still send progress after its result.
     """
     results: list[Result] = []
     with closing(items):

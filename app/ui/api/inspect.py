@@ -1,4 +1,4 @@
-"""The public endpoints that only tell something: /inspect and /methods."""
+"""/inspect and /methods: the public endpoints that only read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from merging.analysis.summary import Summary
 from merging.methods import METHODS, MethodData
 
 
-def add_reading(studio: Studio, shown: Callable[[], AbstractContextManager[None]]) -> None:
-    """Add both; ``shown()`` makes errors into sentences for the caller."""
+def add_inspect(studio: Studio, errors: Callable[[], AbstractContextManager[None]]) -> None:
+    """Add both endpoints; ``errors()`` turns exceptions into errors for the client."""
 
     def inspect(file: str) -> Summary:
         """What a LoRA file is: family, base model, ranks, layers, trigger words, warnings.
@@ -24,11 +24,11 @@ def add_reading(studio: Studio, shown: Callable[[], AbstractContextManager[None]
         Args:
             file: one .safetensors file
         """
-        with shown():
+        with errors():
             return studio.inspect(Path(file) if file else None)
 
     def methods() -> dict[str, MethodData]:
-        """Every merging method by name: what it does, what it needs, and where it is from."""
+        """All merge methods by name: what they do, what they need, and their papers."""
         return {name: method.as_dict() for name, method in METHODS.items()}
 
     for function, inputs in (

@@ -1,4 +1,4 @@
-"""/render: a picture with a base model and any number of LoRA files, for programs."""
+"""/render: one picture with a base model and any number of LoRA files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ import gradio as gr
 from app.schemas.draw import DrawOrder, Picture
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.api.arguments import base_arguments, file_arguments, picks
-from app.ui.api.endpoint import REQUIRED, Answer, Argument, add_endpoint, answers, choice, endpoint
+from app.ui.api.arguments import base_arguments, file_arguments, selected_files
+from app.ui.api.endpoint import (
+    REQUIRED,
+    Answer,
+    Argument,
+    add_endpoint,
+    choice,
+    endpoint,
+    progress_then_answer,
+)
 from merging.base_models import base_model
 from merging.options import Compose, Sampler
 
 ABOUT = """Draw one picture with a base model and any number of LoRA files, or none.
 
-Gives a PNG with its settings inside. Lists have one entry per file, in their order, or are left
-out."""
-FILES = "LoRAs, such as the one that merge gave, and textual inversions, as .safetensors"
+Returns a PNG with its settings inside. Lists have one entry per file, in the order of the files, or
+are left out."""
+FILES = "LoRAs, such as the answer of merge, and textual inversions, as .safetensors"
 
 
 def render_arguments(settings: Settings) -> dict[str, Argument]:
-    """All of them by name, in their order; to be called where widgets may be made."""
+    """All arguments by name, in order; call it inside ``gr.Blocks``."""
     return {
         "prompt": Argument("what to draw", REQUIRED, gr.Textbox("", label="prompt")),
         **file_arguments(FILES, "own_prompts"),
@@ -35,12 +43,12 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
             gr.Number(DrawOrder.seed, label="seed", precision=0, minimum=0),
         ),
         "steps": Argument(
-            "of the sampler",
+            "number of sampling steps",
             DrawOrder.steps,
             gr.Number(DrawOrder.steps, label="steps", precision=0, minimum=1, maximum=100),
         ),
         "guidance": Argument(
-            "how closely the prompt is followed; what the base draws best with unless given",
+            "CFG scale: how closely the prompt is followed; that of the base model unless given",
             None,
             gr.Number(None, label="guidance", minimum=0, maximum=30),
         ),
@@ -48,17 +56,17 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
             "what should not be in the picture", "", gr.Textbox("", label="negative")
         ),
         "sampler": Argument(
-            "how noise becomes a picture",
+            "sampling method",
             DrawOrder.sampler,
             choice("sampler", get_args(Sampler), DrawOrder.sampler),
         ),
         "compose": Argument(
-            "sum (all LoRAs everywhere) or gated (each on its own words and region)",
+            "sum (all LoRAs everywhere) or gated (each LoRA on its trigger and in its region)",
             "sum",
             choice("compose", get_args(Compose), "sum"),
         ),
         "size": Argument(
-            "WIDTHxHEIGHT in pixels, such as 512x768; the base model's own unless given",
+            "WIDTHxHEIGHT in pixels, such as 512x768; the size of the base model unless given",
             "",
             gr.Textbox("", label="size"),
         ),
@@ -66,29 +74,29 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
 
 
 def add_render(studio: Studio) -> None:
-    """The endpoint, behind widgets that nobody sees."""
+    """Add the endpoint with its hidden widgets."""
     arguments = render_arguments(studio.settings)
     function = endpoint("render", ABOUT, arguments, partial(_render, studio))
     add_endpoint(function, arguments, "picture", "status")
 
 
 def _render(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
-    """Steps with their progress, and at the end the picture."""
+    """Progress, and at the end the picture."""
     session = studio.open_session()
-    loras, words = picks(studio, session, values)
-    same = ("prompt", "base", "precision", "seed", "steps", "negative", "sampler", "size")
+    loras, embeddings = selected_files(studio, session, values)
+    names = ("prompt", "base", "precision", "seed", "steps", "negative", "sampler", "size")
     guidance = values["guidance"]
     order = DrawOrder(
         loras,
-        words=words,
+        words=embeddings,
         guidance=base_model(values["base"]).guidance if guidance is None else guidance,
         columns=(values["compose"],),
-        **{name: values[name] for name in same},
+        **{name: values[name] for name in names},
     )
-    yield from answers(studio.draw(session, order), _answer)
+    yield from progress_then_answer(studio.draw(session, order), _answer)
 
 
-def _answer(drawn: object) -> Answer:
-    """The file of the one picture; nothing is scored here."""
-    assert isinstance(drawn, Picture)
-    return str(drawn.path), {"progress": 1.0, "doing": "done"}
+def _answer(picture: object) -> Answer:
+    """The path of the picture; scores do not occur, since there are no references."""
+    assert isinstance(picture, Picture)
+    return str(picture.path), {"progress": 1.0, "doing": "done"}

@@ -1,1 +1,1 @@
-"""What happens when a widget is used."""
+"""The behaviour of the page: what happens when a widget is used."""

@@ -1,11 +1,11 @@
-"""Several merges at once on the page: a matrix of methods and strengths, and one zip."""
+"""Several merges at once: all combinations of methods and strengths, in one zip."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -13,87 +13,89 @@ from app.jobs.queue import Step
 from app.schemas.batch import BatchOrder, strengths_of, strengths_text
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
-from app.ui.common import AT_ONCE, Updates, Values, tried
-from app.ui.handlers.files import told
+from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
+from app.ui.handlers.files import problems_html
 from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text
 from app.ui.sections.batch import BatchSection
 
-if TYPE_CHECKING:
-    pass
-
-DONE = "Done: the zip is ready, under Merge."
+DONE = "Done: the zip is ready, in step 2."
 
 
 @dataclass(frozen=True)
 class BatchHandlers:
-    """What they do."""
+    """The behaviour of the batch section."""
 
     handlers: Handlers
     several: BatchSection
 
     @property
     def inputs(self) -> set[Any]:
-        own = self.several
-        return {*self.handlers.form.inputs, own.methods, own.strengths}
+        widgets = self.several
+        return {*self.handlers.form.inputs, widgets.methods, widgets.strengths}
 
     def open(self, values: Values) -> Updates:
-        """The LoRAs that are on the list, a line each; what was typed for them stays."""
-        own = self.several
+        """Fill in one line per LoRA, unless there is a line for every LoRA already."""
+        widgets = self.several
 
         def work() -> Updates:
-            picks = [pick for pick in self.handlers.form.picks(values) if pick.on]
-            typed = values[own.strengths] or ""
-            named = {line.rpartition(":")[0].strip() for line in typed.splitlines()}
-            if named == {pick.name for pick in picks}:
+            loras = [pick for pick in self.handlers.form.picks(values) if pick.on]
+            typed = values[widgets.strengths] or ""
+            names = {line.rpartition(":")[0].strip() for line in typed.splitlines()}
+            if names == {pick.name for pick in loras}:
                 return self.look(values)
-            text = strengths_text(picks)
-            return {own.strengths: text, **self.look({**values, own.strengths: text})}
+            text = strengths_text(loras)
+            return {widgets.strengths: text, **self.look({**values, widgets.strengths: text})}
 
-        return tried(own.count, work)
+        return updates_or_problem(widgets.count, work)
 
     def look(self, values: Values) -> Updates:
-        """How many merges these are."""
-        own = self.several
-        return tried(own.count, lambda: {own.count: count_text(self._order(values))})
+        """Show the number of merges."""
+        count = self.several.count
+        return updates_or_problem(count, lambda: {count: count_text(self._order(values))})
 
     def make(self, values: Values) -> Iterator[Updates]:
-        """Make them all."""
-        own = self.several
-        lasting = {own.table, own.archive, own.command}
-        yield from self.handlers.shown(self._made(values), "Reading the files", DONE, lasting)
+        """Run the batch."""
+        widgets = self.several
+        lasting = {widgets.table, widgets.archive, widgets.command}
+        yield from self.handlers.run_job(self._run(values), "Reading the files", DONE, lasting)
 
-    def _made(self, values: Values) -> JobUpdates:
-        order, own = self._order(values), self.several
-        session, made = values[self.handlers.form.session], list[FinishedMerge]()
+    def _run(self, values: Values) -> JobUpdates:
+        order, widgets = self._order(values), self.several
+        session, merges = values[self.handlers.form.session], list[FinishedMerge]()
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.handlers.dock.status: markup.running(item)}
+                    yield {self.handlers.dock.status: markup.progress(item)}
                 elif isinstance(item, FinishedMerge):
-                    made.append(item)
+                    merges.append(item)
                 else:
                     yield {
-                        own.table: batch_table(item),
-                        own.archive: gr.DownloadButton(value=str(item.archive), visible=True),
-                        own.command: batch_command(order, item.archive.name, item.recipe),
+                        widgets.table: batch_table(item),
+                        widgets.archive: gr.DownloadButton(value=str(item.archive), visible=True),
+                        widgets.command: batch_command(order, item.archive.name, item.recipe),
                     }
-        # a batch that was stopped leaves nothing; the last one ends up on top of the history
-        said = [self.handlers.studio.remember(session, each)[1] for each in made]
-        yield {self.handlers.kept: told(list(dict.fromkeys(filter(None, said))))}
+        # only now, since a stopped batch must leave nothing in the history
+        problems = [self.handlers.studio.remember(session, merge)[1] for merge in merges]
+        different = list(dict.fromkeys(filter(None, problems)))
+        yield {self.handlers.history_problem: problems_html(different)}
 
     def _order(self, values: Values) -> BatchOrder:
-        merge = self.handlers.form.merge_order(values)
-        strengths = strengths_of(values[self.several.strengths] or "", merge.picks)
-        return BatchOrder(merge, tuple(values[self.several.methods]), strengths)
+        order = self.handlers.form.merge_order(values)
+        strengths = strengths_of(values[self.several.strengths] or "", order.picks)
+        return BatchOrder(order, tuple(values[self.several.methods]), strengths)
 
 
-def wire_batch(batching: BatchHandlers, job: dict[str, Any]) -> Any:
-    """Opening fills in the LoRAs; changes count; the button makes, which is returned."""
-    own, inputs = batching.several, batching.inputs
-    own.section.expand(batching.open, inputs, {own.strengths, own.count}, **AT_ONCE)
-    changes = [own.methods.change, own.strengths.change]
-    gr.on(changes, batching.look, inputs, own.count, trigger_mode="always_last", **AT_ONCE)
-    made = {own.table, own.archive, own.command, *batching.handlers.said}
-    return own.make.click(batching.make, inputs, made, **job)
+def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
+    """Connect the widgets; returns the event of the button that starts the batch."""
+    widgets, inputs = batch_handlers.several, batch_handlers.inputs
+    opened = {widgets.strengths, widgets.count}
+    widgets.section.expand(batch_handlers.open, inputs, opened, **AT_ONCE)
+    changes = [widgets.methods.change, widgets.strengths.change]
+    gr.on(
+        changes, batch_handlers.look, inputs, widgets.count, trigger_mode="always_last", **AT_ONCE
+    )
+    outputs = {widgets.table, widgets.archive, widgets.command}
+    outputs |= batch_handlers.handlers.message_outputs
+    return widgets.make.click(batch_handlers.make, inputs, outputs, **job)

@@ -1,4 +1,4 @@
-"""What can be done with the history: look, open again, run again, compare two, delete."""
+"""The history: list, open again, run again, compare two, keep, delete."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from app.schemas.draw import DrawOrder, Picture
 from app.service import Studio
 from app.shell_commands import draw_commands
 from app.storage.history import GONE, History, OpenedEntry
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, tried
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, updates_or_problem
 from app.ui.handlers.files import LOOK, FileHandlers
-from app.ui.handlers.jobs import Handlers, JobUpdates, across
+from app.ui.handlers.jobs import Handlers, JobUpdates, pictures_per_row
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
-from app.ui.sections.history import PLACES, HistorySection, differing
+from app.ui.sections.history import PLACES, HistorySection, differences_html
 from merging.errors import MergeError
 
-SAME = "Run again: the file is the same as before, byte for byte."
-OTHER = (
-    "Run again: the file is NOT the same as before, as after a change of program versions or of "
-    "the machine."
+SAME_FILE = "Run again: the file is the same as before, byte for byte."
+OTHER_FILE = (
+    "Run again: the file is NOT the same as before. This happens after a change of program "
+    "versions or of the machine."
 )
 LETTERS = "AB"
-NO_PAIRS = (
-    "They have no pictures of the same prompt, seed and settings. “Draw both anew” makes some, "
-    "with the prompt and the seeds of step 3."
+NO_COMMON_PICTURES = (
+    "These merges have no pictures with the same prompt, seed and settings. “Draw both anew” "
+    "draws some, with the prompt and the seeds of step 3."
 )
-BOTH = "Done: both are drawn, in the history's section."
+BOTH_DRAWN = "Done: both are drawn, in the History section."
 
 
 @dataclass(frozen=True)
 class HistoryHandlers:
-    """The history's behaviour, over its widgets, the form and the service."""
+    """The behaviour of the history section."""
 
     listing: FileHandlers
-    loader: PictureLoader
+    picture_loader: PictureLoader
     handlers: Handlers
     past: HistorySection
 
@@ -52,247 +52,258 @@ class HistoryHandlers:
 
     @property
     def inputs(self) -> set[Any]:
-        """The form's, and what is on the list."""
+        """The form, and the list with its ticks."""
         past = self.past
         ticks = {tick for place in past.places for tick in (place.ticked, place.pinned)}
-        return {*self.handlers.form.inputs, past.listed, past.start, *ticks}
+        return {*self.handlers.form.inputs, past.entry_ids, past.start, *ticks}
 
     @property
-    def filled(self) -> set[Any]:
-        """What changes when an entry is opened."""
+    def open_outputs(self) -> set[Any]:
+        """Everything that changes when an entry is opened."""
         form = self.handlers.form
-        widgets = {*vars(form.base).values(), *form.options.all, *vars(form.scene).values()}
-        own = {self.past.said, form.merged}
-        return {*form.outputs, *widgets, *self.handlers.results.outputs, *own}
+        widgets = {*vars(form.base).values(), *form.options.all, *vars(form.draw_form).values()}
+        widgets |= {self.past.message, form.merged}
+        return {*form.outputs, *widgets, *self.handlers.results.outputs}
 
     @property
-    def listed(self) -> set[Any]:
-        """What changes when there is more, or less, in the history."""
-        return {*self.past.outputs, self.handlers.form.scene.others}
+    def list_outputs(self) -> set[Any]:
+        """Everything that changes with the list of entries."""
+        return {*self.past.outputs, self.handlers.form.draw_form.others}
 
     @property
-    def compared(self) -> set[Any]:
-        """What changes when two are compared."""
+    def compare_outputs(self) -> set[Any]:
+        """Everything that changes when two entries are compared."""
         past = self.past
-        return {self.handlers.form.session, past.said, past.differences, past.pairs}
+        return {self.handlers.form.session, past.message, past.differences, past.pairs}
 
     def look(self, values: Values) -> Updates:
-        """The list as it is now, from where it stood."""
+        """Show the entries anew, from the same place in the list."""
 
         def work() -> Updates:
-            return self._listed(values, values[self.past.start]) | self.handlers.offer(values)
+            updates = self._list_updates(values, values[self.past.start])
+            return updates | self.handlers.offer_merges(values)
 
-        return self._tried(work)
+        return self._updates_or_problem(work)
 
     def turn(self, step: int) -> Callable[[Values], Updates]:
-        """Newer or older entries."""
+        """Show newer or older entries."""
 
-        def to(values: Values) -> Updates:
+        def show(values: Values) -> Updates:
             start = max(values[self.past.start] + step * PLACES, 0)
-            return self._tried(lambda: self._listed(values, start))
+            return self._updates_or_problem(lambda: self._list_updates(values, start))
 
-        return to
+        return show
 
-    def forget(self, place: int) -> Callable[[Values], Updates]:
+    def delete(self, place: int) -> Callable[[Values], Updates]:
         """Delete an entry with its files."""
 
-        def delete(values: Values) -> Updates:
+        def delete_entry(values: Values) -> Updates:
             def work() -> Updates:
-                self._history(values).forget(self._entry(values, place))
-                return {self.past.said: gr.HTML(visible=False), **self.look(values)}
+                self._history(values).forget(self._entry_id(values, place))
+                return {self.past.message: gr.HTML(visible=False), **self.look(values)}
 
-            return self._tried(work)
+            return self._updates_or_problem(work)
 
-        return delete
+        return delete_entry
 
     def pin(self, place: int) -> Callable[[Values], Updates]:
-        """Keep an entry from the limit, and from being deleted by mistake; or no longer."""
-        own = self.past.places[place]
+        """Keep an entry: neither the size limit nor the Delete button removes it; or no longer."""
+        entry_place = self.past.places[place]
 
         def keep(values: Values) -> Updates:
-            wanted = bool(values[own.pinned])
-            self._history(values).pin(self._entry(values, place), wanted)
-            return {own.forget: gr.Button(interactive=not wanted)}
+            pinned = bool(values[entry_place.pinned])
+            self._history(values).pin(self._entry_id(values, place), pinned)
+            return {entry_place.delete: gr.Button(interactive=not pinned)}
 
-        return lambda values: self._tried(lambda: keep(values))
+        return lambda values: self._updates_or_problem(lambda: keep(values))
 
     def open(self, place: int) -> Callable[[Values], Updates]:
-        """Put a merge with its pictures back on the page."""
-        return lambda values: self._tried(lambda: self._opened(values, place)[1])
+        """Show a merge and its pictures in the four steps again."""
+        return lambda values: self._updates_or_problem(lambda: self._open_entry(values, place)[1])
 
-    def run(self, place: int) -> Callable[[Values], Iterator[Updates]]:
-        """Make a merge and its pictures once more."""
+    def run_again(self, place: int) -> Callable[[Values], Iterator[Updates]]:
+        """Repeat a merge and its pictures."""
 
-        def again(values: Values) -> Iterator[Updates]:
-            yield from self.handlers.shown(self._again(values, place), "Reading the files")
+        def run(values: Values) -> Iterator[Updates]:
+            yield from self.handlers.run_job(self._run_again(values, place), "Reading the files")
 
-        return again
+        return run
 
     def compare(self, values: Values) -> Updates:
-        """Two entries: where they differ, and their pictures that were drawn alike."""
-        return self._tried(lambda: self._compared(values))
+        """Compare two entries: their settings, and pictures of the same prompt and seed."""
+        return self._updates_or_problem(lambda: self._compare(values))
 
     def draw_both(self, values: Values) -> Iterator[Updates]:
-        """Both merges with the prompts and seeds of the form."""
-        updates = self._drawn(values)
-        yield from self.handlers.shown(updates, "Getting ready to draw", BOTH, self.compared)
+        """Draw both merges with the prompts and seeds of the form."""
+        updates = self._draw_both(values)
+        lasting = self.compare_outputs
+        yield from self.handlers.run_job(updates, "Getting ready to draw", BOTH_DRAWN, lasting)
 
-    def _tried(self, work: Callable[[], Updates]) -> Updates:
-        """What the work changes; what goes wrong is said above the section."""
-        return tried(self.past.said, work)
+    def _updates_or_problem(self, work: Callable[[], Updates]) -> Updates:
+        """The updates of ``work``; its errors are shown above the section."""
+        return updates_or_problem(self.past.message, work)
 
     def _history(self, values: Values) -> History:
         return self.studio.history(values[self.handlers.form.session])
 
-    def _entry(self, values: Values, place: int) -> int:
-        listed: list[int] = values[self.past.listed]
-        if place >= len(listed):
+    def _entry_id(self, values: Values, place: int) -> int:
+        ids: list[int] = values[self.past.entry_ids]
+        if place >= len(ids):
             raise MergeError(GONE)
-        return listed[place]
+        return ids[place]
 
-    def _listed(self, values: Values, start: int) -> Updates:
-        """Entries from ``start`` on, or the last ones where there are not so many."""
+    def _list_updates(self, values: Values, start: int) -> Updates:
+        """The entries from ``start`` on, or the last ones if there are fewer."""
         if not self.studio.begun(values[self.handlers.form.session]):
-            return self.past.shown([], 0, 0, 0)
+            return self.past.show([], 0, 0, 0)
         history = self._history(values)
         count, size = history.size()
         last = max(count - 1, 0) // PLACES * PLACES
         start = min(start, last)
-        return self.past.shown(history.entries(start, PLACES), start, count, size)
+        return self.past.show(history.entries(start, PLACES), start, count, size)
 
-    def _opened(self, values: Values, place: int) -> tuple[OpenedEntry, Updates]:
-        """An entry, and the page with it."""
+    def _open_entry(self, values: Values, place: int) -> tuple[OpenedEntry, Updates]:
+        """An entry, and the updates that show it."""
         session = self.listing.visit(values)
-        kept = self.studio.recall(session, self._entry(values, place))
+        opened = self.studio.recall(session, self._entry_id(values, place))
         cards: list[Card] = []
-        for pick in (*kept.here, *kept.merged.order.words):
+        for pick in (*opened.here, *opened.merged.order.words):
             name = f"{pick.name}.safetensors"
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
-        gone = [pick.name for pick in kept.merged.order.picks if pick not in kept.here]
-        said = [f"{name} is no longer in your library: add its file." for name in gone]
-        note = markup.sentences(["It is back on the page, in the four steps above.", *said])
+        missing = [
+            f"{pick.name} is no longer in your library: add its file."
+            for pick in opened.merged.order.picks
+            if pick not in opened.here
+        ]
+        note = markup.messages(["It is back on the page, in the four steps above.", *missing])
         updates = {
             self.handlers.form.session: session,
-            **self._form(values, kept, cards),
-            **self._results(kept),
-            self.past.said: gr.HTML(note, visible=True),
+            **self._form_updates(values, opened, cards),
+            **self._result_updates(opened),
+            self.past.message: gr.HTML(note, visible=True),
         }
-        return kept, updates | self.handlers.offer({**values, **updates})
+        return opened, updates | self.handlers.offer_merges({**values, **updates})
 
-    def _form(self, values: Values, kept: OpenedEntry, cards: list[Card]) -> Updates:
-        """Cards, options and scene as they were; the cards stay if none of the LoRAs is here."""
-        form, order = self.handlers.form, kept.merged.order
-        based = form.base.filled(order.base)
-        updates: Updates = {**based, **form.options.show(kept.merged.recipe)}
+    def _form_updates(self, values: Values, opened: OpenedEntry, cards: list[Card]) -> Updates:
+        """Cards, options and prompts of the entry; the cards stay if none of its files exists."""
+        form, order = self.handlers.form, opened.merged.order
+        base = form.base.updates_for(order.base)
+        updates: Updates = {**base, **form.options.show(opened.merged.recipe)}
         updates |= {form.options.dtype: order.dtype}
         if cards:
-            picks = (*kept.here, *order.words)
-            updates |= form.filled(cards, picks, {**values, **based})
-        if kept.scene:
-            updates |= form.scene.drawn(kept.scene) | {form.suggested: ""}
+            picks = (*opened.here, *order.words)
+            updates |= form.card_updates(cards, picks, {**values, **base})
+        if opened.scene:
+            updates |= form.draw_form.updates_from_order(opened.scene) | {form.suggested: ""}
         return updates
 
-    def _results(self, kept: OpenedEntry) -> Updates:
-        """Files and pictures."""
+    def _result_updates(self, opened: OpenedEntry) -> Updates:
+        """The files and pictures of the entry."""
         results = self.handlers.results
-        drawn = list(kept.pictures)
-        updates = {self.handlers.form.merged: kept.merged, **results.files.merged(kept.merged)}
-        if not kept.scene or not drawn:
-            return updates | results.views.cleared()
-        scene = kept.scene
-        updates |= results.views.pictures(drawn, across(scene), scene.of_the_merge)
-        return updates | results.views.compared(drawn, draw_commands(scene))
+        pictures = list(opened.pictures)
+        updates = {
+            self.handlers.form.merged: opened.merged,
+            **results.files.show_merge(opened.merged),
+        }
+        if not opened.scene or not pictures:
+            return updates | results.views.clear()
+        scene = opened.scene
+        updates |= results.views.show_pictures(
+            pictures, pictures_per_row(scene), scene.of_the_merge
+        )
+        return updates | results.views.show_views(pictures, draw_commands(scene))
 
-    def _again(self, values: Values, place: int) -> JobUpdates:
-        kept, updates = self._opened(values, place)
+    def _run_again(self, values: Values, place: int) -> JobUpdates:
+        opened, updates = self._open_entry(values, place)
         yield updates
-        session, before = updates[self.handlers.form.session], kept.merged.kohya.read_bytes()
-        merged = yield from self.handlers.merging(session, kept.merged.order)
-        note = markup.sentences([SAME if merged.kohya.read_bytes() == before else OTHER])
-        yield {self.past.said: gr.HTML(note, visible=True)}
-        entry = yield from self.handlers.remembered(session, merged)
-        if kept.scene:
-            scene = replace(kept.scene, merged=merged.drawn_with)
-            yield from self.handlers.drawing(session, merged, scene, entry)
+        session, before = updates[self.handlers.form.session], opened.merged.kohya.read_bytes()
+        merged = yield from self.handlers.run_merge(session, opened.merged.order)
+        note = markup.messages([SAME_FILE if merged.kohya.read_bytes() == before else OTHER_FILE])
+        yield {self.past.message: gr.HTML(note, visible=True)}
+        entry = yield from self.handlers.add_to_history(session, merged)
+        if opened.scene:
+            scene = replace(opened.scene, merged=merged.drawn_with)
+            yield from self.handlers.run_drawing(session, merged, scene, entry)
 
-    def _both(self, values: Values, session: str) -> tuple[OpenedEntry, OpenedEntry]:
-        """The two ticked entries, the older one first."""
+    def _ticked_entries(self, values: Values, session: str) -> tuple[OpenedEntry, OpenedEntry]:
+        """The two ticked entries, the older one first; MergeError unless there are two."""
         places = [place for place, each in enumerate(self.past.places) if values[each.ticked]]
         if len(places) != 2:
             raise MergeError(f"Tick two entries to compare; {len(places) or 'none'} are ticked.")
-        newer, older = (self.studio.recall(session, self._entry(values, place)) for place in places)
+        newer, older = (
+            self.studio.recall(session, self._entry_id(values, place)) for place in places
+        )
         return older, newer
 
-    def _compared(self, values: Values) -> Updates:
-        """What differs, and the pictures that were drawn alike."""
+    def _compare(self, values: Values) -> Updates:
+        """The differences, and the pictures of the same prompt and seed in pairs."""
         session = self.listing.visit(values)
-        both = self._both(values, session)
+        entries = self._ticked_entries(values, session)
         pairs = [
             (str(path), f"{letter} · {origin.prompt} · seed {origin.seed}")
-            for origin, *paths in side_by_side(*both)
+            for origin, *paths in side_by_side(*entries)
             for letter, path in zip(LETTERS, paths, strict=True)
         ]
-        note = "" if pairs else markup.paragraph("note", NO_PAIRS)
+        note = "" if pairs else markup.paragraph("note", NO_COMMON_PICTURES)
         return {
             self.handlers.form.session: session,
-            self.past.said: gr.HTML(visible=False),
-            self.past.differences: gr.HTML(differing(*both) + note, visible=True),
+            self.past.message: gr.HTML(visible=False),
+            self.past.differences: gr.HTML(differences_html(*entries) + note, visible=True),
             self.past.pairs: gr.Gallery(pairs, visible=bool(pairs)),
         }
 
-    def _drawn(self, values: Values) -> JobUpdates:
-        """Both merges from the same noise; one after the other, laid in pairs."""
+    def _draw_both(self, values: Values) -> JobUpdates:
+        """Draw one merge after the other, from the same noise, and show the pictures in pairs."""
         form, session = self.handlers.form, self.listing.visit(values)
-        both = self._both(values, session)
+        entries = self._ticked_entries(values, session)
         columns: list[list[tuple[str, str]]] = []
-        for letter, kept in zip(LETTERS, both, strict=True):
-            asked = form.draw_order(values, kept.merged, values[form.scene.prompt])
-            scene = replace(asked, picks=kept.here, columns=("merged",), maps=False)
-            drawn = yield from self._sheet(session, scene)
+        for letter, opened in zip(LETTERS, entries, strict=True):
+            order = form.draw_order(values, opened.merged, values[form.draw_form.prompt])
+            scene = replace(order, picks=opened.here, columns=("merged",), maps=False)
+            pictures = yield from self._draw(session, scene)
             columns.append(
                 [
                     (str(picture.path), f"{letter} · {prompt} · seed {seed}")
-                    for picture, (prompt, seed) in zip(drawn, scene.scenes, strict=True)
+                    for picture, (prompt, seed) in zip(pictures, scene.scenes, strict=True)
                 ]
             )
-        pairs = [each for pair in zip(*columns, strict=True) for each in pair]
+        pairs = [picture for pair in zip(*columns, strict=True) for picture in pair]
         yield {
             form.session: session,
-            self.past.said: gr.HTML(visible=False),
-            self.past.differences: gr.HTML(differing(*both), visible=True),
+            self.past.message: gr.HTML(visible=False),
+            self.past.differences: gr.HTML(differences_html(*entries), visible=True),
             self.past.pairs: gr.Gallery(pairs, visible=True),
         }
 
-    def _sheet(self, session: str, scene: DrawOrder) -> Generator[Updates, None, list[Picture]]:
+    def _draw(self, session: str, scene: DrawOrder) -> Generator[Updates, None, list[Picture]]:
         """The pictures of one order."""
-        drawn: list[Picture] = []
+        pictures: list[Picture] = []
         with closing(self.studio.draw(session, scene)) as items:
             for item in items:
                 if isinstance(item, Step):
-                    yield {self.handlers.dock.status: markup.running(item)}
+                    yield {self.handlers.dock.status: markup.progress(item)}
                 elif isinstance(item, Picture):
-                    drawn.append(item)
-        return drawn
+                    pictures.append(item)
+        return pictures
 
 
-def wire_history(recalling: HistoryHandlers, job: dict[str, Any]) -> None:
-    """The list comes when the section opens; then every button does what it says."""
-    past, listing, inputs = recalling.past, recalling.listing, recalling.inputs
-    shown, filled = recalling.listed, recalling.filled
-    past.section.expand(recalling.look, inputs, shown, **AT_ONCE)
-    past.newer.click(recalling.turn(-1), inputs, shown, **AT_ONCE)
-    past.older.click(recalling.turn(+1), inputs, shown, **AT_ONCE)
-    past.compare.click(recalling.compare, inputs, recalling.compared, **QUIET)
-    working = {*recalling.compared, *recalling.handlers.said}
-    past.draw_both.click(recalling.draw_both, inputs, working, **job)
+def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> None:
+    """Connect the section and its buttons."""
+    past, listing, inputs = history_handlers.past, history_handlers.listing, history_handlers.inputs
+    list_outputs, open_outputs = history_handlers.list_outputs, history_handlers.open_outputs
+    past.section.expand(history_handlers.look, inputs, list_outputs, **AT_ONCE)
+    past.newer.click(history_handlers.turn(-1), inputs, list_outputs, **AT_ONCE)
+    past.older.click(history_handlers.turn(+1), inputs, list_outputs, **AT_ONCE)
+    past.compare.click(history_handlers.compare, inputs, history_handlers.compare_outputs, **QUIET)
+    draw_outputs = {*history_handlers.compare_outputs, *history_handlers.handlers.message_outputs}
+    past.draw_both.click(history_handlers.draw_both, inputs, draw_outputs, **job)
     for number, place in enumerate(past.places):
-        place.forget.click(recalling.forget(number), inputs, shown, **AT_ONCE)
-        kept = {past.said, place.forget}
-        place.pinned.input(recalling.pin(number), inputs, kept, **AT_ONCE)
-        opened = place.open.click(recalling.open(number), inputs, filled, **QUIET)
-        again = place.again.click(
-            recalling.run(number), inputs, {*filled, *recalling.handlers.outputs}, **job
-        )
-        again.then(recalling.look, inputs, shown, **AT_ONCE)
-        for event in (opened, again):
+        place.delete.click(history_handlers.delete(number), inputs, list_outputs, **AT_ONCE)
+        pin_outputs = {past.message, place.delete}
+        place.pinned.input(history_handlers.pin(number), inputs, pin_outputs, **AT_ONCE)
+        opened = place.open.click(history_handlers.open(number), inputs, open_outputs, **QUIET)
+        run_outputs = {*open_outputs, *history_handlers.handlers.outputs}
+        run = place.run_again.click(history_handlers.run_again(number), inputs, run_outputs, **job)
+        run.then(history_handlers.look, inputs, list_outputs, **AT_ONCE)
+        for event in (opened, run):
             event.then(listing.look, listing.form.inputs, listing.adding.conflicts, **LOOK)

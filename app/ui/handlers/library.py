@@ -1,4 +1,4 @@
-"""The library on the page: search what was added before, add it again, or delete it."""
+"""The library: search files that were added before, add them again, or delete them."""
 
 from __future__ import annotations
 
@@ -9,54 +9,57 @@ import gradio as gr
 
 from app.storage.library import Library
 from app.ui.common import AT_ONCE, QUIET, Updates, Values
-from app.ui.handlers.files import LOOK, FileHandlers, told
+from app.ui.handlers.files import LOOK, FileHandlers, problems_html
 from merging.errors import MergeError
 
-NEWEST, FITTING, NOTHING = "Added last", "Fitting, the best first", "Nothing fits"
-EMPTY = "Nothing yet: what you add above is kept here"
+NEWEST, MATCHES, NO_MATCH = "Newest first", "Best matches first", "No matches"
+EMPTY = "Nothing yet: files that you add above are saved here"
 
 
 @dataclass(frozen=True)
 class LibraryHandlers:
-    """The library's behaviour; what it adds goes onto the list like any file."""
+    """The behaviour of the library section."""
 
     listing: FileHandlers
 
     @property
     def inputs(self) -> set[Any]:
-        """The form's, and what was searched and ticked."""
-        own = self.listing.adding.library
-        return {*self.listing.form.inputs, own.search, own.found}
+        """The form, the search text and the ticked files."""
+        widgets = self.listing.adding.library
+        return {*self.listing.form.inputs, widgets.search, widgets.results}
 
     def search(self, values: Values) -> Updates:
-        """What fits the words, none of it ticked."""
-        own, adding = self.listing.adding.library, self.listing.adding
-        text = values[own.search] or ""
+        """Show the matches, or the newest files if the search text is empty."""
+        widgets, adding = self.listing.adding.library, self.listing.adding
+        text = values[widgets.search] or ""
         try:
             begun = self.listing.studio.begun(values[self.listing.form.session])
             entries = self._library(values).search(text) if begun else []
         except MergeError as error:
-            return {own.found: gr.CheckboxGroup([], value=[]), adding.problems: told([str(error)])}
-        found, none = (FITTING, NOTHING) if text.strip() else (NEWEST, EMPTY)
-        label = found if entries else none
+            return {
+                widgets.results: gr.CheckboxGroup([], value=[]),
+                adding.problems: problems_html([str(error)]),
+            }
+        title, empty = (MATCHES, NO_MATCH) if text.strip() else (NEWEST, EMPTY)
+        label = title if entries else empty
         choices = [(entry.title, entry.sha256) for entry in entries]
-        return {own.found: gr.CheckboxGroup(choices, value=[], label=label)}
+        return {widgets.results: gr.CheckboxGroup(choices, value=[], label=label)}
 
     def add(self, values: Values) -> Updates:
-        """The ticked ones onto the list."""
-        own = self.listing.adding.library
-        files, gone = [], []
-        for sha256 in values[own.found] or []:
+        """Add the ticked files to the list."""
+        widgets = self.listing.adding.library
+        files, problems = [], []
+        for sha256 in values[widgets.results] or []:
             try:
                 files.append(self._library(values).file(sha256))
             except MergeError as error:
-                gone.append(str(error))
+                problems.append(str(error))
         cards = list(values[self.listing.form.cards])
-        return self.listing.added(values, files, cards, gone) | {own.found: []}
+        return self.listing.add_cards(values, files, cards, problems) | {widgets.results: []}
 
     def forget(self, values: Values) -> Updates:
-        """The ticked ones out of the library; those on the list stay there."""
-        for sha256 in values[self.listing.adding.library.found] or []:
+        """Delete the ticked files from the library; cards stay."""
+        for sha256 in values[self.listing.adding.library.results] or []:
             self._library(values).forget(sha256)
         return self.search(values)
 
@@ -64,20 +67,20 @@ class LibraryHandlers:
         return self.listing.studio.library(values[self.listing.form.session])
 
 
-def wire_library(shelving: LibraryHandlers) -> None:
-    """Search while typing and when the section opens; then add or delete what is ticked."""
-    listing = shelving.listing
-    form, adding, own = listing.form, listing.adding, listing.adding.library
-    shown = {own.found, adding.problems}
+def wire_library(library_handlers: LibraryHandlers) -> None:
+    """Connect the section: it searches while the visitor types, and when it opens."""
+    listing = library_handlers.listing
+    form, adding, widgets = listing.form, listing.adding, listing.adding.library
+    outputs = {widgets.results, adding.problems}
     gr.on(
-        [own.section.expand, own.search.change],
-        shelving.search,
-        shelving.inputs,
-        shown,
+        [widgets.section.expand, widgets.search.change],
+        library_handlers.search,
+        library_handlers.inputs,
+        outputs,
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    add, forget = listing.safely(shelving.add), listing.safely(shelving.forget)
-    own.forget.click(forget, shelving.inputs, shown, **AT_ONCE)
-    added = own.add.click(add, shelving.inputs, {*form.outputs, *shown}, **QUIET)
+    add, forget = listing.safely(library_handlers.add), listing.safely(library_handlers.forget)
+    widgets.forget.click(forget, library_handlers.inputs, outputs, **AT_ONCE)
+    added = widgets.add.click(add, library_handlers.inputs, {*form.outputs, *outputs}, **QUIET)
     added.then(listing.look, form.inputs, adding.conflicts, **LOOK)

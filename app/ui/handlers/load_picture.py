@@ -1,4 +1,4 @@
-"""Settings taken from an older picture: it is dropped on the page, and the form is filled."""
+"""Load the settings of a PNG that was drawn here into the form."""
 
 from __future__ import annotations
 
@@ -18,87 +18,92 @@ from merging.io.png import Origin, UsedAdapter, read_origin
 
 @dataclass(frozen=True)
 class PictureLoader:
-    """The place to drop a picture, and the form that it fills."""
+    """The upload field, and the form that it fills."""
 
     form: Form
     upload: gr.File
-    told: gr.HTML
+    message: gr.HTML
 
     def load(self, values: Values) -> Updates:
-        """Fill what the picture says; what it cannot say stays as it is."""
+        """Fill in the settings in the picture; all others stay as they are."""
         if not values[self.upload]:
-            return {self.told: gr.HTML(visible=False)}
+            return {self.message: gr.HTML(visible=False)}
         path = Path(values[self.upload])
         try:
             origin, recipe = read_origin(path)
         except MergeError as error:
             return {
                 self.upload: None,
-                self.told: gr.HTML(markup.problems([str(error)]), visible=True),
+                self.message: gr.HTML(markup.problem_list([str(error)]), visible=True),
             }
-        used = sources(recipe) if recipe else origin.adapters
+        used = recipe_sources(recipe) if recipe else origin.adapters
         return {
             self.upload: None,
             self.form.suggested: "",
-            **self.form.scene.filled(origin),
+            **self.form.draw_form.updates_from_picture(origin),
             **(self.form.options.show(recipe) if recipe else {}),
             **self._slots(values[self.form.cards], used),
-            self.told: gr.HTML(loaded(origin, values[self.form.cards], used), visible=True),
+            self.message: gr.HTML(
+                loaded_sentence(origin, values[self.form.cards], used), visible=True
+            ),
         }
 
     def wire(self) -> None:
-        """A picture that was dropped is read at once."""
+        """Read a picture as soon as it is uploaded."""
         form = self.form
         slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
         outputs = {
-            *(self.upload, self.told, form.suggested),
+            *(self.upload, self.message, form.suggested),
             *form.options.all,
-            *vars(form.scene).values(),
+            *vars(form.draw_form).values(),
             *slots,
         }
         self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
 
     def _slots(self, cards: list[Card], used: tuple[UsedAdapter, ...]) -> Updates:
-        """Strength and trigger of the LoRAs that are here, known by their bytes."""
-        by_hash = {each.sha256: each for each in used if each.sha256}
+        """Strength and trigger words of the LoRAs that are loaded, identified by their SHA-256."""
+        by_hash = {lora.sha256: lora for lora in used if lora.sha256}
         updates: Updates = {}
         for card, slot in zip(cards, self.form.slots, strict=False):
-            if found := by_hash.get(card.sha256):
-                updates |= {slot.strength: found.strength, slot.trigger: found.trigger}
+            if lora := by_hash.get(card.sha256):
+                updates |= {slot.strength: lora.strength, slot.trigger: lora.trigger}
         return updates
 
 
-def loader(form: Form, upload: gr.File, told: gr.HTML) -> PictureLoader:
-    """The loader, wired."""
-    made = PictureLoader(form, upload, told)
-    made.wire()
-    return made
+def picture_loader(form: Form, upload: gr.File, message: gr.HTML) -> PictureLoader:
+    """The loader, connected."""
+    loader = PictureLoader(form, upload, message)
+    loader.wire()
+    return loader
 
 
-def sources(recipe: dict[str, Any]) -> tuple[UsedAdapter, ...]:
-    """What a merge was made of, as far as its recipe can be understood."""
-    words = [
-        {"strength": 1.0, "trigger": one.get("word"), **one}
-        for one in _dicts(recipe.get("embeddings"))
+def recipe_sources(recipe: dict[str, Any]) -> tuple[UsedAdapter, ...]:
+    """The LoRAs and textual inversions of a recipe; incomplete entries are left out."""
+    embeddings = [
+        {"strength": 1.0, "trigger": entry.get("word"), **entry}
+        for entry in _dicts(recipe.get("embeddings"))
     ]
     return tuple(
         UsedAdapter(
-            str(one["name"]), float(one["strength"]), str(one["trigger"]), str(one["sha256"])
+            str(entry["name"]),
+            float(entry["strength"]),
+            str(entry["trigger"]),
+            str(entry["sha256"]),
         )
-        for one in (*_dicts(recipe.get("sources")), *words)
-        if {"name", "strength", "trigger", "sha256"} <= one.keys()
+        for entry in (*_dicts(recipe.get("sources")), *embeddings)
+        if {"name", "strength", "trigger", "sha256"} <= entry.keys()
     )
 
 
-def _dicts(listed: object) -> list[dict[str, Any]]:
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def loaded(origin: Origin, cards: list[Card], used: tuple[UsedAdapter, ...]) -> str:
-    """What was taken, and which LoRAs are still to be added."""
+def loaded_sentence(origin: Origin, cards: list[Card], used: tuple[UsedAdapter, ...]) -> str:
+    """What was loaded, and which files have to be added."""
     here = {card.sha256 for card in cards} | {card.name for card in cards}
-    missing = [each.name for each in used if each.sha256 not in here and each.name not in here]
-    text = f"The form is as for that picture (seed {origin.seed}, {origin.steps} steps)."
+    missing = [lora.name for lora in used if not {lora.sha256, lora.name} & here]
+    text = f"Settings loaded from the picture (seed {origin.seed}, {origin.steps} steps)."
     if missing:
         text += f" To draw it again, add {', '.join(missing)} and merge."
-    return markup.sentences([text])
+    return markup.messages([text])

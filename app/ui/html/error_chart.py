@@ -1,4 +1,4 @@
-"""The merge under way as a picture: the error that is left, layer by layer, on a log scale."""
+"""The error of every layer solved so far, as an SVG chart with a log scale."""
 
 from __future__ import annotations
 
@@ -6,54 +6,55 @@ from collections.abc import Sequence
 from math import log10
 from typing import Any
 
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 from merging.report import LayerReport
 
 WIDTH, HEIGHT, LEFT = 600, 150, 44
-LOWEST, HIGHEST = 1e-2, 3.0  # of the scale; 1 is what leaving the layer alone would cost
+LOWEST, HIGHEST = 1e-2, 3.0  # ends of the scale; 1 is the error of an unchanged layer
 LINES = {"sum": "plain sum", "regmean": "RegMean", "merged": "this merge"}
 TICKS = (1.0, 0.1, 0.01)
 
 
-def chart(rows: Sequence[LayerReport], of: int = 0) -> str:
-    """The layers solved so far, room for all ``of`` them; "" where none was solved by prompts."""
+def error_chart(rows: Sequence[LayerReport], total: int = 0) -> str:
+    """A line per kind of error, with room for ``total`` layers; "" if no layer has an error."""
     solved = [row for row in rows if row.objective]
     if not solved:
         return ""
-    count = max(of, len(solved), 2)
-    return rendered(
+    count = max(total, len(solved), 2)
+    return render_template(
         "error_chart",
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
         label=_label(solved),
-        ticks=[(f"{tick:g}", _down(tick)) for tick in TICKS],
+        ticks=[(f"{tick:g}", _y(tick)) for tick in TICKS],
         lines=[_line(solved, name, count) for name in LINES],
     )
 
 
 def _label(solved: Sequence[LayerReport]) -> str:
-    """The drawing in words, for those who do not see it."""
+    """The chart as text, for screen readers."""
     errors = solved[-1].objective
-    listed = [f"{title} {errors[name]:.2g}" for name, title in LINES.items() if name in errors]
-    return f"Error on the prompts after {len(solved)} layers; the last one: {', '.join(listed)}"
+    values = [f"{title} {errors[name]:.2g}" for name, title in LINES.items() if name in errors]
+    text = f"Error on the calibration prompts after {len(solved)} layers"
+    return f"{text}; last layer: {', '.join(values)}"
 
 
 def _line(rows: Sequence[LayerReport], name: str, count: int) -> dict[str, Any]:
-    """The points of one line, for ``count`` layers across the whole width."""
+    """One line; the whole width is ``count`` layers."""
     points = [
-        (_across(place, count), _down(row.objective[name]))
+        (_x(place, count), _y(row.objective[name]))
         for place, row in enumerate(rows)
         if name in row.objective
     ]
     return {"name": name, "title": LINES[name], "points": points}
 
 
-def _across(place: int, count: int) -> float:
+def _x(place: int, count: int) -> float:
     return round(LEFT + (WIDTH - LEFT - 6) * place / (count - 1), 1)
 
 
-def _down(value: float) -> float:
-    """From the top: the highest value is at 0."""
-    shown = min(max(value, LOWEST), HIGHEST)
-    return round(HEIGHT * log10(HIGHEST / shown) / log10(HIGHEST / LOWEST), 1)
+def _y(value: float) -> float:
+    """Distance from the top; the top is HIGHEST, and errors off the scale are clipped."""
+    clipped = min(max(value, LOWEST), HIGHEST)
+    return round(HEIGHT * log10(HIGHEST / clipped) / log10(HIGHEST / LOWEST), 1)

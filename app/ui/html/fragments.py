@@ -1,4 +1,4 @@
-"""Small pieces of the page's HTML, from plain data."""
+"""Small pieces of HTML that several parts of the page use."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ from collections.abc import Iterable
 
 from app.jobs.queue import Step
 from app.schemas.merge import FinishedMerge
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 from merging.methods import Method
 
-# Before these, what is left of a job is a guess.
-SURE, SURE_SECONDS = 0.05, 1.0
+# From this share and time on, the remaining time of a job can be estimated.
+RELIABLE_SHARE, RELIABLE_SECONDS = 0.05, 1.0
 
 
 def paragraph(kind: str, text: str) -> str:
     """One paragraph; ``kind`` is its class in the style sheet: about, facts, note or nothing."""
-    return rendered("paragraph", kind=kind, text=text)
+    return render_template("paragraph", kind=kind, text=text)
 
 
 def heading(number: int, title: str, hint: str) -> str:
-    """The head of one step of the page."""
-    return rendered("heading", number=number, title=title, hint=hint)
+    """Number, title and hint of one step of the page."""
+    return render_template("heading", number=number, title=title, hint=hint)
 
 
-def problems(sentences: Iterable[str]) -> str:
-    """Files that were not taken, and why."""
-    return rendered("problems", sentences=list(sentences))
+def problem_list(sentences: Iterable[str]) -> str:
+    """What went wrong, one line per sentence; read out by screen readers."""
+    return render_template("problem_list", sentences=list(sentences))
 
 
-def sentences(lines: Iterable[str]) -> str:
-    """What was done, a line each."""
-    return rendered("sentences", sentences=lines)
+def messages(sentences: Iterable[str]) -> str:
+    """What was done, one paragraph per sentence."""
+    return render_template("messages", sentences=list(sentences))
 
 
-def running(step: Step) -> str:
-    """Text and bar of the work under way."""
+def progress(step: Step) -> str:
+    """Text and bar of a running job."""
     percent = round(100 * min(max(step.share, 0.0), 1.0))
-    return rendered("running", text=step.text, percent=percent, time=_time(step))
+    return render_template("progress", text=step.text, percent=percent, time=_time(step))
 
 
 def _time(step: Step) -> str:
-    """How long it has taken, and about how much is left once there is enough to judge by."""
+    """Elapsed seconds, and an estimate of the remaining ones once it is reliable."""
     text = f"{step.seconds:.0f} s"
-    if step.share < SURE or step.seconds < SURE_SECONDS:
+    if step.share < RELIABLE_SHARE or step.seconds < RELIABLE_SECONDS:
         return text
     return f"{text}, about {step.seconds * (1 - step.share) / step.share:.0f} s left"
 
 
-def ended(kind: str, sentence: str, link: bool = False) -> str:
+def outcome(kind: str, sentence: str, link: bool = False) -> str:
     """How a job ended: ``kind`` is done, stopped or failed."""
-    return rendered("ended", kind=kind, sentence=sentence, link=link)
+    return render_template("outcome", kind=kind, sentence=sentence, link=link)
 
 
 def summary(merged: FinishedMerge) -> str:
-    """What came out of the merge."""
+    """Facts of a finished merge, its checks and notes."""
     facts = {
         "method": merged.method,
         "layers": merged.layers,
@@ -61,15 +61,15 @@ def summary(merged: FinishedMerge) -> str:
         "size": megabytes(merged.kohya.stat().st_size / 2**20),
         "time": f"{merged.seconds:.1f} s",
     }
-    return rendered("summary", merged=merged, facts=facts)
+    return render_template("summary", merged=merged, facts=facts)
 
 
 def megabytes(size: float) -> str:
-    """A size for a person; ``size`` is in MB."""
+    """A size in MB as text."""
     return f"{size:.1f} MB" if size >= 1 else f"{size * 1024:.0f} KB"
 
 
 def method(chosen: Method) -> str:
-    """One sentence on a method, what strength means to it, and where it is from."""
-    strength = chosen.strength.replace("`", "")  # written for Markdown as well
-    return rendered("method", method=chosen, strength=strength)
+    """A method in one sentence, what strength means to it, and its source."""
+    strength = chosen.strength.replace("`", "")  # the text has Markdown
+    return render_template("method", method=chosen, strength=strength)

@@ -1,4 +1,4 @@
-"""A card in HTML: what a file is, in words."""
+"""The card of one file in HTML."""
 
 from __future__ import annotations
 
@@ -6,76 +6,75 @@ from collections.abc import Mapping
 
 from app.schemas.card import Card, misfit, span
 from app.ui.html.fragments import megabytes
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 
 PARTS = {"text_encoder": "text-encoder", "unet": "UNet"}
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
-TEXT = "text encoder"  # what the field calls block BASE
+TEXT = "text encoder"  # block BASE, as users know it
 FEW = 3  # names that are listed before "and n more"
 
 
-def card(found: Card, base: str) -> str:
-    """What a file is: one glance, what to know of it, and the rest behind a fold."""
-    return rendered(
+def card_html(card: Card, base: str) -> str:
+    """Name, facts, notes, and the rest behind a fold."""
+    return render_template(
         "lora_card",
-        card=found,
-        facts=_word_facts(found) if found.is_word else _facts(found),
-        misfit=misfit(found.name, found.base, base),
-        notes=_notes(found),
-        rows=_rows(found),
+        card=card,
+        facts=_embedding_facts(card) if card.is_word else _facts(card),
+        misfit=misfit(card.name, card.base, base),
+        notes=_notes(card),
+        rows=_rows(card),
     )
 
 
-def _word_facts(found: Card) -> list[str]:
-    words = [f"{word}: {count} vectors" for word, count in found.embeddings.items()]
-    return [*words, megabytes(found.megabytes)]
+def _embedding_facts(card: Card) -> list[str]:
+    vectors = [f"{word}: {count} vectors" for word, count in card.embeddings.items()]
+    return [*vectors, megabytes(card.megabytes)]
 
 
-def _facts(found: Card) -> list[str]:
-    layers = [f"{found.layers[part]} {title}" for part, title in PARTS.items()]
-    ranks, alphas = span(found.ranks), span(found.alphas)
+def _facts(card: Card) -> list[str]:
+    layers = [f"{card.layers[part]} {title}" for part, title in PARTS.items()]
+    ranks, alphas = span(card.ranks), span(card.alphas)
     return [
         f"rank {ranks}" if ranks else "",
         f"alpha {alphas}" if alphas else "",
-        f"{' + '.join(each for each in layers if not each.startswith('0 '))} layers",
-        ", ".join(PRECISIONS.get(kind, kind) for kind in found.dtypes),
-        megabytes(found.megabytes),
-        f"a kind of {found.class_word}" if found.class_word else "",
+        f"{' + '.join(part for part in layers if not part.startswith('0 '))} layers",
+        ", ".join(PRECISIONS.get(kind, kind) for kind in card.dtypes),
+        megabytes(card.megabytes),
+        f"a kind of {card.class_word}" if card.class_word else "",
     ]
 
 
-def _notes(found: Card) -> list[str]:
-    """What a person should know before the merge, a sentence each."""
-    notes = [*found.warnings]
-    if found.embeddings and not found.is_word:
-        notes.append(f"It brings words of its own: {', '.join(found.embeddings)}.")
-    if found.needs_base:
-        notes.append("Its changes depend on the base model, and are worked out with it.")
-    if not (found.trigger or found.is_word):
-        notes.append("The file names no trigger: type the words that call its concept.")
+def _notes(card: Card) -> list[str]:
+    """What the user should know before the merge, as sentences."""
+    notes = [*card.warnings]
+    if card.embeddings and not card.is_word:
+        notes.append(f"It contains textual inversions: {', '.join(card.embeddings)}.")
+    if card.needs_base:
+        notes.append("Its changes depend on the base model and are computed once it is loaded.")
+    if not (card.trigger or card.is_word):
+        notes.append("The file names no trigger words: type them below.")
     return notes
 
 
-def _rows(found: Card) -> dict[str, str]:
-    """Everything else that the header says, by title; "" for what it does not say."""
+def _rows(card: Card) -> dict[str, str]:
+    """All other facts by title; "" where there is none."""
     return {
         "layers": ", ".join(
-            f"{found.layers[part]} of {found.known[part]} in the {title.replace('-', ' ')}"
+            f"{card.layers[part]} of {card.known[part]} in the {title.replace('-', ' ')}"
             for part, title in PARTS.items()
-            if part in found.known
+            if part in card.known
         ),
-        "beside them": found.shifts,
-        "ranks": _histogram(found.ranks),
-        "alphas": _histogram(found.alphas),
-        "numbers": _histogram(found.dtypes, PRECISIONS),
-        "size of the change, ‖Δ‖": ", ".join(
-            f"{TEXT if block == 'BASE' else block} {norm:.3g}"
-            for block, norm in found.norms.items()
+        "biases and norms": card.shifts,
+        "ranks": _histogram(card.ranks),
+        "alphas": _histogram(card.alphas),
+        "numbers": _histogram(card.dtypes, PRECISIONS),
+        "size of the change, ‖ΔW‖": ", ".join(
+            f"{TEXT if block == 'BASE' else block} {norm:.3g}" for block, norm in card.norms.items()
         ),
-        "not in the base": _few(found.unmatched),
-        "words in the file": ", ".join(found.words),
-        "from the Hub": found.origin,
-        "SHA-256": found.sha256,
+        "not in the base": _few(card.unmatched),
+        "trigger words in the file": ", ".join(card.words),
+        "from the Hub": card.origin,
+        "SHA-256": card.sha256,
     }
 
 
@@ -83,7 +82,7 @@ def _histogram(
     counts: Mapping[int, int] | Mapping[float, int] | Mapping[str, int],
     names: Mapping[str, str] | None = None,
 ) -> str:
-    """Values and how many layers have each, "" where there are none."""
+    """Values with their numbers of layers, such as "8 × 128"; "" where there are none."""
     known = names or {}
     shown = [
         (known.get(value, value) if isinstance(value, str) else f"{value:g}", count)

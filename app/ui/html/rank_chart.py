@@ -1,4 +1,4 @@
-"""Energy over size, a dot per rank: how much smaller the file may be, and what that costs."""
+"""Energy kept over file size, one dot per rank, as an SVG chart."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.ui.html.fragments import megabytes
-from app.ui.html.rendering import rendered
+from app.ui.html.rendering import render_template
 
 if TYPE_CHECKING:
     from merging.analysis.rank_curve import CurvePoint
 
 WIDTH, HEIGHT, LEFT = 600, 194, 44
-TOP, DEPTH = 26, 139  # of the highest dot, and how far below it the lowest one is
+TOP, DEPTH = 26, 139  # of the highest dot from the top, and of the lowest dot below that
 
 
 def rank_chart(points: Sequence[CurvePoint]) -> str:
-    """The curve as a drawing, and in words for those who do not see it."""
+    """The chart, with a text for screen readers."""
     lowest = min(0.9, min(point.energy for point in points))
     widest = max(point.megabytes for point in points)
-    listed = (f"rank {p.rank}: {p.energy:.1%}, {megabytes(p.megabytes)}" for p in points)
-    return rendered(
+    texts = (f"rank {p.rank}: {p.energy:.1%}, {megabytes(p.megabytes)}" for p in points)
+    return render_template(
         "rank_chart",
         width=WIDTH,
         height=HEIGHT,
-        label="; ".join(listed),
+        label="; ".join(texts),
         dots=[
             (
                 round(LEFT + (WIDTH - LEFT - 40) * point.megabytes / widest, 1),
@@ -41,11 +41,11 @@ def rank_chart(points: Sequence[CurvePoint]) -> str:
     )
 
 
-def choices(points: Sequence[CurvePoint]) -> list[tuple[str, str]]:
-    """What the list of ranks offers: (text, value), the whole merge first."""
-    whole, *smaller = reversed(points)
+def rank_choices(points: Sequence[CurvePoint]) -> list[tuple[str, str]]:
+    """The choices of the rank list as (text, value), the full rank first."""
+    full, *smaller = reversed(points)
     return [
-        (f"as merged: rank up to {whole.rank}, {megabytes(whole.megabytes)}", "exact"),
+        (f"as merged: rank up to {full.rank}, {megabytes(full.megabytes)}", "exact"),
         *(
             (f"{p.rank}: keeps {p.energy:.1%}, {megabytes(p.megabytes)}", f"{p.rank}")
             for p in smaller

@@ -1,4 +1,4 @@
-"""The page's HTML from templates, in which every value is escaped."""
+"""HTML from the Jinja templates; every value is escaped."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ TEMPLATES = Environment(
 )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """One of templates/*.html, by name, with these values."""
+def render_template(template: str, **values: Any) -> str:
+    """The HTML of ``templates/{template}.html`` with these values."""
     return TEMPLATES.get_template(f"{template}.html").render(values).strip()

@@ -1,4 +1,4 @@
-"""The page's first step: examples, files, a pasted prompt, cards and the base model."""
+"""Step 1 of the page: examples, files, library, a pasted prompt, cards and the base model."""
 
 from __future__ import annotations
 
@@ -9,64 +9,65 @@ import gradio as gr
 from app.examples import Example
 from app.settings.model import Settings
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import rendered
-from app.ui.sections.base_model import BaseChoice, base_choice
-from app.ui.sections.lora_card import LoraCard, slot
+from app.ui.html.rendering import render_template
+from app.ui.sections.base_model import BaseChoice, base_model_widgets
+from app.ui.sections.lora_card import LoraCard, lora_card_widgets
 
 FETCH = "Fetch"
 
 
 @dataclass(frozen=True)
 class LibraryWidgets:
-    """What was added before."""
+    """The library: files that were added before."""
 
     section: gr.Accordion
     search: gr.Textbox
-    found: gr.CheckboxGroup
+    results: gr.CheckboxGroup
     add: gr.Button
     forget: gr.Button
 
 
 @dataclass(frozen=True)
-class HubWidgets:
-    """The way to files that lie on the Hub."""
+class HubDownload:
+    """Files from the Hub."""
 
-    place: gr.Textbox
+    source: gr.Textbox
     fetch: gr.Button
 
 
 @dataclass(frozen=True)
 class AddFilesSection:
-    """What is on it."""
+    """The widgets of step 1."""
 
     upload: gr.File
-    hub: HubWidgets
+    hub: HubDownload
     problems: gr.HTML
     slots: tuple[LoraCard, ...]
     conflicts: gr.HTML
     base: BaseChoice
-    prompt: gr.Textbox  # as pasted
+    prompt: gr.Textbox  # of A1111, pasted
     paste: gr.Button
-    pasted: gr.HTML
+    paste_message: gr.HTML
     library: LibraryWidgets
 
 
-def example_buttons(shelf: tuple[Example, ...]) -> tuple[gr.Button, ...]:
-    """One button for every bundled pair."""
-    if not shelf:
+def example_buttons(examples: tuple[Example, ...]) -> tuple[gr.Button, ...]:
+    """One button for every bundled pair of LoRAs."""
+    if not examples:
         return ()
     with gr.Column(elem_id="examples", elem_classes="sheet"):
-        gr.HTML(rendered("try"))
+        gr.HTML(render_template("try"))
         with gr.Row():
             return tuple(
-                gr.Button(f"Try it: {shown.title}", size="sm", min_width=130) for shown in shelf
+                gr.Button(f"Try it: {example.title}", size="sm", min_width=130)
+                for example in examples
             )
 
 
 def add_section(settings: Settings) -> AddFilesSection:
-    """Where files arrive, and the place of each."""
+    """The section, with hidden cards for as many files as a merge may have."""
     with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, made for the same base model."))
+        gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, trained for the same base model."))
         upload = gr.File(
             file_count="multiple",
             file_types=[".safetensors"],
@@ -78,16 +79,16 @@ def add_section(settings: Settings) -> AddFilesSection:
         hub = _hub()
         library = _library(settings)
         problems = gr.HTML(visible=False)
-        slots = tuple(slot() for _ in range(settings.max_files + settings.max_words))
-        pasting = _pasting()
+        slots = tuple(lora_card_widgets() for _ in range(settings.max_files + settings.max_words))
+        prompt_widgets = _a1111_prompt()
         conflicts = gr.HTML(visible=False, elem_id="conflicts")
-        base = base_choice(settings)
-    return AddFilesSection(upload, hub, problems, slots, conflicts, base, *pasting, library)
+        base = base_model_widgets(settings)
+    return AddFilesSection(upload, hub, problems, slots, conflicts, base, *prompt_widgets, library)
 
 
-def _hub() -> HubWidgets:
+def _hub() -> HubDownload:
     with gr.Row(elem_id="hub"):
-        place = gr.Textbox(
+        source = gr.Textbox(
             "",
             label="Or a LoRA on the Hugging Face Hub",
             placeholder="owner/name, or owner/name/file.safetensors",
@@ -95,27 +96,27 @@ def _hub() -> HubWidgets:
             min_width=180,
         )
         fetch = gr.Button(FETCH, size="md", scale=0, min_width=90)
-    return HubWidgets(place, fetch)
+    return HubDownload(source, fetch)
 
 
 def _library(settings: Settings) -> LibraryWidgets:
-    stays = "on this machine" if settings.home else "in this visit"
+    where = "on this machine" if settings.home else "in this session"
     with gr.Accordion("Your library", open=False, elem_id="library") as section:
         search = gr.Textbox(
             "",
             label="Search",
-            info=f"A name, a trigger, or the scene you have in mind; all that was added {stays}.",
+            info=f"Name, trigger words or a scene; searches all files that were added {where}.",
             placeholder="a cat on a sofa",
             max_lines=1,
         )
-        found = gr.CheckboxGroup([], label="Found", elem_id="found")
+        results = gr.CheckboxGroup([], label="Found", elem_id="found")
         with gr.Row():
             add = gr.Button("Add", size="sm", min_width=80)
             forget = gr.Button("Delete", size="sm", min_width=80)
-    return LibraryWidgets(section, search, found, add, forget)
+    return LibraryWidgets(section, search, results, add, forget)
 
 
-def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:
+def _a1111_prompt() -> tuple[gr.Textbox, gr.Button, gr.HTML]:
     with gr.Accordion("Paste an A1111 prompt", open=False, elem_id="paste"):
         prompt = gr.Textbox(
             "",
@@ -124,5 +125,5 @@ def _pasting() -> tuple[gr.Textbox, gr.Button, gr.HTML]:
             lines=2,
         )
         paste = gr.Button("Fill in strengths", size="sm")
-        said = gr.HTML(visible=False)
-    return prompt, paste, said
+        message = gr.HTML(visible=False)
+    return prompt, paste, message

@@ -1,4 +1,4 @@
-"""The base model's place on the page."""
+"""The choice of the base model."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ PRECISIONS = [(name, name) for name in get_args(Precision) if name != "auto"]
 
 @dataclass(frozen=True)
 class BaseChoice:
-    """Which model to draw with."""
+    """The widgets of the base model."""
 
     radio: gr.Radio
     other: gr.Textbox
     precision: gr.Radio
 
-    def filled(self, name: str) -> Updates:
-        """The widgets as they stand for a base."""
-        listed = name in {value for _, value in self.radio.choices if value != OTHER}
-        return {self.radio: name if listed else OTHER, self.other: "" if listed else name}
+    def updates_for(self, name: str) -> Updates:
+        """The widgets set to a base model."""
+        is_listed = name in {value for _, value in self.radio.choices if value != OTHER}
+        return {self.radio: name if is_listed else OTHER, self.other: "" if is_listed else name}
 
     def name(self, values: Values) -> str:
-        """The chosen base as the service knows it."""
+        """Name, folder or Hub id of the chosen base model."""
         chosen = values[self.radio]
         return values[self.other].strip() if chosen == OTHER else chosen
 
 
-def base_choice(settings: Settings) -> BaseChoice:
-    """Embedded, the real one, the operator's own, and at home any other."""
+def base_model_widgets(settings: Settings) -> BaseChoice:
+    """The known base models, the one in the settings, and at home any other."""
     choices = [(model.label, model.name) for model in BASE_MODELS.values()]
     if settings.base not in BASE_MODELS:
         choices.append((settings.base, settings.base))

@@ -1,23 +1,19 @@
-"""Several merges at once: the widgets."""
+"""Widgets for several merges at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app.ui.sections.pictures import as_command
+from app.ui.sections.pictures import command_code
 from merging.methods import METHODS
 from merging.options import MergeOptions
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class BatchSection:
-    """The widgets."""
+    """The widgets of a batch."""
 
     section: gr.Accordion
     methods: gr.CheckboxGroup
@@ -30,7 +26,7 @@ class BatchSection:
 
 
 def batch_section() -> BatchSection:
-    """Folded, under the Merge button."""
+    """The section, folded, under the Merge button."""
     with gr.Accordion("Several at once", open=False, elem_id="several") as section:
         methods = gr.CheckboxGroup(
             [(method.title, name) for name, method in METHODS.items()],
@@ -40,7 +36,7 @@ def batch_section() -> BatchSection:
         strengths = gr.Textbox(
             "",
             label="Strengths to try",
-            info="A line for each LoRA; every combination is made. All else is as set above.",
+            info="One line per LoRA; every combination is merged, with the settings above.",
             placeholder="sks-cat: 0.6, 0.8, 1",
             lines=2,
             max_lines=8,
@@ -49,5 +45,5 @@ def batch_section() -> BatchSection:
         make = gr.Button("Make them all", size="md", elem_id="batch")
         table = gr.HTML(elem_id="batch-table")
         archive = gr.DownloadButton("Download the batch", visible=False, size="md")
-        command = as_command("The batch as a command")
+        command = command_code("The batch as a command")
     return BatchSection(section, methods, strengths, count, make, table, archive, command)

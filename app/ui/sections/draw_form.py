@@ -1,4 +1,4 @@
-"""What to draw: prompts, seeds, sampler and columns, typed or taken from an older picture."""
+"""What to draw: prompts, seeds, sampler and columns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from merging.io.png import Origin
 from merging.options import Sampler
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
-MOST_OTHERS = 30  # merges of before to choose from
+MAX_OTHERS = 30  # earlier merges to choose from
 
 
 @dataclass(frozen=True)
 class DrawForm:
-    """The widgets; each is called what the DrawOrder calls its value."""
+    """The widgets, named as the fields of DrawOrder."""
 
     prompt: gr.Textbox
     seed: gr.Number
@@ -36,11 +36,8 @@ class DrawForm:
     others: gr.Dropdown  # entries of the history
     maps: gr.Checkbox
 
-    def chosen(self, values: Values) -> dict[str, Any]:
-        """Fields of a DrawOrder, but for the prompt and the other merges.
-
-        The one the page may still have to write, the others' files come from the history.
-        """
+    def order_fields(self, values: Values) -> dict[str, Any]:
+        """Fields of a DrawOrder, except the prompt and the other merges."""
         return {
             "seed": int(values[self.seed] or 0),
             "count": int(values[self.count]),
@@ -53,28 +50,27 @@ class DrawForm:
             "maps": bool(values[self.maps]),
         }
 
-    def drawn(self, order: DrawOrder) -> Updates:
-        """The widgets as they stood for an order."""
-        told = {name: getattr(order, name) for name in vars(self)}
-        return {vars(self)[name]: value for name, value in told.items()} | {
+    def updates_from_order(self, order: DrawOrder) -> Updates:
+        """The widgets set to an order."""
+        return {widget: getattr(order, name) for name, widget in vars(self).items()} | {
             self.columns: list(order.columns),
             self.others: [other.entry for other in order.others],
         }
 
-    def offered(self, merges: Sequence[Entry], chosen: Sequence[int]) -> Updates:
-        """These merges to choose from; those that were chosen and are there stay so."""
-        known = [entry.id for entry in merges]
+    def other_merges_update(self, merges: Sequence[Entry], chosen: Sequence[int]) -> Updates:
+        """The list of other merges; chosen ones stay chosen if they are still in the list."""
+        ids = [entry.id for entry in merges]
         return {
             self.others: gr.Dropdown(
                 choices=[(entry.name, entry.id) for entry in merges],
-                value=[entry for entry in chosen if entry in known],
+                value=[entry for entry in chosen if entry in ids],
                 visible=bool(merges),
             )
         }
 
-    def filled(self, origin: Origin) -> Updates:
-        """The widgets as an older picture has them, as far as they go that far."""
-        known = origin.sampler in get_args(Sampler)
+    def updates_from_picture(self, origin: Origin) -> Updates:
+        """The widgets set to the settings of a picture, clipped to their ranges."""
+        is_known = origin.sampler in get_args(Sampler)
         return {
             self.prompt: origin.prompt,
             self.negative: origin.negative,
@@ -82,26 +78,26 @@ class DrawForm:
             self.count: 1,
             self.steps: min(max(origin.steps, 1), MAX_STEPS),
             self.guidance: min(max(origin.guidance, 0.0), MAX_GUIDANCE),
-            self.sampler: origin.sampler if known else "DDIM",
+            self.sampler: origin.sampler if is_known else "DDIM",
             self.size: origin.size,
         }
 
 
 def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
-    """The form of the Compare section, and the button for another example of a prompt."""
+    """The form of step 3, and the button that writes an example prompt."""
     prompt = gr.Textbox(
         "",
         label="Prompt",
         lines=2,
-        placeholder="Written for you from the trigger words; change it as you like. "
-        "Several prompts: one a line.",
+        placeholder="Made from the trigger words; change it as you like. "
+        "Several prompts: one per line.",
         elem_id="prompt",
     )
     another = gr.Button("Write an example", size="sm", elem_id="another")
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
         dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
-        count = gr.Slider(1, 8, 1, step=1, label="Count", info="of seeds", min_width=170)
+        count = gr.Slider(1, 8, 1, step=1, label="Count", info="number of seeds", min_width=170)
     with gr.Row():
         steps = gr.Slider(
             1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140
@@ -112,11 +108,11 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
             base_model(base).guidance,
             step=0.5,
             label="Guidance",
-            info="more: closer, harsher",
+            info="CFG scale; higher: closer to the prompt",
             min_width=140,
         )
     columns = gr.CheckboxGroup(
-        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Side by side"
+        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Columns"
     )
     others = gr.Dropdown(
         [],
@@ -124,7 +120,7 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
         multiselect=True,
         visible=False,
         label="Other merges",
-        info=f"Of the history, the newest {MOST_OTHERS}; each that you choose is one more column.",
+        info=f"The newest {MAX_OTHERS} of the history; every chosen merge is one more column.",
         elem_id="others",
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
@@ -143,12 +139,12 @@ def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
         list(get_args(Sampler)),
         value="DDIM",
         label="Sampler",
-        info="The way from noise to picture; they differ in speed and in detail.",
+        info="Samplers differ in speed and detail.",
     )
     size = gr.Textbox(
         "",
         label="Size",
-        info="WIDTHxHEIGHT in pixels, such as 512x768; empty: as the base model was trained.",
+        info="WIDTHxHEIGHT in pixels, such as 512x768; empty: the size of the base model.",
         placeholder="automatic",
         max_lines=1,
     )

@@ -1,4 +1,4 @@
-"""Take it: the quick downloads, the files made to measure, and the way to the Hub."""
+"""Step 4 of the page: the downloads, files of another rank or precision, and the Hub upload."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from app.schemas.merge import FinishedMerge
 from app.shell_commands import merge_command, take_commands
 from app.ui.common import Updates
 from app.ui.html import fragments as markup
-from app.ui.sections.hub import Hub, hub_section
-from app.ui.sections.pictures import as_command
+from app.ui.sections.hub import HubUpload, hub_section
+from app.ui.sections.pictures import command_code
 from merging.options import Dtype
 
 AS_MERGED = ("as merged", "exact")
@@ -24,13 +24,13 @@ AS_MERGED = ("as merged", "exact")
 class Files:
     """The widgets of a finished merge."""
 
-    empty: gr.HTML  # in the files' place
+    placeholder: gr.HTML  # until there is a merge
     ready: gr.Column
     summary: gr.HTML
     kohya: gr.DownloadButton
     diffusers: gr.DownloadButton
-    full: gr.DownloadButton  # of a merge that the others do not hold, or not as small
-    words: gr.File  # textual inversions that the merge needs
+    full: gr.DownloadButton  # if the other formats cannot hold the merge, or not as small
+    words: gr.File  # textual inversions
     recipe: gr.Code
     command: gr.Code
     pushed: gr.HTML
@@ -39,42 +39,42 @@ class Files:
     curve: gr.HTML
     file: gr.DownloadButton
     archive: gr.DownloadButton
-    said: gr.HTML
+    message: gr.HTML
 
-    def merged(self, found: FinishedMerge) -> Updates:
-        """The adapter, ready to be taken home; what was made of the last one is gone."""
+    def show_merge(self, merged: FinishedMerge) -> Updates:
+        """Show the downloads of a merge, and clear what belongs to the last one."""
         return {
-            self.empty: gr.HTML(visible=False),
+            self.placeholder: gr.HTML(visible=False),
             self.ready: gr.Column(visible=True),
-            self.summary: markup.summary(found),
-            self.kohya: gr.DownloadButton(value=str(found.kohya)),
-            self.diffusers: gr.DownloadButton(value=str(found.diffusers)),
+            self.summary: markup.summary(merged),
+            self.kohya: gr.DownloadButton(value=str(merged.kohya)),
+            self.diffusers: gr.DownloadButton(value=str(merged.diffusers)),
             self.full: gr.DownloadButton(
-                value=str(found.full) if found.full else None, visible=bool(found.full)
+                value=str(merged.full) if merged.full else None, visible=bool(merged.full)
             ),
-            self.form: "full" if found.full else "kohya",
+            self.form: "full" if merged.full else "kohya",
             self.words: gr.File(
-                value=[str(path) for path in found.words] or None, visible=bool(found.words)
+                value=[str(path) for path in merged.words] or None, visible=bool(merged.words)
             ),
-            self.recipe: json.dumps(found.recipe, indent=2, ensure_ascii=False),
+            self.recipe: json.dumps(merged.recipe, indent=2, ensure_ascii=False),
             self.command: merge_command(
-                found.order, found.drawn_with.name, "full" if found.shifts else "kohya"
+                merged.order, merged.drawn_with.name, "full" if merged.shifts else "kohya"
             ),
             self.rank: gr.Dropdown([AS_MERGED], value="exact"),
             self.curve: "",
             self.file: gr.DownloadButton(visible=False),
             self.archive: gr.DownloadButton(visible=False),
-            self.said: "",
+            self.message: "",
             self.pushed: "",
         }
 
-    def taken(self, order: ExportOrder, made: Export) -> Updates:
-        """Files made to measure."""
+    def show_export(self, order: ExportOrder, export: Export) -> Updates:
+        """Show the files of an export, with its commands."""
         return {
-            self.command: take_commands(order, made.file.name),
-            self.file: gr.DownloadButton(value=str(made.file), visible=True),
-            self.archive: gr.DownloadButton(value=str(made.archive), visible=True),
-            self.said: markup.sentences([f"{made.file.name}, {made.sentence}."]),
+            self.command: take_commands(order, export.file.name),
+            self.file: gr.DownloadButton(value=str(export.file), visible=True),
+            self.archive: gr.DownloadButton(value=str(export.archive), visible=True),
+            self.message: markup.messages([f"{export.file.name}, {export.sentence}."]),
         }
 
     @property
@@ -84,20 +84,20 @@ class Files:
 
 @dataclass(frozen=True)
 class ExportWidgets:
-    """What the visitor fills in here."""
+    """The inputs of step 4."""
 
-    hub: Hub
+    hub: HubUpload
     name: gr.Textbox
     dtype: gr.Radio
-    opened: gr.Accordion
+    section: gr.Accordion
     make: gr.Button
 
 
 def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
-    """The fourth step of the page."""
+    """The section."""
     with gr.Column(elem_classes="sheet", elem_id="take"):
         gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
-        empty = gr.HTML(markup.paragraph("nothing", "The merged adapter appears here."))
+        placeholder = gr.HTML(markup.paragraph("nothing", "The merged adapter appears here."))
         with gr.Column(visible=False, elem_id="download") as ready:
             summary = gr.HTML(elem_id="summary")
             with gr.Row():
@@ -106,53 +106,56 @@ def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
                 )
                 diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
             full = gr.DownloadButton(
-                "All of it, every change whole: A1111 · Forge · ComfyUI · InvokeAI",
+                "Complete, with whole matrices: A1111 · Forge · ComfyUI · InvokeAI",
                 visible=False,
                 size="md",
                 elem_id="full",
             )
             words = gr.File(
-                label="Words that it needs: textual inversions, a file each",
+                label="Textual inversions that the merge needs",
                 file_count="multiple",
                 interactive=False,
                 visible=False,
                 elem_id="words",
             )
-            measures, made = _to_measure()
+            export_inputs, export_outputs = _custom_file()
             hub = hub_section(login)
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
                 recipe = gr.Code(
                     language="json", interactive=False, wrap_lines=True, label="recipe.json"
                 )
-            command = as_command("The merge as a command")
+            command = command_code("The merge as a command")
     files = Files(
-        *(empty, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed), *made
+        *(placeholder, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed),
+        *export_outputs,
     )
-    return files, ExportWidgets(hub, *measures)
+    return files, ExportWidgets(hub, *export_inputs)
 
 
-def _to_measure() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Name, format, precision and rank, and the buttons for what was made."""
-    with gr.Accordion("Smaller, other precision, or all in one zip", open=False) as opened:
+def _custom_file() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Inputs for name, format, precision and rank; widgets for the resulting files."""
+    with gr.Accordion("Smaller, other precision, or all in one zip", open=False) as section:
         curve = gr.HTML(elem_id="curve")
         rank = gr.Dropdown(
             [AS_MERGED],
             value="exact",
             label="Rank of the file",
-            info="Smaller loses the least important directions of every layer.",
+            info="A smaller rank drops the least important directions of every layer.",
         )
         with gr.Row():
             form = gr.Radio(
-                [(f"{name}: {who}", name) for name, who in FORMS.items()],
+                [(f"{name}: {programs}", name) for name, programs in FORMS.items()],
                 value="kohya",
                 label="Format",
-                info="Only the full one has a place for biases and normalisations.",
+                info="Only full can hold biases and norms.",
             )
             dtype = gr.Radio(list(get_args(Dtype)), value="fp16", label="Precision")
-        name = gr.Textbox("", label="File name", placeholder="Empty: one that explains itself.")
+        name = gr.Textbox(
+            "", label="File name", placeholder="Empty: made from method and LoRA names."
+        )
         make = gr.Button("Make the files", elem_id="make")
-        said = gr.HTML(elem_id="made")
+        message = gr.HTML(elem_id="made")
         with gr.Row():
             file = gr.DownloadButton("The file", visible=False, size="md")
             archive = gr.DownloadButton("Zip of all", visible=False, size="md")
-    return (name, dtype, opened, make), (form, rank, curve, file, archive, said)
+    return (name, dtype, section, make), (form, rank, curve, file, archive, message)

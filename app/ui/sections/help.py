@@ -1,4 +1,4 @@
-"""One page of help: what people ask when a merge does not do what they hoped for."""
+"""The help text: what to do when a merge does not work as hoped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ TEXT = Path(__file__).with_name("help.md")
 
 
 def help_section() -> None:
-    """Folded, at the foot of the page."""
+    """The section, folded, at the foot of the page."""
     with gr.Accordion("Help: triggers, weak merges, which method when", open=False, elem_id="help"):
         gr.Markdown(TEXT.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The history's place on the page: a few entries at a time, the newest first, and two compared."""
+"""The history section: a page of entries, the newest first, and a comparison of two."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from app.storage.history import OpenedEntry
 from app.storage.history_entry import Entry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes, paragraph
-from app.ui.html.rendering import rendered
-from app.ui.sections.pictures import SHEET
+from app.ui.html.rendering import render_template
+from app.ui.sections.pictures import GALLERY
 from merging.base_models import base_model
 
 PLACES = 6  # entries on the page at a time
-LONGEST_PROMPT = 90  # characters of it that a list shows
-NOTHING = "Nothing yet: what you merge and draw appears here."
+MAX_PROMPT_LENGTH = 90  # characters
+NOTHING = "Nothing yet: your merges and pictures appear here."
 
 
 @dataclass(frozen=True)
-class Place:
-    """One entry's place."""
+class EntryPlace:
+    """The widgets of one entry on the page."""
 
     group: gr.Column
-    told: gr.HTML
+    text: gr.HTML
     ticked: gr.Checkbox
     pinned: gr.Checkbox
     open: gr.Button
-    again: gr.Button
-    forget: gr.Button
+    run_again: gr.Button
+    delete: gr.Button
 
     def show(self, entry: Entry) -> Updates:
-        """The place filled, and not ticked."""
+        """The widgets filled in, and not ticked."""
         return {
             self.group: gr.Column(visible=True),
-            self.told: entry_text(entry),
+            self.text: entry_html(entry),
             self.ticked: False,
             self.pinned: entry.pinned,
-            self.forget: gr.Button(interactive=not entry.pinned),
+            self.delete: gr.Button(interactive=not entry.pinned),
         }
 
     @property
-    def changing(self) -> set[Any]:
-        """What another entry changes."""
-        return {self.group, self.told, self.ticked, self.pinned, self.forget}
+    def outputs(self) -> set[Any]:
+        """Everything that changes with the entry."""
+        return {self.group, self.text, self.ticked, self.pinned, self.delete}
 
     def hide(self) -> Updates:
-        """An empty place."""
+        """The widgets hidden."""
         return {self.group: gr.Column(visible=False), self.ticked: False}
 
 
@@ -61,11 +61,11 @@ class HistorySection:
     """The widgets of the whole section."""
 
     section: gr.Accordion
-    said: gr.HTML
-    listed: gr.State  # ids of the entries on the page
-    start: gr.State  # how many newer ones there are
+    message: gr.HTML
+    entry_ids: gr.State  # ids of the entries on the page
+    start: gr.State  # number of newer entries
     size: gr.HTML
-    places: tuple[Place, ...]
+    places: tuple[EntryPlace, ...]
     newer: gr.Button
     older: gr.Button
     compare: gr.Button
@@ -73,10 +73,10 @@ class HistorySection:
     differences: gr.HTML
     pairs: gr.Gallery
 
-    def shown(self, entries: Sequence[Entry], start: int, count: int, size: int) -> Updates:
-        """These entries, of ``count``, whose files have ``size`` bytes together."""
+    def show(self, entries: Sequence[Entry], start: int, count: int, size: int) -> Updates:
+        """Show these entries, of ``count`` with files of ``size`` bytes in all."""
         updates: Updates = {
-            self.listed: [entry.id for entry in entries],
+            self.entry_ids: [entry.id for entry in entries],
             self.start: start,
             self.size: _size(count, size),
             self.newer: gr.Button(interactive=start > 0),
@@ -90,24 +90,24 @@ class HistorySection:
 
     @property
     def outputs(self) -> set[Any]:
-        """What changes with the list."""
-        own = {self.said, self.listed, self.start, self.size, self.newer, self.older}
-        return own.union(*(place.changing for place in self.places))
+        """Everything that changes with the list."""
+        widgets = {self.message, self.entry_ids, self.start, self.size, self.newer, self.older}
+        return widgets.union(*(place.outputs for place in self.places))
 
 
 def history_section(settings: Settings) -> HistorySection:
-    """Folded, below the four steps."""
-    stays = (
+    """The section, folded, below the four steps."""
+    lifetime = (
         "It stays on this machine until you delete it."
         if settings.home
-        else "It is yours alone, and ends with your visit."
+        else "Only you see it, and it is deleted after your visit."
     )
-    limit = f"Beyond {settings.max_history_mb} MB the oldest go first, none that is ticked “Keep”."
-    said = gr.HTML(visible=False, elem_id="history-said")
+    limit = f"Above {settings.max_history_mb} MB the oldest are deleted, but none ticked “Keep”."
+    message = gr.HTML(visible=False, elem_id="history-said")
     with gr.Accordion("History: merges and pictures of before", open=False, elem_id="history") as (
         section
     ):
-        gr.HTML(paragraph("about", f"All that was merged and drawn. {stays} {limit}"))
+        gr.HTML(paragraph("about", f"All merges with their pictures. {lifetime} {limit}"))
         size = gr.HTML(_size(0, 0))
         places = tuple(_place() for _ in range(PLACES))
         with gr.Row():
@@ -116,32 +116,32 @@ def history_section(settings: Settings) -> HistorySection:
             compare = gr.Button("Compare the two ticked", size="sm", min_width=170)
             draw_both = gr.Button("Draw both anew", size="sm", min_width=130)
         differences = gr.HTML(visible=False, elem_id="differences")
-        pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **SHEET)
+        pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **GALLERY)
     states = gr.State([]), gr.State(0)
     both = compare, draw_both
     return HistorySection(
-        section, said, *states, size, places, newer, older, *both, differences, pairs
+        section, message, *states, size, places, newer, older, *both, differences, pairs
     )
 
 
-def _place() -> Place:
+def _place() -> EntryPlace:
     with gr.Column(visible=False, elem_classes="slot past") as group:
-        told = gr.HTML()
+        text = gr.HTML()
         with gr.Row(elem_classes="tools"):
             ticked, pinned = (
-                gr.Checkbox(False, label=word, container=False, min_width=0)
-                for word in ("Compare", "Keep")
+                gr.Checkbox(False, label=label, container=False, min_width=0)
+                for label in ("Compare", "Keep")
             )
-            words = ("Open again", "Run again", "Delete")
-            buttons = [gr.Button(word, size="sm", scale=0, min_width=0) for word in words]
-    return Place(group, told, ticked, pinned, *buttons)
+            labels = ("Open again", "Run again", "Delete")
+            buttons = [gr.Button(label, size="sm", scale=0, min_width=0) for label in labels]
+    return EntryPlace(group, text, ticked, pinned, *buttons)
 
 
-def entry_text(entry: Entry) -> str:
-    """An entry in words, with its small pictures."""
+def entry_html(entry: Entry) -> str:
+    """The text of an entry, with its thumbnails."""
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
     base = base_model(entry.base).title
-    return rendered(
+    return render_template(
         "history_entry",
         entry=entry,
         time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.made)),
@@ -150,9 +150,9 @@ def entry_text(entry: Entry) -> str:
     )
 
 
-def differing(one: OpenedEntry, other: OpenedEntry) -> str:
-    """Where two merges, A and B, differ: a table, or that they do not."""
-    return rendered(
+def differences_html(one: OpenedEntry, other: OpenedEntry) -> str:
+    """The differences of two merges, A and B, as a table."""
+    return render_template(
         "differences",
         differences=differences(one.merged.recipe, other.merged.recipe),
         titles=(f"A: {one.merged.method}", f"B: {other.merged.method}"),
@@ -161,13 +161,13 @@ def differing(one: OpenedEntry, other: OpenedEntry) -> str:
 
 
 def _size(count: int, size: int) -> str:
-    """How many entries there are, and the bytes of their files."""
+    """The number of entries, and the size of their files."""
     if not count:
         return paragraph("nothing", NOTHING)
     entries = "1 entry" if count == 1 else f"{count} entries"
-    return paragraph("facts", f"{entries}, {megabytes(size / 2**20)} on the disk.")
+    return paragraph("facts", f"{entries}, {megabytes(size / 2**20)} on disk.")
 
 
 def _short(prompt: str) -> str:
     line = " / ".join(prompt.split("\n"))
-    return line if len(line) <= LONGEST_PROMPT else f"{line[:LONGEST_PROMPT].rstrip()}…"
+    return line if len(line) <= MAX_PROMPT_LENGTH else f"{line[:MAX_PROMPT_LENGTH].rstrip()}…"

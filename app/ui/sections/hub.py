@@ -1,4 +1,4 @@
-"""The way to the Hub: with a token of the visitor's own, or on a Space as who is logged in."""
+"""Upload to the Hub: with the visitor's token, or on a Space with the visitor's login."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-NEEDED = "Used for this one upload, then forgotten: not stored, not logged."
-LOGGED_IN = "As whoever is logged in, by the button at the top of the page."
+TOKEN_NOTE = "Used for this upload only: not stored, not logged."
+LOGIN_NOTE = "Log in with the button at the top of the page."
 
 
 @dataclass(frozen=True)
-class Hub:
-    """Where to, and as whom."""
+class HubUpload:
+    """The widgets of an upload."""
 
     repo: gr.Textbox
     token: gr.Textbox | None  # None where visitors log in
@@ -21,27 +21,27 @@ class Hub:
     pushed: gr.HTML
 
 
-def login_button(offered: bool) -> None:
-    """The Hub's own log-in, where there is one; it loads the page anew, so it stands at the top."""
-    if offered:
+def login_button(enabled: bool) -> None:
+    """Gradio's login button, if offered; at the top, because it reloads the page."""
+    if enabled:
         gr.LoginButton("Log in to push to the Hub", "Log out ({})", size="sm", elem_id="login")
 
 
-def hub_section(login: bool) -> Hub:
-    """The form of the last fold."""
+def hub_section(login: bool) -> HubUpload:
+    """The form, folded."""
     with gr.Accordion("Push to the Hugging Face Hub", open=False):
         repo = gr.Textbox(
             "",
             label="Repository",
             placeholder="owner/name",
-            info=LOGGED_IN if login else None,
+            info=LOGIN_NOTE if login else None,
             max_lines=1,
         )
         token = None if login else _token()
         private = gr.Checkbox(True, label="Private: only you see it")
         push = gr.Button("Push", elem_id="push")
         pushed = gr.HTML(elem_id="pushed")
-    return Hub(repo, token, private, push, pushed)
+    return HubUpload(repo, token, private, push, pushed)
 
 
 def _token() -> gr.Textbox:
@@ -49,7 +49,7 @@ def _token() -> gr.Textbox:
         "",
         label="Token",
         type="password",
-        placeholder="hf_…, with the right to write",
-        info=NEEDED,
+        placeholder="hf_…, with write access",
+        info=TOKEN_NOTE,
         max_lines=1,
     )

@@ -1,4 +1,4 @@
-"""One LoRA's place on the page: its card, its words, its strengths."""
+"""The card of one LoRA: what the file is, its trigger words, strengths and prompts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import gradio as gr
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.ui.common import AT_ONCE, Updates, Values
-from app.ui.html.lora_card import card
+from app.ui.html.lora_card import card_html
 from merging.block_weights import LISTS, PRESETS
 from merging.calibration.prompts import concept_prompts
 from merging.io.files import PICTURE_ENDINGS
 
-EVERY_BLOCK = "every block alike"
+ALL_BLOCKS = "every block alike"
 WRITE_OUT, CAPTIONS = "Write the templates out", "Use the file's captions"
 
 
 @dataclass(frozen=True)
 class LoraCard:
-    """The widgets of one LoRA; there are as many as a merge may have, most of them hidden."""
+    """The widgets of one LoRA. The page has as many as a merge may have; unused ones are hidden."""
 
     group: gr.Column
     info: gr.HTML
@@ -32,9 +32,9 @@ class LoraCard:
     remove: gr.Button
     trigger: gr.Dropdown
     strength: gr.Slider
-    references: gr.File  # stands in the Compare section
+    references: gr.File  # rendered in step 3
     more: gr.Accordion
-    apart: gr.Checkbox
+    separate: gr.Checkbox
     parts: gr.Row
     text_encoder: gr.Slider
     unet: gr.Slider
@@ -45,12 +45,12 @@ class LoraCard:
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The widgets whose values say how the LoRA is to be used."""
+        """The widgets that set how the LoRA is used."""
         return (
             self.on,
             self.trigger,
             self.strength,
-            self.apart,
+            self.separate,
             self.text_encoder,
             self.unet,
             self.blocks,
@@ -59,78 +59,79 @@ class LoraCard:
         )
 
     @property
-    def weighing(self) -> tuple[Any, ...]:
-        """What happens when strengths are changed."""
+    def strength_events(self) -> tuple[Any, ...]:
+        """The events of changed strengths."""
         sliders = (self.strength, self.text_encoder, self.unet)
         ends = tuple(slider.release for slider in sliders)
-        return (*ends, self.on.input, self.apart.input, self.blocks.input)
+        return (*ends, self.on.input, self.separate.input, self.blocks.input)
 
     @property
     def widgets(self) -> set[Any]:
-        """All of them."""
-        return {getattr(self, each.name) for each in fields(self)}
+        """All widgets."""
+        return {getattr(self, field.name) for field in fields(self)}
 
-    def pick(self, found: Card, values: Values) -> SelectedFile:
-        """The LoRA as the visitor has set it."""
-        apart = bool(values[self.apart])
+    def pick(self, card: Card, values: Values) -> SelectedFile:
+        """The file with the settings of the widgets."""
+        separate = bool(values[self.separate])
         blocks = str(values[self.blocks] or "")
         return SelectedFile(
-            path=found.path,
-            name=found.name,
+            path=card.path,
+            name=card.name,
             strength=float(values[self.strength]),
             trigger=str(values[self.trigger] or "").strip(),
-            text_encoder=float(values[self.text_encoder]) if apart else None,
-            unet=float(values[self.unet]) if apart else None,
-            blocks="" if blocks == EVERY_BLOCK else blocks.strip(),
-            prompts=lines_of(values[self.prompts]),
+            text_encoder=float(values[self.text_encoder]) if separate else None,
+            unet=float(values[self.unet]) if separate else None,
+            blocks="" if blocks == ALL_BLOCKS else blocks.strip(),
+            prompts=nonempty_lines(values[self.prompts]),
             on=bool(values[self.on]),
-            is_word=found.is_word,
-            origin=found.origin,
+            is_word=card.is_word,
+            origin=card.origin,
             references=tuple(map(Path, values[self.references] or ())),
         )
 
-    def show(self, found: Card, base: str, pick: SelectedFile) -> Updates:
-        """The widgets filled for a file."""
-        apart = pick.text_encoder is not None or pick.unet is not None
+    def show(self, card: Card, base: str, pick: SelectedFile) -> Updates:
+        """The widgets filled in for a file."""
+        separate = pick.text_encoder is not None or pick.unet is not None
         lora = not pick.is_word
-        te, unet = (pick.strength if own is None else own for own in (pick.text_encoder, pick.unet))
+        parts = (pick.text_encoder, pick.unet)
+        te, unet = (pick.strength if value is None else value for value in parts)
         return {
             self.group: gr.Column(visible=True, elem_classes=_classes(pick.on)),
-            self.info: card(found, base),
+            self.info: card_html(card, base),
             self.on: pick.on,
             self.trigger: gr.Dropdown(
-                choices=list(found.words),
+                choices=list(card.words),
                 value=pick.trigger,
                 label="Trigger words" if lora else "Its word in prompts",
-                visible=lora or len(found.embeddings) == 1,
+                visible=lora or len(card.embeddings) == 1,
             ),
             self.strength: gr.Slider(value=pick.strength, visible=lora),
             self.more: gr.Accordion(visible=lora),
-            self.apart: apart,
-            self.parts: gr.Row(visible=apart),
+            self.separate: separate,
+            self.parts: gr.Row(visible=separate),
             self.text_encoder: te,
             self.unet: unet,
-            self.blocks: pick.blocks or EVERY_BLOCK,
+            self.blocks: pick.blocks or ALL_BLOCKS,
             self.prompts: gr.Textbox(
-                "\n".join(pick.prompts), placeholder=_templates(pick.trigger or found.trigger)
+                "\n".join(pick.prompts), placeholder=_templates(pick.trigger or card.trigger)
             ),
-            self.captions: gr.Button(visible=bool(found.captions)),
+            self.captions: gr.Button(visible=bool(card.captions)),
             self.references: gr.File(
                 value=[str(path) for path in pick.references if path.is_file()] or None,
-                label=f"Pictures of {pick.trigger or found.name}",
+                label=f"Pictures of {pick.trigger or card.name}",
                 visible=lora,
             ),
         }
 
-    def at(self, place: int, count: int) -> Updates:
-        """Where it can go in a list of ``count``."""
+    def move_buttons(self, place: int, count: int) -> Updates:
+        """Up and Down, switched off at the ends of a list of ``count`` cards."""
         return {
             self.up: gr.Button(interactive=place > 0),
             self.down: gr.Button(interactive=place < count - 1),
         }
 
     def hide(self) -> Updates:
-        """The widgets of an empty place."""
+        """The widgets, hidden and emptied."""
         return {
             self.group: gr.Column(visible=False),
             self.trigger: "",
@@ -139,20 +140,20 @@ class LoraCard:
         }
 
 
-def lines_of(text: str | None) -> tuple[str, ...]:
-    """The lines that say something."""
+def nonempty_lines(text: str | None) -> tuple[str, ...]:
+    """The lines that are not empty, stripped."""
     return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
 
 
-def slot() -> LoraCard:
-    """One LoRA's place on the page."""
+def lora_card_widgets() -> LoraCard:
+    """One card, hidden."""
     with gr.Column(visible=False, elem_classes=_classes(True)) as group:
         info = gr.HTML()
         with gr.Row(elem_classes="tools"):
             on = gr.Checkbox(True, label="Use", container=False, min_width=60)
             up, down, remove = (
-                gr.Button(word, size="sm", scale=0, min_width=0)
-                for word in ("Up", "Down", "Remove")
+                gr.Button(label, size="sm", scale=0, min_width=0)
+                for label in ("Up", "Down", "Remove")
             )
         with gr.Row(equal_height=True):
             trigger = gr.Dropdown(
@@ -166,15 +167,17 @@ def slot() -> LoraCard:
                 -2, 2, 1, step=0.05, label="Strength", info="1 is as trained", min_width=180
             )
         more = _more()
-    on.input(lambda used: gr.Column(elem_classes=_classes(used)), on, group, **AT_ONCE)
+    on.input(lambda on: gr.Column(elem_classes=_classes(on)), on, group, **AT_ONCE)
     return LoraCard(group, info, on, up, down, remove, trigger, strength, _references(), *more)
 
 
 def _more() -> tuple[Any, ...]:
-    """What few people need: parts, blocks and calibration prompts."""
+    """Rarely used settings: parts, blocks and calibration prompts."""
     with gr.Accordion("More: parts, blocks, prompts", open=False, elem_classes="more") as more:
-        apart = gr.Checkbox(
-            False, label="Text encoder and UNet apart", info="Their own strengths, in its place."
+        separate = gr.Checkbox(
+            False,
+            label="Text encoder and UNet apart",
+            info="Separate strengths instead of one.",
         )
         with gr.Row(visible=False) as parts:
             te, unet = (
@@ -182,29 +185,29 @@ def _more() -> tuple[Any, ...]:
                 for label in ("Text encoder", "UNet")
             )
         blocks = gr.Dropdown(
-            [EVERY_BLOCK, *PRESETS],
-            value=EVERY_BLOCK,
+            [ALL_BLOCKS, *PRESETS],
+            value=ALL_BLOCKS,
             allow_custom_value=True,
             label="Block weights",
-            info=f"A preset, or your own {_counts()} numbers with commas; they multiply.",
+            info=f"A preset, or {_counts()} numbers with commas; they multiply the strength.",
         )
         prompts = gr.Textbox(
             "",
             label="Calibration prompts",
-            info="One a line. Empty: sentences like these are made from the trigger.",
+            info="One per line. Empty: sentences like these are made from the trigger words.",
             lines=3,
             max_lines=8,
         )
         with gr.Row():
             write_out, captions = (
-                gr.Button(word, size="sm", min_width=120) for word in (WRITE_OUT, CAPTIONS)
+                gr.Button(label, size="sm", min_width=120) for label in (WRITE_OUT, CAPTIONS)
             )
-    apart.input(lambda wanted: gr.Row(visible=wanted), apart, parts, **AT_ONCE)
-    return more, apart, parts, te, unet, blocks, prompts, write_out, captions
+    separate.input(lambda checked: gr.Row(visible=checked), separate, parts, **AT_ONCE)
+    return more, separate, parts, te, unet, blocks, prompts, write_out, captions
 
 
 def _references() -> gr.File:
-    """Made here, where the LoRA's other settings are; the Compare section puts it in its place."""
+    """Created with the card, but rendered in step 3."""
     return gr.File(
         file_count="multiple",
         file_types=list(PICTURE_ENDINGS),
@@ -222,7 +225,7 @@ def _counts() -> str:
 
 
 def _templates(trigger: str) -> str:
-    """A few of the sentences that stand in for empty lines."""
+    """A few of the sentences that are used if no prompts are typed."""
     return "\n".join(concept_prompts(trigger, 3, seed=0)) if trigger else ""
 
 

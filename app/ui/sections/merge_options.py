@@ -1,4 +1,4 @@
-"""How to merge: the method, a preset, and behind a fold every option that the method uses.
+"""Step 2 of the page: the method, a preset, and the options of the method.
 
 The widgets are made from the declarations in merging/options.py, one per option.
 """
@@ -26,16 +26,16 @@ from merging.options import (
     preset_options,
 )
 
-FIXED = "fixed"  # the choice of a rank by its number
+FIXED = "fixed"  # the choice that shows the field for a number
 RANK_TITLES = {"exact": "exact", "auto": "automatic", "full": "uncut"}
-SLIDER_MAX = 200  # calibration prompts: the slider ends where more bring little
+SLIDER_MAX = 200  # calibration prompts; more help little
 
 
 @dataclass(frozen=True)
 class OptionWidgets:
-    """How to merge; all but method and preset lie behind the fold."""
+    """The widgets of all options; all but method and preset are folded under Advanced."""
 
-    by_option: Mapping[str, Any]  # name of the option → its widget
+    by_option: Mapping[str, Any]  # option name → widget
     preset: gr.Radio
     rank_number: gr.Number
     dtype: gr.Radio
@@ -49,16 +49,16 @@ class OptionWidgets:
         return [*self.by_option.values(), self.preset, self.rank_number, self.dtype]
 
     def order(self, values: Values) -> dict[str, Any]:
-        """The fields of a MergeOrder that are set here; MergeError for what is no number."""
+        """The options as fields of a MergeOrder; MergeError if a text is no number."""
         options = merge_options()
         typed = {name: values[widget] for name, widget in self.by_option.items()}
         if typed["rank"] == FIXED:
             typed["rank"] = int(values[self.rank_number] or 0)
-        read = {name: value_of(options[name], value) for name, value in typed.items()}
-        return read | {"dtype": values[self.dtype]}
+        fields = {name: read_value(options[name], value) for name, value in typed.items()}
+        return fields | {"dtype": values[self.dtype]}
 
     def show(self, options: Mapping[str, Any]) -> Updates:
-        """What a recipe says, as far as it can be shown; the rest stays as it is."""
+        """The widgets set to a recipe; options that are missing or invalid stay as they are."""
         updates: Updates = {}
         for option in merge_options().values():
             if option.name in options and is_value(option, options[option.name]):
@@ -71,20 +71,20 @@ class OptionWidgets:
         return {self[option.name]: widget_value(option, value)}
 
     @property
-    def depending(self) -> set[Any]:
-        """The widgets that come and go with the method."""
+    def method_dependent(self) -> set[Any]:
+        """The widgets that only some methods use."""
         always = ("method", "rank")
         return {self.preset, *(self[name] for name in self.by_option if name not in always)}
 
     def shown_for(self, method: str) -> Updates:
-        """Every option of this method, and no other."""
+        """Show the options of this method, hide the others."""
         options, used = merge_options(), METHODS[method]
         shown = {self[name] for name in self.by_option if used.uses(options[name])}
         shown |= {self.preset} if used.calibrated else set()
-        return {widget: type(widget)(visible=widget in shown) for widget in self.depending}
+        return {widget: type(widget)(visible=widget in shown) for widget in self.method_dependent}
 
     def at_preset(self, name: str) -> Updates:
-        """What a preset sets."""
+        """The widgets set to a preset."""
         options = merge_options()
         return {
             self[key]: widget_value(options[key], value)
@@ -93,7 +93,7 @@ class OptionWidgets:
 
 
 def option_widgets() -> OptionWidgets:
-    """The widgets of the second step."""
+    """All widgets of step 2."""
     method = _method_choice()
     about = gr.HTML(method_about(MergeOptions.method), elem_id="about-method")
     preset = gr.Radio(
@@ -115,20 +115,21 @@ def option_widgets() -> OptionWidgets:
 
 
 def _connect(widgets: OptionWidgets, about: gr.HTML) -> None:
-    """The method shows its own options; a preset sets some, and one set by hand unsets it."""
+    """A method shows its options; a preset sets some; changing one of these deselects it."""
     method, preset = widgets["method"], widgets.preset
     method.change(method_about, method, about, **AT_ONCE)
-    method.change(widgets.shown_for, method, widgets.depending, **AT_ONCE)
-    decided = [widgets[name] for name in preset_options("best")]
-    preset.input(widgets.at_preset, preset, set(decided), **AT_ONCE)
-    by_hand = [
-        widget.release if isinstance(widget, gr.Slider) else widget.input for widget in decided
+    method.change(widgets.shown_for, method, widgets.method_dependent, **AT_ONCE)
+    preset_widgets = [widgets[name] for name in preset_options("best")]
+    preset.input(widgets.at_preset, preset, set(preset_widgets), **AT_ONCE)
+    changes = [
+        widget.release if isinstance(widget, gr.Slider) else widget.input
+        for widget in preset_widgets
     ]
-    gr.on(by_hand, lambda: None, None, preset, **AT_ONCE)
+    gr.on(changes, lambda: None, None, preset, **AT_ONCE)
 
 
 def method_about(name: str) -> str:
-    """What the method does, and what its strengths mean."""
+    """What the method does, and what strength means to it."""
     return markup.method(METHODS[name])
 
 
@@ -158,14 +159,14 @@ def option_widget(option: Option) -> Any:
 
 
 def widget_value(option: Option, value: Any) -> Any:
-    """An option's value as its widget has it: text where it may be left out."""
+    """An option's value for its widget; text if the option may be left empty."""
     if not option.optional:
         return value
     return "" if value is None else f"{value:g}"
 
 
-def value_of(option: Option, typed: Any) -> Any:
-    """What a widget's content means; MergeError names the field that is no number."""
+def read_value(option: Option, typed: Any) -> Any:
+    """The option's value from the content of its widget; MergeError if a text is no number."""
     if option.kind not in ("whole", "number"):
         return typed
     text = str(typed if typed is not None else "").strip()
@@ -180,7 +181,7 @@ def value_of(option: Option, typed: Any) -> Any:
 
 
 def is_value(option: Option, value: Any) -> bool:
-    """Whether this can be the option's value; a recipe of another version may hold others."""
+    """Whether the option can have this value; recipes of other versions may have other values."""
     if option.kind == "method":
         return value in METHODS
     try:

@@ -1,4 +1,4 @@
-"""What a job changes on the page: the dock with progress and Stop, pictures, files."""
+"""What a job changes on the page: the progress bar with Stop, pictures and files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from app.ui.sections.pictures import PicturesSection
 
 @dataclass(frozen=True)
 class ProgressBar:
-    """The bar at the foot of the window: what is going on, wherever the visitor has scrolled."""
+    """The bar at the foot of the window, always in view."""
 
     bar: gr.Row
     status: gr.HTML
     stop: gr.Button
-    starters: tuple[gr.Button, ...]  # buttons that start a job: off while one runs
+    starters: tuple[gr.Button, ...]  # buttons that start a job; off while one runs
 
     def busy(self, text: str) -> Updates:
-        """A job begins."""
+        """A job starts."""
         return {
             self.bar: gr.Row(visible=True),
             self.status: text,
@@ -31,11 +31,11 @@ class ProgressBar:
         }
 
     def stopping(self) -> Updates:
-        """Stop was pressed; the job's own handler tells when it has ended."""
+        """Stop was pressed; the handler of the job shows when it has ended."""
         return {self.stop: gr.Button("Stopping…", interactive=False)}
 
     def idle(self, text: str) -> Updates:
-        """A job has ended, and its worker with it: the next may start."""
+        """The job and its thread have ended: the next one may start."""
         return {
             self.bar: gr.Row(visible=True),
             self.status: text,

@@ -10,7 +10,7 @@ import pytest
 from app.jobs.conflicts import ConflictFinder
 from app.jobs.inspect import card
 from app.schemas.merge import SelectedFile
-from app.ui.html.conflict_table import conflicts as strip
+from app.ui.html.conflict_table import conflict_table as strip
 from merging import formats
 from merging.analysis.conflicts import conflicts
 from merging.request import Source

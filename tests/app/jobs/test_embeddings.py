@@ -17,7 +17,7 @@ from app.schemas.draw import DrawOrder, OtherMerge, Picture
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import merge_command
-from app.ui.html.lora_card import card as html
+from app.ui.html.lora_card import card_html as html
 from merging import formats
 from merging.cli.file_argument import parsed
 from merging.diffusion.base import Base

@@ -20,7 +20,7 @@ from app.schemas.draw import DrawOrder, Picture
 from app.schemas.export import ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
-from app.ui.html.rank_chart import choices, rank_chart
+from app.ui.html.rank_chart import rank_chart, rank_choices
 from app.ui.sections.export import export_section
 from merging import formats
 from merging.analysis.rank_curve import cut
@@ -72,7 +72,7 @@ def test_the_full_file_is_offered_first_where_it_alone_holds_all(
     with gr.Blocks():
         files, _ = export_section()
         for full in (merged.kohya, None):
-            shown = files.merged(replace(merged, full=full))
+            shown = files.show_merge(replace(merged, full=full))
             assert shown[files.form] == ("full" if full else "kohya")
             assert shown[files.full].visible == bool(full)
 
@@ -127,7 +127,7 @@ def test_a_full_disk_is_said(
 
 def test_the_curve_offers_every_rank(drawn: tuple[str, ExportOrder]) -> None:
     points = curve(drawn[1].merged)
-    offered = choices(points)
+    offered = rank_choices(points)
     assert offered[0][1] == "exact"
     assert [value for _, value in offered[1:]] == [f"{p.rank}" for p in reversed(points[:-1])]
     assert f"rank {points[0].rank}: {points[0].energy:.1%}" in rank_chart(points)

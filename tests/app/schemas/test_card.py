@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.jobs.inspect import MOST_THUMBNAIL, card
 from app.schemas.card import Card
-from app.ui.html.lora_card import card as html
+from app.ui.html.lora_card import card_html as html
 from merging import formats
 
 

@@ -1,4 +1,4 @@
-"""The public endpoints, called as a stranger's program would."""
+"""The public endpoints, called as a program of another person would."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_merge_gives_the_librarys_own_bytes(
         files=files, strengths=[1.0, 0.8], triggers=["", "vxz pizza"], **QUICK, api_name="/merge"
     )
     file, report = job.result(timeout=240)
-    assert any(state and "doing" in state for _, state in job.outputs()), "progress is told"
+    assert any(state and "doing" in state for _, state in job.outputs()), "there is progress"
 
     adapters = [formats.read(path) for path in pair]
     sources = (Source(adapters[0], 1.0, "sks cat"), Source(adapters[1], 0.8, "vxz pizza"))
@@ -160,23 +160,25 @@ def test_textual_inversions_go_with_the_files(
 
 def test_no_option_is_forgotten(client: Client, studio: Studio) -> None:
     """An argument, a widget and a line of help for every field of an order."""
-    fields = {each.name for each in dataclasses.fields(MergeOrder)} - {"picks", "words"}
+    fields = {field.name for field in dataclasses.fields(MergeOrder)} - {"picks", "words"}
     with gr.Blocks():
         arguments = merge_arguments(studio.settings)
-    function = merge_endpoint(studio, arguments)
-    taken = inspect.signature(function).parameters
-    assert list(arguments) == list(taken)
+    endpoint = merge_endpoint(studio, arguments)
+    parameters = inspect.signature(endpoint).parameters
+    assert list(arguments) == list(parameters)
     assert fields == arguments.keys() - {"files", *PER_FILE} - {"file_format"}
-    assert {each.field for each in PER_FILE.values()} == {
-        each.name for each in dataclasses.fields(SelectedFile)
+    assert {argument.field for argument in PER_FILE.values()} == {
+        field.name for field in dataclasses.fields(SelectedFile)
     } - {"path", "name", "on", "is_word", "origin", "references"}
-    assert all(f"{name}: " in str(function.__doc__) for name in arguments)
+    assert all(f"{name}: " in str(endpoint.__doc__) for name in arguments)
     for name in fields:  # what a caller leaves out is what an order leaves out
-        usual = getattr(MergeOrder(()), name)
-        assert taken[name].default == usual == arguments[name].widget.value or usual is None
-    asked = client.view_api(return_format="dict")["named_endpoints"]["/merge"]["parameters"]
-    assert {each["parameter_name"] for each in asked} == arguments.keys()
-    assert not any(each["python_type"]["type"] == "Any" for each in asked)
+        default = getattr(MergeOrder(()), name)
+        widget: Any = arguments[name].widget
+        assert parameters[name].default == default
+        assert default is None or widget.value in (default, str(default))
+    public = client.view_api(return_format="dict")["named_endpoints"]["/merge"]["parameters"]
+    assert {argument["parameter_name"] for argument in public} == arguments.keys()
+    assert not any(argument["python_type"]["type"] == "Any" for argument in public)
 
 
 def test_merge_writes_the_diffusers_form_too(client: Client, pair: tuple[Path, Path]) -> None:

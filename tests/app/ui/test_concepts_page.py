@@ -52,7 +52,9 @@ def test_a_pasted_prompt_reaches_the_recipe(
     page.get_by_role("button", name="Paste an A1111 prompt").click()
     page.get_by_label("Prompt with <lora").fill(PASTED)
     page.get_by_role("button", name="Fill in strengths").click()
-    expect(page.locator(".said")).to_contain_text("Not loaded, add the file and paste again: mug")
+    expect(page.locator(".messages")).to_contain_text(
+        "Not loaded, add the file and paste again: mug"
+    )
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a cat, a pizza")
     for fold in page.get_by_role("button", name="More: parts, blocks, prompts").all():
         fold.click()
@@ -156,4 +158,4 @@ def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[P
     assert names(page) == ["vxz-pizza", "sks-cat"]
     found.click()
     page.locator("#library").get_by_role("button", name="Delete").click()
-    expect(page.locator("#found")).to_contain_text("Nothing fits")
+    expect(page.locator("#found")).to_contain_text("No matches")

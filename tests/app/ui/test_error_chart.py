@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from app.ui.html.error_chart import HEIGHT, WIDTH, chart
+from app.ui.html.error_chart import HEIGHT, WIDTH, error_chart
 from merging.report import LayerReport
 
 
@@ -17,23 +17,23 @@ def rows(errors: Sequence[float]) -> list[LayerReport]:
 
 
 def points(text: str, line: str) -> list[tuple[float, float]]:
-    (found,) = re.findall(rf'<polyline class="{line}" points="([^"]*)"', text)
-    return [tuple(map(float, point.split(","))) for point in found.split()]  # type: ignore[misc]
+    (line_points,) = re.findall(rf'<polyline class="{line}" points="([^"]*)"', text)
+    return [tuple(map(float, point.split(","))) for point in line_points.split()]  # type: ignore[misc]
 
 
 def test_lines_grow_from_left_to_right_and_less_error_is_lower() -> None:
-    merged = points(chart(rows([1.0, 0.5, 0.1]), of=10), "merged")
+    merged = points(error_chart(rows([1.0, 0.5, 0.1]), total=10), "merged")
     across, down = zip(*merged, strict=True)
     assert list(across) == sorted(across) and across[-1] < WIDTH / 2
     assert list(down) == sorted(down)
-    assert points(chart(rows([1.0, 0.5])), "sum")[-1][0] > WIDTH - 10
+    assert points(error_chart(rows([1.0, 0.5])), "sum")[-1][0] > WIDTH - 10
 
 
 def test_errors_off_the_scale_stay_in_the_picture() -> None:
-    for _, down in points(chart(rows([0.0, 1e9])), "merged"):
+    for _, down in points(error_chart(rows([0.0, 1e9])), "merged"):
         assert 0 <= down <= HEIGHT
 
 
 def test_nothing_is_drawn_where_nothing_was_solved() -> None:
     plain = LayerReport("layer", ("a",), 4, 1.0, "Weighted sum")
-    assert chart([plain]) == chart([]) == ""
+    assert error_chart([plain]) == error_chart([]) == ""

@@ -13,7 +13,7 @@ from app.ui.common import Updates
 from app.ui.handlers.form import Form
 from app.ui.handlers.jobs import Handlers
 from app.ui.sections.export import export_section
-from app.ui.sections.pictures import views
+from app.ui.sections.pictures import pictures_section
 from app.ui.sections.progress_bar import ProgressBar, Results
 from merging.errors import Cancelled, MergeError
 
@@ -23,7 +23,7 @@ def handlers() -> Handlers:
     """Handlers over widgets of their own; a job's updates need neither service nor form."""
     with gr.Blocks():
         dock = ProgressBar(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
-        results = Results(views(), export_section()[0])
+        results = Results(pictures_section(), export_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
         return Handlers(nobody, form, results, dock, gr.HTML(), gr.HTML())
 

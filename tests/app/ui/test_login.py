@@ -26,7 +26,7 @@ from app.ui.handlers.form import Form
 from app.ui.launch import launch
 from app.ui.page import build
 from app.ui.sections.export import export_section
-from app.ui.sections.pictures import views
+from app.ui.sections.pictures import pictures_section
 from tests.app.conftest import free_port
 
 TOKEN = "hf_thisIsNobodysToken"
@@ -109,7 +109,7 @@ def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[ExportHandlers, V
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     with gr.Blocks():
         files, asked = export_section(login=True)
-        shown, states = views(), [gr.State(None) for _ in range(4)]
+        shown, states = pictures_section(), [gr.State(None) for _ in range(4)]
     form = Form(*states, *[cast(Any, None)] * 4)
     values = {
         form.session: session,
