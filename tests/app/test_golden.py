@@ -64,6 +64,7 @@ def check_file(path: Path, expected: dict[str, Any]) -> None:
         assert sketch(path) == pytest.approx(expected["sketch"], rel=0.02, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_writes_the_same_files(name: str, tmp_path: Path) -> None:
     file, arguments = COMMANDS[name]

@@ -53,6 +53,7 @@ def visit(studio: Studio, files: Iterable[Path], folder: Path) -> tuple[str, lis
     return session, cards
 
 
+@pytest.mark.slow
 def test_the_commands_redo_merge_and_pictures(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_the_commands_redo_merge_and_pictures(
         assert drawn == [Image.open(path).tobytes() for path in shown]
 
 
+@pytest.mark.slow
 def test_the_commands_write_the_same_whole_file(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,7 @@ def test_the_commands_write_the_same_whole_file(
         assert layer not in formats.read(merged.kohya).shifts
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_same_batch(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def summary(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+@pytest.mark.slow
 def test_every_method_with_every_strength(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def lora(i: int) -> Adapter:
     return Adapter(f"lora-{i}", layers, metadata={"ss_steps": str(100 + i)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", WEIGHTS_ALONE)
 def test_one_to_sixteen_loras(method: str) -> None:
     """Any number, in any order; a layer that only one has stays as it is."""

@@ -182,6 +182,7 @@ def test_a_shift_is_what_changed_parameters_do(
     assert (expected - before).abs().max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compose", ["sum", "gated"])
 def test_pictures_have_them(base: Base, moved: Base, three: list[Adapter], compose: str) -> None:
     """As much as the changed base has; a word gate keeps the text encoder's to the phrase."""

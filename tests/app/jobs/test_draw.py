@@ -40,6 +40,7 @@ def drawn(studio: Studio, session: str, order: DrawOrder) -> list[Picture]:
     return [item for item in studio.draw(session, order) if isinstance(item, Picture)]
 
 
+@pytest.mark.slow
 def test_the_comparison_is_drawn_from_one_noise(
     studio: Studio, base: Base, summed: tuple[str, FinishedMerge]
 ) -> None:
@@ -64,6 +65,7 @@ def test_the_comparison_is_drawn_from_one_noise(
     assert "Seed: 3" in Image.open(pictures[-1].path).info["parameters"]
 
 
+@pytest.mark.slow
 def test_every_prompt_with_every_seed_in_every_column(
     studio: Studio, summed: tuple[str, FinishedMerge]
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_picture_says_what_it_was_drawn_from(
     assert isinstance(origin.adapters[0], UsedAdapter) and len(origin.adapters[0].sha256) == 64
 
 
+@pytest.mark.slow
 def test_merges_of_before_stand_beside_the_one_of_now(
     studio: Studio, base: Base, summed: tuple[str, FinishedMerge]
 ) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.app.conftest import free_port
 from tests.conftest import HEAVY, ROOT
 
@@ -27,6 +29,7 @@ import app.jobs.engine
 """
 
 
+@pytest.mark.slow
 def test_the_page_is_served_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SERVED, str(tmp_path), str(free_port())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 FILES = 1000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no timer of processor time there")
 @pytest.mark.parametrize("seed", [0, 1])
 def test_damaged_files_are_read_or_refused(tmp_path: Path, seed: int) -> None:

@@ -90,6 +90,7 @@ def error(found: tuple[Tensor, Tensor], expected: LoraLayer) -> float:
 
 
 # The real key set once per writer is enough.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [("mini", torch.float16), ("mini", torch.float32), ("sd15", torch.float16)],

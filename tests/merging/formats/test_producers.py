@@ -90,6 +90,7 @@ LYCORIS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LYCORIS)
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_lycoris(tmp_path: Path, base: Base, models: Models, name: str, part: str) -> None:

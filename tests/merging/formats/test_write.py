@@ -49,6 +49,7 @@ def error(found: LoraLayer, expected: LoraLayer) -> float:
     return float(difference.norm() / expected.delta().double().norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize(("dtype", "limit"), list(LIMITS.items()))
 def test_what_is_written_is_read_back(
@@ -167,6 +168,7 @@ def test_diffusers_file_has_peft_keys_and_settings(tmp_path: Path) -> None:
             assert ranks.get(module, 5) == layer.rank
 
 
+@pytest.mark.slow
 def test_same_adapter_same_bytes_in_another_process(tmp_path: Path) -> None:
     source = tmp_path / "source.safetensors"
     write_kohya(adapter(every=20), source, torch.float32)

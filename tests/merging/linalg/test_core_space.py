@@ -193,6 +193,7 @@ def test_dare_drops_entries_and_enlarges_the_rest(problem: LayerProblem) -> None
     assert (possible - actual).abs().min(dim=0).values.max() < 1e-10
 
 
+@pytest.mark.slow
 def test_dare_keeps_the_sum_on_average(problem: LayerProblem) -> None:
     draws = torch.stack([merged("dare", replace(problem, seed=seed)) for seed in range(DRAWS)])
     total = merged("sum", problem)
