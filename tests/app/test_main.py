@@ -51,6 +51,7 @@ def test_a_wrong_port_is_said_in_one_line(tmp_path: Path) -> None:
     assert "'http'" in line
 
 
+@pytest.mark.slow
 def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
     port = str(free_port())
     with started(tmp_path, GRADIO_SERVER_PORT=port) as program:
@@ -62,6 +63,7 @@ def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("iteris-studio-*"))
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -48,6 +48,7 @@ def test_a_card_tells_what_the_file_is(studio: Studio, pair: tuple[Path, Path]) 
     assert pizza.family != cat.family, "the pair comes in two families of files"
 
 
+@pytest.mark.slow
 def test_the_file_is_the_librarys_own(
     base: Base, pair: tuple[Path, Path], merged: tuple[str, FinishedMerge], tmp_path: Path
 ) -> None:
@@ -56,7 +57,7 @@ def test_the_file_is_the_librarys_own(
         Source(adapter, strength, adapter.trigger)
         for adapter, strength in zip(map(formats.read, pair), (0.9, 1.1), strict=True)
     )
-    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    request = MergeRequest(sources, **QUICK)
     result = merge(request, activations(base))
     metadata = header(request, result, "mini", base.fingerprint)
     formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
@@ -66,6 +67,7 @@ def test_the_file_is_the_librarys_own(
     assert found.diffusers.read_bytes() == (tmp_path / "diffusers").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_result_explains_itself(merged: tuple[str, FinishedMerge]) -> None:
     _, found = merged
     assert found.kohya.name == "iteris_sks-cat+vxz-pizza.safetensors"
@@ -79,6 +81,7 @@ def test_the_result_explains_itself(merged: tuple[str, FinishedMerge]) -> None:
         assert check in markup.summary(found)
 
 
+@pytest.mark.slow
 def test_weight_space_methods_need_no_trigger(
     studio: Studio, pair: tuple[Path, Path], bad_files: dict[str, Path]
 ) -> None:
@@ -196,6 +199,7 @@ def test_an_expired_session_is_said(studio: Studio, pair: tuple[Path, Path]) -> 
         studio.merge("gone", order)
 
 
+@pytest.mark.slow
 def test_a_stopped_merge_leaves_the_next_one_the_same(
     studio: Studio, pair: tuple[Path, Path], merged: tuple[str, FinishedMerge]
 ) -> None:

@@ -62,6 +62,7 @@ def word(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     studio: Studio, base: Base, pair: tuple[Path, Path], word: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from merging.request import MergeRequest
 from tests.app.visits import added, finished
 
 
+@pytest.mark.slow
 def test_strengths_apart_reach_the_recipe_as_on_the_command_line(
     studio: Studio, base: Base, pair: tuple[Path, Path]
 ) -> None:
@@ -51,6 +52,7 @@ def test_unknown_block_weights_are_refused(studio: Studio, pair: tuple[Path, Pat
         finished(studio, session, order)
 
 
+@pytest.mark.slow
 def test_a_dora_waits_for_the_base_and_is_merged_with_it(
     studio: Studio, base: Base, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

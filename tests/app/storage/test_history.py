@@ -67,7 +67,6 @@ def without_paths(merged: FinishedMerge) -> FinishedMerge:
     return replace(merged, kohya=nowhere, diffusers=nowhere)
 
 
-@pytest.mark.slow
 def test_an_entry_comes_back_as_it_was(history: History, made: Made, tmp_path: Path) -> None:
     _, merged, scene, pictures = made
     entry = history.keep(merged, scene, pictures)
