@@ -14,44 +14,44 @@ from app.settings.load import flags, with_file, with_page
 from app.settings.model import Settings, workplace
 from merging.errors import MergeError
 
-WAKE_SECONDS = 0.1  # how often the program looks whether it was told to end
+WAKE_SECONDS = 0.1  # how often the program checks whether it should end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; 2 for what the user can mend, with one sentence."""
+    """Serve until interrupted; prints an error and returns 2 for wrong settings."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    ended = told_to_end()
+    stop_requested = catch_signals()
     try:
-        above = os.environ | flags(arguments)
-        environ = with_file(above)
+        overrides = os.environ | flags(arguments)
+        environ = with_file(overrides)
         with workplace(environ) as work:
-            serve(with_page(Settings.from_environment(work, environ), above), ended)
+            serve(with_page(Settings.from_environment(work, environ), overrides), stop_requested)
     except (MergeError, OSError) as error:
         print(f"iteris-studio: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def told_to_end() -> Callable[[], bool]:
-    """Whether the program was asked to end since: by Ctrl+C, or by SIGTERM as a container is.
+def catch_signals() -> Callable[[], bool]:
+    """Handle Ctrl+C and SIGTERM; returns a function: whether one of them was received.
 
-    Nothing is raised where the signal meets the program: in the midst of an import or of the
-    server's start an exception can be turned into another one. Asked twice, it ends at once.
+    The handler raises nothing, for in an import or while the server starts an exception may be
+    turned into another one. A second signal ends the program at once.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, _frame: object) -> None:
-        asked.append(number)
+    def handle(number: int, _frame: object) -> None:
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    return lambda: bool(asked)
+        signal.signal(number, handle)
+    return lambda: bool(received)
 
 
-def serve(settings: Settings, ended: Callable[[], bool]) -> None:
-    """Build the page over the service and stay until the program is told to end."""
+def serve(settings: Settings, stop_requested: Callable[[], bool]) -> None:
+    """Build the page and serve it until the program should end."""
     prepare(settings)
     from app.service import Studio
     from app.storage.sessions import Store, start_janitor
@@ -66,21 +66,20 @@ def serve(settings: Settings, ended: Callable[[], bool]) -> None:
     print(f"IterIS Studio is at {address} (Ctrl+C ends it)", flush=True)
     try:
         studio.warm_up()
-        while not ended():
+        while not stop_requested():
             time.sleep(WAKE_SECONDS)
     finally:
         studio.close()
 
 
 def prepare(settings: Settings) -> None:
-    """What Gradio reads from the environment when it is imported: so it must come before that."""
+    """Set the environment variables that Gradio reads when it is imported."""
     settings.work.mkdir(parents=True, exist_ok=True)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     if settings.login:
-        os.environ["SYSTEM"] = "spaces"  # or Gradio logs everybody in as nobody, for trying it out
+        os.environ["SYSTEM"] = "spaces"  # otherwise Gradio logs visitors in as a test user
     os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.work / "gradio"))
-    # Gradio hands out files from the folder for temporary files only, and the visits' are not there
-    # when the operator has named another one.
+    # Gradio serves files only from the folder for temporary files: the visits' folder becomes it.
     tempfile.tempdir = str(settings.work)
 
 

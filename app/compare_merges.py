@@ -1,4 +1,4 @@
-"""What two merges differ in, in words, and which of their pictures can be laid side by side."""
+"""The differences of two merges as text, and the pictures of both that can be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from merging.io.png import Origin, read_origin
 from merging.methods import METHODS
 from merging.options import merge_options
 
-OF_A_LORA = {
+LORA_FIELDS = {
     "strength": "strength",
     "trigger": "trigger",
     "text_encoder": "text encoder, times the strength",
@@ -23,67 +23,74 @@ OF_A_LORA = {
     "blocks": "block weights",
     "prompts": "prompts of its own",
 }
-Difference = tuple[str, str, str]  # what, in the first, in the second
+Difference = tuple[str, str, str]  # title, value in the first merge, value in the second
 Pictured = tuple[Origin, Path]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
-    """Where two recipes differ: LoRAs first, then options; [] where they are the same."""
-    mine, theirs = (_by_hash(recipe) for recipe in (one, other))
-    found = []
-    for sha256 in {**mine, **theirs}:
-        found += _of_a_lora(mine.get(sha256), theirs.get(sha256))
-    return found + _of_the_options(one, other)
+    """The differences of two recipes: LoRAs first, then options; [] if there are none."""
+    first_loras, other_loras = (_by_hash(recipe) for recipe in (one, other))
+    rows = []
+    for sha256 in {**first_loras, **other_loras}:
+        rows += _lora_rows(first_loras.get(sha256), other_loras.get(sha256))
+    return rows + _option_rows(one, other)
 
 
-def _of_the_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
-    """The base model, and every option of a merge."""
+def _option_rows(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """Differences of base model and options."""
     titles = {"base": "Base model"}
     titles |= {name: option.title for name, option in merge_options().items()}
-    both = [(title, _option(name, one), _option(name, other)) for name, title in titles.items()]
-    return [(title, first, second) for title, first, second in both if first != second]
+    values = [
+        (title, _option_text(name, one), _option_text(name, other))
+        for name, title in titles.items()
+    ]
+    return [(title, first, second) for title, first, second in values if first != second]
 
 
 def side_by_side(one: OpenedEntry, other: OpenedEntry) -> list[tuple[Origin, Path, Path]]:
-    """Pictures of the two merges that were drawn alike: the same prompt, seed and settings."""
-    theirs = dict(_of_the_merge(other))
+    """Pairs of pictures with the same prompt, seed and settings."""
+    other_pictures = dict(_merge_pictures(other))
     return [
-        (origin, path, theirs[origin]) for origin, path in _of_the_merge(one) if origin in theirs
+        (origin, path, other_pictures[origin])
+        for origin, path in _merge_pictures(one)
+        if origin in other_pictures
     ]
 
 
-def _of_the_merge(kept: OpenedEntry) -> list[Pictured]:
-    """The merge's own pictures, by what they were drawn from: they alone carry its recipe."""
-    found, own = [], json.loads(json.dumps(kept.merged.recipe))
-    for picture in kept.pictures:
+def _merge_pictures(opened: OpenedEntry) -> list[Pictured]:
+    """The pictures of this merge with their settings: those that have its recipe."""
+    rows, merge_recipe = [], json.loads(json.dumps(opened.merged.recipe))
+    for picture in opened.pictures:
         try:
             origin, recipe = read_origin(picture.path)
         except MergeError:
-            continue  # somebody has put another picture in its place: it cannot be compared
-        if recipe == own:
-            found.append((replace(origin, adapters=()), picture.path))
-    return found
+            continue  # the file was replaced by another picture: it cannot be compared
+        if recipe == merge_recipe:
+            rows.append((replace(origin, adapters=()), picture.path))
+    return rows
 
 
 def _by_hash(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {source["sha256"]: source for source in recipe["sources"]}
 
 
-def _of_a_lora(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[Difference]:
-    """Where two entries of one LoRA differ; None: it took no part."""
+def _lora_rows(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[Difference]:
+    """Differences of one LoRA's entries in two recipes; None: it is not in the merge."""
     if one is None or other is None:
-        there = one or other or {}
-        said = [f"at {each['strength']:g}" if each else "not part of it" for each in (one, other)]
-        return [(str(there["name"]), said[0], said[1])]
+        lora = one or other or {}
+        states = [
+            f"at {entry['strength']:g}" if entry else "not in the merge" for entry in (one, other)
+        ]
+        return [(str(lora["name"]), states[0], states[1])]
     return [
-        (f"{one['name']}: {title}", _said(one.get(key)), _said(other.get(key)))
-        for key, title in OF_A_LORA.items()
+        (f"{one['name']}: {title}", _value_text(one.get(key)), _value_text(other.get(key)))
+        for key, title in LORA_FIELDS.items()
         if one.get(key) != other.get(key)
     ]
 
 
-def _option(name: str, recipe: Mapping[str, Any]) -> str:
-    """A recipe's value of an option, or its base, as the page calls it."""
+def _option_text(name: str, recipe: Mapping[str, Any]) -> str:
+    """A recipe's value of an option, or its base model, as the page shows it."""
     value = recipe.get(name)
     if name == "base":
         return base_model(str(value)).title
@@ -92,13 +99,13 @@ def _option(name: str, recipe: Mapping[str, Any]) -> str:
     option = merge_options()[name]
     if value is None and name in recipe:
         return option.unset
-    return option.choices.get(str(value), _said(value))
+    return option.choices.get(str(value), _value_text(value))
 
 
-def _said(value: Any) -> str:
-    """A recipe's value in words."""
+def _value_text(value: Any) -> str:
+    """A recipe's value as text."""
     if value is None:
-        return "as usual"
+        return "default"
     if isinstance(value, dict):
         return ", ".join(f"{block} {weight:g}" for block, weight in value.items())
     if isinstance(value, list):

@@ -9,21 +9,21 @@ from pathlib import Path
 from merging.bundled import LORAS, shelf_pairs
 from merging.io.files import file_sha256
 
-FIRST = "dog-car"  # the merge that is easiest to see; that of cat and pizza tints the background
+FIRST = "dog-car"  # the example that shows best what a merge does
 
 
 @dataclass(frozen=True)
 class Example:
-    """A pair of bundled LoRAs that a person may want in one picture."""
+    """A pair of bundled LoRAs for one picture."""
 
     title: str  # "cat + pizza"
     files: tuple[Path, ...]
 
 
 def examples(folder: Path = LORAS) -> tuple[Example, ...]:
-    """The shelf's tuning pairs of objects, FIRST before the others; none without a shelf.
+    """The bundled tuning pairs of objects, FIRST before the others; () without shelf.json.
 
-    The test pairs are kept for the benchmark's last run: nobody should get to know them by hand.
+    The test pairs are reserved for the benchmark's last run.
     """
     if not (folder / "shelf.json").is_file():
         return ()

@@ -1,4 +1,4 @@
-"""What only an app must check: how much one visitor may ask for, and of which base model."""
+"""Limits of the app: how much one visitor may use, and which base models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_file(settings: Settings, path: Path) -> None:
 
 
 def check_new(settings: Settings, fresh: Card, present: list[Card]) -> None:
-    """MergeError if there is no room for it, or the very same file is on the list already."""
+    """MergeError if the list is full, or has the same file already."""
     most, kind = (
         (settings.max_words, "textual inversions")
         if fresh.is_word
@@ -45,11 +45,11 @@ def check_new(settings: Settings, fresh: Card, present: list[Card]) -> None:
 
 
 def check_merge(settings: Settings, order: MergeOrder) -> None:
-    """MergeError if the order is more, or less, than a merge can be here."""
+    """MergeError for too few or too many LoRAs, and for values that are not allowed here."""
     count = len(order.picks)
     if count < 2:
-        have = "only one is here" if count else "none is here yet"
-        raise MergeError(f"A merge needs at least two LoRA files, and {have}: add another one.")
+        state = "there is only one" if count else "there is none yet"
+        raise MergeError(f"A merge needs at least two LoRA files, and {state}: add another one.")
     if count > settings.max_files:
         raise MergeError(f"A merge takes at most {settings.max_files} LoRAs here, not {count}.")
     check_choice(order.dtype, get_args(Dtype))
@@ -63,13 +63,13 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
 
 
 def check_choice(precision: str, choices: Sequence[str]) -> None:
-    """MergeError for a precision, of a file or of a base, that there is not."""
+    """MergeError for an unknown precision of a file or a base model."""
     if precision not in choices:
         raise MergeError(f"The precision must be {', '.join(choices)}, not {precision!r}.")
 
 
 def check_here(picks: Sequence[SelectedFile]) -> None:
-    """MergeError if a LoRA has gone that an entry of the history was made of."""
+    """MergeError if the file of a LoRA is missing, as in an old entry of the history."""
     for pick in picks:
         if not pick.path.is_file():
             raise MergeError(
@@ -79,41 +79,41 @@ def check_here(picks: Sequence[SelectedFile]) -> None:
 
 
 def check_batch(settings: Settings, order: BatchOrder) -> None:
-    """MergeError if it is no batch, or more merges than are made at once here."""
+    """MergeError for a batch without methods, or with too many merges."""
     check_merge(settings, order.merge)
     if not order.methods:
         raise MergeError("Choose at least one method for the batch.")
     if order.count > settings.max_batch:
         raise MergeError(
             f"These are {order.count} merges; at most {settings.max_batch} are made at once here: "
-            "take a method or a strength out."
+            "remove a method or a strength."
         )
 
 
 def check_lines(settings: Settings, lines: Sequence[str]) -> None:
-    """MergeError for more, or longer, calibration prompts than are taken here."""
+    """MergeError for too many or too long calibration prompts."""
     longest = max(map(len, lines), default=0)
     if len(lines) > settings.max_lines or longest > settings.max_line:
         raise MergeError(
             f"At most {settings.max_lines} calibration prompts of {settings.max_line} characters "
-            f"are taken, not {len(lines)} of up to {longest}."
+            f"are allowed, not {len(lines)} of up to {longest}."
         )
 
 
 def check_draw(settings: Settings, order: DrawOrder) -> None:
-    """MergeError if there is nothing to draw, or too much."""
+    """MergeError if there is nothing to draw, or there are too many pictures."""
     if not order.prompts:
         raise MergeError("Type a prompt first: what should be in the pictures?")
     longest = max(map(len, [*order.prompts, order.negative]))
     if longest > settings.max_prompt:
         raise MergeError(
-            f"The prompt has {longest} characters; at most {settings.max_prompt} are taken: "
+            f"The prompt has {longest} characters; at most {settings.max_prompt} are allowed: "
             "shorten it."
         )
-    asked = len(order.prompts) * order.count
-    if not 1 <= asked <= settings.max_scenes:
+    scenes = len(order.prompts) * order.count
+    if not 1 <= scenes <= settings.max_scenes:
         raise MergeError(
-            f"{len(order.prompts)} prompts with {order.count} seeds each are {asked} pictures a "
+            f"{len(order.prompts)} prompts with {order.count} seeds each are {scenes} pictures a "
             f"column; at most {settings.max_scenes} are drawn at once."
         )
     if not (order.columns or order.others) or not set(order.columns) <= COLUMNS.keys():
@@ -125,7 +125,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
     for concept, pictures in order.references.items():
         if len(pictures) > settings.max_references:
             raise MergeError(
-                f"{concept}: at most {settings.max_references} reference pictures are taken, not "
+                f"{concept}: at most {settings.max_references} reference pictures are allowed, not "
                 f"{len(pictures)}."
             )
     check_base(settings, order.base)
@@ -133,28 +133,28 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
 
 
 def check_others(settings: Settings, others: Sequence[OtherMerge], base: str) -> None:
-    """MergeError for more merges of before than are drawn here, or one that cannot be drawn."""
+    """MergeError for too many other merges, or one that cannot be drawn."""
     if len(others) > settings.max_files:
         raise MergeError(
             f"At most {settings.max_files} other merges are drawn beside the merge, not "
-            f"{len(others)}: take some out."
+            f"{len(others)}: remove some."
         )
     for other in others:
         if not fits(other.base, base):
             raise MergeError(
                 f"{other.title}: made for {base_model(other.base).title}, but these pictures are "
-                f"drawn with {base_model(base).title}: take it out of the other merges."
+                f"drawn with {base_model(base).title}: remove it from the other merges."
             )
         for path in (other.path, *other.words):
             if not path.is_file():
                 raise MergeError(
-                    f"{other.title}: its file {path.name} is gone: choose it anew, or take it out "
-                    "of the other merges."
+                    f"{other.title}: its file {path.name} is gone: choose it again, or remove it "
+                    "from the other merges."
                 )
 
 
 def check_base(settings: Settings, name: str) -> None:
-    """Only the operator, and a person at home, may name folders and Hub ids."""
+    """MergeError for a folder or Hub id in a public app, except for the operator's base model."""
     if not name.strip():
         raise MergeError("Name the base model: a folder in diffusers layout, or a Hub id.")
     if name not in (*BASE_MODELS, settings.base) and not settings.free_base:

@@ -1,4 +1,4 @@
-"""Prompts for the page: examples to press, and a visitor's own lines sorted by trigger."""
+"""Prompts on the page: examples, and the visitor's calibration prompts split by trigger."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from merging.runtime.seeds import seed_for
 
 
 def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
-    """The sentences that a merge makes from a trigger, as its seed draws them."""
+    """The calibration prompts that a merge makes from a trigger with its seed."""
     phrase = trigger.strip()
     return concept_prompts(phrase, count, seed_for(seed, phrase))
 
 
-def own_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
-    """The visitor's own prompts for each trigger: the lines that say it, in their order.
+def split_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
+    """The visitor's prompts by trigger: for every trigger the lines that contain it.
 
-    Raises MergeError for a line that says none of them: nothing is left out in silence.
+    Raises MergeError for a line without any of the triggers.
     """
     lines = [line.strip() for line in prompts.splitlines() if line.strip()]
-    own = [
+    by_trigger = [
         tuple(line for line in lines if trigger and trigger.lower() in line.lower())
         for trigger in triggers
     ]
-    said = {line for mine in own for line in mine}
+    used = {line for group in by_trigger for line in group}
     for line in lines:
-        if line not in said:
+        if line not in used:
             raise MergeError(
-                f"The calibration prompt “{line[:60]}” says none of the trigger words "
-                f"({', '.join(filter(None, triggers)) or 'there are none'}); put one in, or "
-                "take the line out."
+                f"The calibration prompt “{line[:60]}” contains none of the triggers "
+                f"({', '.join(filter(None, triggers)) or 'there are none'}); add one, or "
+                "remove the line."
             )
-    return own
+    return by_trigger
 
 
 def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
-    """Sentences that need every concept, things and then styles; the first is the usual one."""
-    known = [trigger.strip() for trigger in triggers if trigger.strip()]
-    things = [trigger for trigger in known if not is_style(trigger)] or ["house"]
-    look = "".join(f" in {trigger}" for trigger in known if is_style(trigger))
+    """Example prompts with every concept, objects before styles; the first one is the default."""
+    phrases = [trigger.strip() for trigger in triggers if trigger.strip()]
+    things = [trigger for trigger in phrases if not is_style(trigger)] or ["house"]
+    look = "".join(f" in {trigger}" for trigger in phrases if is_style(trigger))
     orders = dict.fromkeys((tuple(things), tuple(reversed(things))))
     return tuple(
-        f"a photo of {_listed(order)}{look}{place}"
+        f"a photo of {_enumeration(order)}{look}{place}"
         for place in base_model(base).places
         for order in orders
     )
 
 
 def suggested_prompt(triggers: Sequence[str], base: str) -> str:
-    """The first of these examples; "" where no trigger is known."""
+    """The first example prompt; "" without a trigger."""
     return example_prompts(triggers, base)[0] if any(map(str.strip, triggers)) else ""
 
 
-def _listed(things: Sequence[str]) -> str:
-    named = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in things]
-    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+def _enumeration(things: Sequence[str]) -> str:
+    nouns = [f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}" for thing in things]
+    return " and ".join(filter(None, [", ".join(nouns[:-1]), nouns[-1]]))

@@ -1,7 +1,7 @@
 """Several merges of the same LoRAs at once: every method with every strength, all in one zip.
 
-Inside: an adapter and its recipe for each, and summary.csv with what there is to compare them by.
-The same request gives the same bytes, so the summary has no times in it.
+The zip has an adapter and a recipe per merge, and summary.csv to compare them. The same request
+gives the same bytes, so the summary has no times in it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from merging.report import LayerReport
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, Stop, check, never, part, saying
 
-MOST = 256  # merges of one batch
+MAX_MERGES = 256  # merges of one batch
 SUMMARY = "summary.csv"
 
 
 @dataclass(frozen=True)
-class Cell:
+class BatchMerge:
     """One merge of a batch."""
 
-    stem: str  # of its files' names
+    stem: str  # of its files
     request: MergeRequest
 
 
 @dataclass(frozen=True)
-class Row:
-    """What there is to say of one merge; means are over its layers, None where nothing is known."""
+class BatchRow:
+    """One merge in the summary; means are over its layers, None where nothing is known."""
 
     stem: str
     method: str
@@ -52,112 +52,119 @@ class Row:
     layers: int = 0
     largest_rank: int = 0
     bytes: int = 0
-    error: float | None = None  # left on the prompts, of layers solved from them; 1: as if unmerged
-    sum_error: float | None = None  # what the plain sum would leave there
-    kept_energy: float | None = None  # by the wanted rank
+    error: float | None = None  # on the calibration prompts, of layers solved from them
+    sum_error: float | None = None  # of the plain sum, on the same prompts
+    kept_energy: float | None = None  # at the rank of the result
     sha256: str = ""
-    problem: str = ""  # why there is no such merge
+    problem: str = ""  # why the merge failed
 
 
 @dataclass(frozen=True)
-class Filing:
-    """How the files of a batch are written."""
+class OutputFormat:
+    """Base model, format and dtype of the files of a batch."""
 
     base_name: str = ""
     form: str = "kohya"
     dtype: str = "fp16"
-    made: Callable[[Cell, MergeResult], None] | None = None  # is given every merge of it, too
+    on_merge: Callable[[BatchMerge, MergeResult], None] | None = None  # called with every merge
 
 
-def cells(
+def plan_batch(
     request: MergeRequest, methods: Sequence[str], strengths: Sequence[Sequence[float]] = ()
-) -> tuple[Cell, ...]:
+) -> tuple[BatchMerge, ...]:
     """Every method with every combination of strengths, the last LoRA's changing fastest.
 
-    ``strengths`` has a list for each source in order, or is empty; an empty list leaves the
-    source's own. Strengths of parts keep their proportion to the whole. Raises MergeError if a
-    combination is no merge, or there are none or more than MOST.
+    ``strengths`` has a list per source in order, or is empty; an empty list means the source's
+    own strength. Strengths of parts keep their proportion to the whole. Raises MergeError for a
+    combination that cannot be merged, and for no merges or more than MAX_MERGES.
     """
     lists = strengths or [()] * len(request.sources)
     if len(lists) != len(request.sources):
         raise MergeError(
-            f"Strengths were given for {len(lists)} LoRAs, and there are {len(request.sources)}; "
-            "give one list each."
+            f"There are {len(lists)} lists of strengths for {len(request.sources)} LoRAs; "
+            "give one list per LoRA."
         )
     tried = [
-        tuple(dict.fromkeys(listed)) or (source.strength,)
-        for listed, source in zip(lists, request.sources, strict=True)
+        tuple(dict.fromkeys(values)) or (source.strength,)
+        for values, source in zip(lists, request.sources, strict=True)
     ]
     chosen = tuple(dict.fromkeys(methods))
     count = len(chosen) * prod(map(len, tried))
-    if not 1 <= count <= MOST:
-        raise MergeError(f"A batch has 1 to {MOST} merges, not {count}; take some out.")
+    if not 1 <= count <= MAX_MERGES:
+        raise MergeError(
+            f"A batch has 1 to {MAX_MERGES} merges, not {count}; remove some methods or strengths."
+        )
     combinations = list(product(chosen, product(*tried)))
-    requests = [_at(request, method, values) for method, values in combinations]
-    return tuple(Cell(_stem(place, each), each) for place, each in enumerate(requests, start=1))
+    requests = [_with_strengths(request, method, values) for method, values in combinations]
+    return tuple(
+        BatchMerge(_stem(place, request), request)
+        for place, request in enumerate(requests, start=1)
+    )
 
 
 def batch(
-    listed: Sequence[Cell],
+    merges: Sequence[BatchMerge],
     out: Path,
     base: Base | None,
-    filing: Filing,
+    output: OutputFormat,
     progress: Progress,
     stop: Stop = never,
-) -> tuple[Row, ...]:
-    """Make every merge and the zip at ``out``; what went wrong with one is in its row.
+) -> tuple[BatchRow, ...]:
+    """Make every merge and write the zip at ``out``; a failed merge has the reason in its row.
 
-    Raises MergeError if all went wrong or the zip cannot be written, Cancelled once ``stop`` is
+    Raises MergeError if all merges fail or the zip cannot be written, Cancelled once ``stop`` is
     true; there is no zip then.
     """
-    folder = batch_stem(listed[0].request)
+    folder = batch_stem(merges[0].request)
     rows = []
     with archive(out) as bundle:
-        for place, cell in enumerate(listed):
-            ahead = part(progress, place / len(listed), (place + 1) / len(listed))
-            words = f"{place + 1} of {len(listed)}, {METHODS[cell.request.method].title}"
+        for place, planned in enumerate(merges):
+            ahead = part(progress, place / len(merges), (place + 1) / len(merges))
+            title = f"{place + 1} of {len(merges)}, {METHODS[planned.request.method].title}"
             check(stop)
-            rows.append(_made(cell, bundle, folder, base, filing, saying(ahead, words), stop))
+            rows.append(
+                _add_merge(planned, bundle, folder, base, output, saying(ahead, title), stop)
+            )
         if all(row.problem for row in rows):
             raise MergeError(rows[0].problem)
-        bundle.add(f"{folder}/{SUMMARY}", _as_csv(rows, listed[0].request).encode())
+        bundle.add(f"{folder}/{SUMMARY}", _summary_csv(rows, merges[0].request).encode())
     return tuple(rows)
 
 
 def batch_stem(request: MergeRequest) -> str:
-    """What a batch of these LoRAs is called, and the folder in its zip."""
+    """The name of a batch of these LoRAs, and of the folder in its zip."""
     return file_stem("batch", list(map(_label, request.sources)))
 
 
-def table_of(rows: Sequence[Row], request: MergeRequest) -> list[tuple[object, ...]]:
-    """The summary: titles, then a line for every merge; "" where nothing is known."""
+def summary_table(rows: Sequence[BatchRow], request: MergeRequest) -> list[tuple[object, ...]]:
+    """The summary: titles, then a row per merge; "" where nothing is known."""
     names = [f"strength of {source.adapter.name}" for source in request.sources]
     titles = ("merge", "method", *names, "layers", "largest rank", "bytes")
     measured = ("error left", "error of the plain sum", "kept energy", "SHA-256", "problem")
-    return [(*titles, *measured), *map(_line, rows)]
+    return [(*titles, *measured), *map(_summary_line, rows)]
 
 
-def shown(value: object) -> str:
-    """A cell of the summary in words."""
+def format_value(value: object) -> str:
+    """A value of the summary as text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _line(row: Row) -> tuple[object, ...]:
+def _summary_line(row: BatchRow) -> tuple[object, ...]:
     problem = f"not made: {row.problem}" if row.problem else ""
-    told = (row.layers, row.largest_rank, row.bytes, row.error, row.sum_error, row.kept_energy)
-    known = ("" if value is None or row.problem else value for value in told)
+    figures = (row.layers, row.largest_rank, row.bytes, row.error, row.sum_error, row.kept_energy)
+    known = ("" if value is None or row.problem else value for value in figures)
     return (row.stem, row.method, *row.strengths, *known, row.sha256, problem)
 
 
-def _as_csv(rows: Sequence[Row], request: MergeRequest) -> str:
+def _summary_csv(rows: Sequence[BatchRow], request: MergeRequest) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
-        [shown(value) for value in line] for line in table_of(rows, request)
+        [format_value(value) for value in line] for line in summary_table(rows, request)
     )
     return text.getvalue()
 
 
-def _at(request: MergeRequest, method: str, strengths: Sequence[float]) -> MergeRequest:
+def _with_strengths(request: MergeRequest, method: str, strengths: Sequence[float]) -> MergeRequest:
     sources = tuple(
         replace(source, strength=strength)
         for source, strength in zip(request.sources, strengths, strict=True)
@@ -171,58 +178,62 @@ def _label(source: Source) -> str:
 
 def _stem(place: int, request: MergeRequest) -> str:
     """03_iteris_sks-cat_0.8+vxz-pizza_1; the number keeps long names apart."""
-    words = [f"{plain(_label(source))}_{source.strength:g}" for source in request.sources]
-    return f"{place:02d}_{request.method}_" + "+".join(words)[:120]
+    names = [f"{plain(_label(source))}_{source.strength:g}" for source in request.sources]
+    return f"{place:02d}_{request.method}_" + "+".join(names)[:120]
 
 
-def _made(
-    cell: Cell,
+def _add_merge(
+    planned: BatchMerge,
     bundle: Archive,
     folder: str,
     base: Base | None,
-    filing: Filing,
+    output: OutputFormat,
     progress: Progress,
     stop: Stop,
-) -> Row:
-    """One merge into the archive: its adapter, its words' vectors, its recipe."""
-    request = cell.request
-    row = Row(cell.stem, request.method, tuple(source.strength for source in request.sources))
+) -> BatchRow:
+    """Merge, and add the adapter, its textual inversions and its recipe to the archive."""
+    request = planned.request
+    row = BatchRow(
+        planned.stem, request.method, tuple(source.strength for source in request.sources)
+    )
     try:
         result = merge(request, base, progress, stop)
-        if filing.made:
-            filing.made(cell, result)
-        with TemporaryDirectory(prefix="iteris-batch-") as own:
-            row = _filed(row, Path(own), result, base, filing)
-            for path in sorted(Path(own).iterdir()):
+        if output.on_merge:
+            output.on_merge(planned, result)
+        with TemporaryDirectory(prefix="iteris-batch-") as temporary:
+            row = _save_merge(row, Path(temporary), result, base, output)
+            for path in sorted(Path(temporary).iterdir()):
                 bundle.add(f"{folder}/{path.name}", path)
     except FileError as error:
-        raise error.system from None  # a full disk is no fault of this one merge
+        raise error.system from None  # a full disk stops the whole batch
     except MergeError as error:
         return replace(row, problem=str(error))
     return row
 
 
-def _filed(row: Row, folder: Path, result: MergeResult, base: Base | None, filing: Filing) -> Row:
-    """The files of one merge in a folder of their own, and what they are."""
+def _save_merge(
+    row: BatchRow, folder: Path, result: MergeResult, base: Base | None, output: OutputFormat
+) -> BatchRow:
+    """Save the files of one merge in ``folder``; returns its row with their size and hash."""
     path = folder / f"{row.stem}.safetensors"
-    merged_on = recipe_base(base, filing.base_name)
-    saved = save(result, path, filing.form, filing.dtype, base, merged_on)
+    merged_on = recipe_base(base, output.base_name)
+    saved = save(result, path, output.form, output.dtype, base, merged_on)
     text = json.dumps(recipe(result.request, *merged_on), indent=2, ensure_ascii=False)
     (folder / f"{row.stem}.json").write_text(text + "\n", encoding="utf-8")
     return replace(
-        _measured(row, result.report.layers),
+        _with_figures(row, result.report.layers),
         bytes=path.stat().st_size,
         sha256=saved.written.sha256,
     )
 
 
-def _measured(row: Row, layers: Sequence[LayerReport]) -> Row:
+def _with_figures(row: BatchRow, layers: Sequence[LayerReport]) -> BatchRow:
     solved = [layer.objective for layer in layers if layer.objective]
     return replace(
         row,
         layers=len(layers),
         largest_rank=max(layer.rank for layer in layers),
-        error=fmean(each["merged"] for each in solved) if solved else None,
-        sum_error=fmean(each["sum"] for each in solved) if solved else None,
+        error=fmean(objective["merged"] for objective in solved) if solved else None,
+        sum_error=fmean(objective["sum"] for objective in solved) if solved else None,
         kept_energy=fmean(layer.kept_energy for layer in layers),
     )

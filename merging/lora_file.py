@@ -1,8 +1,8 @@
-"""What a FILE of the command line means: an adapter, and how strong each of its parts is to be.
+"""What FILE@strengths of the command line means: an adapter and the strengths of its parts.
 
-``FILE@0.8:te=0.5:unet=1:lbw=MIDD`` has a strength for all of it, then one for the text encoder and
-one for the UNet in its place, then weights block by block: a preset of merging/block_weights.py or
-its 12, 17, 20 or 26 numbers with commas. Each may be left out.
+``FILE@0.8:te=0.5:unet=1:lbw=MIDD`` has a strength for the whole LoRA, strengths for text encoder
+and UNet that replace it there, and block weights: a preset of merging/block_weights.py or its 12,
+17, 20 or 26 numbers with commas. All of them are optional.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Input:
-    """One FILE, as written: on the disk, or a place on the Hub."""
+class LoraInput:
+    """One FILE with its strengths: a path on the disk, or a place on the Hub."""
 
     path: Path
     strength: float = 1.0
@@ -33,12 +33,12 @@ class Input:
     blocks: Mapping[str, float] | None = None  # times all of these
 
     def source(self, base: Base) -> Source:
-        """The adapter, read for a base and fetched where it is on the Hub, with these strengths."""
+        """Read the adapter for a base, downloaded if it is on the Hub, with these strengths."""
         file = resolve_file(self.path)
-        return self.of(read(file.path, base.table, file.name, base.weight), file.origin)
+        return self.source_of(read(file.path, base.table, file.name, base.weight), file.origin)
 
-    def of(self, adapter: Adapter, origin: str = "") -> Source:
-        """An adapter that was read already, with these strengths."""
+    def source_of(self, adapter: Adapter, origin: str = "") -> Source:
+        """An adapter that has been read, with these strengths."""
         return Source(
             adapter,
             self.strength,
@@ -49,21 +49,21 @@ class Input:
         )
 
 
-def weighed(
+def lora_input(
     path: Path,
     strength: float = 1.0,
     text_encoder: float | None = None,
     unet: float | None = None,
     lbw: str | None = None,
-) -> Input:
-    """A file with strengths as people say them: those of the parts stand in the whole's place.
+) -> LoraInput:
+    """A file with strengths as on the command line: those of the parts replace the common one.
 
-    ``lbw`` is a preset or a list of numbers, None leaves all blocks as they are. Raises MergeError
-    for any other.
+    ``lbw`` is a preset or a list of block weights; None means 1 for all blocks. Raises MergeError
+    for anything else.
     """
-    te, unet = (strength if own is None else own for own in (text_encoder, unet))
+    te, unet = (strength if part is None else part for part in (text_encoder, unet))
     blocks = None if lbw is None else block_weights(lbw)
     whole = strength or max(te, unet, key=abs)
     if not whole:
-        return Input(path, 0.0, blocks=blocks)
-    return Input(path, whole, te / whole, unet / whole, blocks)
+        return LoraInput(path, 0.0, blocks=blocks)
+    return LoraInput(path, whole, te / whole, unet / whole, blocks)

@@ -204,28 +204,28 @@ class MergeOptions:
     )
 
     def __post_init__(self) -> None:
-        """Numbers that came as text are read; MergeError for a value that is not allowed."""
+        """Turn a rank that is text into a number; MergeError for a value that is not allowed."""
         object.__setattr__(self, "rank", read_rank(self.rank))
-        for each in merge_options().values():
-            each.check(getattr(self, each.name))
+        for name, declared in merge_options().items():
+            declared.check(getattr(self, name))
 
 
 def merge_options() -> dict[str, Option]:
     """Every option by the name of its field, in the order of declaration."""
     return {
-        each.name: replace(
-            each.metadata["option"],
-            name=each.name,
-            default=each.default,
-            flag=each.metadata["option"].flag or f"--{each.name.replace('_', '-')}",
+        item.name: replace(
+            item.metadata["option"],
+            name=item.name,
+            default=item.default,
+            flag=item.metadata["option"].flag or f"--{item.name.replace('_', '-')}",
         )
-        for each in fields(MergeOptions)
+        for item in fields(MergeOptions)
     }
 
 
 def options_by_stage() -> list[Option]:
     """Every option in the order in which a page asks for them."""
-    return sorted(merge_options().values(), key=lambda each: STAGES.index(each.stage))
+    return sorted(merge_options().values(), key=lambda declared: STAGES.index(declared.stage))
 
 
 def option_values(options: MergeOptions) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def option_values(options: MergeOptions) -> dict[str, Any]:
 
 
 def read_rank(value: Rank | str) -> Rank:
-    """A rank, also where its number comes as text; what is no rank is refused by the check."""
+    """A rank from text such as "16"; anything else is returned as it is, for the check."""
     text = value.strip().lower() if isinstance(value, str) else ""
     return int(text) if text.isdecimal() else text or value  # type: ignore[return-value]
 
@@ -271,13 +271,13 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def preset_options(name: str) -> dict[str, Any]:
-    """All that presets decide, as this one decides it: the keywords of a MergeRequest."""
+    """This preset's values for all options that any preset sets: keywords of a MergeRequest."""
     options = merge_options()
     decided = dict.fromkeys(key for preset in PRESETS.values() for key in preset.changes)
     return {key: options[key].default for key in decided} | dict(PRESETS[name].changes)
 
 
 def preset_of(options: Mapping[str, Any]) -> str | None:
-    """The preset that sets what these options (a recipe's, say) have; None if there is none."""
+    """The preset that these options (of a recipe, say) agree with; None if there is none."""
     fitting = (name for name in PRESETS if preset_options(name).items() <= options.items())
     return next(fitting, None)

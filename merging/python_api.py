@@ -1,7 +1,7 @@
-"""What `merging` offers Python programs beside the classes: short calls with plain paths.
+"""The functions of `import merging` (read, inspect, merge), with plain paths.
 
-The engine needs no model, and weight-only methods no base. Torch and diffusers are imported by
-the calls that need them.
+Methods that use weights only need no base model. Torch and diffusers are imported by the calls
+that need them.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def merge(
 ) -> MergeResult:
     """Merge the request's LoRAs into one adapter, on ``base`` where the method needs a model.
 
-    ``watch`` gets the report of a layer as soon as it is solved. Raises MergeError for what the
-    user can mend, Cancelled once ``stop`` turns true.
+    ``watch`` gets the report of a layer as soon as it is solved. Raises MergeError for wrong
+    input, Cancelled once ``stop`` turns true.
     """
     from merging import engine  # imports torch
 

@@ -1,4 +1,4 @@
-"""Where a visitor's LoRAs meet: measured once for every two files, at any strengths after that."""
+"""Conflicts of a visitor's LoRAs: computed once for a pair of files, then for any strengths."""
 
 from __future__ import annotations
 
@@ -10,63 +10,64 @@ from itertools import combinations
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from merging import formats
-from merging.analysis.conflicts import Measured, Pair, measured, weighed_pair
+from merging.analysis.conflicts import PairConflict, SumsByBlock, pair_at_strengths, sums_by_block
 
-MOST_KEPT = 500  # pairs of files, a few numbers each
+MAX_PAIRS = 500  # pairs of files in the cache, a few numbers each
 
 
 @dataclass(frozen=True)
 class ConflictReport:
-    """Every two of the LoRAs that can be compared, the worst first."""
+    """The pairs of LoRAs that can be compared, the worst first."""
 
-    pairs: tuple[Pair, ...] = ()
-    said: tuple[str, ...] = ()  # what could not be compared, and why
+    pairs: tuple[PairConflict, ...] = ()
+    notes: tuple[str, ...] = ()  # which LoRAs cannot be compared, and why
 
 
 class ConflictFinder:
-    """Pairs of files by their hashes; what is kept of them says nothing of who had them."""
+    """Compares pairs of files, cached by their hashes; the cache names no visitor."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Measured] = {}
-        self._one_at_a_time = threading.Lock()
+        self._cache: dict[tuple[str, str], SumsByBlock] = {}
+        self._lock = threading.Lock()
 
     def of(self, cards: Sequence[Card], picks: Sequence[SelectedFile]) -> ConflictReport:
-        """The picks that are on, as their strengths are now; MergeError for a damaged file."""
-        listed = [
+        """The conflicts of the files in use, at their strengths; MergeError for a damaged file."""
+        active = [
             (card, pick)
             for card, pick in zip(cards, picks, strict=True)
             if pick.on and not card.is_word
         ]
-        both = [(card, pick) for card, pick in listed if not card.needs_base]
-        said = [
-            f"{card.name} is not compared: its changes are known only with the base model."
-            for card, _ in listed
+        comparable = [(card, pick) for card, pick in active if not card.needs_base]
+        notes = [
+            f"{card.name} is not compared: that needs the base model's weights."
+            for card, _ in active
             if card.needs_base
         ]
-        with self._one_at_a_time:
-            found = self._measured([card for card, _ in both])
+        with self._lock:
+            sums = self._sums_of([card for card, _ in comparable])
         pairs = [
-            weighed_pair(
-                (one.name, other.name), a.weighed, b.weighed, found[one.sha256, other.sha256]
+            pair_at_strengths(
+                (one.name, other.name), a.lora_input, b.lora_input, sums[one.sha256, other.sha256]
             )
-            for (one, a), (other, b) in combinations(both, 2)
+            for (one, a), (other, b) in combinations(comparable, 2)
             if one.base == other.base
         ]
-        return ConflictReport(tuple(sorted(pairs, key=lambda pair: -pair.severity)), tuple(said))
+        return ConflictReport(tuple(sorted(pairs, key=lambda pair: -pair.severity)), tuple(notes))
 
-    def _measured(self, cards: Sequence[Card]) -> dict[tuple[str, str], Measured]:
-        """Every two of one base, read only where they are new."""
-        wanted = [(a, b) for a, b in combinations(cards, 2) if a.base == b.base]
-        fresh = [pair for pair in wanted if _key(*pair) not in self._known]
+    def _sums_of(self, cards: Sequence[Card]) -> dict[tuple[str, str], SumsByBlock]:
+        """Sums of every pair for one base model; files of cached pairs are not read."""
+        pairs = [(a, b) for a, b in combinations(cards, 2) if a.base == b.base]
+        new = [pair for pair in pairs if _key(*pair) not in self._cache]
         adapters = {
             card.sha256: formats.read(card.path, name=f"{card.name}.safetensors")
-            for card in {card.sha256: card for pair in fresh for card in pair}.values()
+            for card in {card.sha256: card for pair in new for card in pair}.values()
         }
-        if len(self._known) > MOST_KEPT:
-            self._known.clear()
-        for one, other in fresh:
-            self._known[_key(one, other)] = measured(adapters[one.sha256], adapters[other.sha256])
-        return {_key(*pair): self._known[_key(*pair)] for pair in wanted}
+        if len(self._cache) > MAX_PAIRS:
+            self._cache.clear()
+        for one, other in new:
+            sums = sums_by_block(adapters[one.sha256], adapters[other.sha256])
+            self._cache[_key(one, other)] = sums
+        return {_key(*pair): self._cache[_key(*pair)] for pair in pairs}
 
 
 def _key(one: Card, other: Card) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What runs in the worker thread when pictures are wanted: one comparison, column by column."""
+"""The draw job: a comparison in the worker thread, column by column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.jobs.models import Bases
 from app.jobs.panels import Panel, panels
-from app.jobs.progress import Emit, stepping
+from app.jobs.progress import Emit, report_steps
 from app.schemas.draw import DrawOrder, MissingScores, Picture
 from merging.diffusion.base import Base
 from merging.diffusion.heat_map import heat_map
@@ -24,23 +24,23 @@ from merging.scoring.references import PictureScorer, build_scorer
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
     """Draw every column from the same noise into ``folder``, emit Steps and Pictures."""
-    progress = stepping(emit)
+    progress = report_steps(emit)
     base = bases.get(order.base, order.precision, progress)
     columns = panels(order, base)
     scorer = _scorer(bases, base, order, emit)
     for place, panel in enumerate(columns):
         title = f"Drawing {place + 1} of {len(columns)}: {panel.title}"
-        ahead = part(progress, place / len(columns), (place + 1) / len(columns))
-        ahead(0.0, title)
-        images = _drawn(base, panel, order, saying(ahead, title), stop)
+        column_progress = part(progress, place / len(columns), (place + 1) / len(columns))
+        column_progress(0.0, title)
+        images = _draw_column(base, panel, order, saying(column_progress, title), stop)
         scores = _scores(scorer, images, order)
-        column = folder / f"{place}"  # two panels may have one title, as far as file names go
+        column = folder / f"{place}"  # two titles may give the same file name
         column.mkdir()
         for scene, image in enumerate(images):
-            emit(_saved(image, panel, order, scene, column, scores[scene]))
+            emit(_save_picture(image, panel, order, scene, column, scores[scene]))
 
 
-def _drawn(
+def _draw_column(
     base: Base, panel: Panel, order: DrawOrder, progress: Progress, stop: Stop
 ) -> list[Image.Image]:
     """One column: a picture for every scene."""
@@ -63,30 +63,30 @@ def _drawn(
 
 
 def _scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> PictureScorer | None:
-    """What scores the pictures, if the visitor has given any to compare with.
+    """The scorer, if there are reference pictures.
 
-    Pictures are drawn without scores too: why there are none is emitted as MissingScores.
+    Where CLIP cannot be loaded, MissingScores is emitted and pictures are drawn without scores.
     """
     if not order.references:
         return None
     try:
-        return build_scorer(bases.clip(base, stepping(emit)), order.references)
+        return build_scorer(bases.clip(base, report_steps(emit)), order.references)
     except MergeError as error:
         emit(MissingScores(str(error)))
         return None
 
 
 def _scores(scorer: PictureScorer | None, images: list[Image.Image], order: DrawOrder) -> list[str]:
-    """The scores of every picture as its caption has them, "" without a scorer."""
+    """The scores of every picture as text for its caption, "" without a scorer."""
     if scorer is None:
         return [""] * len(images)
     return list(map(str, scorer.score(images, [prompt for prompt, _ in order.scenes])))
 
 
-def _saved(
+def _save_picture(
     image: Image.Image, panel: Panel, order: DrawOrder, place: int, folder: Path, scores: str
 ) -> Picture:
-    """The picture on disk, its maps beside it, its scores in the caption."""
+    """Save a picture and its heat maps; its scores are in the caption."""
     caption = " · ".join(filter(None, [_caption(panel, order, place), scores]))
     if panel.recipe:
         image.info["recipe"] = panel.recipe
@@ -94,15 +94,15 @@ def _saved(
     path = folder / f"{stem}.png"
     save_png(image, path)
     maps = []
-    for i, (phrase, looks) in enumerate(image.info.get("maps", {}).items()):
-        beside = folder / f"{stem}_map-{i}.png"
-        save_png(heat_map(image, looks), beside)
-        maps.append((phrase, beside))
+    for i, (phrase, attention) in enumerate(image.info.get("maps", {}).items()):
+        map_path = folder / f"{stem}_map-{i}.png"
+        save_png(heat_map(image, attention), map_path)
+        maps.append((phrase, map_path))
     return Picture(path, caption, tuple(maps))
 
 
 def _caption(panel: Panel, order: DrawOrder, place: int) -> str:
-    """The panel's title, and of several pictures which one."""
+    """The panel's title, with prompt and seed where there are several."""
     prompt, seed = order.scenes[place]
     parts = [panel.title]
     if len(order.prompts) > 1:

@@ -1,7 +1,7 @@
-"""The door to everything that takes seconds to import: torch, diffusers and what works with them.
+"""The one module of the app through which torch and diffusers are imported, which takes seconds.
 
-The page is built and served without it; a visitor's first file, or the warm-up after the start,
-comes through here.
+The page is built and served without it; a visitor's first file or the warm-up after the start
+imports it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from merging.runtime.progress import Stop, silent
 
 
 class Engine:
-    """The base models of an app, what is known of its files' meetings, and what needs neither."""
+    """The jobs of an app with its base models and its cache of conflicts."""
 
     card = staticmethod(card)
     curve = staticmethod(curve)
@@ -39,21 +39,21 @@ class Engine:
         self.meetings = ConflictFinder()
 
     def merging(self, order: MergeOrder, folder: Path) -> Work:
-        """A merge for the executor."""
+        """The work of a merge, for the executor."""
         return self._bases.job(partial(merge_job, self._bases, order, folder))
 
     def drawing(self, order: DrawOrder, folder: Path) -> Work:
-        """A comparison for the executor."""
+        """The work of a comparison, for the executor."""
         return self._bases.job(partial(draw_job, self._bases, order, folder))
 
     def batching(self, order: BatchOrder, folder: Path) -> Work:
-        """Several merges for the executor."""
+        """The work of several merges, for the executor."""
         return self._bases.job(partial(batch_job, self._bases, order, folder))
 
     def load(self, _emit: object, _stop: Stop) -> None:
-        """Work that loads the usual base."""
+        """Work that loads the base model of the settings."""
         self._bases.get(self._settings.base, self._settings.precision, silent)
 
     def take(self, order: ExportOrder, folder: Path) -> Export:
-        """A merge as files to take home, for the caller's own thread."""
+        """Export a merge, in the caller's thread."""
         return take(self._bases, order, folder)

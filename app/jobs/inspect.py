@@ -1,4 +1,4 @@
-"""Looking at a file: from its bytes to its card."""
+"""The card of a file, read from the file."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from merging.formats.vector_deltas import describe_counts
 from merging.io.files import file_sha256
 
 TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
-# modelspec's picture of the concept: taken only as plain image data, and not a large one.
+# modelspec's picture of the concept: used only if it is image data and not large.
 THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
-MOST_THUMBNAIL = 400_000  # characters
+MAX_THUMBNAIL = 400_000  # characters
 
 
 def card(path: Path, name: str) -> Card:
-    """Look at the file that the user calls ``name``.
+    """The card of the file that the user calls ``name``.
 
-    MergeError says what is wrong with its header. Damaged values are refused where they are used.
+    Raises MergeError for a damaged header. Damaged weights raise it where they are used.
     """
     try:
-        look = formats.overview(path, name=name)
+        overview = formats.overview(path, name=name)
     except MergeError:
-        if (alone := formats.read_embedding_file(path, name)) is None:
+        if (embedding_file := formats.read_embedding_file(path, name)) is None:
             raise
-        return _word_card(path, *alone)
+        return _embedding_card(path, *embedding_file)
     return Card(
         path=path,
-        name=look.name,
+        name=overview.name,
         sha256=file_sha256(path),
-        family=look.family,
-        base=look.base,
-        needs_base=look.needs_base,
-        ranks=dict(look.ranks),
-        alphas=dict(look.alphas),
-        dtypes=dict(look.dtypes),
-        layers=dict(look.matched),
-        known=dict(look.known),
-        unmatched=look.unmatched,
-        embeddings=dict(look.embeddings),
-        shifts=describe_counts(look.shifts),
-        megabytes=look.file_bytes / 2**20,
-        trigger=look.trigger,
-        class_word=look.class_word,
-        words=_offered(look),
-        captions=look.trained_words.get(TAGS, ()),
-        warnings=look.warnings,
-        norms=_norms(path, look),
-        thumbnail=_thumbnail(look.metadata.get("modelspec.thumbnail", "").strip()),
+        family=overview.family,
+        base=overview.base,
+        needs_base=overview.needs_base,
+        ranks=dict(overview.ranks),
+        alphas=dict(overview.alphas),
+        dtypes=dict(overview.dtypes),
+        layers=dict(overview.matched),
+        known=dict(overview.known),
+        unmatched=overview.unmatched,
+        embeddings=dict(overview.embeddings),
+        shifts=describe_counts(overview.shifts),
+        megabytes=overview.file_bytes / 2**20,
+        trigger=overview.trigger,
+        class_word=overview.class_word,
+        words=_trigger_suggestions(overview),
+        captions=overview.trained_words.get(TAGS, ()),
+        warnings=overview.warnings,
+        norms=_norms(path, overview),
+        thumbnail=_thumbnail(overview.metadata.get("modelspec.thumbnail", "").strip()),
     )
 
 
-def _word_card(path: Path, base: str, found: Sequence[Embedding]) -> Card:
-    """Of a file that gives words vectors of their own; one word alone may be called otherwise."""
-    words = {each.word: len(each.vectors) for each in found}
-    lone = len(words) == 1
+def _embedding_card(path: Path, base: str, embeddings: Sequence[Embedding]) -> Card:
+    """The card of a file of textual inversions; a single one may get another word."""
+    vectors_by_word = {embedding.word: len(embedding.vectors) for embedding in embeddings}
+    single = len(vectors_by_word) == 1
     return Card(
         path=path,
-        name=found[0].source,
-        sha256=found[0].sha256,
+        name=embeddings[0].source,
+        sha256=embeddings[0].sha256,
         family=WORD,
         base=base,
         needs_base=False,
@@ -74,40 +74,40 @@ def _word_card(path: Path, base: str, found: Sequence[Embedding]) -> Card:
         layers={},
         known={},
         unmatched=(),
-        embeddings=words,
+        embeddings=vectors_by_word,
         shifts="",
         megabytes=path.stat().st_size / 2**20,
-        trigger=next(iter(words)) if lone else "",
+        trigger=next(iter(vectors_by_word)) if single else "",
         class_word="",
-        # A1111 calls every embedding as its file.
-        words=tuple(dict.fromkeys([*words, found[0].source])) if lone else tuple(words),
+        # in A1111 the word is the file's name
+        words=tuple(dict.fromkeys([*vectors_by_word, *([embeddings[0].source] if single else [])])),
         captions=(),
         warnings=(),
         norms={},
     )
 
 
-def _norms(path: Path, look: formats.Overview) -> dict[str, float]:
-    """How much every block changes, without a base model; a damaged file has no such figures."""
-    if look.needs_base:
+def _norms(path: Path, overview: formats.Overview) -> dict[str, float]:
+    """‖Δ‖ by block; {} for files that need the base model's weights, and for damaged ones."""
+    if overview.needs_base:
         return {}
     try:
-        return block_norms(formats.read(path, name=look.name))
+        return block_norms(formats.read(path, name=overview.name))
     except MergeError:
         return {}
 
 
 def _thumbnail(text: str) -> str:
-    """The picture in a header, "" for anything that is not surely one."""
-    return text if len(text) <= MOST_THUMBNAIL and THUMBNAIL.fullmatch(text) else ""
+    """The picture in a header; "" for anything else."""
+    return text if len(text) <= MAX_THUMBNAIL and THUMBNAIL.fullmatch(text) else ""
 
 
-def _offered(look: formats.Overview) -> tuple[str, ...]:
-    """Words that may call the concept: what the file calls its trigger, then its other words."""
-    fields = sorted(look.trained_words, key=lambda field: field == TAGS)
-    words = [word for field in fields for word in look.trained_words[field]]
-    with_class = f"{look.trigger} {look.class_word}"
-    named = look.trigger and look.class_word and look.class_word not in look.trigger
-    every = filter(None, [look.trigger, with_class if named else "", *words])
-    short = (word for word in dict.fromkeys(every) if len(word) <= LONGEST_WORD)
+def _trigger_suggestions(overview: formats.Overview) -> tuple[str, ...]:
+    """Suggested triggers: the header's trigger first, then its other trained words and tags."""
+    fields = sorted(overview.trained_words, key=lambda field: field == TAGS)
+    words = [word for field in fields for word in overview.trained_words[field]]
+    with_class = f"{overview.trigger} {overview.class_word}"
+    named = overview.trigger and overview.class_word and overview.class_word not in overview.trigger
+    candidates = filter(None, [overview.trigger, with_class if named else "", *words])
+    short = (word for word in dict.fromkeys(candidates) if len(word) <= LONGEST_WORD)
     return tuple(short)[:MOST_WORDS]

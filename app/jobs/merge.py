@@ -1,4 +1,4 @@
-"""What runs in the worker thread when a merge is wanted."""
+"""The merge job in the worker thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.jobs.models import Bases
 from app.jobs.progress import Emit, ProgressReporter
-from app.jobs.sources import request_of
+from app.jobs.sources import read_request
 from app.schemas.card import span
 from app.schemas.merge import FinishedMerge, MergeOrder
 from merging.diffusion.base import Base
@@ -24,22 +24,22 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     """Read the files, merge, save into ``folder``; emit Steps and at the end the FinishedMerge."""
     reporter = ProgressReporter(emit)
     base_of = partial(bases.get, order.base, order.precision, reporter.progress)
-    request = request_of(order, lambda layer: base_of().weight(layer))
+    request = read_request(order, lambda layer: base_of().weight(layer))
     base = base_of() if request.based else None
     check(stop)
     result = merge(request, base, reporter.progress, stop, reporter.watch)
-    emit(saved_merge(order, result, base, folder))
+    emit(save_merge(order, result, base, folder))
 
 
-def saved_merge(
+def save_merge(
     order: MergeOrder, result: MergeResult, base: Base | None, folder: Path
 ) -> FinishedMerge:
-    """The files of a merge in ``folder``, with what the page shows of it."""
+    """Save the files of a merge in ``folder``; returns what the page shows of it."""
     merged_on = recipe_base(base, order.base)
     saved: dict[str, Saved] = {}
     for form, path in _paths(order, result, folder).items():
-        beside = form == "kohya"  # the other files need the same textual inversions
-        saved[form] = save(result, path, form, order.dtype, base, merged_on, beside)
+        with_embeddings = form == "kohya"  # the other files need the same textual inversions
+        saved[form] = save(result, path, form, order.dtype, base, merged_on, with_embeddings)
     kohya = saved["kohya"]
     ranks = [layer.rank for layer in result.adapter.layers.values()]
     return FinishedMerge(
@@ -60,7 +60,7 @@ def saved_merge(
 
 
 def _paths(order: MergeOrder, result: MergeResult, folder: Path) -> dict[str, Path]:
-    """Form → the file of a merge: kohya's, diffusers', and a full one where a LoRA holds less."""
+    """Format → path: kohya, diffusers, and full where a LoRA file cannot hold all changes."""
     request = result.request
     labels = [source.phrase or source.adapter.name for source in request.sources]
     stem = file_stem(order.method, labels)

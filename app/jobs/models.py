@@ -15,14 +15,14 @@ from merging.options import Precision
 from merging.runtime.progress import Progress, Stop
 from merging.scoring.clip import Clip, load_clip
 
-KEPT_BASES = 2  # loaded at a time: the embedded one is small, and nobody needs three
+MAX_BASES = 2  # loaded at the same time
 
 
 class Bases:
-    """Base models by name and precision, loaded when first wanted.
+    """Base models by name and precision, loaded when first needed.
 
-    A base holds the adapters that it works with, so one thread at a time uses it: a job for as long
-    as it runs, anyone else between jobs.
+    A base model has adapters loaded while it works, so only one thread at a time uses it: a job as
+    long as it runs, others between jobs.
     """
 
     def __init__(self, device: str) -> None:
@@ -32,17 +32,17 @@ class Bases:
         self._in_use = threading.Lock()
 
     def job(self, work: Work) -> Work:
-        """The same work, the only one with the bases while it runs."""
+        """The work with exclusive use of the base models while it runs."""
 
-        def alone(emit: Emit, stop: Stop) -> None:
+        def exclusive(emit: Emit, stop: Stop) -> None:
             with self._in_use:
                 work(emit, stop)
 
-        return alone
+        return exclusive
 
     @contextmanager
-    def at_hand(self, name: str, precision: str) -> Iterator[Base | None]:
-        """The base, if it is loaded and no job is at work; else None, and nobody waits."""
+    def if_idle(self, name: str, precision: str) -> Iterator[Base | None]:
+        """The base model if it is loaded and no job is running, else None; does not wait."""
         free = self._in_use.acquire(blocking=False)
         try:
             yield self._loaded.get((name, precision)) if free else None
@@ -51,19 +51,19 @@ class Bases:
                 self._in_use.release()
 
     def get(self, name: str, precision: str, progress: Progress) -> Base:
-        """The base, loaded; MergeError when it cannot be had."""
+        """The base model, loaded if needed; MergeError if it cannot be loaded."""
         if (name, precision) not in self._loaded:
             model = base_model(name)
-            first = "" if model.folder else "; a first download takes minutes"
-            progress(0.0, f"Loading {model.title}{first}")
+            download = "" if model.folder else "; a first download takes minutes"
+            progress(0.0, f"Loading {model.title}{download}")
             loaded = load_base(name, self._device, cast(Precision, precision))
-            while len(self._loaded) >= KEPT_BASES:
+            while len(self._loaded) >= MAX_BASES:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[name, precision] = loaded
         return self._loaded[name, precision]
 
     def clip(self, base: Base, progress: Progress) -> Clip:
-        """The CLIP that judges this base's pictures; MergeError when it cannot be had."""
+        """The CLIP model that scores this base's pictures; MergeError if it cannot be loaded."""
         name = base_model(base.name).clip
         if name not in self._clips:
             progress(0.0, "Loading CLIP for the scores")

@@ -1,4 +1,4 @@
-"""The columns of a comparison: which adapters each is drawn with."""
+"""The columns of a comparison and the adapters of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.jobs.sources import source_of, words_of
+from app.jobs.sources import read_embeddings, read_source
 from app.schemas.draw import DrawOrder
 from merging import formats
 from merging.adapter import Adapter
@@ -21,29 +21,29 @@ Weighted = tuple[Adapter, float]  # with its strength
 
 @dataclass(frozen=True)
 class Panel:
-    """One column: a title, and what is drawn with."""
+    """One column: its title, adapters and textual inversions."""
 
     title: str
     adapters: list[Weighted]
     compose: Compose = "sum"
-    recipe: str = ""  # of the merge, for its pictures to carry
-    embeddings: tuple[Embedding, ...] = ()  # textual inversions that its prompts may name
+    recipe: str = ""  # of the merge, saved in its pictures
+    embeddings: tuple[Embedding, ...] = ()  # textual inversions for its prompts
 
 
 def panels(order: DrawOrder, base: Base) -> list[Panel]:
-    """The chosen columns in their usual order, then the merges of before."""
-    typed = words_of(order.words, base.table)
-    chosen = [replace(panel, embeddings=typed) for panel in _chosen(order, base)]
+    """The chosen columns in their order, then earlier merges."""
+    embeddings = read_embeddings(order.words, base.table)
+    chosen = [replace(panel, embeddings=embeddings) for panel in _chosen(order, base)]
     return chosen + [
-        _merge(other.title, other.path, words_of(other.embeddings, base.table))
+        _merge(other.title, other.path, read_embeddings(other.embeddings, base.table))
         for other in order.others
     ]
 
 
 def _chosen(order: DrawOrder, base: Base) -> Iterator[Panel]:
-    """The base, the LoRAs apart and together, and their merge, as far as they are wanted."""
-    sources = [source_of(pick, order.base, base.weight) for pick in order.picks]
-    loras = [(_triggered(source), source.strength) for source in sources]
+    """Columns of the base model, the LoRAs alone and together, and their merge, if chosen."""
+    sources = [read_source(pick, order.base, base.weight) for pick in order.picks]
+    loras = [(_with_trigger(source), source.strength) for source in sources]
     if "base" in order.columns:
         yield Panel("Base model", [])
     if "each" in order.columns:
@@ -65,6 +65,6 @@ def _merge(title: str, file: Path, embeddings: tuple[Embedding, ...]) -> Panel:
     return Panel(title, [(merged, 1.0)], recipe=recipe)
 
 
-def _triggered(source: Source) -> Adapter:
-    """The weighted adapter, its trigger the words that the visitor typed."""
+def _with_trigger(source: Source) -> Adapter:
+    """The weighted adapter, with the trigger that the visitor typed."""
     return replace(source.weighted_adapter, trigger=source.phrase)

@@ -1,4 +1,4 @@
-"""Progress of the library as Steps of a job."""
+"""The library's progress as Steps of a job."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class ProgressReporter:
         self._step = Step(0.0, "Starting")
 
     def progress(self, share: float, text: str) -> None:
-        """The library's words, as a sentence's start."""
+        """Emit a Step; its text begins with a capital."""
         self._step = Step(share, text[:1].upper() + text[1:])
         self._emit(self._step)
 
     def watch(self, row: LayerReport, count: int) -> None:
-        """The same Step, with the layer that is done, one of ``count``."""
+        """Emit the last Step again, with a solved layer, one of ``count``."""
         self._emit(replace(self._step, solved=row, layers=count))
 
 
-def stepping(emit: Emit) -> Progress:
-    """The library's progress as Steps for the executor; its text becomes a sentence's start."""
+def report_steps(emit: Emit) -> Progress:
+    """A progress function that emits Steps."""
     return ProgressReporter(emit).progress

@@ -1,8 +1,8 @@
 """One job at a time: a worker thread with a stop flag, behind an iterator.
 
-The iterator yields about every ``tick`` seconds how far the work is, so that whoever consumes it
-can close it, and not more often: every update of a page takes time from the work. Results and
-solved layers all come. Closing it raises the stop flag, waits for the thread to end, and only then
+The iterator yields progress about every ``tick`` seconds, so that its consumer can close it, and no
+more often, since every update of a page takes time from the work. Results and solved layers are
+always yielded. Closing the iterator sets the stop flag, waits for the thread to end, and only then
 lets the next job start. Gradio would otherwise free the slot while the work still runs.
 """
 
@@ -22,28 +22,28 @@ from merging.runtime.progress import Stop
 
 @dataclass(frozen=True)
 class Step:
-    """How far a job is."""
+    """Progress of a job."""
 
     share: float  # of the work, in [0, 1]
-    text: str  # what is going on
-    seconds: float = 0.0  # since the job was handed in
-    solved: LayerReport | None = None  # the layer of a merge that is done with this step
-    layers: int = 0  # how many of these there will be
+    text: str  # the current activity
+    seconds: float = 0.0  # in line, then at work
+    solved: LayerReport | None = None  # the layer that a merge has just solved
+    layers: int = 0  # number of layers that will be solved
 
 
-ENDED = object()  # the last report, so that nobody waits for another one
-# The work calls emit(thing) for every Step and every result it has, and asks stop() often.
+END = object()  # after the last report
+# The work calls emit(item) for every Step and every result, and checks stop() often.
 Work = Callable[[Callable[[object], None], Stop], None]
 
 
 @dataclass(eq=False)
 class _Job:
-    """A job in line or at work."""
+    """A job in line or running."""
 
     owner: str
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
-    worker: threading.Thread | None = None  # once the job is at work
+    worker: threading.Thread | None = None  # once the job is running
 
     @property
     def seconds(self) -> float:
@@ -71,7 +71,7 @@ class LocalExecutor:
             yield from self._work(job, work)
 
     def stop(self, owner: str) -> bool:
-        """Ask the job of ``owner`` to stop, in line or at work; False if there is none."""
+        """Ask the job of ``owner`` to stop, in line or running; False if there is none."""
         with self._moved:
             jobs = [job for job in self._line if job.owner == owner]
         for job in jobs:
@@ -79,7 +79,7 @@ class LocalExecutor:
         return bool(jobs)
 
     def close(self, patience: float) -> None:
-        """Stop every job, begin none any more, and wait ``patience`` seconds for each worker.
+        """Stop every job, start no more, and wait ``patience`` seconds for each worker.
 
         Python must not end while a worker is inside torch: the process would be aborted.
         """
@@ -94,13 +94,13 @@ class LocalExecutor:
 
     @contextmanager
     def _place(self, owner: str) -> Iterator[_Job]:
-        """A place in the line, given up at the end whatever happens."""
+        """A place in the line, released at the end."""
         job = _Job(owner)
         with self._moved:
             if any(other.owner == owner for other in self._line):
                 raise MergeError("A job of yours is still running: wait for it, or stop it first.")
             if len(self._line) > self._max_waiting:
-                raise MergeError("Too many people are waiting just now; try again in a minute.")
+                raise MergeError("Too many jobs are waiting; try again in a minute.")
             self._line.append(job)
         try:
             yield job
@@ -110,7 +110,7 @@ class LocalExecutor:
                 self._moved.notify_all()
 
     def _wait(self, job: _Job) -> Generator[Step, None, None]:
-        """Until the job is first in line."""
+        """Yield Steps until the job is first in line."""
         while True:
             with self._moved:
                 ahead = self._line.index(job)
@@ -124,7 +124,7 @@ class LocalExecutor:
             yield Step(0.0, f"Waiting: {jobs} before yours", job.seconds)
 
     def _begin(self, job: _Job, thread: threading.Thread) -> None:
-        """Start the thread, unless the job was stopped before: ``close`` joins only what runs."""
+        """Start the thread, unless the job has been stopped."""
         with self._moved:
             if self._closed or job.stop.is_set():
                 raise Cancelled("stopped before it began")
@@ -132,7 +132,7 @@ class LocalExecutor:
             job.worker = thread
 
     def _work(self, job: _Job, work: Work) -> Generator[object, None, None]:
-        """Run it in a thread of its own, which has ended when this iterator has."""
+        """Run the work in a thread, which has ended when this iterator ends."""
         reports: queue.SimpleQueue[object] = queue.SimpleQueue()
         failure: list[BaseException] = []
 
@@ -142,33 +142,33 @@ class LocalExecutor:
             except BaseException as error:  # noqa: BLE001 -- handed over to the consumer's thread
                 failure.append(error)
             finally:
-                reports.put(ENDED)
+                reports.put(END)
 
         thread = threading.Thread(target=body, name="iteris-job", daemon=True)
         self._begin(job, thread)
-        late, told = False, float("-inf")
+        timed_out, last_yield = False, float("-inf")
         try:
             step = Step(0.0, "Starting")
             while True:
-                late = late or job.seconds > self._max_seconds
-                if late:
+                timed_out = timed_out or job.seconds > self._max_seconds
+                if timed_out:
                     job.stop.set()
                 try:
                     report = reports.get(timeout=self._tick)
                 except queue.Empty:
                     report = step
-                if report is ENDED:
+                if report is END:
                     break
                 if isinstance(report, Step):
                     report = step = replace(report, seconds=job.seconds)
-                    if report.solved is None and time.monotonic() - told < self._tick:
-                        continue  # a newer one is told soon
-                told = time.monotonic()
+                    if report.solved is None and time.monotonic() - last_yield < self._tick:
+                        continue  # a newer one follows soon
+                last_yield = time.monotonic()
                 yield report
         finally:
             job.stop.set()
             thread.join()
-        if late and failure:
+        if timed_out and failure:
             raise MergeError(f"The job took longer than {self._max_seconds / 60:g} minutes.")
         if failure:
             raise failure[0]

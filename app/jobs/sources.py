@@ -1,4 +1,4 @@
-"""A visitor's order as the library's request: its files read, its strengths applied."""
+"""Reads a visitor's order into a request of the library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from app.prompts import own_prompts
+from app.prompts import split_prompts
 from app.schemas.card import misfit
 from app.schemas.merge import MergeOrder, SelectedFile
 from merging import formats
@@ -20,42 +20,42 @@ from merging.request import MergeRequest, Source
 Weights = Callable[[str], torch.Tensor | None]  # of the base, for files that depend on them
 
 
-def request_of(order: MergeOrder, weights: Weights) -> MergeRequest:
-    """The order as the library has it, its files read; MergeError for what cannot be merged."""
+def read_request(order: MergeOrder, weights: Weights) -> MergeRequest:
+    """Read the order's files into a request; MergeError for what cannot be merged."""
     sources = _sources(order, weights)
     return MergeRequest(
         sources=sources,
-        embeddings=words_of(order.words, formats.table(sources[0].adapter.base)),
+        embeddings=read_embeddings(order.words, formats.table(sources[0].adapter.base)),
         **option_values(order),
     )
 
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:
-    """The LoRAs of the request; a visitor's own prompts go to the concepts that they name."""
-    sources = [source_of(pick, order.base, weights) for pick in order.picks]
-    typed = own_prompts([source.phrase for source in sources], order.prompts)
+    """The LoRAs of the request; the visitor's prompts go to the concepts that they name."""
+    sources = [read_source(pick, order.base, weights) for pick in order.picks]
+    prompts = split_prompts([source.phrase for source in sources], order.prompts)
     return tuple(
         replace(source, trigger=source.phrase, prompts=pick.prompts or lines)
-        for pick, source, lines in zip(order.picks, sources, typed, strict=True)
+        for pick, source, lines in zip(order.picks, sources, prompts, strict=True)
     )
 
 
-def source_of(pick: SelectedFile, base: str, weights: Weights) -> Source:
-    """The pick, read and weighed; MergeError if it was made for another base than the chosen."""
-    own = pick.weighed
-    adapter = formats.read(own.path, name=f"{pick.name}.safetensors", weights=weights)
-    wrong = misfit(adapter.name, adapter.base, base)
-    if wrong:
-        raise MergeError(wrong)
-    return replace(own.of(adapter, pick.origin), trigger=pick.trigger)
+def read_source(pick: SelectedFile, base: str, weights: Weights) -> Source:
+    """Read a LoRA with its strengths; MergeError if it was made for another base model."""
+    file = pick.lora_input
+    adapter = formats.read(file.path, name=f"{pick.name}.safetensors", weights=weights)
+    problem = misfit(adapter.name, adapter.base, base)
+    if problem:
+        raise MergeError(problem)
+    return replace(file.source_of(adapter, pick.origin), trigger=pick.trigger)
 
 
-def words_of(words: Sequence[SelectedFile], table: LayerTable) -> tuple[Embedding, ...]:
-    """Textual inversions by the words that the visitor calls them; MergeError for other bases'."""
+def read_embeddings(files: Sequence[SelectedFile], table: LayerTable) -> tuple[Embedding, ...]:
+    """Read textual inversions under the visitor's words; MergeError for another base model's."""
     return tuple(
-        replace(each, origin=pick.origin)
-        for pick in words
-        for each in formats.read_embeddings(
+        replace(embedding, origin=pick.origin)
+        for pick in files
+        for embedding in formats.read_embeddings(
             pick.path, table, f"{pick.name}.safetensors", pick.trigger
         )
     )

@@ -1,4 +1,4 @@
-"""Several merges at once: what a visitor asks for, and what comes back."""
+"""Several merges at once: the visitor's order, and its result."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from app.schemas.merge import MergeOrder, SelectedFile
 from merging.errors import MergeError
 
 if TYPE_CHECKING:
-    from merging.batch import Row
+    from merging.batch import BatchRow
 
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """A merge, in every one of these methods, at every combination of these strengths."""
+    """A merge by every method, at every combination of strengths."""
 
     merge: MergeOrder
     methods: tuple[str, ...]
-    strengths: tuple[tuple[float, ...], ...]  # one list for each LoRA, () for its own strength
+    strengths: tuple[tuple[float, ...], ...]  # a list per LoRA; () is the LoRA's own strength
 
     @property
     def count(self) -> int:
-        """How many merges that is."""
-        return len(self.methods) * prod(max(len(set(listed)), 1) for listed in self.strengths)
+        """The number of merges."""
+        return len(self.methods) * prod(max(len(set(values)), 1) for values in self.strengths)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BatchResult:
 
     order: BatchOrder
     archive: Path
-    rows: tuple[Row, ...]
+    rows: tuple[BatchRow, ...]
 
     @property
     def recipe(self) -> str:
@@ -44,27 +44,27 @@ class BatchResult:
 
 
 def strengths_of(text: str, picks: Sequence[SelectedFile]) -> tuple[tuple[float, ...], ...]:
-    """ "sks-cat: 0.6, 0.8", a line for each LoRA, in any order; a LoRA without a line has its own.
+    """Read lines such as "sks-cat: 0.6, 0.8", in any order; () for a LoRA without a line.
 
-    Raises MergeError for a line that is of no LoRA, or has no numbers.
+    Raises MergeError for a line without the name of a LoRA, or without numbers.
     """
-    listed: dict[str, tuple[float, ...]] = {}
+    values: dict[str, tuple[float, ...]] = {}
     for line in filter(str.strip, text.splitlines()):
         name, _, numbers = (part.strip() for part in line.rpartition(":"))
         if name not in {pick.name for pick in picks}:
             raise MergeError(
-                f"“{line.strip()[:60]}” is of no LoRA that is on the list and in use; write a "
+                f"“{line.strip()[:60]}” begins with no name of a LoRA in use; write a "
                 "line such as name: 0.6, 0.8, 1."
             )
         try:
-            listed[name] = tuple(float(word) for word in numbers.split(","))
+            values[name] = tuple(float(number) for number in numbers.split(","))
         except ValueError as error:
             raise MergeError(
                 f"“{line.strip()[:60]}”: strengths are numbers with commas, such as 0.6, 0.8, 1."
             ) from error
-    return tuple(listed.get(pick.name, ()) for pick in picks)
+    return tuple(values.get(pick.name, ()) for pick in picks)
 
 
 def strengths_text(picks: Sequence[SelectedFile]) -> str:
-    """The lines to begin with: every LoRA at its own strength."""
-    return "\n".join(f"{pick.name}: {pick.weighed.strength:g}" for pick in picks)
+    """The lines at first: every LoRA at its own strength."""
+    return "\n".join(f"{pick.name}: {pick.lora_input.strength:g}" for pick in picks)

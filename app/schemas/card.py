@@ -8,13 +8,13 @@ from pathlib import Path
 
 from merging.base_models import BASE_MODELS, base_model
 
-WORD = "textual inversion"  # the family of files that change no layer
-MOST_WORDS, LONGEST_WORD = 12, 60  # trigger words that are offered
+WORD = "textual inversion"  # the family of files of textual inversions
+MOST_WORDS, LONGEST_WORD = 12, 60  # suggested trigger words, and their letters
 
 
 @dataclass(frozen=True)
 class Card:
-    """One file, as its card shows it: from its header, but for the norms."""
+    """What the card of a file shows; all but the norms is from the header."""
 
     path: Path  # the visit's own copy
     name: str  # the user's file name without its ending
@@ -33,7 +33,7 @@ class Card:
     megabytes: float
     trigger: str
     class_word: str
-    words: tuple[str, ...]  # trigger words to offer, the likeliest first
+    words: tuple[str, ...]  # suggested trigger words, the likeliest first
     captions: tuple[str, ...]  # of its training set, the most frequent first
     warnings: tuple[str, ...]
     norms: Mapping[str, float]  # block → ‖Δ‖ of its layers; {} where only a merge can tell
@@ -42,22 +42,22 @@ class Card:
 
     @property
     def is_word(self) -> bool:
-        """Whether it is a textual inversion: a word with vectors of its own, and no LoRA."""
+        """Whether it is a file of textual inversions, and no LoRA."""
         return self.family == WORD
 
     @property
     def base_title(self) -> str:
-        """The base in words."""
+        """The base model's title."""
         return base_model(self.base).title
 
 
 def fits(made_for: str, base: str) -> bool:
-    """Whether what was made for one base can be used with the other, as far as names tell."""
+    """Whether a file for one base model may fit another one, judged by their names."""
     return made_for == base or not {made_for, base} <= BASE_MODELS.keys()
 
 
 def misfit(name: str, made_for: str, base: str) -> str:
-    """One sentence if the file ``name`` was made for another base than the chosen one, else ""."""
+    """A sentence if the file ``name`` was made for another base model than ``base``, else ""."""
     if fits(made_for, base):
         return ""
     return (
@@ -68,8 +68,8 @@ def misfit(name: str, made_for: str, base: str) -> str:
 
 def span(values: Iterable[float]) -> str:
     """ "8" where all are equal, else "4–16"; "" where there are none."""
-    listed = list(values)
-    if not listed:
+    numbers = list(values)
+    if not numbers:
         return ""
-    lowest, highest = min(listed), max(listed)
+    lowest, highest = min(numbers), max(numbers)
     return f"{lowest:g}" if lowest == highest else f"{lowest:g}–{highest:g}"

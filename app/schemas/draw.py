@@ -1,4 +1,4 @@
-"""What a visitor wants drawn and what comes back: plain data between the page and the service."""
+"""Pictures: the visitor's order and the result, as plain data between page and service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from app.schemas.merge import SelectedFile
 from merging.base_models import MINI
 
-# What may stand beside the merge, in the order in which it is drawn. Loading all LoRAs together is
-# their plain sum, exactly, so there is one column for both.
+# Columns of a comparison, in the order in which they are drawn. Loading all LoRAs together is
+# exactly their plain sum, so there is one column for both.
 COLUMNS = {
     "base": "Base model",
     "each": "Each LoRA alone",
@@ -22,12 +22,12 @@ USUAL = ("base", "each", "sum", "merged")
 
 @dataclass(frozen=True)
 class OtherMerge:
-    """A merge of before, drawn as a column beside the one of now."""
+    """An earlier merge, drawn as a column beside the current one."""
 
-    entry: int  # of the history
+    entry: int  # its number in the history
     title: str
     path: Path  # its adapter file
-    base: str  # the base that it was made with
+    base: str  # its base model
     words: tuple[Path, ...] = ()  # files of the textual inversions that it needs
 
     @property
@@ -41,10 +41,10 @@ class DrawOrder:
     """Pictures to draw: every prompt, with every seed, in every column."""
 
     picks: tuple[SelectedFile, ...]
-    prompt: str  # several, one a line
+    prompt: str  # one or several, one per line
     base: str = MINI.name
     merged: Path | None = None  # the adapter file of the merge; without it, no such column
-    method: str = ""  # title of the method that made it
+    method: str = ""  # title of the merge's method
     seed: int = 0  # of the first picture
     steps: int = 25
     guidance: float = MINI.guidance
@@ -53,14 +53,14 @@ class DrawOrder:
     sampler: str = "DDIM"
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
     columns: tuple[str, ...] = USUAL
-    words: tuple[SelectedFile, ...] = ()  # textual inversions that the prompts may say
-    maps: bool = False  # also where each trigger was looked at
+    words: tuple[SelectedFile, ...] = ()  # textual inversions for the prompts
+    maps: bool = False  # also draw a heat map for every trigger
     precision: str = "auto"  # of the base model
-    others: tuple[OtherMerge, ...] = ()  # merges of before, a column each
+    others: tuple[OtherMerge, ...] = ()  # earlier merges, a column per merge
 
     @property
     def prompts(self) -> list[str]:
-        """One a line, blank lines left out."""
+        """The lines of ``prompt`` without blank ones."""
         return [line.strip() for line in self.prompt.splitlines() if line.strip()]
 
     @property
@@ -71,32 +71,32 @@ class DrawOrder:
 
     @property
     def of_the_merge(self) -> range:
-        """The places of the merge's own pictures: the last ones but for those of other merges."""
+        """The positions of the merge's pictures, which come before those of other merges."""
         if self.merged is None or "merged" not in self.columns:
             return range(0)
-        before = sum(len(self.picks) if name == "each" else 1 for name in self.columns) - 1
+        columns_before = sum(len(self.picks) if name == "each" else 1 for name in self.columns) - 1
         count = len(self.scenes)
-        return range(before * count, (before + 1) * count)
+        return range(columns_before * count, (columns_before + 1) * count)
 
     @property
     def references(self) -> dict[str, tuple[Path, ...]]:
-        """Concept → the pictures of it that the visitor has given, for the scores."""
-        found: dict[str, tuple[Path, ...]] = {}
+        """Concept → the visitor's reference pictures of it, for the scores."""
+        pictures: dict[str, tuple[Path, ...]] = {}
         for pick in self.picks:
             if pick.references:
                 name = pick.trigger or pick.name
-                found[name] = (*found.get(name, ()), *pick.references)
-        return found
+                pictures[name] = (*pictures.get(name, ()), *pick.references)
+        return pictures
 
     @property
     def triggers(self) -> list[str]:
-        """The words whose maps are drawn."""
+        """The triggers that get heat maps."""
         return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
 
 
 @dataclass(frozen=True)
 class MissingScores:
-    """Why the pictures have no scores, though they were asked for."""
+    """Why the pictures have no scores although there are reference pictures."""
 
     why: str
 
@@ -107,4 +107,4 @@ class Picture:
 
     path: Path
     caption: str
-    maps: tuple[tuple[str, Path], ...] = ()  # trigger → where it was looked at
+    maps: tuple[tuple[str, Path], ...] = ()  # trigger → its heat map

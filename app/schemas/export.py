@@ -1,4 +1,4 @@
-"""How a merge is to be taken home, and what was made of it."""
+"""The export of a merge: the visitor's order, and the files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from app.schemas.draw import Picture
 from app.schemas.merge import FinishedMerge
 
-FORMS = {  # of files, and who loads each
+FORMS = {  # format of a file → which programs load it
     "kohya": "every program",
     "diffusers": "diffusers alone",
     "full": "all but diffusers; every change whole, large",
@@ -17,27 +17,27 @@ FORMS = {  # of files, and who loads each
 
 @dataclass(frozen=True)
 class ExportOrder:
-    """How the files are to be."""
+    """A merge, and how its file is written."""
 
     merged: FinishedMerge
     pictures: tuple[Picture, ...] = ()
-    name: str = ""  # "" leaves the one that explains itself
+    name: str = ""  # "" for a name with method, triggers and settings
     form: str = "kohya"
     dtype: str = "fp16"
     rank: str = "exact"  # as merged, or a number
 
     @property
     def source(self) -> Path:
-        """The file of the merge that has the most of what is wanted."""
+        """The merge's file to start from: the full one for a full export, if there is one."""
         full = self.merged.full if self.form == "full" else None
         return full or self.merged.kohya
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was made."""
+    """The exported files."""
 
     file: Path
     archive: Path
     folder: Path  # the archive's content, for the Hub
-    sentence: str
+    sentence: str  # the outcome of the file's checks

@@ -1,4 +1,4 @@
-"""What a visitor asks for and what comes back: plain data between the page and the service."""
+"""A merge: the visitor's order and the result, as plain data between page and service."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from app.schemas.card import Card
 from merging.options import MergeOptions
 
 if TYPE_CHECKING:
-    from merging.lora_file import Input
+    from merging.lora_file import LoraInput
 
 
 @dataclass(frozen=True)
 class SelectedFile:
-    """One file of a job, as the visitor set it: a LoRA, or a textual inversion."""
+    """A file with the visitor's settings: a LoRA, or a textual inversion."""
 
     path: Path
     name: str
     strength: float = 1.0
     trigger: str = ""
-    text_encoder: float | None = None  # strength of this part, in the whole's place
+    text_encoder: float | None = None  # strength of this part, in place of ``strength``
     unet: float | None = None
     blocks: str = ""  # preset or list of block weights, "" for none
-    prompts: tuple[str, ...] = ()  # calibration prompts of the visitor's own
-    on: bool = True  # off: on the list, but in no merge
-    is_word: bool = False  # a textual inversion, and its trigger the word that prompts say
+    prompts: tuple[str, ...] = ()  # the visitor's calibration prompts
+    on: bool = True  # whether it is used; off: stays in the list
+    is_word: bool = False  # a textual inversion; its trigger is its word in prompts
     origin: str = ""  # owner/repo/file@commit where it is from the Hub
     references: tuple[Path, ...] = ()  # pictures of the real thing, for the scores alone
 
     @property
-    def weighed(self) -> Input:
-        """The file and its strengths, exactly as FILE@… of the command line means them."""
-        from merging.lora_file import weighed  # it imports torch, which the page does without
+    def lora_input(self) -> LoraInput:
+        """The file and its strengths, as FILE@… on the command line."""
+        from merging.lora_file import lora_input  # imports torch, which the page does without
 
-        return weighed(
+        return lora_input(
             self.path, self.strength, self.text_encoder, self.unet, self.blocks.strip() or None
         )
 
     @classmethod
-    def of(cls, found: Card) -> SelectedFile:
-        """A file as it comes: full strength, its own trigger."""
+    def of(cls, card: Card) -> SelectedFile:
+        """A file at full strength with its own trigger."""
         return cls(
-            found.path,
-            found.name,
-            trigger=found.trigger,
-            is_word=found.is_word,
-            origin=found.origin,
+            card.path,
+            card.name,
+            trigger=card.trigger,
+            is_word=card.is_word,
+            origin=card.origin,
         )
 
 
 @dataclass(frozen=True)
 class MergeOrder(MergeOptions):
-    """Everything a merge needs: the files, and the options; the page's form and the API fill it."""
+    """Files and options of a merge, filled in by the page's form and the API."""
 
     picks: tuple[SelectedFile, ...]
     base: str = "mini"
     precision: str = "auto"  # of the base model
-    prompts: str = ""  # calibration prompts of the visitor's own for all picks, one a line
+    prompts: str = ""  # the visitor's calibration prompts for all picks, one a line
     dtype: str = "fp16"
     words: tuple[SelectedFile, ...] = ()  # textual inversions beside the LoRAs
 
@@ -78,13 +78,13 @@ class FinishedMerge:
     seconds: float
     layers: int
     notes: tuple[str, ...]
-    checks: tuple[str, ...]  # what was found when the files were read back, a sentence each
+    checks: tuple[str, ...]  # outcomes of reading the files back, a sentence per file
     recipe: dict[str, object]
     report: Mapping[str, object]  # a ReportData; an older version's may have other fields
-    full: Path | None = None  # every change whole, where the others hold less or are larger
-    shifts: bool = False  # biases or normalisations are in it, which the full file alone holds
+    full: Path | None = None  # the file of whole differences, if there is one
+    shifts: bool = False  # it changes biases or normalisations, which only the full file holds
 
     @property
     def drawn_with(self) -> Path:
-        """The file that pictures of the merge are drawn from: one that has all of it."""
+        """The file to draw pictures with: the full one where the others lack something."""
         return self.full if self.shifts and self.full else self.kohya

@@ -1,4 +1,4 @@
-"""Settings beside the environment's: flags, which go before it, and settings.toml under it."""
+"""Settings from flags, then from the environment, then from settings.toml."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from app.settings.model import SETTINGS, Settings
 from merging.errors import MergeError
 
 FILE = Path("settings.toml")  # in the folder where the app is started
-VARIABLES = {name: each.variable for name, each in SETTINGS.items()}
+VARIABLES = {name: setting.variable for name, setting in SETTINGS.items()}
 
 
 def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
-    """What the command line says, by the names of the environment; ends the program for --help."""
+    """Values of the command line's flags by environment variable; exits for --help."""
     parser = argparse.ArgumentParser(
         prog="iteris-studio" if Path(sys.argv[0]).stem == "iteris-studio" else "python -m app",
-        description="Serve the page. What is not given is read from the environment, then from "
+        description="Serve the page. What has no flag is read from the environment, then from "
         f"{FILE}.",
     )
-    for each in SETTINGS.values():
-        default = each.unset if each.default == "" else each.default
-        text = f"{each.title} ({'; '.join(filter(None, [each.hint, f'default: {default}']))})"
-        parser.add_argument(
-            each.flag, dest=each.variable, metavar="VALUE", help=f"{text}. Also {each.variable}"
-        )
-    given = vars(parser.parse_args(arguments))
-    return {variable: value for variable, value in given.items() if value is not None}
+    for setting in SETTINGS.values():
+        default = setting.unset if setting.default == "" else setting.default
+        text = f"{setting.title} ({'; '.join(filter(None, [setting.hint, f'default: {default}']))})"
+        text += f". Also {setting.variable}"
+        parser.add_argument(setting.flag, dest=setting.variable, metavar="VALUE", help=text)
+    values = vars(parser.parse_args(arguments))
+    return {variable: value for variable, value in values.items() if value is not None}
 
 
 def with_file(environ: Mapping[str, str], file: Path = FILE) -> dict[str, str]:
-    """The environment, and under it what the file says; MergeError if the file is wrong."""
+    """The file's settings, overridden by the environment; MergeError if the file is wrong."""
     return {VARIABLES[name]: text for name, text in read(file).items()} | dict(environ)
 
 
 def read(file: Path = FILE) -> dict[str, str]:
-    """The file's settings as text, by name; none where there is no file.
+    """The file's settings as text, by name; {} without a file.
 
     MergeError for a file that is no TOML, and for a name that is no setting.
     """
@@ -59,7 +58,7 @@ def read(file: Path = FILE) -> dict[str, str]:
 
 
 def with_page(settings: Settings, above: Mapping[str, str], file: Path = FILE) -> Settings:
-    """The same, with the file for the page to write, at home only; ``above`` goes before it."""
+    """The settings with the file that the page may write, at home only; ``above`` overrides it."""
     if not settings.free_base:
         return settings
     fixed = {name: above[variable] for name, variable in VARIABLES.items() if variable in above}

@@ -1,4 +1,4 @@
-"""What can be set from outside, each setting declared once, and read when the app starts."""
+"""The settings of the app, declared once and read when it starts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def folder(text: str | Path) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Defaults suit one person at their own machine; ``from_environment`` reads the rest.
+    """Settings of the app; the defaults suit one person at their own machine.
 
-    A field made by ``setting`` is read from its environment variable, from its flag and from
-    settings.toml, and has its place on the page, all by this one declaration.
+    A field made by ``setting`` is read from its environment variable, its flag and settings.toml,
+    and is shown on the page, all by this one declaration.
     """
 
     base: str = setting(
@@ -54,7 +54,7 @@ class Settings:
         "Device",
         "auto takes the best that is there",
         offered=DEVICES,
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",  # whether it is there is seen when it is used
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",  # a missing device is noticed when it is used
     )
     precision: Precision = setting(
         "auto", "ITERIS_PRECISION", MODEL, "Precision", "auto is fp32 on a CPU, fp16 elsewhere"
@@ -116,7 +116,7 @@ class Settings:
         low=0.01,
         high=10_000,
     )
-    # The rest follows from these, or is not for anyone to set.
+    # These follow from the settings above, or are fixed.
     free_base: bool = True  # visitors may name a folder or a Hub id as base: at home only
     login: bool = False  # visitors may log in to the Hub: on a Space that has hf_oauth
     max_words: int = 4  # textual inversions beside the LoRAs
@@ -124,25 +124,25 @@ class Settings:
     max_scenes: int = 16  # prompts × seeds of one comparison
     max_batch: int = 24  # merges of one batch
     max_references: int = 16  # pictures of one concept to compare with
-    max_lines: int = 64  # calibration prompts of a person's own, of at most max_line characters
+    max_lines: int = 64  # a visitor's calibration prompts, of at most max_line characters
     max_line: int = 200
     file: Path | None = None  # settings.toml, where the page may write it: at home only
-    above: Mapping[str, str] = field(default_factory=dict)  # what goes before it, by name
+    above: Mapping[str, str] = field(default_factory=dict)  # what overrides it, by name
 
     @classmethod
     def from_environment(cls, work: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings from the variables; MergeError says which one is wrong."""
+        """Settings from environment variables; MergeError names a wrong one."""
         host = environ.get("GRADIO_SERVER_NAME") or cls.host
         at_home = host in LOOPBACK and "SPACE_ID" not in environ
-        given = {
-            name: each.read(environ[each.variable])
-            for name, each in SETTINGS.items()
-            if environ.get(each.variable, "").strip()
+        values = {
+            name: declared.read(environ[declared.variable])
+            for name, declared in SETTINGS.items()
+            if environ.get(declared.variable, "").strip()
         }
-        given["work"] = work
-        given["home"] = given.get("home", folder(HOME)) if at_home else None
+        values["work"] = work
+        values["home"] = values.get("home", folder(HOME)) if at_home else None
         login = {"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys()
-        return cls(**given, free_base=at_home, login=login)
+        return cls(**values, free_base=at_home, login=login)
 
 
 SETTINGS = settings_of(Settings)  # by name
@@ -151,9 +151,9 @@ SETTINGS = settings_of(Settings)  # by name
 @contextmanager
 def workplace(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
     """The folder of all visitors' files: ITERIS_WORK, or one that is removed in the end."""
-    named = environ.get("ITERIS_WORK")
-    if named:
-        yield Path(named).resolve()
+    folder_name = environ.get("ITERIS_WORK")
+    if folder_name:
+        yield Path(folder_name).resolve()
     else:
         with tempfile.TemporaryDirectory(
             prefix="iteris-studio-", ignore_cleanup_errors=True

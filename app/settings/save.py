@@ -1,4 +1,4 @@
-"""settings.toml as the page writes it: what has changed, and all else in the file left as it is."""
+"""Writes the page's changes to settings.toml and leaves the rest of the file as it is."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from merging.io.atomic_write import write_whole
 
 
 def at_next_start(settings: Settings) -> dict[str, Value]:
-    """Every setting by name; MergeError if the file has become wrong."""
+    """Every setting as the next start will read it, by name; MergeError if the file is wrong."""
     texts = {**read(_file(settings)), **settings.above}
-    return {name: each.written(texts.get(name, "")) for name, each in SETTINGS.items()}
+    return {name: setting.written(texts.get(name, "")) for name, setting in SETTINGS.items()}
 
 
-def save(settings: Settings, wanted: Mapping[str, Value | None]) -> tuple[str, ...]:
-    """Write what differs from what the file says; the names of it.
+def save(settings: Settings, values: Mapping[str, Value | None]) -> tuple[str, ...]:
+    """Write the settings that differ from the file; returns their names.
 
-    None and "" stand for the default. What environment and flags decide is left alone. MergeError
-    for a value that the start would refuse; nothing is written then.
+    None and "" mean the default. Settings from environment and flags are not written. Raises
+    MergeError for a value that the start would refuse; nothing is written then.
     """
     before = at_next_start(settings)
-    values = {
+    written = {
         name: SETTINGS[name].written(_text(value))
-        for name, value in wanted.items()
+        for name, value in values.items()
         if name not in settings.above
     }
-    changed = {name: value for name, value in values.items() if value != before[name]}
+    changed = {name: value for name, value in written.items() if value != before[name]}
     if changed:
         _write(_file(settings), changed)
     return tuple(changed)
 
 
 def _write(file: Path, changed: Mapping[str, Value]) -> None:
-    """The file with these values; one that is "" leaves it."""
+    """Write these values into the file; "" removes a setting from it."""
     document = tomlkit.parse(file.read_bytes() if file.is_file() else "")
     for name, value in changed.items():
         if value == "":
@@ -50,7 +50,7 @@ def _write(file: Path, changed: Mapping[str, Value]) -> None:
 
 
 def _text(value: Value | None) -> str:
-    """A value as a person types it: a number without a fraction as such."""
+    """A value as text, 2.0 as "2"."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "" if value is None else str(value)
@@ -58,7 +58,5 @@ def _text(value: Value | None) -> str:
 
 def _file(settings: Settings) -> Path:
     if settings.file is None:
-        raise MergeError(
-            "The settings of this app are its operator's: the page cannot change them."
-        )
+        raise MergeError("Only the operator can change the settings of this app.")
     return settings.file

@@ -1,4 +1,4 @@
-"""One setting: its declaration says how it is called everywhere, and what it may be."""
+"""The declaration of a setting: its names and its allowed values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from merging.errors import MergeError
 
-Value = str | float  # as settings.toml has it: a number where the setting is one
+Value = str | float  # in settings.toml; a number for settings that are numbers
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of Settings that can be set from outside."""
+    """A field of Settings with its variable, flag, title and bounds."""
 
     name: str  # of the field, and in settings.toml
     type: Any  # of the field
@@ -22,10 +22,10 @@ class Setting:
     variable: str  # of the environment
     section: str  # of the page's settings
     title: str  # on the page
-    about: str = ""  # what to know of it, on the page and in --help
+    about: str = ""  # a hint, on the page and in --help
     low: float | None = None
     high: float | None = None
-    offered: tuple[str, ...] = ()  # values to choose from on the page, beside any other
+    offered: tuple[str, ...] = ()  # suggested values on the page; others are allowed
     pattern: str | None = None  # of a text, as a regular expression
     unset: str = ""  # what the page shows in the field where nothing is set
 
@@ -36,37 +36,37 @@ class Setting:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """All values, where they can be listed."""
+        """All values, if there is a list of them."""
         if self.type is bool:
             return ("off", "on")
         return get_args(self.type) if get_origin(self.type) is Literal else ()
 
     @property
     def is_number(self) -> bool:
-        """Whether settings.toml has a number."""
+        """Whether the setting is a number."""
         return self.type in (int, float)
 
     @property
     def default(self) -> Value:
-        """The default as settings.toml would have it, "" where no text says it."""
+        """The default as in settings.toml, "" if it cannot be written there."""
         if self.type is bool:
             return self.choices[self.field_default]
         return self.field_default if isinstance(self.field_default, str | int | float) else ""
 
     @property
     def hint(self) -> str:
-        """The bounds and what else there is to know, in a few words."""
+        """The bounds and the hint."""
         return ", ".join(filter(None, [self._range(), self.about]))
 
     def read(self, text: str, name: str = "") -> Any:
-        """The field's value; MergeError, which begins with ``name``, if the text is none."""
-        given = text.strip().lower() if self.choices or self.pattern else text.strip()
+        """The field's value from text; MergeError, which begins with ``name``, for a wrong one."""
+        value = text.strip().lower() if self.choices or self.pattern else text.strip()
         limits = Field(ge=self.low, le=self.high, pattern=self.pattern)
         try:
-            return TypeAdapter(Annotated[self.type, limits]).validate_python(given)
+            return TypeAdapter(Annotated[self.type, limits]).validate_python(value)
         except ValidationError as error:
             start = name or self.variable
-            raise MergeError(f"{start} must be {self._allowed()}, not {given!r}.") from error
+            raise MergeError(f"{start} must be {self._allowed()}, not {value!r}.") from error
 
     def written(self, text: str) -> Value:
         """The value in settings.toml for this text, the default for "". MergeError as ``read``."""
@@ -91,16 +91,16 @@ class Setting:
 def setting(
     default: Any, variable: str, section: str, title: str, about: str = "", **more: Any
 ) -> Any:
-    """A dataclass field that can be set from outside; ``more`` are further fields of Setting."""
+    """Declare a setting as a dataclass field; ``more`` are further fields of Setting."""
     declared = {"variable": variable, "section": section, "title": title, "about": about, **more}
     return field(default=default, metadata=declared)
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """All that are declared in a dataclass, by name."""
+    """All settings declared in a dataclass, by name."""
     types = get_type_hints(kind, include_extras=True)
     return {
-        each.name: Setting(each.name, types[each.name], each.default, **each.metadata)
-        for each in fields(kind)
-        if each.metadata
+        item.name: Setting(item.name, types[item.name], item.default, **item.metadata)
+        for item in fields(kind)
+        if item.metadata
     }

@@ -1,6 +1,6 @@
-"""Merges and pictures of before: each press of a button is an entry, its files kept by their hash.
+"""The history of merges and pictures: an entry per press of a button, files stored by their hash.
 
-On a person's own machine the folder stays; a visitor of a public app has one inside the visit.
+At home the folder stays; in a public app it is inside the visit's folder.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from pathlib import Path
 
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, SelectedFile
-from app.storage.history_entry import FIELDS, Entry, entry_of
+from app.storage.history_entry import FIELDS, HistoryEntry, entry_of
 from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
 from app.storage.sessions import keep_copy
 from app.storage.sqlite import add_column, index
 from merging.errors import MergeError
 from merging.io.files import file_sha256
 
-# autoincrement: a page that still shows a deleted entry must not meet another one in its place.
+# autoincrement: the number of a deleted entry, which a page may still show, is not used again.
 TABLE = """create table if not exists moments (
     id integer primary key autoincrement, made real, merge text, report text, sheet text,
     files text, pinned integer default 0
 )"""
 GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
-# What a merge is the same by, though it has several entries, one for each sheet of its pictures.
+# What identifies a merge, which has an entry for every sheet of its pictures.
 SAME = "json_extract(merge, '$.recipe', '$.order.dtype')"
 KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
 
 @dataclass(frozen=True)
 class OpenedEntry:
-    """An entry, its files in a folder of the visit."""
+    """An entry with its files in a folder of the visit."""
 
     merged: FinishedMerge
     scene: DrawOrder | None = None
@@ -45,12 +45,12 @@ class OpenedEntry:
 
     @property
     def here(self) -> tuple[SelectedFile, ...]:
-        """The LoRAs whose files are still there."""
+        """The LoRAs whose files still exist."""
         return tuple(pick for pick in self.merged.order.picks if pick.path.is_file())
 
 
 class History:
-    """Files under ``folder``, made when the first merge is kept; no connection stays open."""
+    """Files and an index in ``folder``, made with the first merge; no connection stays open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,52 +62,52 @@ class History:
         pictures: Sequence[Picture] = (),
         entry: int | None = None,
     ) -> int:
-        """Write down a merge, with its pictures if there are any, and return the entry.
+        """Save a merge, with its pictures if there are any, and return the entry's number.
 
-        ``entry`` gets the pictures, if it is still there. Raises OSError or MergeError when it
-        cannot be kept; nothing is left of it then.
+        ``entry`` gets the pictures, if it still exists. Raises OSError or MergeError if saving
+        fails; nothing is left then.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         files: list[str] = []
         try:
-            put = partial(self._take_in, files)
+            put = partial(self._store, files)
             merge = merge_json(merged, put)
             sheet = sheet_json(scene, pictures, put) if scene else "null"
             row = (merge, json.dumps(merged.report), sheet, json.dumps(files))
             return self._write(row, entry)
         except (OSError, MergeError):
-            self._tidy(files)
+            self._remove_unused(files)
             raise
 
-    def entries(self, start: int, count: int) -> list[Entry]:
-        """Some of them, the newest first."""
+    def entries(self, start: int, count: int) -> list[HistoryEntry]:
+        """``count`` entries from ``start`` on, the newest first."""
         rows = self._rows("order by id desc limit ? offset ?", (count, start))
         return [entry_of(*row) for row in rows]
 
-    def entry(self, entry: int) -> Entry:
-        """One of them; MergeError if it is gone."""
+    def entry(self, entry: int) -> HistoryEntry:
+        """One entry; MergeError if it is gone."""
         rows = self._rows("where id = ?", (entry,))
         if not rows:
             raise MergeError(GONE)
         return entry_of(*rows[0])
 
-    def merges(self, count: int, but: FinishedMerge | None = None) -> list[Entry]:
-        """The newest merges but for one, each once, by its first entry."""
+    def merges(self, count: int, without: FinishedMerge | None = None) -> list[HistoryEntry]:
+        """The first entries of the newest merges, ``without`` one of them."""
         first = f"where id in (select min(id) from moments group by {SAME})"
-        known = json.dumps([but.recipe, but.order.dtype] if but else None)
+        known = json.dumps([without.recipe, without.order.dtype] if without else None)
         which = f"{first} and {SAME} != json(?) order by id desc limit ?"
         return [entry_of(*row) for row in self._rows(which, (known, count))]
 
     def size(self) -> tuple[int, int]:
-        """How many entries there are, and the bytes of all files."""
-        if not self._begun:
+        """The number of entries, and the bytes of all files."""
+        if not self._exists:
             return 0, 0
-        with self._index() as found:
-            (count,) = found.execute("select count(*) from moments").fetchone()
+        with self._index() as connection:
+            (count,) = connection.execute("select count(*) from moments").fetchone()
         return count, sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file())
 
-    def open(self, entry: int, folder: Path, found: Callable[[str], Path]) -> OpenedEntry:
-        """The entry, its files as links in ``folder``; ``found`` says where a LoRA lies.
+    def open(self, entry: int, folder: Path, locate_lora: Callable[[str], Path]) -> OpenedEntry:
+        """The entry, its files as links in ``folder``; ``locate_lora`` gives a LoRA's path by hash.
 
         Raises MergeError if the entry or one of its files is gone.
         """
@@ -115,9 +115,9 @@ class History:
         if not rows:
             raise MergeError(GONE)
         merge, report, sheet = rows[0]
-        place = partial(self._placed, folder)
+        place = partial(self._link, folder)
         try:
-            merged = merge_of(merge, report, place, found)
+            merged = merge_of(merge, report, place, locate_lora)
             if sheet == "null":
                 return OpenedEntry(merged)
             return OpenedEntry(merged, *sheet_of(sheet, merged, place))
@@ -128,54 +128,54 @@ class History:
             ) from error
 
     def forget(self, entry: int) -> None:
-        """Delete an entry, and those of its files that no other one has."""
+        """Delete an entry, and its files that no other entry has."""
         rows = self._rows("where id = ?", (entry,), "files")
         if not rows:
             return
-        with self._index() as found:
-            found.execute("delete from moments where id = ?", (entry,))
-        self._tidy(json.loads(rows[0][0]))
+        with self._index() as connection:
+            connection.execute("delete from moments where id = ?", (entry,))
+        self._remove_unused(json.loads(rows[0][0]))
 
-    def pin(self, entry: int, wanted: bool) -> None:
-        """Let the limit never take an entry, or take it again; MergeError if it is gone."""
+    def pin(self, entry: int, pinned: bool) -> None:
+        """Protect an entry from ``make_room``, or no longer; MergeError if it is gone."""
         self.entry(entry)
-        with self._index() as found:
-            found.execute("update moments set pinned = ? where id = ?", (wanted, entry))
+        with self._index() as connection:
+            connection.execute("update moments set pinned = ? where id = ?", (pinned, entry))
 
-    def make_room(self, most: int, spared: int) -> tuple[Entry, ...]:
+    def make_room(self, most: int, spared: int) -> tuple[HistoryEntry, ...]:
         """Delete the oldest entries until all files have at most ``most`` bytes.
 
-        Those that are pinned stay, and so does ``spared``: there may be more left than that.
-        Returns those that went. What a page has open of one stays: it has links to the files.
+        Pinned entries and ``spared`` stay, so more bytes may be left. Returns the deleted entries.
+        Pages that have one of them open keep its files by their links.
         """
-        gone: list[Entry] = []
+        gone: list[HistoryEntry] = []
         while self.size()[1] > most and (oldest := self._oldest(spared)):
             self.forget(oldest.id)
             gone.append(oldest)
         return tuple(gone)
 
-    def _oldest(self, spared: int) -> Entry | None:
+    def _oldest(self, spared: int) -> HistoryEntry | None:
         rows = self._rows("where id != ? and not pinned order by id limit 1", (spared,))
         return entry_of(*rows[0]) if rows else None
 
     @property
-    def _begun(self) -> bool:
+    def _exists(self) -> bool:
         return (self._folder / "index.sqlite").is_file()
 
-    def _take_in(self, files: list[str], path: Path) -> str:
-        """A file under its hash, noted in ``files``; returns its name here."""
+    def _store(self, files: list[str], path: Path) -> str:
+        """Store a file under its hash and add it to ``files``; returns its name here."""
         name = f"{file_sha256(path)}{path.suffix}"
         files.append(name)
         if not (self._folder / name).is_file():
             keep_copy(path, self._folder / name)
         return name
 
-    def _placed(self, folder: Path, kept: str, name: str) -> Path:
-        """A link to a kept file in ``folder``, under the name that it had."""
+    def _link(self, folder: Path, kept: str, name: str) -> Path:
+        """Link a stored file into ``folder`` under its former name."""
         source = self._folder / kept
         if not KEPT_NAME.fullmatch(kept) or not source.is_file():
             raise MergeError(
-                f"{Path(name).name} is gone from the history's folder, so this entry cannot be "
+                f"{Path(name).name} is missing in the history's folder, so this entry cannot be "
                 "opened; delete it."
             )
         target = folder / kept[:12] / Path(name).name
@@ -184,52 +184,52 @@ class History:
         return target
 
     def _write(self, row: tuple[str, ...], entry: int | None) -> int:
-        """A new entry, or an old one anew."""
-        with self._index() as found:
+        """Insert an entry, or update ``entry``."""
+        with self._index() as connection:
             if entry is not None:
-                renewed = "update moments set merge = ?, report = ?, sheet = ?, files = ?"
-                if found.execute(f"{renewed} where id = ?", (*row, entry)).rowcount:
+                update = "update moments set merge = ?, report = ?, sheet = ?, files = ?"
+                if connection.execute(f"{update} where id = ?", (*row, entry)).rowcount:
                     return entry
             fields = "(made, merge, report, sheet, files) values (?, ?, ?, ?, ?)"
-            made = found.execute(f"insert into moments {fields}", (time.time(), *row))
-            return made.lastrowid or 0
+            inserted = connection.execute(f"insert into moments {fields}", (time.time(), *row))
+            return inserted.lastrowid or 0
 
-    def _tidy(self, files: Sequence[str]) -> None:
-        """Remove those of the files that no entry has."""
+    def _remove_unused(self, files: Sequence[str]) -> None:
+        """Remove those of ``files`` that no entry has."""
         rows = self._rows("", (), "files")
-        used = {name for (listed,) in rows for name in json.loads(listed)}
+        used = {name for (names,) in rows for name in json.loads(names)}
         for name in {*files} - used:
             (self._folder / name).unlink(missing_ok=True)
 
     def _rows(self, which: str, values: tuple[int | str, ...], fields: str = FIELDS) -> list[tuple]:
-        if not self._begun:
+        if not self._exists:
             return []
-        with self._index() as found:
-            return found.execute(f"select {fields} from moments {which}", values).fetchall()
+        with self._index() as connection:
+            return connection.execute(f"select {fields} from moments {which}", values).fetchall()
 
     @contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
-        with index(self._folder / "index.sqlite", TABLE, "The history's") as found:
-            add_column(found, "moments", "pinned", "integer default 0")
-            yield found
+        with index(self._folder / "index.sqlite", TABLE, "The history's") as connection:
+            add_column(connection, "moments", "pinned", "integer default 0")
+            yield connection
 
 
-def made_room(gone: Sequence[Entry], size: int, most: int) -> str:
-    """What happened so that the history has at most ``most`` MB, and whether it has; "" if nothing.
+def room_note(gone: Sequence[HistoryEntry], size: int, most: int) -> str:
+    """A note on the entries that ``make_room`` deleted, and on a history that is still too large.
 
-    ``size`` is in bytes, what it has now.
+    ``size`` is in bytes, ``most`` in MB. "" if there is nothing to note.
     """
-    said = [_went(gone)] if gone else []
+    notes = [_deleted_note(gone)] if gone else []
     if size > most * 2**20:
-        said.append(
+        notes.append(
             "what is ticked “Keep” stays, as does what was just made: it has "
             f"{size / 2**20:.0f} MB now"
         )
-    limit = f"The history is to have at most {most} MB here (max_history_mb)"
-    return f"{limit}: {'; '.join(said)}." if said else ""
+    limit = f"The history may have at most {most} MB (max_history_mb)"
+    return f"{limit}: {'; '.join(notes)}." if notes else ""
 
 
-def _went(gone: Sequence[Entry]) -> str:
-    listed = ", ".join(entry.title for entry in gone[:3])
+def _deleted_note(gone: Sequence[HistoryEntry]) -> str:
+    titles = ", ".join(entry.title for entry in gone[:3])
     more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-    return f"its oldest entries went, {listed}{more}"
+    return f"its oldest entries were deleted, {titles}{more}"

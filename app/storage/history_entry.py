@@ -9,8 +9,8 @@ FIELDS = "id, made, pinned, merge, sheet"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One press of a button, as a list shows it."""
+class HistoryEntry:
+    """An entry: a merge, or a merge and the pictures of one press of the button."""
 
     id: int
     made: float  # seconds since 1970
@@ -18,36 +18,36 @@ class Entry:
     loras: tuple[tuple[str, float], ...]  # name, strength
     base: str
     ranks: str
-    pinned: bool = False  # the limit never takes it
+    pinned: bool = False  # not deleted by the limit
     prompt: str = ""  # of the pictures, "" where none were drawn
     seed: int = 0
     pictures: int = 0
     thumbnails: tuple[tuple[str, str], ...] = ()  # caption, data URL
-    of_the_merge: int | None = None  # which of them, if any, is the merge's own
+    of_the_merge: int | None = None  # the index of the merge's own thumbnail
 
     @property
     def title(self) -> str:
-        """What a list calls it."""
+        """The entry's title in lists."""
         return f"{self.method} of {' + '.join(name for name, _ in self.loras)}"
 
     @property
     def name(self) -> str:
-        """Its title, told from all others by its number, with strengths that are not 1."""
+        """The title with strengths that are not 1, and with the entry's number."""
         parts = [
             name if strength == 1 else f"{name} at {strength:g}" for name, strength in self.loras
         ]
         return f"{self.method} of {' + '.join(parts)}, no. {self.id}"
 
 
-def entry_of(id: int, made: float, pinned: int, merge: str, sheet: str) -> Entry:
-    """A row of FIELDS in words."""
-    told, drawn = json.loads(merge), json.loads(sheet)
-    order, merged = told["order"], told["merged"]
-    entry = Entry(
+def entry_of(id: int, made: float, pinned: int, merge: str, sheet: str) -> HistoryEntry:
+    """The entry of a row with FIELDS."""
+    merge_parts, drawn = json.loads(merge), json.loads(sheet)
+    order, merged = merge_parts["order"], merge_parts["merged"]
+    entry = HistoryEntry(
         id=id,
         made=made,
         method=merged["method"],
-        loras=tuple((source["name"], source["strength"]) for source in told["recipe"]["sources"]),
+        loras=tuple((lora["name"], lora["strength"]) for lora in merge_parts["recipe"]["sources"]),
         base=order["base"],
         ranks=merged["ranks"],
         pinned=bool(pinned),
@@ -55,7 +55,7 @@ def entry_of(id: int, made: float, pinned: int, merge: str, sheet: str) -> Entry
     if not drawn:
         return entry
     scene, thumbnails = drawn["scene"], tuple(map(tuple, drawn["thumbnails"]))
-    last = len(thumbnails) - 1 - len(scene.get("others", ()))  # other merges come behind it
+    last = len(thumbnails) - 1 - len(scene.get("others", ()))  # other merges come after it
     return replace(
         entry,
         prompt=scene["prompt"],

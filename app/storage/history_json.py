@@ -1,4 +1,4 @@
-"""A merge and its pictures as JSON, and back again: what the history writes down."""
+"""Merges and pictures as JSON and back, for the history."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pydantic import TypeAdapter
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge
 
-Put = Callable[[Path], str]  # takes a file in, and returns the name that it is kept by
-Place = Callable[[str, str], Path]  # (that name, the file's name before) → where it lies now
+Put = Callable[[Path], str]  # stores a file, and returns its stored name
+Place = Callable[[str, str], Path]  # (stored name, former name) → the file's path now
 FILE = {"file", "name"}
-# Of a DrawOrder: they are those of its merge.
+# Fields of a DrawOrder that are those of its merge.
 OF_THE_MERGE = ("picks", "words", "base", "merged", "method")
-THUMBNAIL, MOST_THUMBNAILS = 96, 6  # pixels, and how many of a sheet
+THUMBNAIL, MAX_THUMBNAILS = 96, 6  # pixels, and how many of a sheet
 
 MERGED, SCENE = TypeAdapter(FinishedMerge), TypeAdapter(DrawOrder)
 PICTURES = TypeAdapter(tuple[Picture, ...])
 
 
 def merge_json(merged: FinishedMerge, put: Put) -> str:
-    """A merge without its report; its LoRAs by hash, its other files through ``put``."""
+    """A merge without its report; its LoRAs by hash, its other files stored by ``put``."""
     sources: Any = merged.recipe["sources"]
     picks = [
         _fields(pick, "path") | {"sha256": source["sha256"]}
@@ -39,37 +39,37 @@ def merge_json(merged: FinishedMerge, put: Put) -> str:
         "merged": _fields(merged, "order", "recipe", "report"),
         "recipe": merged.recipe,
     }
-    return _dumped(parts, put)
+    return _dump(parts, put)
 
 
 def merge_of(text: str, report: str, place: Place, lora: Callable[[str], Path]) -> FinishedMerge:
-    """The merge; ``lora`` says where the LoRA of a hash lies.
+    """The merge; ``lora`` gives the path of the LoRA with a hash.
 
-    Raises KeyError, TypeError or ValueError for what was written down in another way.
+    Raises KeyError, TypeError or ValueError for JSON of another form.
     """
-    parts = _loaded(text, place)
+    parts = _load(text, place)
     picks = [pick | {"path": lora(pick["sha256"])} for pick in parts["order"]["picks"]]
     order = parts["order"] | {"picks": picks}
-    more = {"order": order, "recipe": parts["recipe"], "report": json.loads(report)}
-    return MERGED.validate_python(parts["merged"] | more)
+    rest = {"order": order, "recipe": parts["recipe"], "report": json.loads(report)}
+    return MERGED.validate_python(parts["merged"] | rest)
 
 
 def sheet_json(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> str:
-    """A sheet of pictures, and small ones of its first scene to know it by."""
-    shown = [*pictures][:: max(len(scene.scenes), 1)][-MOST_THUMBNAILS:]
+    """A sheet of pictures, with thumbnails of its first scene."""
+    samples = [*pictures][:: max(len(scene.scenes), 1)][-MAX_THUMBNAILS:]
     parts = {
         "scene": _fields(scene, *OF_THE_MERGE),
         "pictures": pictures,
-        "thumbnails": [[picture.caption, thumbnail(picture.path)] for picture in shown],
+        "thumbnails": [[picture.caption, thumbnail(picture.path)] for picture in samples],
     }
-    return _dumped(parts, put)
+    return _dump(parts, put)
 
 
 def sheet_of(
     text: str, merged: FinishedMerge, place: Place
 ) -> tuple[DrawOrder, tuple[Picture, ...]]:
-    """What was drawn, with its merge as it lies now, and the pictures. Raises as ``merge_of``."""
-    parts, order = _loaded(text, place), merged.order
+    """The order of a sheet, with its merge's files, and the pictures. Raises as ``merge_of``."""
+    parts, order = _load(text, place), merged.order
     of_the_merge = {
         "picks": order.picks,
         "words": order.words,
@@ -92,26 +92,26 @@ def thumbnail(path: Path) -> str:
 
 
 def _fields(value: Any, *without: str) -> dict[str, Any]:
-    """A dataclass as an object of JSON."""
-    names = (each.name for each in fields(value))
+    """A dataclass's fields as a JSON object."""
+    names = (item.name for item in fields(value))
     return {name: getattr(value, name) for name in names if name not in without}
 
 
-def _dumped(parts: Any, put: Put) -> str:
+def _dump(parts: Any, put: Put) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
             return {"file": put(value), "name": value.name}
         if is_dataclass(value):
             return _fields(value)
-        raise TypeError(f"{type(value).__name__} cannot be written down")
+        raise TypeError(f"{type(value).__name__} cannot be saved as JSON")
 
     return json.dumps(parts, default=plain)
 
 
-def _loaded(text: str, place: Place) -> Any:
-    """The parts, files where ``place`` puts them."""
+def _load(text: str, place: Place) -> Any:
+    """The parts, with files at the paths that ``place`` gives."""
 
-    def revived(value: dict[str, Any]) -> Any:
+    def revive(value: dict[str, Any]) -> Any:
         return place(value["file"], value["name"]) if value.keys() == FILE else value
 
-    return json.loads(text, object_hook=revived)
+    return json.loads(text, object_hook=revive)

@@ -1,6 +1,6 @@
-"""LoRAs that were added before: each file once, by its hash, and an index that can be searched.
+"""The library of added LoRAs: every file once, by its hash, with an index for searches.
 
-On a person's own machine the folder stays; a visitor of a public app has one inside the visit.
+At home the folder stays; in a public app it is inside the visit's folder.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ TABLE = """create table if not exists loras (
     words text, captions text, used integer, origin text default ''
 )"""
 FIELDS = "sha256, name, base, family, megabytes, trigger, words, captions, origin"
-MOST_FOUND = 12
-# What a hit in each field is worth: a trigger says more of a file than one of its captions.
-WORTH = {"trigger": 4, "name": 3, "words": 2, "captions": 1}
-# Words of prompts that say nothing of what is in the picture.
-SILENT = frozenset(
+MAX_RESULTS = 12
+# Scores of hits by field: a trigger describes a file better than one of its captions.
+FIELD_WEIGHTS = {"trigger": 4, "name": 3, "words": 2, "captions": 1}
+# Words of prompts that do not describe the picture.
+STOP_WORDS = frozenset(
     "a an and at by for in of on the to with photo picture image background".split()  # noqa: SIM905
 )
-PREFIX = 3  # from so many letters on, the beginning of a word finds it
+MIN_PREFIX = 3  # letters from which the beginning of a word is a hit
 
 
 @dataclass(frozen=True)
-class Entry:
+class LibraryEntry:
     """One LoRA of the library."""
 
     sha256: str
@@ -50,19 +50,19 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """What a person chooses by."""
+        """The entry's title in lists."""
         size = f"{self.megabytes:.0f} MB" if self.megabytes >= 1 else "under 1 MB"
         return " · ".join(filter(None, [self.name, self.trigger, self.base, size]))
 
 
 class Library:
-    """Files under ``folder``, made when the first one is kept; no connection stays open."""
+    """Files and an index in ``folder``, made with the first file; no connection stays open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def keep(self, card: Card) -> None:
-        """Take a file in, or note that it was used again. Raises OSError when it cannot."""
+        """Add a file, or mark it as used again. Raises OSError or MergeError if that fails."""
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._file(card.sha256)
         fresh = not target.is_file()
@@ -76,35 +76,35 @@ class Library:
             raise
 
     def _note(self, card: Card) -> None:
-        """The index's row of a file, as the one that was used last."""
+        """Write the file's row of the index, as the one that was used last."""
         row = (
             *(card.sha256, card.name, card.base, card.family, card.megabytes, card.trigger),
             json.dumps(card.words),
             json.dumps(card.captions),
             card.origin,
         )
-        with self._index() as index:
-            index.execute(
+        with self._index() as connection:
+            connection.execute(
                 f"insert or replace into loras ({FIELDS}, used) values (?, ?, ?, ?, ?, ?, ?, ?, ?, "
                 "(select coalesce(max(used), 0) + 1 from loras))",
                 row,
             )
 
-    def search(self, text: str = "") -> list[Entry]:
-        """Those that fit a name, a trigger or a scene, the best first; for "" the newest first.
+    def search(self, text: str = "") -> list[LibraryEntry]:
+        """Entries that fit a name, a trigger or a prompt, the best first; for "" the newest first.
 
-        At most MOST_FOUND; files that somebody has deleted are passed over.
+        At most MAX_RESULTS; entries whose file was deleted are skipped.
         """
-        wanted = [word for word in _words(text) if word not in SILENT]
+        terms = [word for word in _words(text) if word not in STOP_WORDS]
         entries = [entry for entry in self._all() if self._file(entry.sha256).is_file()]
-        if not wanted:
-            return entries[:MOST_FOUND] if not text.strip() else []
-        scored = [(_score(entry, wanted), entry) for entry in entries]
-        found = [(score, entry) for score, entry in scored if score]
-        return [entry for _, entry in sorted(found, key=lambda each: -each[0])][:MOST_FOUND]
+        if not terms:
+            return entries[:MAX_RESULTS] if not text.strip() else []
+        scored = [(_score(entry, terms), entry) for entry in entries]
+        hits = [(score, entry) for score, entry in scored if score]
+        return [entry for _, entry in sorted(hits, key=lambda hit: -hit[0])][:MAX_RESULTS]
 
     def file(self, sha256: str) -> NamedFile:
-        """Where a LoRA lies, its name and its origin; MergeError once it is gone."""
+        """A LoRA's path, name and origin; MergeError if it is gone."""
         for entry in self._all():
             if entry.sha256 == sha256 and self._file(sha256).is_file():
                 return NamedFile(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
@@ -112,17 +112,17 @@ class Library:
 
     def forget(self, sha256: str) -> None:
         """Delete a file and its entry."""
-        with self._index() as index:
-            known = index.execute("delete from loras where sha256 = ?", (sha256,)).rowcount
+        with self._index() as connection:
+            known = connection.execute("delete from loras where sha256 = ?", (sha256,)).rowcount
         if known:
             self._file(sha256).unlink(missing_ok=True)
 
-    def _all(self) -> list[Entry]:
+    def _all(self) -> list[LibraryEntry]:
         """Every entry, the one that was used last first."""
         if not (self._folder / "index.sqlite").is_file():
             return []
-        with self._index() as index:
-            rows = index.execute(f"select {FIELDS} from loras order by used desc").fetchall()
+        with self._index() as connection:
+            rows = connection.execute(f"select {FIELDS} from loras order by used desc").fetchall()
         return list(map(_entry, rows))
 
     def _file(self, sha256: str) -> Path:
@@ -130,24 +130,24 @@ class Library:
 
     @contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
-        with index(self._folder / "index.sqlite", TABLE, "The library's") as found:
-            add_column(found, "loras", "origin", "text default ''")
-            yield found
+        with index(self._folder / "index.sqlite", TABLE, "The library's") as connection:
+            add_column(connection, "loras", "origin", "text default ''")
+            yield connection
 
 
-def _entry(row: tuple) -> Entry:
-    """A row of FIELDS."""
+def _entry(row: tuple) -> LibraryEntry:
+    """The entry of a row with FIELDS."""
     sha256, name, base, family, megabytes, trigger, *listed, origin = row
-    words, captions = (tuple(json.loads(each)) for each in listed)
-    return Entry(sha256, name, base, family, megabytes, trigger, words, captions, origin)
+    words, captions = (tuple(json.loads(text)) for text in listed)
+    return LibraryEntry(sha256, name, base, family, megabytes, trigger, words, captions, origin)
 
 
 def _words(text: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"\w+", text.lower())))
 
 
-def _score(entry: Entry, wanted: list[str]) -> int:
-    """How well an entry fits: each wanted word counts once, where it is worth most."""
+def _score(entry: LibraryEntry, terms: list[str]) -> int:
+    """How well an entry fits: every search term counts once, in its best field."""
     fields = {
         "trigger": [entry.trigger],
         "name": [entry.name.replace("_", " ")],
@@ -156,12 +156,14 @@ def _score(entry: Entry, wanted: list[str]) -> int:
     }
     known = {field: set(_words(" ".join(texts))) for field, texts in fields.items()}
     return sum(
-        max((WORTH[field] for field, words in known.items() if _has(words, word)), default=0)
-        for word in wanted
+        max(
+            (FIELD_WEIGHTS[field] for field, words in known.items() if _has(words, term)), default=0
+        )
+        for term in terms
     )
 
 
-def _has(words: set[str], wanted: str) -> bool:
-    if wanted in words:
+def _has(words: set[str], term: str) -> bool:
+    if term in words:
         return True
-    return len(wanted) >= PREFIX and any(word.startswith(wanted) for word in words)
+    return len(term) >= MIN_PREFIX and any(word.startswith(term) for word in words)

@@ -1,4 +1,4 @@
-"""Where visitors' files live: one folder per visit, closed to others, removed by age."""
+"""Folders of visitors' files: one per visit, private, removed by age."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from merging.io.files import peft_config_path
 
 
 class Store:
-    """Folders named by unguessable tokens under one root; the names inside are ours."""
+    """Folders with unguessable tokens as names, in one root folder."""
 
     def __init__(self, root: Path, keep_seconds: float) -> None:
         self._root = root
@@ -22,17 +22,17 @@ class Store:
         self._root.mkdir(parents=True, exist_ok=True)
 
     def open(self) -> str:
-        """A new visit: its token."""
+        """Open a visit; returns its token."""
         token = secrets.token_urlsafe(16)
         (self._root / token).mkdir(mode=0o700)
         return token
 
     def is_open(self, token: str) -> bool:
-        """Whether there is such a visit."""
+        """Whether the visit exists."""
         return bool(token) and (self._root / token).is_dir()
 
     def folder(self, token: str) -> Path:
-        """The visit's folder, kept alive by this very look; MergeError once it is gone."""
+        """The visit's folder, marked as used now; MergeError if it is gone."""
         path = self._root / token
         if not self.is_open(token):
             raise MergeError("Your session has expired: reload the page and add your files again.")
@@ -40,7 +40,7 @@ class Store:
         return path
 
     def new_folder(self, token: str) -> Path:
-        """A fresh folder inside the visit's, for one job or one file."""
+        """A new folder in the visit's folder, for one job or one file."""
         path = self.folder(token) / secrets.token_urlsafe(8)
         path.mkdir(mode=0o700)
         return path
@@ -48,8 +48,8 @@ class Store:
     def keep_copy(self, token: str, source: Path) -> Path:
         """The visit's own copy of an uploaded file, a hard link where the disk allows it.
 
-        Two visitors who upload the same bytes share one path in Gradio's cache, so nothing of ours
-        may rest on that path.
+        Two visitors who upload the same bytes share one path in Gradio's cache, so the app must
+        not depend on that path.
         """
         target = self.new_folder(token) / "lora.safetensors"
         keep_copy(source, target)
@@ -58,7 +58,7 @@ class Store:
         return target
 
     def sweep(self) -> int:
-        """Remove what nobody has touched for too long; returns how many entries went."""
+        """Remove what has not been used for too long; returns the number of removed entries."""
         oldest = time.time() - self._keep
         old = [path for path in self._root.iterdir() if _touched(path) < oldest]
         for path in old:
@@ -70,11 +70,11 @@ class Store:
 
 
 def keep_copy(source: Path, target: Path) -> None:
-    """The whole file or none: a hard link where the disk allows it, else a copy that is renamed."""
+    """Copy a file, whole or not at all: a hard link if possible, else a renamed copy."""
     try:
-        os.link(source.resolve(), target)  # the Hub's cache is one of links to files
+        os.link(source.resolve(), target)  # files of the Hub's cache are links
     except FileExistsError:
-        return  # somebody else has just put it there, under a name that says what it is
+        return  # another visit has just stored the same file
     except OSError:
         part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
@@ -85,7 +85,7 @@ def keep_copy(source: Path, target: Path) -> None:
 
 
 def _touched(path: Path) -> float:
-    """When it was last touched; never old if another sweep has just taken it."""
+    """The time of its last use; inf if another sweep has just removed it."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _touched(path: Path) -> float:
 
 
 def start_janitor(stores: list[Store], every_seconds: float = 600) -> threading.Event:
-    """Sweep the stores now and then, in a thread that ends with the program or with the event."""
+    """Sweep the stores regularly, in a thread that ends with the program or with the event."""
     done = threading.Event()
 
     def body() -> None:

@@ -1,4 +1,4 @@
-"""The small SQLite files in which the library and the history find what they keep."""
+"""SQLite index files of the library and the history."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from merging.errors import MergeError
 
 
 @contextmanager
-def index(path: Path, table: str, whose: str) -> Iterator[sqlite3.Connection]:
-    """The index at ``path``, made with ``table`` where it is new, and saved at the end.
+def index(path: Path, table: str, owner: str) -> Iterator[sqlite3.Connection]:
+    """A connection to the index at ``path``, committed at the end; ``table`` makes a new one.
 
-    Raises OSError when the disk is full and MergeError when the file cannot be used; ``whose``
-    begins that sentence.
+    Raises OSError if the disk is full and MergeError if the file cannot be used; ``owner`` begins
+    its text.
     """
     try:
-        with closing(sqlite3.connect(path, timeout=10)) as found, found:
-            found.execute(table)
-            yield found
+        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+            connection.execute(table)
+            yield connection
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # Python 3.10 has no such name
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # not in Python 3.10
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise MergeError(
-            f"{whose} index {path.name} cannot be used just now ({error}); try again."
+            f"{owner} index {path.name} cannot be used now ({error}); try again."
         ) from error
     except sqlite3.DatabaseError as error:
         raise MergeError(
-            f"{whose} index {path.name} cannot be read ({error}); delete it, and what is kept "
-            "there begins anew."
+            f"{owner} index {path.name} cannot be read ({error}); delete it to start a new one."
         ) from error
 
 
-def add_column(index: sqlite3.Connection, table: str, column: str, kind: str) -> None:
-    """Give an index of before a column that it does not have yet."""
-    if column not in {row[1] for row in index.execute(f"pragma table_info({table})")}:
-        index.execute(f"alter table {table} add column {column} {kind}")
+def add_column(connection: sqlite3.Connection, table: str, column: str, kind: str) -> None:
+    """Add a column to an older index that lacks it."""
+    if column not in {row[1] for row in connection.execute(f"pragma table_info({table})")}:
+        connection.execute(f"alter table {table} add column {column} {kind}")

@@ -1,13 +1,13 @@
-"""Where LoRAs get in each other's way, before any merge: seen from their factors alone.
+"""Where LoRAs get in each other's way, before any merge: computed from their factors alone.
 
-For every two of them, with all strengths folded in, block by block (Σ over a block's layers):
+For every pair, with all strengths applied, block by block (Σ over a block's layers):
     cosine   Σ⟨Δ_i, Δ_j⟩ / (‖Δ_i‖ ‖Δ_j‖): 1 the same change, −1 the opposite one
     overlap  ‖Δ_i P_j‖ ‖Δ_j P_i‖ / (‖Δ_i‖ ‖Δ_j‖), P_j the projector on the inputs that Δ_j reads:
              1 if both react to the same inputs, 0 if neither sees what moves the other
     chance   the overlap that unrelated changes of these ranks have on average, √(r_i r_j) / in
     ratio    ‖Δ_i‖ / ‖Δ_j‖
 No (out, in) matrix is built: P_j = D_jᵀ (D_j D_jᵀ)⁺ D_j of the factor D_j (rank, in).
-What inputs really come only prompts can tell; these numbers say where to look.
+Which inputs really occur depends on the prompts; these numbers show where to look.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from merging.formats.layer_tables import table_of
 from merging.linalg.delta import Delta, inner_product, scaled_delta
 from merging.request import Source
 
-REST = "rest"  # layers that lie in no block
-LOST = 1e-10  # eigenvalues of D Dᵀ below this share of the largest are rounding
-# From where on a person is told: of our choosing, no measured limits of what can be merged.
-LOUD, SHARED, AGAINST, ALIKE = 2.0, 0.1, -0.1, 0.5
+REST = "rest"  # layers outside all blocks
+RANK_TOLERANCE = 1e-10  # eigenvalues of D Dᵀ below this share of the largest are rounding
+# Thresholds of the advice: chosen by hand, no measured limits of what can be merged.
+LOUD_RATIO, SHARED_OVERLAP, OPPOSITE_COSINE, ALIKE_COSINE = 2.0, 0.1, -0.1, 0.5
 
 
 class Weights(Protocol):
-    """A LoRA's strengths: a Source's, or those of whatever else has them."""
+    """Anything with a LoRA's strengths, such as a Source."""
 
     @property
     def strength(self) -> float: ...
@@ -48,7 +48,7 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True)
-class Meeting:
+class BlockConflict:
     """Two LoRAs in one block, or in all of them."""
 
     block: str
@@ -64,13 +64,13 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two LoRAs, everywhere."""
+class PairConflict:
+    """Two LoRAs: all layers together, and block by block."""
 
     names: tuple[str, str]
     strengths: tuple[float, float]
-    whole: Meeting
-    blocks: tuple[Meeting, ...]  # those that either changes, in the order of BLOCKS
+    whole: BlockConflict
+    blocks: tuple[BlockConflict, ...]  # blocks that one of them changes, in the order of BLOCKS
 
     @property
     def silent(self) -> bool:
@@ -79,14 +79,14 @@ class Pair:
 
     @property
     def severity(self) -> float:
-        """To put the worst pair first: the largest of what is told, each beside its bound."""
+        """How bad a pair is, to sort by: the largest figure relative to its threshold."""
         louder = max(self.whole.ratio, 1 / self.whole.ratio) if not self.silent else 0.0
-        alike = self.whole.cosine / (ALIKE if self.whole.cosine > 0 else AGAINST)
-        return max(self.whole.shared / SHARED, louder / LOUD, alike)
+        alike = self.whole.cosine / (ALIKE_COSINE if self.whole.cosine > 0 else OPPOSITE_COSINE)
+        return max(self.whole.shared / SHARED_OVERLAP, louder / LOUD_RATIO, alike)
 
 
 @dataclass
-class Sums:
+class BlockSums:
     """Energies of a block, summed over its layers."""
 
     energy: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -94,8 +94,8 @@ class Sums:
     expected: list[float] = field(default_factory=lambda: [0.0, 0.0])  # the same by chance
     common: float = 0.0  # ⟨Δ_i, Δ_j⟩
 
-    def at(self, one: float, other: float) -> Sums:
-        """The same with every Δ_i multiplied; a LoRA at 0 has no inputs to meet at."""
+    def scaled(self, one: float, other: float) -> BlockSums:
+        """The sums with Δ_i and Δ_j multiplied by these; at 0 there is no overlap."""
         scales = (one**2, other**2)
         energy, seen, expected = (
             [scale * size for scale, size in zip(scales, sizes, strict=True)]
@@ -103,54 +103,58 @@ class Sums:
         )
         if not (one and other):
             seen = expected = [0.0, 0.0]
-        return Sums(energy, seen, expected, one * other * self.common)
+        return BlockSums(energy, seen, expected, one * other * self.common)
 
-    def meeting(self, block: str) -> Meeting:
-        """The sums as the numbers that people read; where a LoRA is silent, nothing is common."""
+    def conflict(self, block: str) -> BlockConflict:
+        """The figures of these sums; all 0 where a LoRA changes nothing."""
         one, other = self.energy
         size = (one * other) ** 0.5
         if not size:
-            return Meeting(block, 0.0, 0.0, 0.0, inf if one else 0.0)
+            return BlockConflict(block, 0.0, 0.0, 0.0, inf if one else 0.0)
         overlap, chance = (
             (max(a, 0.0) * max(b, 0.0)) ** 0.5 / size for a, b in (self.seen, self.expected)
         )
-        return Meeting(block, self.common / size, overlap, chance, (one / other) ** 0.5)
+        return BlockConflict(block, self.common / size, overlap, chance, (one / other) ** 0.5)
 
 
-Measured = Mapping[str, Sums]  # by block, at strength 1
+SumsByBlock = Mapping[str, BlockSums]  # by block, at strength 1
 
 
-def conflicts(sources: Sequence[Source]) -> tuple[Pair, ...]:
-    """Every two of the sources, at their strengths."""
+def conflicts(sources: Sequence[Source]) -> tuple[PairConflict, ...]:
+    """Every pair of the sources, at their strengths."""
     return tuple(
-        weighed_pair(
+        pair_at_strengths(
             (one.adapter.name, other.adapter.name),
             one,
             other,
-            measured(one.adapter, other.adapter),
+            sums_by_block(one.adapter, other.adapter),
         )
         for one, other in combinations(sources, 2)
     )
 
 
-def measured(one: Adapter, other: Adapter) -> Measured:
-    """Two LoRAs of one base at strength 1, block by block: all that takes time."""
+def sums_by_block(one: Adapter, other: Adapter) -> SumsByBlock:
+    """Sums of two LoRAs of one base at strength 1, by block: the only slow step."""
     places = blocks(table_of(one))
-    sums: dict[str, Sums] = {}
+    sums: dict[str, BlockSums] = {}
     for layer in dict.fromkeys([*one.layers, *other.layers]):
-        block = sums.setdefault(places.get(layer, REST), Sums())
-        _count(block, *(_delta(own, layer) for own in (one, other)))
+        block = sums.setdefault(places.get(layer, REST), BlockSums())
+        _add_layer(block, *(_delta(adapter, layer) for adapter in (one, other)))
     return {block: sums[block] for block in (*BLOCKS, REST) if block in sums}
 
 
-def weighed_pair(names: tuple[str, str], one: Weights, other: Weights, found: Measured) -> Pair:
-    """What was measured, at the strengths of two sources."""
+def pair_at_strengths(
+    names: tuple[str, str], one: Weights, other: Weights, unweighted: SumsByBlock
+) -> PairConflict:
+    """The conflict of two LoRAs at their strengths, from their sums at strength 1."""
     sums = {
-        block: own.at(_strength(one, block), _strength(other, block))
-        for block, own in found.items()
+        block: item.scaled(_strength(one, block), _strength(other, block))
+        for block, item in unweighted.items()
     }
-    met = tuple(own.meeting(block) for block, own in sums.items() if any(own.energy))
-    return Pair(names, (one.strength, other.strength), _total(sums).meeting("all"), met)
+    changed = tuple(item.conflict(block) for block, item in sums.items() if any(item.energy))
+    return PairConflict(
+        names, (one.strength, other.strength), _total(sums).conflict("all"), changed
+    )
 
 
 def _delta(adapter: Adapter, layer: str) -> Delta | None:
@@ -158,23 +162,23 @@ def _delta(adapter: Adapter, layer: str) -> Delta | None:
 
 
 def _strength(source: Weights, block: str) -> float:
-    """What every layer of a block is multiplied by."""
+    """The factor of every layer in a block."""
     part = source.text_encoder if block == "BASE" else source.unet
-    own = 1.0 if source.blocks is None or block == REST else source.blocks.get(block, 0.0)
-    return source.strength * part * own
+    weight = 1.0 if source.blocks is None or block == REST else source.blocks.get(block, 0.0)
+    return source.strength * part * weight
 
 
-def advice(pair: Pair) -> list[str]:
-    """What the numbers mean, in sentences with what to try; the numbers cannot see pictures."""
+def advice(pair: PairConflict) -> list[str]:
+    """Sentences on what the figures mean and what to try; the figures do not see pictures."""
     if pair.silent:
         name = pair.names[0 if not pair.strengths[0] else 1]
         return [f"{name} is at strength 0, so it meets nothing."]
     return [*_loudness(pair), *_direction(pair), _sharing(pair)]
 
 
-def _loudness(pair: Pair) -> list[str]:
+def _loudness(pair: PairConflict) -> list[str]:
     ratio = pair.whole.ratio
-    if 1 / LOUD < ratio < LOUD:
+    if 1 / LOUD_RATIO < ratio < LOUD_RATIO:
         return []
     loud = 0 if ratio > 1 else 1
     times = max(ratio, 1 / ratio)
@@ -185,15 +189,15 @@ def _loudness(pair: Pair) -> list[str]:
     ]
 
 
-def _direction(pair: Pair) -> list[str]:
+def _direction(pair: PairConflict) -> list[str]:
     cosine = pair.whole.cosine
-    if cosine >= ALIKE:
+    if cosine >= ALIKE_COSINE:
         return [
             f"They make much the same change (cosine {cosine:.2f}), which a sum counts twice: try "
             "half the strength for each, or leave one out."
         ]
-    if cosine <= AGAINST:
-        worst = min(pair.blocks, key=lambda met: met.cosine)
+    if cosine <= OPPOSITE_COSINE:
+        worst = min(pair.blocks, key=lambda block: block.cosine)
         return [
             f"They partly undo each other (cosine {cosine:.2f}), most in {title(worst.block)}; "
             "block weights can turn one of them down there."
@@ -201,13 +205,13 @@ def _direction(pair: Pair) -> list[str]:
     return []
 
 
-def _sharing(pair: Pair) -> str:
+def _sharing(pair: PairConflict) -> str:
     whole = pair.whole
     numbers = f"overlap {whole.overlap:.0%}, where chance alone gives {whole.chance:.0%}"
-    if whole.shared < SHARED:
+    if whole.shared < SHARED_OVERLAP:
         return f"They hardly react to the same inputs ({numbers}): even a plain sum may keep both."
-    ranked = sorted(pair.blocks, key=lambda met: -met.shared)
-    most = " and ".join(title(met.block) for met in ranked[:2])
+    ranked = sorted(pair.blocks, key=lambda block: -block.shared)
+    most = " and ".join(title(block.block) for block in ranked[:2])
     return (
         f"They react to the same inputs ({numbers}), most in {most}: a sum mixes them there. "
         "Try IterIS taught by prompts that name both, or lower strengths."
@@ -215,38 +219,38 @@ def _sharing(pair: Pair) -> str:
 
 
 def title(block: str) -> str:
-    """A block as people say it."""
+    """A block's name in a sentence."""
     return {"BASE": "the text encoder", REST: "layers outside all blocks"}.get(block, block)
 
 
-def _count(sums: Sums, one: Delta | None, other: Delta | None) -> None:
-    """Add one layer."""
-    energies = [inner_product(own, None, own) if own else 0.0 for own in (one, other)]
+def _add_layer(sums: BlockSums, one: Delta | None, other: Delta | None) -> None:
+    """Add one layer to the sums of its block."""
+    energies = [inner_product(delta, None, delta) if delta else 0.0 for delta in (one, other)]
     sums.energy = [a + b for a, b in zip(sums.energy, energies, strict=True)]
     if one is None or other is None:
         return
     sums.common += inner_product(one, None, other)
     width = one.down.shape[1]
-    for i, (own, reader) in enumerate(((one, other), (other, one))):
+    for i, (delta, reader) in enumerate(((one, other), (other, one))):
         inverse, rank = _pseudo_inverse(reader.down @ reader.down.T)
-        met = own.down @ reader.down.T
-        sums.seen[i] += ((own.up.T @ own.up) * (met @ inverse @ met.T)).sum().item()
+        overlap = delta.down @ reader.down.T
+        sums.seen[i] += ((delta.up.T @ delta.up) * (overlap @ inverse @ overlap.T)).sum().item()
         sums.expected[i] += energies[i] * rank / width
 
 
 def _pseudo_inverse(gram: Tensor) -> tuple[Tensor, int]:
     """(D Dᵀ)⁺ and the rank of D."""
     sizes, vectors = torch.linalg.eigh(gram)
-    kept = sizes > LOST * sizes[-1].clamp_min(0)
-    inverse = torch.where(kept, 1 / torch.where(kept, sizes, 1.0), 0.0)
-    return (vectors * inverse) @ vectors.T, int(kept.sum())
+    nonzero = sizes > RANK_TOLERANCE * sizes[-1].clamp_min(0)
+    inverse = torch.where(nonzero, 1 / torch.where(nonzero, sizes, 1.0), 0.0)
+    return (vectors * inverse) @ vectors.T, int(nonzero.sum())
 
 
-def _total(parts: Mapping[str, Sums]) -> Sums:
-    total = Sums()
+def _total(parts: Mapping[str, BlockSums]) -> BlockSums:
+    total = BlockSums()
     for part in parts.values():
         for name in ("energy", "seen", "expected"):
-            both = zip(getattr(total, name), getattr(part, name), strict=True)
-            setattr(total, name, [a + b for a, b in both])
+            pairs = zip(getattr(total, name), getattr(part, name), strict=True)
+            setattr(total, name, [a + b for a, b in pairs])
         total.common += part.common
     return total

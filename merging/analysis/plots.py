@@ -1,4 +1,4 @@
-"""A merge's report as one picture: where it is good, where inputs drift, where data were silent."""
+"""Plots of a merge's report (error, drift and fallback by layer) and of a rank curve."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from merging.report import LayerReport, Report
 
 LINES = {"base": "nothing merged", "sum": "plain sum", "regmean": "RegMean", "merged": "this merge"}
 COLOURS = {"base": "#9aa0a6", "sum": "#d98c3f", "regmean": "#5b8def", "merged": "#7a3fd9"}
-FLOOR = 1e-6  # of the logarithmic axis: an objective of 0 is drawn here
+FLOOR = 1e-6  # of the logarithmic axis: smaller objectives are drawn here
 
 
 def report_plot(report: Report) -> Image.Image:
     """Objective, drift and fallback by layer, in forward order.
 
-    A merge that solved no layer from activations has nothing to plot: an empty frame says so.
+    Axes are empty if no layer was solved from activations.
     """
     solved = [row for row in report.layers if row.objective]
     figure = Figure(figsize=(10, 7.5), layout="constrained")
@@ -32,7 +32,7 @@ def report_plot(report: Report) -> Image.Image:
 
 
 def picture(figure: Figure) -> Image.Image:
-    """The drawn figure; the same figure gives the same bytes."""
+    """The figure as an image; the same figure gives the same bytes."""
     file = BytesIO()
     figure.savefig(file, dpi=120, format="png", metadata={"Software": None})
     return Image.open(file)
@@ -75,8 +75,8 @@ def curve_plot(points: tuple[CurvePoint, ...], title: str) -> Image.Image:
         color="#7a3fd9",
     )
     for point in points:
-        where = (point.megabytes, 100 * point.energy)
-        axes.annotate(f"{point.rank}", where, xytext=(4, -12), textcoords="offset points")
+        position = (point.megabytes, 100 * point.energy)
+        axes.annotate(f"{point.rank}", position, xytext=(4, -12), textcoords="offset points")
     axes.set_xlabel("MB of weights")
     axes.set_ylabel("energy kept, %")
     axes.set_title(f"{title}: a dot per rank")

@@ -17,14 +17,14 @@ from merging.formats.layer_tables import table_of
 from merging.formats.overview import Overview, overview
 from merging.io.files import file_sha256, read_recipe
 
-# Files up to here are hashed even if only the header is asked for: 16 MiB take about a tenth of a
-# second where the processor has no instructions for it.
-HASHED = 16 << 20
+# Larger files are not hashed if only the header is read: 16 MiB take about a tenth of a second
+# where the processor has no instructions for it.
+MAX_HASHED_BYTES = 16 << 20
 
 
 @final
 class EmbeddingSummary(TypedDict):
-    """What a file of textual inversions alone says."""
+    """The summary of a file that has textual inversions only."""
 
     name: str
     bytes: int
@@ -36,7 +36,7 @@ class EmbeddingSummary(TypedDict):
 
 
 class HeaderSummary(TypedDict):
-    """What a LoRA's header says: names, counts, words, hashes, and what cannot be used."""
+    """What a LoRA's header says: names, counts, trigger words, hashes, and unusable keys."""
 
     name: str
     bytes: int
@@ -65,9 +65,9 @@ class HeaderSummary(TypedDict):
 
 @final
 class LoraSummary(HeaderSummary, total=False):
-    """The header, and what the weights say where they were read."""
+    """The header's summary, and that of the weights if they were read."""
 
-    sha256: str | None  # always there; None: the file is large, and its values were not wanted
+    sha256: str | None  # always there; None for a large file whose weights were not read
     parameters: int
     block_norms: dict[str, float]  # block → ‖Δ‖
 
@@ -76,77 +76,77 @@ Summary = EmbeddingSummary | LoraSummary
 
 
 def summary(path: Path, values: bool = False, weights: BaseWeights | None = None) -> Summary:
-    """Everything that a file says of itself; with ``values``, what its weights say too.
+    """The summary of an adapter file from its header; with ``values`` from its weights too.
 
-    Of a textual inversion on its own: its words, by number of vectors.
-    ``weights`` of the base model are needed only with ``values``, and by some families only.
+    A file of textual inversions has their words and vectors. ``weights`` of the base model are
+    needed with ``values`` only, and by some families only. Raises MergeError for other files.
     """
     try:
-        found = overview(path)
+        file = overview(path)
     except MergeError:
         if embeddings := _embeddings(path):
             return embeddings
         raise
     if values:
-        return _with_values(_header(found), formats.read(path, weights=weights))
-    sha256 = file_sha256(path) if found.file_bytes <= HASHED else None
-    return {**_header(found), "sha256": sha256}
+        return _with_values(_header(file), formats.read(path, weights=weights))
+    sha256 = file_sha256(path) if file.file_bytes <= MAX_HASHED_BYTES else None
+    return {**_header(file), "sha256": sha256}
 
 
 def _embeddings(path: Path) -> EmbeddingSummary | None:
-    """Of a file of textual inversions alone; None for any other."""
+    """The summary of a file that has textual inversions only; None for any other file."""
     if (alone := formats.read_embedding_file(path)) is None:
         return None
-    base, found = alone
+    base, embeddings = alone
     return {
-        "name": found[0].source,
+        "name": embeddings[0].source,
         "bytes": path.stat().st_size,
         "family": "textual inversion",
         "base": base,
-        "embeddings": {each.word: len(each.vectors) for each in found},
-        "sha256": found[0].sha256,
+        "embeddings": {embedding.word: len(embedding.vectors) for embedding in embeddings},
+        "sha256": embeddings[0].sha256,
         "warnings": [],
     }
 
 
-def _header(found: Overview) -> HeaderSummary:
+def _header(overview: Overview) -> HeaderSummary:
     return {
-        "name": found.name,
-        "bytes": found.file_bytes,
-        "family": found.family,
-        "base": found.base,
-        "needs_base": found.needs_base,
-        "layers": dict(found.matched),
-        "base_layers": dict(found.known),
-        "unmatched": list(found.unmatched),
-        "dropped": {kind: len(keys) for kind, keys in found.unused.items()},
-        "left_out": {kind: list(keys) for kind, keys in found.unused.items()},
-        "embeddings": dict(found.embeddings),
-        "shifts": dict(found.shifts),
-        "ranks": sorted(found.ranks),
-        "alphas": sorted(found.alphas),
-        "rank_counts": _histogram(found.ranks),
-        "alpha_counts": _histogram(found.alphas),
-        "dtypes": dict(found.dtypes),
-        "trigger": found.trigger,
-        "class_word": found.class_word,
-        "trained_words": {field: list(words) for field, words in found.trained_words.items()},
-        "hashes": dict(found.hashes),
-        "warnings": list(found.warnings),
-        "recipe": read_recipe(found.metadata),
+        "name": overview.name,
+        "bytes": overview.file_bytes,
+        "family": overview.family,
+        "base": overview.base,
+        "needs_base": overview.needs_base,
+        "layers": dict(overview.matched),
+        "base_layers": dict(overview.known),
+        "unmatched": list(overview.unmatched),
+        "dropped": {kind: len(keys) for kind, keys in overview.unused.items()},
+        "left_out": {kind: list(keys) for kind, keys in overview.unused.items()},
+        "embeddings": dict(overview.embeddings),
+        "shifts": dict(overview.shifts),
+        "ranks": sorted(overview.ranks),
+        "alphas": sorted(overview.alphas),
+        "rank_counts": _histogram(overview.ranks),
+        "alpha_counts": _histogram(overview.alphas),
+        "dtypes": dict(overview.dtypes),
+        "trigger": overview.trigger,
+        "class_word": overview.class_word,
+        "trained_words": {field: list(words) for field, words in overview.trained_words.items()},
+        "hashes": dict(overview.hashes),
+        "warnings": list(overview.warnings),
+        "recipe": read_recipe(overview.metadata),
     }
 
 
 def _histogram(counts: Mapping[Any, int]) -> dict[str, int]:
-    """How many layers have each value, the smallest value first."""
+    """Number of layers by value, the smallest value first."""
     return {f"{value:g}": counts[value] for value in sorted(counts)}
 
 
 def _with_values(header: HeaderSummary, adapter: Adapter) -> LoraSummary:
-    """With what only the weights can tell: the ranks they really have, how strong each block is."""
+    """The header's summary with figures of the weights: true ranks, norms by block, parameters."""
     layers = adapter.layers.values()
     ranks = Counter(layer.rank for layer in layers)
-    vectors = (each for own in adapter.shifts.values() for each in own.vectors().values())
+    vectors = (vector for delta in adapter.shifts.values() for vector in delta.vectors().values())
     return {
         **header,
         "sha256": adapter.sha256,
@@ -159,15 +159,15 @@ def _with_values(header: HeaderSummary, adapter: Adapter) -> LoraSummary:
 
 
 def block_norms(adapter: Adapter) -> dict[str, float]:
-    """‖Δ‖ of all layers of a block together, in the order of the blocks; "rest" lies in none."""
-    places = blocks(table_of(adapter))
+    """‖Δ‖ of all layers of a block together, by block; "rest": layers outside all blocks."""
+    block_of = blocks(table_of(adapter))
     energy: dict[str, float] = {}
     for name, layer in adapter.layers.items():
-        place = places.get(name, "rest")
-        energy[place] = energy.get(place, 0.0) + _energy(layer)
-    return {place: energy[place] ** 0.5 for place in (*BLOCKS, "rest") if place in energy}
+        block = block_of.get(name, "rest")
+        energy[block] = energy.get(block, 0.0) + _layer_energy(layer)
+    return {block: energy[block] ** 0.5 for block in (*BLOCKS, "rest") if block in energy}
 
 
-def _energy(layer: LoraLayer) -> float:
+def _layer_energy(layer: LoraLayer) -> float:
     """‖Δ‖²."""
     return layer.scale**2 * factor_energy(layer.up.double(), layer.down.double())

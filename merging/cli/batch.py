@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TypedDict
 
-from merging.batch import Filing, Row, batch, cells, shown, table_of
+from merging.batch import BatchRow, OutputFormat, batch, format_value, plan_batch, summary_table
 from merging.cli.merge_options import add_merge_options, request_of
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
@@ -18,42 +18,42 @@ def add_batch(sub: argparse.ArgumentParser) -> None:
     """The command's options."""
     add_merge_options(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--methods", **several, choices=METHODS, help="all of them are tried")
+    sub.add_argument("--methods", **several, choices=METHODS, help="the methods to try")
     sub.add_argument(
         "--strengths",
         **several,
-        type=numbers,
+        type=number_list,
         metavar="LIST",
-        help="one list per FILE, in order, such as 0.6,0.8,1; without, those of the FILEs",
+        help="one list per FILE, in order, such as 0.6,0.8,1; default: the FILEs' own strengths",
     )
     sub.add_argument("--out", type=Path, required=True, help="the zip to write")
     sub.set_defaults(run=run_batch)
 
 
 class BatchAnswer(TypedDict):
-    """The zip, and what there is to say of every merge in it."""
+    """The zip, and a summary row for every merge in it."""
 
     out: str
-    merges: tuple[Row, ...]
+    merges: tuple[BatchRow, ...]
 
 
 def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAnswer, str]:
-    """Make the batch and tell of it."""
+    """Merge with every method and strength, write the zip and print its summary."""
     base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeOptions.method]
     request = request_of(options, base, methods[0])
-    listed = cells(request, options.methods or [request.method], options.strengths or ())
-    filing = Filing(options.base, options.format, options.dtype)
-    rows = batch(listed, options.out, base, filing, progress)
+    merges = plan_batch(request, options.methods or [request.method], options.strengths or ())
+    output = OutputFormat(options.base, options.format, options.dtype)
+    rows = batch(merges, options.out, base, output, progress)
     answer: BatchAnswer = {"out": str(options.out), "merges": rows}
-    failed = [f"{row.stem} could not be made: {row.problem}" for row in rows if row.problem]
-    table = [" | ".join(map(shown, line)) for line in table_of(rows, request)]
+    failed = [f"{row.stem} failed: {row.problem}" for row in rows if row.problem]
+    table = [" | ".join(map(format_value, line)) for line in summary_table(rows, request)]
     return answer, "\n".join([f"{options.out}: {len(rows) - len(failed)} merges", *table, *failed])
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """ "0.6,0.8,1". Raises argparse's own error, which names the option, for anything else."""
+def number_list(text: str) -> tuple[float, ...]:
+    """The numbers of "0.6,0.8,1"; raises argparse's error, which names the option."""
     try:
-        return tuple(float(word) for word in text.split(","))
+        return tuple(float(number) for number in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} are no numbers with commas") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from error

@@ -1,4 +1,4 @@
-"""The two commands that only measure: ``evaluate`` and ``bench``."""
+"""The command ``bench``: how fast merges and pictures are on this machine."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from merging.options import DEVICES, MergeOptions, merge_options, preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
 
-MEASURED = ("targets", "mode", "teacher", "rows")  # options of a merge that are measured
+MEASURED = ("targets", "mode", "teacher", "rows")  # options of a merge that bench has too
 
 
-def add_bench(measured: argparse.ArgumentParser) -> None:
+def add_bench(sub: argparse.ArgumentParser) -> None:
     """The options of ``bench``."""
-    measured.add_argument("what", nargs="?", choices=BENCHES, default="mini")
-    measured.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
-    measured.add_argument("--repeats", type=int, default=3, help="the fastest of so many runs")
-    measured.add_argument("--rounds", type=int, default=ROUNDS, help="of the paper's loop; 0: none")
-    add_preset(measured, "paper")
+    sub.add_argument("what", nargs="?", choices=BENCHES, default="mini")
+    sub.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
+    sub.add_argument("--repeats", type=int, default=3, help="runs; the fastest one counts")
+    sub.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="rounds of the paper's loop; 0: none"
+    )
+    add_preset(sub, "paper")
     for name in MEASURED:
-        add_option(measured, merge_options()[name])
-    measured.add_argument("--side", type=int, default=64, help="of SD 1.5's latents")
-    measured.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth")
-    measured.add_argument("--device", default="auto", choices=DEVICES)
-    measured.set_defaults(run=run_bench)
+        add_option(sub, merge_options()[name])
+    sub.add_argument("--side", type=int, default=64, help="side of SD 1.5's latents")
+    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth as a plot")
+    sub.add_argument("--device", default="auto", choices=DEVICES)
+    sub.set_defaults(run=run_bench)
 
 
 def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
@@ -46,36 +48,36 @@ def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str
     _check_bench(options)
     results = measure(options, progress)
     progress(1.0, "measured")
-    on = f"Measured on {machine(str(pick_device(options.device)))}; `{options.written}`."
+    footer = f"Measured on {machine(str(pick_device(options.device)))}; `{options.command_line}`."
     tables = [table(result) for result in results.values()]
-    return {**results, "machine": on}, "\n\n".join([*tables, on])
+    return {**results, "machine": footer}, "\n\n".join([*tables, footer])
 
 
 def _check_bench(options: argparse.Namespace) -> None:
-    """MergeError for what cannot be measured; the request checks its own."""
+    """MergeError for options that make no sense here; MergeRequest checks those of a merge."""
     if options.plot and options.what != "growth":
-        raise MergeError(f"--plot draws the growth alone, not {options.what}; leave it out.")
+        raise MergeError(f"--plot works with growth only, not with {options.what}; leave it out.")
     if options.repeats < 1 or options.rounds < 0:
         raise MergeError(
             f"Repeats must be at least 1 and rounds at least 0, not {options.repeats} and "
             f"{options.rounds}."
         )
     if options.side < 8 or options.side % 8:
-        raise MergeError(f"The side of latents must be 8, 16, 24 or so on, not {options.side}.")
+        raise MergeError(f"The side of latents must be a multiple of 8, not {options.side}.")
 
 
 def _bench_mini(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     base = load_base("mini", options.device)
-    pairs, found = shelf_pairs(), {}
+    pairs, results = shelf_pairs(), {}
     for place, (name, pair) in enumerate(pairs.items()):
         adapters = [entry.adapter(base.table) for entry in pair]
-        told = saying(part(progress, place / len(pairs), (place + 1) / len(pairs)), name)
-        found[name] = _bench(base, adapters, options, told)
-    return found
+        pair_progress = saying(part(progress, place / len(pairs), (place + 1) / len(pairs)), name)
+        results[name] = _bench(base, adapters, options, pair_progress)
+    return results
 
 
 def _bench_sd15(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    progress(0.0, "making the model")
+    progress(0.0, "building the model")
     base = random_sd15(options.side, device=options.device)
     marks = {"cross-attention": [".attn2."], "attention": [".attn"], "all": [".attentions."]}
     targets = getattr(options, "targets", MergeOptions.targets)
@@ -90,9 +92,9 @@ def _bench(
     progress: Progress,
     trajectories: bool = True,
 ) -> dict[str, Any]:
-    asked = {name: value for name, value in vars(options).items() if name in MEASURED}
+    flags = {name: value for name, value in vars(options).items() if name in MEASURED}
     samples = {} if options.samples is None else {"samples": options.samples}
-    settings = {**preset_options(options.preset), **asked, **samples}
+    settings = {**preset_options(options.preset), **flags, **samples}
     request = MergeRequest(tuple(map(Source, pair)), **settings)
     return bench(base, request, options.repeats, options.rounds, trajectories, progress)
 

@@ -1,12 +1,12 @@
-"""The command that says where LoRAs get in each other's way, before any merge."""
+"""The command `conflicts`: where LoRAs get in each other's way, before any merge."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TypedDict
 
-from merging.analysis.conflicts import Meeting, Pair, advice, conflicts
-from merging.cli.file_argument import parsed
+from merging.analysis.conflicts import BlockConflict, PairConflict, advice, conflicts
+from merging.cli.file_argument import parse_file_argument
 from merging.cli.merge_options import STRENGTHS
 from merging.diffusion.base import load_base
 from merging.errors import MergeError
@@ -14,71 +14,71 @@ from merging.runtime.progress import Progress
 
 
 def add_conflicts(sub: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """The options of ``conflicts``."""
     sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
     sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
     sub.set_defaults(run=run_conflicts)
 
 
-class MeetingData(TypedDict):
-    """A `Meeting` as plain data."""
+class BlockConflictData(TypedDict):
+    """A `BlockConflict` as plain data."""
 
     block: str
     cosine: float
     overlap: float
     chance: float
-    ratio: float | None  # None beside a LoRA that changes nothing there
+    ratio: float | None  # None where the other LoRA changes nothing
 
 
-class PairData(TypedDict):
-    """Two LoRAs as plain data."""
+class PairConflictData(TypedDict):
+    """A `PairConflict` as plain data."""
 
     names: list[str]
     advice: list[str]
-    whole: MeetingData
-    blocks: list[MeetingData]
+    whole: BlockConflictData
+    blocks: list[BlockConflictData]
 
 
 class ConflictsAnswer(TypedDict):
-    """Every two of the LoRAs, the worst first."""
+    """Every pair of LoRAs, the worst first."""
 
-    pairs: list[PairData]
+    pairs: list[PairConflictData]
 
 
 def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[ConflictsAnswer, str]:
-    """Where every two of some LoRAs get in each other's way, block by block."""
+    """Compare every pair of LoRAs, block by block."""
     if len(options.files) < 2:
         raise MergeError("Conflicts are between LoRAs: name at least two files.")
     base = load_base(options.base, "cpu")
-    sources = [parsed(text).source(base) for text in options.files]
+    sources = [parse_file_argument(text).source(base) for text in options.files]
     pairs = sorted(conflicts(sources), key=lambda pair: -pair.severity)
-    return {"pairs": [_plain(pair) for pair in pairs]}, "\n\n".join(map(_told, pairs))
+    return {"pairs": [_pair_data(pair) for pair in pairs]}, "\n\n".join(map(_pair_text, pairs))
 
 
-def _plain(pair: Pair) -> PairData:
+def _pair_data(pair: PairConflict) -> PairConflictData:
     return {
         "names": list(pair.names),
         "advice": advice(pair),
-        "whole": _numbers(pair.whole),
-        "blocks": [_numbers(met) for met in pair.blocks],
+        "whole": _block_data(pair.whole),
+        "blocks": [_block_data(block) for block in pair.blocks],
     }
 
 
-def _numbers(met: Meeting) -> MeetingData:
+def _block_data(block: BlockConflict) -> BlockConflictData:
     return {
-        "block": met.block,
-        "cosine": met.cosine,
-        "overlap": met.overlap,
-        "chance": met.chance,
-        "ratio": met.ratio if met.ratio < float("inf") else None,
+        "block": block.block,
+        "cosine": block.cosine,
+        "overlap": block.overlap,
+        "chance": block.chance,
+        "ratio": block.ratio if block.ratio < float("inf") else None,
     }
 
 
-def _told(pair: Pair) -> str:
+def _pair_text(pair: PairConflict) -> str:
     lines = [" and ".join(pair.names), *(f"  {sentence}" for sentence in advice(pair))]
     lines.append(f"  {'block':5} {'overlap':>8} {'chance':>7} {'cosine':>7} {'ratio':>6}")
     lines += [
-        f"  {met.block:5} {met.overlap:8.0%} {met.chance:7.0%} {met.cosine:7.2f} {met.ratio:6.2f}"
-        for met in pair.blocks
+        f"  {at.block:5} {at.overlap:8.0%} {at.chance:7.0%} {at.cosine:7.2f} {at.ratio:6.2f}"
+        for at in pair.blocks
     ]
     return "\n".join(lines)

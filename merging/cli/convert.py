@@ -1,4 +1,4 @@
-"""The command `convert`: one family of adapters turned into another."""
+"""The command `convert`: an adapter of any family as another kind of file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from merging import formats
-from merging.analysis.rank_curve import cut
+from merging.analysis.rank_curve import truncate_rank
 from merging.cli.output import ranks_text, with_notes
 from merging.diffusion.base import load_base
-from merging.export.convert import kept, precision
+from merging.export.convert import adapter_metadata, main_dtype
 from merging.export.save import SavedData, save_adapter
 from merging.io import hub
 from merging.runtime.progress import Progress
@@ -21,31 +21,33 @@ def add_convert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
     sub.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
     sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=formats.DTYPES, help="if not as in the file")
-    sub.add_argument("--rank", type=int, metavar="N", help="of every layer, at most")
+    sub.add_argument("--dtype", choices=formats.DTYPES, help="default: as in the file")
+    sub.add_argument("--rank", type=int, metavar="N", help="largest rank of a layer")
     sub.add_argument("--base", help="base model, for families that depend on its weights")
     sub.set_defaults(run=run_convert)
 
 
 class ConvertAnswer(SavedData):
-    """The file, what it was made from, and what of that could not be kept."""
+    """The written file, the family of the file it was made from, and what was lost."""
 
     family: str
     notes: tuple[str, ...]
 
 
 def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[ConvertAnswer, str]:
-    """An adapter of any family as a LoRA that every program loads, or as diffusers' own."""
+    """Read an adapter of any family, write it for every program or for diffusers."""
     base = load_base(options.base, "cpu") if options.base else None
     table, weights = (base.table, base.weight) if base else (None, None)
     path = hub.resolve_file(options.file).path
-    found = formats.overview(path, table)
+    overview = formats.overview(path, table)
     adapter = formats.read(path, table, weights=weights)
     if options.rank is not None:
-        adapter = cut(adapter, options.rank)
-    dtype = options.dtype or precision(found.dtypes)
+        adapter = truncate_rank(adapter, options.rank)
+    dtype = options.dtype or main_dtype(overview.dtypes)
     adapter = replace(adapter, name=options.out.stem)
-    saved = save_adapter(adapter, options.out, options.format, dtype, kept(adapter.metadata), base)
+    saved = save_adapter(
+        adapter, options.out, options.format, dtype, adapter_metadata(adapter.metadata), base
+    )
     answer: ConvertAnswer = {
         **saved.as_dict(),
         "family": adapter.family,

@@ -1,4 +1,4 @@
-"""The command `evaluate`: how well the base draws, and the contest of methods."""
+"""The command `evaluate`: how well the base model draws, and the contest of methods."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
     evaluate.add_argument("what", choices=("base", "concepts"))
     evaluate.add_argument("--device", default="auto", choices=DEVICES)
-    contest = evaluate.add_argument_group("of “concepts”")
+    contest = evaluate.add_argument_group("options of “concepts”")
     contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    contest.add_argument("--protocol", type=Path, help="cases of your own, a YAML file")
+    contest.add_argument("--protocol", type=Path, help="YAML file with your own cases")
     contest.add_argument("--split", choices=("tuning", "test", "all"), default="all")
     contest.add_argument("--case", nargs="*", help="these cases only, by name")
     contest.add_argument("--contestant", nargs="*", help=f"these only: {', '.join(ENTRANTS)}")
-    contest.add_argument("--pictures", type=int, default=40, help="of each kind and case")
+    contest.add_argument("--pictures", type=int, default=40, help="pictures per kind and case")
     contest.add_argument("--steps", type=int, default=25)
-    contest.add_argument("--guidance", type=float, help="unless given, what the base draws best at")
+    contest.add_argument("--guidance", type=float, help="default: the best for the base model")
     contest.add_argument(
         "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
     )
@@ -48,35 +48,37 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
-    """How well: the embedded base and its LoRAs, or the contest of ways to combine concepts."""
+    """Measure the embedded base and its LoRAs, or run the contest of ways to combine concepts."""
     if options.what == "concepts":
-        found = run_concepts(options, progress)
-        return found, contest_table(found)
+        results = run_concepts(options, progress)
+        return results, contest_table(results)
     base = load_base(MINI.name, options.device)
     figures = base_figures.evaluate_base(base, load_detector(), progress)
     return figures, base_figures.table(figures)
 
 
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """The contest, on the shelf's cases or on the user's own."""
+    """The contest, with the bundled LoRAs' cases or the user's own."""
     base = load_base(options.base, options.device)
     model = base_model(base.name)
     detector = load_detector(model.detector) if model.detector else None
     scorers = Scorers(load_clip(model.clip), detector)
-    cases = _wanted_cases(options, base, scorers.detector)
+    cases = _cases_of(options, base, scorers.detector)
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
     guidance = model.guidance if options.guidance is None else options.guidance
     arena = Arena(base, scorers, options.out, options.steps, guidance)
     return run(arena, keys, cases, progress)
 
 
-def _wanted_cases(
+def _cases_of(
     options: argparse.Namespace, base: Base, detector: Detector | None
 ) -> tuple[Case, ...]:
     if options.protocol is not None:
         cases = protocol_cases(options.protocol)
     elif detector is None:
-        raise MergeError(f"The shelf's LoRAs do not fit {base.name}; name your own by --protocol.")
+        raise MergeError(
+            f"The bundled LoRAs do not fit {base.name}; give your own cases with --protocol."
+        )
     elif options.quick:
         cases = shelf_cases("tuning", QUICK_PICTURES, detector.things)
         cases = tuple(case for case in cases if case.kind == "objects")

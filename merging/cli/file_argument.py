@@ -12,62 +12,60 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import read_embeddings
 from merging.io.hub import resolve_file
-from merging.lora_file import Input, weighed
+from merging.lora_file import LoraInput, lora_input
 
-NAMED = ("te", "unet", "lbw")
-
-
-SETTINGS = re.compile(r"(?:[-+.\d]|\w+=)[^/\\]*")
+PART_NAMES = ("te", "unet", "lbw")
+STRENGTHS = re.compile(r"(?:[-+.\d]|\w+=)[^/\\]*")
 
 
-def parsed(text: str) -> Input:
-    """FILE, or FILE@ and its strengths; an @ that none follow belongs to the name."""
-    file, _, words = text.rpartition("@")
-    first, *rest = words.split(":")
-    if not (file and SETTINGS.fullmatch(words)) or words.endswith(".safetensors"):
-        return Input(Path(text))
+def parse_file_argument(text: str) -> LoraInput:
+    """Read FILE or FILE@strengths; an @ with no strengths behind it belongs to the file's name."""
+    file, _, strengths = text.rpartition("@")
+    first, *rest = strengths.split(":")
+    if not (file and STRENGTHS.fullmatch(strengths)) or strengths.endswith(".safetensors"):
+        return LoraInput(Path(text))
     if "=" not in first and not _is_number(first):
-        return Input(Path(text))
-    named = _named(text, rest if "=" not in first else [first, *rest])
-    common = 1.0 if "=" in first else float(first)
-    te, unet = (_number(text, named[key]) if key in named else None for key in ("te", "unet"))
-    return weighed(Path(file), common, te, unet, named.get("lbw"))
+        return LoraInput(Path(text))
+    parts = _parts_by_name(text, rest if "=" not in first else [first, *rest])
+    strength = 1.0 if "=" in first else float(first)
+    te, unet = (_number(text, parts[key]) if key in parts else None for key in ("te", "unet"))
+    return lora_input(Path(file), strength, te, unet, parts.get("lbw"))
 
 
-def words(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
-    """FILE or FILE=WORD each: textual inversions, under their own words or another."""
-    found_words: list[Embedding] = []
+def embeddings_of(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
+    """Textual inversions from arguments FILE or FILE=WORD; WORD replaces the file's own word."""
+    embeddings: list[Embedding] = []
     for text in texts:
         file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
-        place = resolve_file(Path(file if equals else text))
-        read_words = read_embeddings(place.path, base.table, place.name, word.strip())
-        found_words += [replace(each, origin=place.origin) for each in read_words]
-    return tuple(found_words)
+        resolved = resolve_file(Path(file if equals else text))
+        in_file = read_embeddings(resolved.path, base.table, resolved.name, word.strip())
+        embeddings += [replace(embedding, origin=resolved.origin) for embedding in in_file]
+    return tuple(embeddings)
 
 
-def _named(text: str, words: list[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in NAMED or key in named:
-            reason = "is given twice" if key in named else "is not known"
+def _parts_by_name(text: str, assignments: list[str]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for part in assignments:
+        key, equals, value = part.partition("=")
+        if not equals or key not in PART_NAMES or key in parts:
+            reason = "is there twice" if key in parts else "is unknown"
             raise MergeError(
-                f"{text}: “{word}” {reason}; after @ come a strength and te=, unet= and lbw=, "
+                f"{text}: “{part}” {reason}; after @ come a strength and te=, unet= and lbw=, "
                 "such as FILE@0.8:te=0.5:lbw=MIDD."
             )
-        named[key] = value
-    return named
+        parts[key] = value
+    return parts
 
 
-def _number(text: str, word: str) -> float:
-    if not _is_number(word):
-        raise MergeError(f"{text}: “{word}” is no number; write a strength such as 0.8.")
-    return float(word)
+def _number(text: str, value: str) -> float:
+    if not _is_number(value):
+        raise MergeError(f"{text}: “{value}” is not a number; write a strength such as 0.8.")
+    return float(value)
 
 
-def _is_number(word: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        float(word)
+        float(text)
     except ValueError:
         return False
     return True

@@ -1,7 +1,7 @@
 """IterIS Studio on the command line: several Stable Diffusion 1.5 LoRAs in, one adapter out.
 
 Results go to standard output (one JSON object with --json), progress to standard error.
-Exit status: 0 done, 2 bad input, 1 our fault.
+Exit status: 0 done, 2 bad input, 1 a fault of this program.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pkgutil import resolve_name
 
 from merging.errors import MergeError
 
-# What each command does, and the function of this room (module:name) that adds its options and
-# says what to run. Its module is imported where the command is called: torch takes seconds.
+# What each command does, and the function in this package (module:name) that adds its options and
+# sets what to run. Only the module of the command in use is imported: torch takes seconds.
 COMMANDS = {
     "inspect": ("What each file is.", "inspect:add_inspect"),
     "merge": ("Files in, one adapter file out.", "merge:add_merge"),
@@ -54,23 +54,23 @@ COMMANDS = {
         "bench:add_bench",
     ),
 }
-UNHEARD = 141  # what a shell says of a program whose reader has gone: 128 + SIGPIPE
+SIGPIPE_STATUS = 141  # a shell's status for a program whose reader has gone: 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
         try:
-            return _answered(sys.argv[1:] if arguments is None else arguments)
+            return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
-            sys.stdout.flush()  # here, because at the interpreter's end nobody could catch it
+            sys.stdout.flush()  # here, since an error at the interpreter's exit cannot be caught
     except BrokenPipeError:
-        return _unheard()
+        return _silence_output()
 
 
-def _answered(written: Sequence[str]) -> int:
-    options = _parser(written).parse_args(written)
-    options.written = shlex.join(["python", "-m", "merging", *written])
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser(arguments).parse_args(arguments)
+    options.command_line = shlex.join(["python", "-m", "merging", *arguments])
     try:
         answer, text = options.run(options, _progress)
     except MergeError as error:
@@ -84,27 +84,27 @@ def _answered(written: Sequence[str]) -> int:
     return 0
 
 
-def _unheard() -> int:
-    """Nobody reads on, as behind ``| head``; what Python still wants to write goes nowhere."""
+def _silence_output() -> int:
+    """Discard further output: its reader has gone, as ``| head`` does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
-    return UNHEARD
+    return SIGPIPE_STATUS
 
 
 def _progress(share: float, text: str) -> None:
     print(f"\r{share:4.0%} {text:<60}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
 
 
-def _parser(written: Sequence[str]) -> argparse.ArgumentParser:
-    """All commands by their sentences; of the one that is called, the options too."""
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """All commands with their summaries; options only of the command in use."""
     program = "iteris" if Path(sys.argv[0]).stem == "iteris" else "python -m merging"
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    called = next((word for word in written if word in COMMANDS), "")
-    for name, (sentence, options) in COMMANDS.items():
-        sub = commands.add_parser(name, help=sentence, description=sentence)
-        if name == called:
+    command = next((name for name in arguments if name in COMMANDS), "")
+    for name, (summary, options) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if name == command:
             sub.add_argument("--json", action="store_true", help="print one JSON object")
             resolve_name(f"merging.cli.{options}")(sub)
     return parser

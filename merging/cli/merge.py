@@ -1,4 +1,4 @@
-"""The command that merges: files in, one adapter file out, and what goes with it."""
+"""The command `merge`: files in, one adapter file out, and the files beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from merging import formats
 from merging.analysis.plots import report_plot
 from merging.cli.merge_options import add_merge_options, request_of
-from merging.cli.output import SavedMerge, merged
+from merging.cli.output import SavedMerge, describe_merge
 from merging.diffusion.base import load_base
 from merging.export.save import save
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
@@ -19,7 +19,7 @@ from merging.runtime.progress import Progress
 
 
 def add_merge(sub: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """The options of ``merge``."""
     add_merge_options(sub)
     sub.add_argument("--method", choices=METHODS, default=MergeOptions.method)
     sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
@@ -32,26 +32,26 @@ def add_merge(sub: argparse.ArgumentParser) -> None:
 
 
 class MergeAnswer(SavedMerge, total=False):
-    """The merge, and what was written beside it."""
+    """The merge, and the files written beside it."""
 
     sidecar: str
     preview: str
 
 
 def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAnswer, str]:
-    """Files in, one adapter file out."""
+    """Merge the files, write the adapter and the files that the options ask for beside it."""
     base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, base, progress)
     saved = save(result, options.out, options.format, options.dtype, base)
-    saved_merge, text = merged(saved, result)
-    answer: MergeAnswer = {**saved_merge}
+    merge_data, text = describe_merge(saved, result)
+    answer: MergeAnswer = {**merge_data}
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
     if prompt is not None:
-        shown = formats.adapter_in_format(result.adapter, options.format)
-        picture = write_preview(base, shown, prompt, request.seed, options.out, progress)
+        saved_form = formats.adapter_in_format(result.adapter, options.format)
+        picture = write_preview(base, saved_form, prompt, request.seed, options.out, progress)
         answer["preview"] = str(picture)
     if options.plot:
         report_plot(result.report).save(options.plot)

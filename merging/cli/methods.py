@@ -10,7 +10,7 @@ from merging.runtime.progress import Progress
 
 
 def add_methods(sub: argparse.ArgumentParser) -> None:
-    """It has no options."""
+    """The command has no options."""
     sub.set_defaults(run=run_methods)
 
 

@@ -1,4 +1,4 @@
-"""What the commands print of a file that was written."""
+"""Texts and data about a written file, shared by the commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SavedMerge(SavedData):
     report: ReportData
 
 
-def merged(saved: Saved, result: MergeResult) -> tuple[SavedMerge, str]:
+def describe_merge(saved: Saved, result: MergeResult) -> tuple[SavedMerge, str]:
     """A saved merge as data and as text."""
     report = result.report
     text = f"{saved.path}: {ranks_text(result.adapter)}, {report.method}, {report.seconds:.1f} s"
@@ -25,12 +25,12 @@ def merged(saved: Saved, result: MergeResult) -> tuple[SavedMerge, str]:
 
 
 def with_notes(text: str, saved: Saved, notes: Sequence[str]) -> str:
-    """A sentence on a saved file, what its checks gave, and a line for every note."""
+    """A line about a saved file, the outcome of its checks, and a line for every note."""
     lines = (f"note: {note}" for note in (*notes, *saved.notes))
     return "\n".join([text, saved.written.sentence, *lines])
 
 
 def ranks_text(adapter: Adapter) -> str:
-    """How many layers an adapter has, and between which ranks."""
+    """An adapter's number of layers and its range of ranks."""
     ranks = [layer.rank for layer in adapter.layers.values()]
     return f"{len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}"

@@ -16,22 +16,24 @@ from merging.runtime.progress import Progress
 def add_ranks(sub: argparse.ArgumentParser) -> None:
     """The command's options."""
     sub.add_argument("file", type=Path, metavar="FILE")
-    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16", help="for the sizes")
+    sub.add_argument(
+        "--dtype", choices=formats.DTYPES, default="fp16", help="of the file, for its size"
+    )
     sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the curve")
     sub.set_defaults(run=run_ranks)
 
 
 class RanksAnswer(TypedDict):
-    """The adapter, and what is left of it at every rank."""
+    """The adapter's name, and the energy it keeps at every rank."""
 
     name: str
     points: tuple[CurvePoint, ...]
 
 
 def run_ranks(options: argparse.Namespace, _progress: Progress) -> tuple[RanksAnswer, str]:
-    """What an adapter loses at smaller ranks, and the size of its file."""
-    found = hub.resolve_file(options.file)
-    adapter = formats.read(found.path, name=found.name)
+    """Print the energy kept and the file's size at smaller ranks."""
+    file = hub.resolve_file(options.file)
+    adapter = formats.read(file.path, name=file.name)
     points = rank_curve(adapter, formats.DTYPES[options.dtype])
     if options.plot:
         curve_plot(points, adapter.name).save(options.plot)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.bundled import Entry, shelf_pairs
+from merging.bundled import BundledLora, shelf_pairs
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.evaluation.cases import article
@@ -112,7 +112,7 @@ def _classes_above_threshold(detector: Detector, row: Tensor) -> list[str]:
 
 
 def evaluate_looks(
-    base: Base, detector: Detector, entries: Sequence[Entry], progress: Progress = silent
+    base: Base, detector: Detector, entries: Sequence[BundledLora], progress: Progress = silent
 ) -> dict[str, Any]:
     """For each LoRA alone: how often its look is present, and how often it is the strongest."""
     rows = {}
@@ -128,7 +128,7 @@ def evaluate_looks(
     return {"pictures": LOOK_PICTURES, "by": rows}
 
 
-def _look_prompts(entry: Entry, detector: Detector) -> tuple[list[str], list[str]]:
+def _look_prompts(entry: BundledLora, detector: Detector) -> tuple[list[str], list[str]]:
     """The prompts for a LoRA alone, and the class that each names: its look, or an object."""
     if entry.kind != "style":
         return [one_prompt(entry.trigger)] * LOOK_PICTURES, [entry.trigger] * LOOK_PICTURES
@@ -138,7 +138,7 @@ def _look_prompts(entry: Entry, detector: Detector) -> tuple[list[str], list[str
 
 
 def _look_results(
-    detector: Detector, scores: Tensor, entry: Entry, names: Sequence[str]
+    detector: Detector, scores: Tensor, entry: BundledLora, names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
     """Per row of scores: is the look or style present, and is the named class the strongest?"""
     rows = zip(scores.split(1), names, strict=True)
@@ -149,7 +149,7 @@ def _look_results(
 
 
 def _draw_alone(
-    base: Base, entry: Entry, prompts: Sequence[str], progress: Progress
+    base: Base, entry: BundledLora, prompts: Sequence[str], progress: Progress
 ) -> list[Image.Image]:
     adapter = entry.adapter(base.table)
     return draw(base, prompts, range(len(prompts)), adapter, progress)

@@ -12,7 +12,7 @@ from itertools import combinations, product
 from merging.bundled import (
     LORAS,
     SPLITS,
-    Entry,
+    BundledLora,
     listed_pairs,
     shelf,
     shelf_pairs,
@@ -45,7 +45,7 @@ def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
         yield _case(f"{split}-{size}", f"{size} at once", split, loras, count, things)
 
 
-def _crossed(split: str) -> Iterator[tuple[str, tuple[Entry, Entry]]]:
+def _crossed(split: str) -> Iterator[tuple[str, tuple[BundledLora, BundledLora]]]:
     """Kind and LoRAs of all couples across the tuning pairs; none for the test split."""
     if split != "tuning":
         return
@@ -58,7 +58,12 @@ def _crossed(split: str) -> Iterator[tuple[str, tuple[Entry, Entry]]]:
 
 
 def _case(
-    name: str, kind: str, split: str, loras: Sequence[Entry], count: int, things: Sequence[str]
+    name: str,
+    kind: str,
+    split: str,
+    loras: Sequence[BundledLora],
+    count: int,
+    things: Sequence[str],
 ) -> Case:
     concepts = tuple(Concept(LORAS / entry.file, entry.trigger) for entry in loras)
     about = {entry.object for entry in loras}

@@ -1,4 +1,4 @@
-"""What a merged file says of those it was made of: authors, licences, words, each by its source."""
+"""Header fields of a merged file about its sources: authors, licences, tags, trained words."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ UNSTATED = "not stated"
 
 
 def attribution(sources: Sequence[Adapter]) -> dict[str, str]:
-    """Header fields, in the spelling of modelspec and kohya; none that no source has."""
+    """Header fields with the names of modelspec and kohya, as far as a source has them."""
     fields = {
         AUTHOR: _by_source(sources, AUTHOR),
         LICENCE: _by_source(sources, LICENCE),
-        TAGS: _listed({source.name: tag_counts(source.metadata) for source in sources}),
-        TRAINED: _listed({source.name: all_triggers(source.metadata) for source in sources}),
+        TAGS: _json_by_source({one.name: tag_counts(one.metadata) for one in sources}),
+        TRAINED: _json_by_source(
+            {source.name: all_triggers(source.metadata) for source in sources}
+        ),
     }
     return {field: text for field, text in fields.items() if text}
 
 
-def _listed(by_source: Mapping[str, Collection[str]]) -> str:
-    """As JSON, of those sources that have some; "" for none."""
-    kept = {name: own for name, own in by_source.items() if own}
-    return json.dumps(kept, ensure_ascii=False) if kept else ""
+def _json_by_source(by_source: Mapping[str, Collection[str]]) -> str:
+    """JSON of the sources that have values; "" if none has."""
+    nonempty = {name: values for name, values in by_source.items() if values}
+    return json.dumps(nonempty, ensure_ascii=False) if nonempty else ""
 
 
 def _by_source(sources: Sequence[Adapter], field: str) -> str:
-    """What all of them say, or what each of them says; "" where none says anything."""
-    said = {source.name: " ".join(source.metadata.get(field, "").split()) for source in sources}
-    if len(set(said.values())) == 1:
-        return next(iter(said.values()))
-    return "; ".join(f"{name}: {text or UNSTATED}" for name, text in said.items())
+    """The text that all sources share, else the text of each by name; "" if none has any."""
+    texts = {source.name: " ".join(source.metadata.get(field, "").split()) for source in sources}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{name}: {text or UNSTATED}" for name, text in texts.items())

@@ -1,4 +1,4 @@
-"""What of an adapter's header stays true when it is written anew."""
+"""What stays of an adapter's header and precision when it is written to another file."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from merging.base_models import SD15
 from merging.formats.overview import HASHES
 
-# What a header says of the file that it was in, which is not true of one made from it.
-OF_THE_FILE = {
+# Header fields about the file itself, which would be wrong in a file made from it.
+FILE_FIELDS = {
     *HASHES,
     *("ss_output_name", "ss_network_module", "ss_network_dim", "ss_network_alpha"),
     *("ss_network_args", "lora_adapter_metadata", "format"),
     *SD15.header,
 }
-
-
-# safetensors' types by ours; what is neither wide nor bfloat16 fits into float16.
+# safetensors' types → our names; all others fit into float16.
 PRECISIONS = {"F64": "fp32", "F32": "fp32", "BF16": "bf16"}
 
 
-def kept(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a header says of the adapter, without what it says of the file."""
-    return {key: value for key, value in metadata.items() if key not in OF_THE_FILE}
+def adapter_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The header fields about the adapter, without those about its file."""
+    return {key: value for key, value in metadata.items() if key not in FILE_FIELDS}
 
 
-def precision(dtypes: Counter[str]) -> str:
-    """The type that most of a file's tensors have, as far as we write it."""
+def main_dtype(dtypes: Counter[str]) -> str:
+    """The type of most tensors in a file, as one of the types that we write."""
     return PRECISIONS.get(dtypes.most_common(1)[0][0], "fp16")

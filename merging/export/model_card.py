@@ -1,4 +1,4 @@
-"""The README of a merged adapter: what it was made of, under which licences, and how to use it."""
+"""The README of a merged adapter: its sources and their licences, and how to use it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ UNKNOWN = "not in its file: ask its author"
 
 
 @dataclass(frozen=True)
-class SourceNote:
-    """What a source's file says of its author's terms, "" where it says nothing."""
+class SourceTerms:
+    """Licence and author in the header of a source's file, "" where it has none."""
 
     name: str
     licence: str = ""
     author: str = ""
 
 
-def source_note(name: str, metadata: Mapping[str, str]) -> SourceNote:
-    """From the header of a source's file."""
-    said = {key: metadata.get(field, "") for key, field in FIELDS.items()}
-    return SourceNote(name, **{key: " ".join(text.split()) for key, text in said.items()})
+def terms_of_source(name: str, metadata: Mapping[str, str]) -> SourceTerms:
+    """Read from the header of a source's file."""
+    texts = {key: metadata.get(field, "") for key, field in FIELDS.items()}
+    return SourceTerms(name, **{key: " ".join(text.split()) for key, text in texts.items()})
 
 
 def model_card(
     title: str,
     recipe: Mapping[str, Any],
-    notes: Sequence[SourceNote],
+    all_terms: Sequence[SourceTerms],
     trigger: str,
     files: Sequence[str],
     checks: Sequence[str],
@@ -44,32 +44,32 @@ def model_card(
     """Markdown with the front matter that the Hugging Face Hub reads.
 
     ``files`` are names of adapter files, ``checks`` sentences on them, ``pictures`` (caption, file
-    name). Only what the recipe, the sources' headers and the checks say is said.
+    name). Nothing is in the text that is not in the recipe, the sources' headers or the checks.
     """
     method = METHODS[recipe["method"]]
     parts = [
-        _front_matter(recipe, notes, trigger),
+        _front_matter(recipe, all_terms, trigger),
         f"# {_cell(title)}",
         f"Made with IterIS Studio by {method.title} ({method.source}) of the LoRAs below; "
         "nothing was trained, and all of them were changed by it.",
-        f"Words that call it: **{_cell(trigger)}**" if trigger else "",
+        f"Trigger words: **{_cell(trigger)}**" if trigger else "",
         _pictures(pictures),
-        "## Made of",
-        _sources(recipe, notes),
-        "A merge stays under the terms of everything that it was made of, the base model's among "
-        "them: CreativeML Open RAIL-M for Stable Diffusion 1.5.",
+        "## Sources",
+        _sources(recipe, all_terms),
+        "A merge stays under the licences of all its sources, and under that of the base model: "
+        "CreativeML Open RAIL-M for Stable Diffusion 1.5.",
         "## Files",
         "\n".join(f"- `{name}`" for name in files),
         "\n".join(f"- {_cell(check)}" for check in checks),
-        "`recipe.json`, which is in the adapter's header too, redoes it: "
+        "To merge again from the recipe (`recipe.json`, also in the adapter's header): "
         "`python -m merging replay MERGED.safetensors FILE…`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(recipe: Mapping[str, Any], notes: Sequence[SourceNote], trigger: str) -> str:
-    """YAML: everything that somebody wrote is quoted by the library."""
-    licences = {note.licence for note in notes}
+def _front_matter(recipe: Mapping[str, Any], all_terms: Sequence[SourceTerms], trigger: str) -> str:
+    """The YAML front matter; the library quotes what users wrote."""
+    licences = {terms.licence for terms in all_terms}
     fields: dict[str, Any] = {
         "license": "other",
         "license_name": licences.pop() if len(licences) == 1 and "" not in licences else "mixed",
@@ -84,20 +84,20 @@ def _front_matter(recipe: Mapping[str, Any], notes: Sequence[SourceNote], trigge
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---"
 
 
-def _sources(recipe: Mapping[str, Any], notes: Sequence[SourceNote]) -> str:
-    told = {note.name: note for note in notes}
+def _sources(recipe: Mapping[str, Any], all_terms: Sequence[SourceTerms]) -> str:
+    terms_by_name = {terms.name: terms for terms in all_terms}
     rows = [
         "| LoRA | strength | trigger | author | licence | SHA-256 |",
         "|---|---|---|---|---|---|",
     ]
     for source in recipe["sources"]:
-        note = told.get(source["name"], SourceNote(source["name"]))
+        terms = terms_by_name.get(source["name"], SourceTerms(source["name"]))
         cells = (
             source["name"],
             describe_strength(**{key: source[key] for key in STRENGTHS if key in source}),
             source["trigger"],
-            note.author or "unknown",
-            note.licence or UNKNOWN,
+            terms.author or "unknown",
+            terms.licence or UNKNOWN,
             f"`{source['sha256'][:16]}…`",
         )
         rows.append("| " + " | ".join(map(_cell, cells)) + " |")
@@ -105,7 +105,7 @@ def _sources(recipe: Mapping[str, Any], notes: Sequence[SourceNote]) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line that ends no cell and starts no tag, whatever a file called itself."""
+    """The text in one line, with characters escaped that would end a cell or start a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""What the output file tells of its origin, and how a merge is redone from it."""
+"""The recipe and header of a merged file, and the merge request from a recipe."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from merging.options import Precision, merge_options, option_values
 from merging.request import MergeRequest, Source
 from merging.version import __version__
 
-# What a recipe means that is older than these options.
-_BEFORE = {"teacher": "single", "mode": "delta"}
+# Values of options that older recipes do not have.
+_OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
@@ -29,22 +29,21 @@ def recipe(
 ) -> dict[str, Any]:
     """The request as plain data: every option, and each source by name and SHA-256.
 
-    ``base`` is what the base model was called; of a folder the name alone is kept, and the
-    ``fingerprint`` of its weights tells whether another folder holds the same. ``precision`` is the
-    base model's, where one was asked for. Neither is said of a merge in which the base had no part:
-    it is the same with any, and the page makes it without loading one.
+    ``base`` is the name, Hub id or folder of the base model; of a folder only the name is saved,
+    and the ``fingerprint`` of its weights identifies the model. ``precision`` is the base model's.
+    Fingerprint and precision are left out for a merge that does not use the base model.
     """
     if not request.based:
         fingerprint, precision = "", "auto"
     name = Path(base).name if Path(base).is_dir() else base
-    words = list(map(_word, request.embeddings))
+    embeddings = list(map(_embedding_entry, request.embeddings))
     return {
         "version": __version__,
         **({"base": name} if name else {}),
         **({"base_fingerprint": fingerprint} if fingerprint else {}),
         **({"base_precision": precision} if precision != "auto" else {}),
-        "sources": [_source(source) for source in request.sources],
-        **({"embeddings": words} if words else {}),
+        "sources": [_source_entry(source) for source in request.sources],
+        **({"embeddings": embeddings} if embeddings else {}),
         **option_values(request),
     }
 
@@ -56,7 +55,7 @@ def header(
     fingerprint: str = "",
     precision: Precision = "auto",
 ) -> dict[str, str]:
-    """Metadata for the adapter file: recipe, triggers, sources, terms; strings only, no clock."""
+    """Metadata for the adapter file: recipe, triggers, sources, licences; no times."""
     saved = recipe(request, base, fingerprint, precision)
     method = METHODS[request.method]
     names = ", ".join(source.adapter.name for source in request.sources)
@@ -73,9 +72,9 @@ def header(
     return {key: value for key, value in fields.items() if value}
 
 
-def _source(source: Source) -> dict[str, Any]:
+def _source_entry(source: Source) -> dict[str, Any]:
     parts = {part: getattr(source, part) for part in _PARTS if getattr(source, part) != 1}
-    words = [each.word for each in source.adapter.embeddings]
+    words = [embedding.word for embedding in source.adapter.embeddings]
     return {
         "name": source.adapter.name,
         "sha256": source.adapter.sha256,
@@ -89,12 +88,12 @@ def _source(source: Source) -> dict[str, Any]:
     }
 
 
-def _word(word: Embedding) -> dict[str, Any]:
+def _embedding_entry(embedding: Embedding) -> dict[str, Any]:
     return {
-        "word": word.word,
-        "name": word.source,
-        "sha256": word.sha256,
-        **({"origin": word.origin} if word.origin else {}),
+        "word": embedding.word,
+        "name": embedding.source,
+        "sha256": embedding.sha256,
+        **({"origin": embedding.origin} if embedding.origin else {}),
     }
 
 
@@ -103,40 +102,42 @@ def replay(
 ) -> MergeRequest:
     """The request that a recipe describes, for the same files in any order (by SHA-256).
 
-    Raises MergeError if a file of the recipe is not among those given, or the recipe is damaged.
+    Raises MergeError if a file of the recipe is missing, or the recipe is damaged.
     """
     by_hash = {adapter.sha256: adapter for adapter in adapters}
     try:
-        sources = tuple(_replayed(entry, by_hash) for entry in saved["sources"])
-        words = tuple(_reworded(entry, embeddings) for entry in saved.get("embeddings", []))
-        options = _BEFORE | {key: saved[key] for key in merge_options() if key in saved}
-        return MergeRequest(sources=sources, embeddings=words, **options)
+        sources = tuple(_replay_source(entry, by_hash) for entry in saved["sources"])
+        used = tuple(_replay_embedding(entry, embeddings) for entry in saved.get("embeddings", []))
+        options = _OLD_DEFAULTS | {key: saved[key] for key in merge_options() if key in saved}
+        return MergeRequest(sources=sources, embeddings=used, **options)
     except (AttributeError, KeyError, TypeError) as error:
         raise MergeError(
             f"The recipe is damaged ({error}); take it from inspect --json."
         ) from error
 
 
-def _replayed(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
+def _replay_source(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
     if entry["sha256"] not in by_hash:
         raise _missing(entry)
     adapter = by_hash[entry["sha256"]]
-    # under the names that it had, which the merge's own is made of; a nameless word has the file's
-    words = zip(adapter.embeddings, entry.get("words", []), strict=False)
-    own = tuple(dataclasses.replace(each, word=word, source=entry["name"]) for each, word in words)
-    adapter = dataclasses.replace(adapter, name=entry["name"], embeddings=own)
+    # with the names in the recipe, of which the merge's own name is made
+    pairs = zip(adapter.embeddings, entry.get("words", []), strict=False)
+    renamed = tuple(
+        dataclasses.replace(embedding, word=word, source=entry["name"]) for embedding, word in pairs
+    )
+    adapter = dataclasses.replace(adapter, name=entry["name"], embeddings=renamed)
     more = {key: entry[key] for key in (*_PARTS, "blocks", "origin") if key in entry}
     return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **more)
 
 
-def _reworded(entry: dict[str, Any], embeddings: Sequence[Embedding]) -> Embedding:
-    """A textual inversion of the recipe, under the word and the name that it had."""
-    found = [each for each in embeddings if each.sha256 == entry["sha256"]]
-    same = [each for each in found if each.word == entry["word"]] or found
-    if not same:
+def _replay_embedding(entry: dict[str, Any], embeddings: Sequence[Embedding]) -> Embedding:
+    """A textual inversion of the recipe, with its word and name from there."""
+    same_file = [item for item in embeddings if item.sha256 == entry["sha256"]]
+    same_word = [item for item in same_file if item.word == entry["word"]] or same_file
+    if not same_word:
         raise _missing(entry)
-    own = {"source": entry["name"], "origin": entry.get("origin", "")}
-    return dataclasses.replace(same[0], word=entry["word"], **own)
+    names = {"source": entry["name"], "origin": entry.get("origin", "")}
+    return dataclasses.replace(same_word[0], word=entry["word"], **names)
 
 
 def _missing(entry: dict[str, Any]) -> MergeError:

@@ -1,7 +1,7 @@
 """The one way to write an adapter: its file with header and checks, textual inversions beside it.
 
-Every file is read back. Where a base model is given, diffusers loads the file too. What does not
-hold the changes that were meant is removed, and MergeError says which layer is wrong.
+Every file is read back and compared; with a base model, diffusers loads it too. A wrong file is
+removed, and MergeError names the wrong layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from merging.options import Precision
 
 
 class RecipeBase(NamedTuple):
-    """What a recipe says of the base model: the last arguments of `recipe` and of `header`."""
+    """The base model in a recipe: the last arguments of `recipe` and of `header`."""
 
     name: str = ""
     fingerprint: str = ""
@@ -31,7 +31,7 @@ class RecipeBase(NamedTuple):
 
 
 def recipe_base(base: Base | None, name: str = "") -> RecipeBase:
-    """Of a loaded base; where a merge needed none, its ``name`` alone."""
+    """From a loaded base; its ``name`` only, where a merge needed no base."""
     return RecipeBase(base.name, base.fingerprint, base.precision) if base else RecipeBase(name)
 
 
@@ -54,7 +54,7 @@ class Saved:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences that a user of the files must know."""
+        """Notes for users of the files."""
         return rename_notes(self.embeddings)
 
     def as_dict(self) -> SavedData:
@@ -76,11 +76,11 @@ def save(
     merged_on: RecipeBase | None = None,
     embeddings: bool = True,
 ) -> Saved:
-    """Write a merge, its recipe and its sources' terms in the header.
+    """Write a merge, with its recipe and its sources' licences in the header.
 
     ``form`` is one of `formats.WRITERS`, ``dtype`` one of `formats.DTYPES`. ``merged_on`` is the
     base that the recipe names, if not ``base``. Without ``embeddings`` the textual inversions that
-    the merge needs are not written: another file of it has them beside it.
+    the merge needs are not written, for another file of the same merge has them beside it.
     """
     fields = header(result.request, result, *(merged_on or recipe_base(base)))
     return save_adapter(result.adapter, Path(path), form, dtype, fields, base, embeddings)
@@ -95,7 +95,7 @@ def save_adapter(
     base: Base | None = None,
     embeddings: bool = True,
 ) -> Saved:
-    """The same for an adapter that is no new merge; ``fields`` go into the header as they are."""
+    """Write an adapter that is no new merge; ``fields`` go into the header unchanged."""
     written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
     if base:
         written = check_with_diffusers(base, path, adapter, written)

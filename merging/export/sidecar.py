@@ -1,6 +1,6 @@
-"""Files beside an adapter: its words' vectors, what user interfaces show of it, a first picture.
+"""Files beside an adapter: textual inversions, the sidecar of user interfaces, a preview picture.
 
-Their names begin as the adapter's does, which is how A1111, Forge and InvokeAI find them.
+Their names begin with the adapter's, which is how A1111, Forge and InvokeAI find them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
 
 
-def beside(out: Path, ending: str) -> Path:
+def path_beside(out: Path, ending: str) -> Path:
     """OUT.ending in place of OUT.safetensors."""
     return out.with_name(f"{adapter_title(out.name)}.{ending}")
 
@@ -36,13 +36,13 @@ class EmbeddingFile(TypedDict):
     """A textual inversion that lies beside an adapter, as plain data for JSON."""
 
     word: str
-    vectors: int  # how many tokens' worth
-    source: str  # the file that it comes from, without its ending
+    vectors: int  # number of tokens
+    source: str  # name of the file it comes from, without the ending
     path: str
 
 
 def write_embeddings(adapter: Adapter, out: Path) -> list[EmbeddingFile]:
-    """Write a file for every word that the adapter has vectors for."""
+    """Write a file for every textual inversion of the adapter."""
     files: list[EmbeddingFile] = []
     for embedding in adapter.embeddings:
         path = embedding_path(embedding, out)
@@ -59,12 +59,12 @@ def write_embeddings(adapter: Adapter, out: Path) -> list[EmbeddingFile]:
 
 
 def embedding_path(embedding: Embedding, out: Path) -> Path:
-    """Where a word's vectors lie."""
-    return beside(out, f"{embedding.file_stem}.safetensors")
+    """The path of a textual inversion's file."""
+    return path_beside(out, f"{embedding.file_stem}.safetensors")
 
 
 def rename_notes(files: Sequence[EmbeddingFile]) -> list[str]:
-    """Which name each word's file needs in programs that go by it."""
+    """Notes on the file names that A1111, Forge and ComfyUI need."""
     return [
         f"{Path(file['path']).name} has the vectors of the word {file['word']}; A1111, Forge and "
         "ComfyUI take a file's name for the word, so rename it there."
@@ -74,21 +74,21 @@ def rename_notes(files: Sequence[EmbeddingFile]) -> list[str]:
 
 def write_sidecar(request: MergeRequest, adapter: Adapter, out: Path) -> Path:
     """OUT.json, as A1111 and Forge write it; InvokeAI reads it too."""
-    names = [f"{each.adapter.name} at {_strength(each)}" for each in request.sources]
-    words = [f"{each.word} ({embedding_path(each, out).name})" for each in adapter.embeddings]
+    names = [f"{source.adapter.name} at {_strength(source)}" for source in request.sources]
+    embeddings = [f"{item.word} ({embedding_path(item, out).name})" for item in adapter.embeddings]
     notes = f"Made with IterIS Studio of {', '.join(names)}."
-    if words:
-        notes += f" Needs the embeddings {', '.join(words)}."
+    if embeddings:
+        notes += f" Needs the embeddings {', '.join(embeddings)}."
     fields = {
         "description": f"{METHODS[request.method].title} of "
-        + " and ".join(each.adapter.name for each in request.sources),
+        + " and ".join(source.adapter.name for source in request.sources),
         "sd version": base_model(adapter.base).a1111_version,
         "activation text": adapter.trigger,
         "preferred weight": 1.0,  # the strengths are in the file
         "negative text": "",
         "notes": notes,
     }
-    path = beside(out, "json")
+    path = path_beside(out, "json")
     write_whole(path, json.dumps(fields, ensure_ascii=False, indent=4).encode())
     return path
 
@@ -97,15 +97,15 @@ def _strength(source: Source) -> str:
     return describe_strength(source.strength, source.text_encoder, source.unet, source.blocks)
 
 
-def preview_prompt(request: MergeRequest, given: str) -> str:
-    """The prompt of the first picture: the given one, or one that names every concept."""
-    phrases = [source.phrase for source in request.sources if source.phrase]
-    if not given and not phrases:
+def preview_prompt(request: MergeRequest, prompt: str) -> str:
+    """The prompt of the preview: the user's, or one that names every concept."""
+    triggers = [source.phrase for source in request.sources if source.phrase]
+    if not prompt and not triggers:
         raise MergeError(
-            "No trigger phrase is known for any of the LoRAs, so there is nothing to draw by "
-            "itself; give a prompt: --preview PROMPT."
+            "No trigger phrase is known for any of the LoRAs, so the preview needs a prompt: "
+            "--preview PROMPT."
         )
-    return given or joint_prompt(phrases)
+    return prompt or joint_prompt(triggers)
 
 
 def write_preview(
@@ -113,6 +113,6 @@ def write_preview(
 ) -> Path:
     """OUT.preview.png, drawn with the adapter at full strength."""
     (image,) = render(base, [prompt], [seed], adapters=[(adapter, 1.0)], progress=progress)
-    path = beside(out, "preview.png")
+    path = path_beside(out, "preview.png")
     save_png(image, path)
     return path

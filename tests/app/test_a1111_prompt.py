@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.a1111_prompt import pasted
+from app.a1111_prompt import apply_prompt
 from app.schemas.merge import SelectedFile
 from merging.errors import MergeError
 
@@ -17,7 +17,7 @@ CAT, PIZZA = (
 
 
 def test_strengths_parts_and_blocks_are_filled_in_by_name() -> None:
-    found = pasted(
+    found = apply_prompt(
         "a cat <lora:SKS-Cat:0.7:lbw=midd>, and a pizza <lora:food/vxz-pizza.safetensors:0.4:0.9>",
         [CAT, PIZZA],
     )
@@ -26,35 +26,35 @@ def test_strengths_parts_and_blocks_are_filled_in_by_name() -> None:
     assert (pizza.text_encoder, pizza.unet, pizza.blocks) == (0.4, 0.9, "")
     assert cat.trigger == "sks cat"
     assert found.prompt == "a cat , and a pizza"
-    assert found.said == ("Strengths filled in for sks-cat, vxz-pizza.",)
+    assert found.notes == ("Strengths filled in for sks-cat, vxz-pizza.",)
 
 
 def test_what_is_not_loaded_and_what_is_not_called_is_said() -> None:
-    found = pasted("<lora:sks-cat:1> <lora:mug:0.5> <lora:sks-cat:0.2>", [CAT, PIZZA])
+    found = apply_prompt("<lora:sks-cat:1> <lora:mug:0.5> <lora:sks-cat:0.2>", [CAT, PIZZA])
     assert found.picks[0].strength == 0.2
     assert found.picks[1] == PIZZA
-    assert found.said[1:] == (
+    assert found.notes[1:] == (
         "Not loaded, add the file and paste again: mug.",
         "Not in the prompt, left as they are: vxz-pizza.",
-        "Called more than once, the last counts: sks-cat.",
+        "More than once in the prompt, the last counts: sks-cat.",
     )
 
 
 def test_settings_below_a_prompt_are_left_out_and_said() -> None:
     text = "a cat <lora:sks-cat:1>\nNegative prompt: ugly <lora:bad:1>\nSteps: 20, Seed: 1"
-    found = pasted(text, [CAT])
+    found = apply_prompt(text, [CAT])
     assert found.prompt == "a cat"
-    assert found.said[-1] == "The settings below the prompt were left out."
+    assert found.notes[-1] == "The settings below the prompt were left out."
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a cat", "calls no LoRA"),
+        ("a cat", "no LoRA in the prompt"),
         ("<lora:sks-cat:1:lbw=MIDDLE>", "neither a preset"),
         ("<lora:sks-cat:much>", "no number"),
     ],
 )
 def test_what_cannot_be_taken_is_refused(text: str, words: str) -> None:
     with pytest.raises(MergeError, match=words):
-        pasted(text, [CAT])
+        apply_prompt(text, [CAT])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.prompts import example_prompts, own_prompts, suggested_prompt
+from app.prompts import example_prompts, split_prompts, suggested_prompt
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
 
@@ -51,12 +51,12 @@ def test_long_lists_keep_a_name_that_file_systems_take() -> None:
 
 def test_own_prompts_go_to_the_concepts_they_name() -> None:
     typed = "a SKS cat\n\na vxz pizza on a plate\nsks cat and vxz pizza\n"
-    cat, pizza, nameless = own_prompts(["sks cat", "vxz pizza", ""], typed)
+    cat, pizza, nameless = split_prompts(["sks cat", "vxz pizza", ""], typed)
     assert cat == ("a SKS cat", "sks cat and vxz pizza")
     assert pizza == ("a vxz pizza on a plate", "sks cat and vxz pizza")
     assert nameless == ()
 
 
 def test_a_prompt_that_names_no_concept_is_said() -> None:
-    with pytest.raises(MergeError, match=r"“a tree” says none of the trigger words \(sks cat\)"):
-        own_prompts(["sks cat"], "a sks cat\na tree")
+    with pytest.raises(MergeError, match=r"“a tree” contains none of the triggers \(sks cat\)"):
+        split_prompts(["sks cat"], "a sks cat\na tree")

@@ -147,8 +147,8 @@ def orders(pick: SelectedFile) -> list[tuple[MergeOrder, str]]:
     """Merges that must be refused before any work, and the words that say so."""
     two = (pick, pick)
     return [
-        (MergeOrder(()), "none is here yet"),
-        (MergeOrder((pick,)), "only one is here"),
+        (MergeOrder(()), "there is none yet"),
+        (MergeOrder((pick,)), "there is only one"),
         (MergeOrder(two * 3), "at most 4"),
         (MergeOrder(two, dtype="int8"), "int8"),
         (MergeOrder(two, prompts="x\n" * 65), "65"),

@@ -24,16 +24,16 @@ from app.service import Studio
 from app.shell_commands import (
     batch_command,
     draw_commands,
+    file_argument,
     merge_command,
     take_commands,
-    weighed,
 )
 from merging import formats
 from merging.__main__ import main
 from merging.adapter import VectorDelta
-from merging.cli.file_argument import parsed
+from merging.cli.file_argument import parse_file_argument
 from merging.cli.merge import add_merge
-from merging.cli.merge_options import given_options
+from merging.cli.merge_options import chosen_options
 from merging.options import merge_options, option_values
 
 
@@ -172,8 +172,8 @@ def test_own_prompts_come_from_the_recipe() -> None:
     ],
 )
 def test_strengths_are_read_back_as_they_were(pick: SelectedFile) -> None:
-    found = parsed(weighed(pick))
-    wanted = replace(pick.weighed, path=Path(f"{pick.name}.safetensors"))
+    found = parse_file_argument(file_argument(pick))
+    wanted = replace(pick.lora_input, path=Path(f"{pick.name}.safetensors"))
     assert found == wanted
 
 
@@ -206,4 +206,4 @@ def test_every_option_of_an_order_is_in_its_command() -> None:
     parser = argparse.ArgumentParser()
     add_merge(parser)
     options = parser.parse_args(words)
-    assert given_options(options) | {"method": options.method} == option_values(order)
+    assert chosen_options(options) | {"method": options.method} == option_values(order)

@@ -14,7 +14,7 @@ import pytest
 
 from merging import formats
 from merging.__main__ import main
-from merging.batch import SUMMARY, Cell, Filing, batch, cells
+from merging.batch import SUMMARY, BatchMerge, OutputFormat, batch, plan_batch
 from merging.errors import Cancelled, MergeError
 from merging.io.zip_archive import archive
 from merging.request import MergeRequest, Source
@@ -89,7 +89,7 @@ def test_what_cannot_be_made_is_in_the_summary(
     out = tmp_path / "o.zip"
     ask = ("batch", CAT, PIZZA, "--methods", "sum", "--out", out)
     assert main([*map(str, ask), "--strengths", "0,1", "0"]) == 0
-    assert "01_sum_sks-cat_0+vxz-pizza_0 could not be made: The merge" in capsys.readouterr().out
+    assert "01_sum_sks-cat_0+vxz-pizza_0 failed: The merge" in capsys.readouterr().out
     none, one = summary(out)
     assert none["problem"].startswith("not made: The merge changes nothing")
     assert (none["bytes"], one["problem"]) == ("", "")
@@ -102,7 +102,7 @@ def test_what_cannot_be_made_is_in_the_summary(
 @pytest.mark.parametrize(
     ("methods", "strengths", "words"),
     [
-        (["sum"], [(1.0,)], "given for 1 LoRAs, and there are 2; give one list each"),
+        (["sum"], [(1.0,)], "1 lists of strengths for 2 LoRAs; give one list per LoRA"),
         (["sum"], [tuple(range(1, 10)), tuple(range(1, 40))], "1 to 256 merges, not 351"),
         ([], [], "1 to 256 merges, not 0"),
         (["sum"], [(1.0,), (11.0,)], "strength 11 is outside"),
@@ -113,22 +113,22 @@ def test_impossible_batches_are_refused(
     pair: MergeRequest, methods: list[str], strengths: list[tuple[float, ...]], words: str
 ) -> None:
     with pytest.raises(MergeError, match=words):
-        cells(pair, methods, strengths)
+        plan_batch(pair, methods, strengths)
 
 
 def test_what_is_named_twice_is_made_once(pair: MergeRequest) -> None:
-    found = cells(pair, ["sum", "average", "sum"], [(0.5, 1.0, 0.5), ()])
+    found = plan_batch(pair, ["sum", "average", "sum"], [(0.5, 1.0, 0.5), ()])
     assert len({cell.stem for cell in found}) == len(found) == 4
 
 
-def made(listed: tuple[Cell, ...], out: Path, stopped: bool = False) -> None:
-    batch(listed, out, None, Filing(), silent, lambda: stopped)
+def made(listed: tuple[BatchMerge, ...], out: Path, stopped: bool = False) -> None:
+    batch(listed, out, None, OutputFormat(), silent, lambda: stopped)
 
 
 def test_a_full_disk_or_a_stop_leaves_nothing(
     pair: MergeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = cells(replace(pair, rank=1), ["sum"])
+    listed = plan_batch(replace(pair, rank=1), ["sum"])
     with pytest.raises(Cancelled):
         made(listed, tmp_path / "o.zip", stopped=True)
 

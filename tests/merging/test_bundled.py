@@ -14,7 +14,7 @@ from merging.bundled import (
     KINDS,
     LORAS,
     SPLITS,
-    Entry,
+    BundledLora,
     listed_pairs,
     shelf,
     shelf_pairs,
@@ -26,7 +26,7 @@ from merging.errors import MergeError
 OLDEST = {"cat-pizza", "dog-car", "owl-cake"}  # tuned on before there was a split
 
 
-def everything(split: str) -> dict[str, tuple[Entry, ...]]:
+def everything(split: str) -> dict[str, tuple[BundledLora, ...]]:
     return {name: pair for kind in KINDS for name, pair in shelf_pairs(split, kind).items()}
 
 
@@ -37,7 +37,7 @@ def test_the_shelf_lists_every_file_once() -> None:
 
 
 @pytest.mark.parametrize("entry", shelf(), ids=lambda entry: entry.file)
-def test_a_file_is_what_the_shelf_says(entry: Entry, base: Base) -> None:
+def test_a_file_is_what_the_shelf_says(entry: BundledLora, base: Base) -> None:
     adapter = entry.adapter(base.table)
     assert adapter.trigger == entry.trigger
     assert {layer.rank for layer in adapter.layers.values()} == {entry.rank}

@@ -12,9 +12,9 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.blocks import apply_block_weights
-from merging.cli.file_argument import parsed
+from merging.cli.file_argument import parse_file_argument
 from merging.errors import MergeError
-from merging.lora_file import Input, weighed
+from merging.lora_file import LoraInput, lora_input
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, distance
 from tests.merging.cli.commands import done, refused
@@ -26,24 +26,24 @@ MIDD = block_weights("MIDD")
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("a.safetensors", Input(Path("a.safetensors"))),
-        ("a.safetensors@0.8", Input(Path("a.safetensors"), 0.8)),
-        ("a.safetensors@-1.5", Input(Path("a.safetensors"), -1.5)),
-        ("me@home/a.safetensors", Input(Path("me@home/a.safetensors"))),
-        ("a@2.safetensors", Input(Path("a@2.safetensors"))),
-        ("a@2x", Input(Path("a@2x"))),
-        ("a@2.safetensors@.5", Input(Path("a@2.safetensors"), 0.5)),
-        ("a@0.8:te=0.4", Input(Path("a"), 0.8, text_encoder=0.5)),
-        ("a@te=0.5", Input(Path("a"), 1.0, text_encoder=0.5)),
-        ("a@0.5:te=1:unet=0", Input(Path("a"), 0.5, 2.0, 0.0)),
-        ("a@0:te=0.5", Input(Path("a"), 0.5, 1.0, 0.0)),
-        ("a@0:te=0", Input(Path("a"), 0.0)),
-        ("a@0.8:lbw=midd", Input(Path("a"), 0.8, blocks=MIDD)),
-        ("a@lbw=" + ",".join("1" * 17), Input(Path("a"), blocks=block_weights("ALL"))),
+        ("a.safetensors", LoraInput(Path("a.safetensors"))),
+        ("a.safetensors@0.8", LoraInput(Path("a.safetensors"), 0.8)),
+        ("a.safetensors@-1.5", LoraInput(Path("a.safetensors"), -1.5)),
+        ("me@home/a.safetensors", LoraInput(Path("me@home/a.safetensors"))),
+        ("a@2.safetensors", LoraInput(Path("a@2.safetensors"))),
+        ("a@2x", LoraInput(Path("a@2x"))),
+        ("a@2.safetensors@.5", LoraInput(Path("a@2.safetensors"), 0.5)),
+        ("a@0.8:te=0.4", LoraInput(Path("a"), 0.8, text_encoder=0.5)),
+        ("a@te=0.5", LoraInput(Path("a"), 1.0, text_encoder=0.5)),
+        ("a@0.5:te=1:unet=0", LoraInput(Path("a"), 0.5, 2.0, 0.0)),
+        ("a@0:te=0.5", LoraInput(Path("a"), 0.5, 1.0, 0.0)),
+        ("a@0:te=0", LoraInput(Path("a"), 0.0)),
+        ("a@0.8:lbw=midd", LoraInput(Path("a"), 0.8, blocks=MIDD)),
+        ("a@lbw=" + ",".join("1" * 17), LoraInput(Path("a"), blocks=block_weights("ALL"))),
     ],
 )
-def test_what_is_meant(text: str, wanted: Input) -> None:
-    assert parsed(text) == wanted
+def test_what_is_meant(text: str, wanted: LoraInput) -> None:
+    assert parse_file_argument(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_what_is_meant(text: str, wanted: Input) -> None:
     ],
 )
 def test_strengths_apart_mean_what_the_text_means(text: str, own: dict) -> None:
-    assert weighed(Path("a"), **{"strength": 0.8, **own}) == parsed(text)
+    assert lora_input(Path("a"), **{"strength": 0.8, **own}) == parse_file_argument(text)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a@0.8:clip=1", "“clip=1” is not known; after @ come a strength and te=, unet= and lbw="),
-        ("a@clip=1", "“clip=1” is not known"),
-        ("a@0.8:0.5", "“0.5” is not known"),
-        ("a@te=1:te=2", "“te=2” is given twice"),
-        ("a@te=much", "“much” is no number"),
+        ("a@0.8:clip=1", "“clip=1” is unknown; after @ come a strength and te=, unet= and lbw="),
+        ("a@clip=1", "“clip=1” is unknown"),
+        ("a@0.8:0.5", "“0.5” is unknown"),
+        ("a@te=1:te=2", "“te=2” is there twice"),
+        ("a@te=much", "“much” is not a number"),
         ("a@lbw=MIDDLE", "neither a preset"),
         ("a@lbw=1,2", "there are 2"),
     ],
 )
 def test_what_is_refused(text: str, words: str) -> None:
     with pytest.raises(MergeError, match=words):
-        parsed(text)
+        parse_file_argument(text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.a1111_prompt import pasted
+from app.a1111_prompt import apply_prompt
 from app.examples import Example
 from app.prompts import template_prompts
 from app.schemas.card import Card
@@ -120,14 +120,14 @@ class FileHandlers:
     def paste(self, values: Values) -> Updates:
         """Fill in strengths and prompt from an A1111 prompt."""
         try:
-            pasted_prompt = pasted(values[self.adding.prompt] or "", self.form.picks(values))
+            pasted_prompt = apply_prompt(values[self.adding.prompt] or "", self.form.picks(values))
         except MergeError as error:
             return {self.adding.paste_message: problems_html([str(error)])}
         prompt = self.form.draw_form.prompt
         return {
             **self.form.card_updates(list(values[self.form.cards]), pasted_prompt.picks, values),
             **({prompt: pasted_prompt.prompt} if pasted_prompt.prompt else {}),
-            self.adding.paste_message: gr.HTML(markup.messages(pasted_prompt.said), visible=True),
+            self.adding.paste_message: gr.HTML(markup.messages(pasted_prompt.notes), visible=True),
         }
 
     def look(self, values: Values) -> Updates:

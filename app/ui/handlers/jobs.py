@@ -19,7 +19,7 @@ from app.schemas.draw import DrawOrder, MissingScores, OtherMerge, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
-from app.storage.history_entry import Entry
+from app.storage.history_entry import HistoryEntry
 from app.ui.common import Updates, Values, error_sentence
 from app.ui.handlers.files import problems_html
 from app.ui.handlers.form import Form
@@ -92,7 +92,7 @@ class Handlers:
     def offer_merges(self, values: Values) -> Updates:
         """Update the list of other merges for the comparison."""
         form, session = self.form, values[self.form.session]
-        merges: list[Entry] = []
+        merges: list[HistoryEntry] = []
         if self.studio.begun(session):
             merges = self.studio.history(session).merges(MAX_OTHERS, values[form.merged])
         return form.draw_form.other_merges_update(merges, values[form.draw_form.others])

@@ -9,7 +9,7 @@ from app.ui.html.fragments import megabytes, paragraph
 from app.ui.html.rendering import render_template
 
 if TYPE_CHECKING:
-    from merging.batch import Row
+    from merging.batch import BatchRow
 
 TITLES = ("merge", "rank", "size", "error", "error of a plain sum", "energy kept")
 
@@ -29,7 +29,7 @@ def batch_table(result: BatchResult) -> str:
     return render_template("batch_table", titles=TITLES, rows=rows)
 
 
-def _numbers(row: Row) -> tuple[str, ...]:
+def _numbers(row: BatchRow) -> tuple[str, ...]:
     """The cells after the name, in the order of TITLES; "" where nothing was measured."""
     return (
         str(row.largest_rank),

@@ -10,10 +10,10 @@ from app.ui.html.rendering import render_template
 
 if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
-    from merging.analysis.conflicts import Meeting, Pair
+    from merging.analysis.conflicts import BlockConflict, PairConflict
 
 # A row: title, explanation, number in the cell, and darkness of the cell from 0 to 1.
-Row = tuple[str, str, Callable[["Meeting"], str], Callable[["Meeting"], float]]
+Row = tuple[str, str, Callable[["BlockConflict"], str], Callable[["BlockConflict"], float]]
 ROWS: tuple[Row, ...] = (
     (
         "overlap, %",
@@ -38,14 +38,14 @@ ROWS: tuple[Row, ...] = (
 
 def conflict_table(report: ConflictReport) -> str:
     """Advice and table for every pair of LoRAs, the worst pair open; "" if there is no pair."""
-    if not report.pairs and not report.said:
+    if not report.pairs and not report.notes:
         return ""
     return render_template(
-        "conflicts", notes=report.said, pairs=[_pair(pair) for pair in report.pairs]
+        "conflicts", notes=report.notes, pairs=[_pair(pair) for pair in report.pairs]
     )
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+def _pair(pair: PairConflict) -> dict[str, Any]:
     from merging.analysis.conflicts import advice  # late: it imports torch
 
     return {

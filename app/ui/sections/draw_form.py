@@ -10,7 +10,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from app.schemas.draw import COLUMNS, USUAL, DrawOrder
-from app.storage.history_entry import Entry
+from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
 from merging.io.png import Origin
@@ -57,7 +57,7 @@ class DrawForm:
             self.others: [other.entry for other in order.others],
         }
 
-    def other_merges_update(self, merges: Sequence[Entry], chosen: Sequence[int]) -> Updates:
+    def other_merges_update(self, merges: Sequence[HistoryEntry], chosen: Sequence[int]) -> Updates:
         """The list of other merges; chosen ones stay chosen if they are still in the list."""
         ids = [entry.id for entry in merges]
         return {

@@ -12,7 +12,7 @@ import gradio as gr
 from app.compare_merges import differences
 from app.settings.model import Settings
 from app.storage.history import OpenedEntry
-from app.storage.history_entry import Entry
+from app.storage.history_entry import HistoryEntry
 from app.ui.common import Updates
 from app.ui.html.fragments import megabytes, paragraph
 from app.ui.html.rendering import render_template
@@ -36,7 +36,7 @@ class EntryPlace:
     run_again: gr.Button
     delete: gr.Button
 
-    def show(self, entry: Entry) -> Updates:
+    def show(self, entry: HistoryEntry) -> Updates:
         """The widgets filled in, and not ticked."""
         return {
             self.group: gr.Column(visible=True),
@@ -73,7 +73,7 @@ class HistorySection:
     differences: gr.HTML
     pairs: gr.Gallery
 
-    def show(self, entries: Sequence[Entry], start: int, count: int, size: int) -> Updates:
+    def show(self, entries: Sequence[HistoryEntry], start: int, count: int, size: int) -> Updates:
         """Show these entries, of ``count`` with files of ``size`` bytes in all."""
         updates: Updates = {
             self.entry_ids: [entry.id for entry in entries],
@@ -137,7 +137,7 @@ def _place() -> EntryPlace:
     return EntryPlace(group, text, ticked, pinned, *buttons)
 
 
-def entry_html(entry: Entry) -> str:
+def entry_html(entry: HistoryEntry) -> str:
     """The text of an entry, with its thumbnails."""
     strengths = ", ".join(f"{name} at {strength:g}" for name, strength in entry.loras)
     base = base_model(entry.base).title

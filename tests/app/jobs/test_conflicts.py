@@ -26,7 +26,10 @@ def test_the_numbers_are_the_librarys(cards: list, pair: tuple[Path, Path]) -> N
     picks = (replace(cat, strength=0.5, text_encoder=0.2), replace(pizza, blocks="OUTALL"))
     meetings = ConflictFinder()
     (found,) = meetings.of(cards, picks).pairs
-    sources = [pick.weighed.of(formats.read(path)) for pick, path in zip(picks, pair, strict=True)]
+    sources = [
+        pick.lora_input.source_of(formats.read(path))
+        for pick, path in zip(picks, pair, strict=True)
+    ]
     assert (found,) == conflicts(sources)
     (plain,) = meetings.of(cards, (cat, pizza)).pairs
     assert (plain,) == conflicts([Source(source.adapter) for source in sources])
@@ -57,7 +60,7 @@ def test_a_file_that_needs_the_base_is_said(cards: list) -> None:
     mine = [replace(cards[0], needs_base=True), cards[1]]
     found = ConflictFinder().of(mine, tuple(map(SelectedFile.of, mine)))
     assert found.pairs == ()
-    assert "sks-cat is not compared" in found.said[0]
+    assert "sks-cat is not compared" in found.notes[0]
     assert "sks-cat is not compared" in strip(found)
 
 

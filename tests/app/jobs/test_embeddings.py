@@ -12,21 +12,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from app.a1111_prompt import pasted
+from app.a1111_prompt import apply_prompt
 from app.schemas.draw import DrawOrder, OtherMerge, Picture
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import merge_command
 from app.ui.html.lora_card import card_html as html
 from merging import formats
-from merging.cli.file_argument import parsed
+from merging.cli.file_argument import parse_file_argument
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.embedding import Embedding
 from merging.engine import merge
 from merging.errors import MergeError
 from merging.export.recipe import header, replay
-from merging.lora_file import Input
+from merging.lora_file import LoraInput
 from merging.request import MergeRequest, Source
 from tests.app.visits import QUICK, added, finished
 
@@ -142,10 +142,10 @@ def test_words_have_room_of_their_own_and_are_in_no_conflict(
         studio.add(session, files[0], cards[:1])
     picks = tuple(map(SelectedFile.of, cards))
     assert len(studio.meetings(cards, picks).pairs) == 1
-    told = pasted("<lora:sks-cat:0.5> <lora:word 0:0.3>", picks)
-    assert [pick.strength for pick in told.picks] == [1.0] * most + [0.5, 1.0]
-    assert "Not loaded, add the file and paste again: word 0." in told.said
-    assert "Not in the prompt, left as they are: vxz-pizza." in told.said
+    filled = apply_prompt("<lora:sks-cat:0.5> <lora:word 0:0.3>", picks)
+    assert [pick.strength for pick in filled.picks] == [1.0] * most + [0.5, 1.0]
+    assert "Not loaded, add the file and paste again: word 0." in filled.notes
+    assert "Not in the prompt, left as they are: vxz-pizza." in filled.notes
 
 
 def test_a_word_for_another_base_is_refused(
@@ -182,4 +182,4 @@ def test_the_command_says_the_words(word: Path) -> None:
     place = command.index("--embedding")
     assert command[place + 1 : place + 3] == ["my word.safetensors=zz", "me/x/x.safetensors@44"]
     assert command[4:6] == ["me/pets/cat.safetensors@44@1"] * 2
-    assert parsed(command[4]) == Input(Path("me/pets/cat.safetensors@44"))
+    assert parse_file_argument(command[4]) == LoraInput(Path("me/pets/cat.safetensors@44"))

@@ -23,9 +23,9 @@ from app.service import Studio
 from app.ui.html.rank_chart import rank_chart, rank_choices
 from app.ui.sections.export import export_section
 from merging import formats
-from merging.analysis.rank_curve import cut
+from merging.analysis.rank_curve import truncate_rank
 from merging.errors import MergeError
-from merging.export.model_card import SourceNote, model_card
+from merging.export.model_card import SourceTerms, model_card
 from tests.conftest import distance
 
 TOKEN = "hf_thisIsNobodysToken"
@@ -60,7 +60,7 @@ def test_a_smaller_file_is_the_best_of_its_rank(
     made = studio.take(session, replace(order, rank="4", dtype="fp32", form="diffusers"))
     assert made.file.name == "sum_sks-cat+vxz-pizza_r4_fp32_diffusers.safetensors"
     found = formats.read(made.file)
-    assert distance(found, cut(formats.read(order.merged.kohya), 4)) < 1e-4
+    assert distance(found, truncate_rank(formats.read(order.merged.kohya), 4)) < 1e-4
     assert max(layer.rank for layer in found.layers.values()) == 4
     assert found.trigger == "sks cat, vxz pizza"
 
@@ -141,7 +141,7 @@ def test_a_card_takes_nothing_that_others_wrote_for_markup() -> None:
             {"name": "a|b<script>", "strength": 1.0, "trigger": "x\ny", "sha256": "0" * 64}
         ],
     }
-    notes = [SourceNote("a|b<script>", licence="CC-BY-4.0", author="me: [1]\n---")]
+    notes = [SourceTerms("a|b<script>", licence="CC-BY-4.0", author="me: [1]\n---")]
     card = model_card("t", recipe, notes, 'tri: "gger"\n---\nlicense: mit', ["t.safetensors"], [])
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["license"], front["license_name"]) == ("other", "CC-BY-4.0")
@@ -152,10 +152,10 @@ def test_a_card_takes_nothing_that_others_wrote_for_markup() -> None:
 @pytest.mark.parametrize(
     ("repo", "token", "words"),
     [
-        ("me/it", TOKEN, "me/it was not pushed: the Hub could not be reached"),
+        ("me/it", TOKEN, "me/it was not uploaded: the Hub could not be reached"),
         ("../it", TOKEN, "Name the repository"),
         ("me/it", " ", "Type a token"),
-        ("me/it", f"{TOKEN}\n{TOKEN}", "was not pushed"),
+        ("me/it", f"{TOKEN}\n{TOKEN}", "was not uploaded"),
     ],
 )
 def test_what_stands_in_the_way_of_a_push_is_said_without_the_token(

@@ -8,18 +8,18 @@ from merging.diffusion.base import Base
 from merging.runtime.progress import Stop, never, silent
 
 
-def test_a_base_is_at_hand_between_jobs_alone() -> None:
+def test_a_base_is_if_idle_between_jobs_alone() -> None:
     bases, seen = Bases("cpu"), list[Base | None]()
     base = bases.get("mini", "auto", silent)
 
     def work(_emit: Emit, _stop: Stop) -> None:
-        with bases.at_hand("mini", "auto") as during:
+        with bases.if_idle("mini", "auto") as during:
             seen.append(during)
 
     bases.job(work)(print, never)
-    with bases.at_hand("mini", "auto") as after, bases.at_hand("mini", "auto") as twice:
+    with bases.if_idle("mini", "auto") as after, bases.if_idle("mini", "auto") as twice:
         seen += [after, twice]
-    with bases.at_hand("sd15", "auto") as other:
+    with bases.if_idle("sd15", "auto") as other:
         seen.append(other)
     assert seen == [None, base, None, None]
     assert bases.get("mini", "auto", silent) is base

@@ -70,5 +70,5 @@ def test_pictures_are_drawn_without_scores_too(
     (picture,) = items[1:]
     assert isinstance(picture, Picture) and picture.caption == "Base model"
     many = replace(order, picks=(replace(cat, references=(letter,) * 17),))
-    with pytest.raises(MergeError, match="sks cat: at most 16 reference pictures are taken"):
+    with pytest.raises(MergeError, match="sks cat: at most 16 reference pictures are allowed"):
         studio.draw(session, many)

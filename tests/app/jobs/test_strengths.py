@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from merging import formats
-from merging.cli.file_argument import parsed
+from merging.cli.file_argument import parse_file_argument
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export.recipe import recipe
@@ -32,7 +32,10 @@ def test_strengths_apart_reach_the_recipe_as_on_the_command_line(
         replace(pizza, blocks=" "),
     )
     found = finished(studio, session, MergeOrder(picks, samples=2, targets="cross-attention"))
-    typed = [parsed(f"{pair[0]}@0.8:te=0.5:unet=1:lbw=MIDD"), parsed(str(pair[1]))]
+    typed = [
+        parse_file_argument(f"{pair[0]}@0.8:te=0.5:unet=1:lbw=MIDD"),
+        parse_file_argument(str(pair[1])),
+    ]
     cat_source, pizza_source = (one.source(base) for one in typed)
     sources = (
         replace(cat_source, trigger="sks cat", prompts=lines),

@@ -27,7 +27,11 @@ def test_a_line_for_each_lora() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("dog: 1", "“dog: 1” is of no LoRA"), ("0.5", "of no LoRA"), ("mug: a lot", "are numbers")],
+    [
+        ("dog: 1", "“dog: 1” begins with no name"),
+        ("0.5", "no name of a LoRA"),
+        ("mug: a lot", "are numbers"),
+    ],
 )
 def test_lines_that_say_nothing_are_refused(text: str, words: str) -> None:
     with pytest.raises(MergeError, match=words):
@@ -43,7 +47,7 @@ def test_impossible_batches_are_refused(studio: Studio, pair: tuple[Path, Path])
     for asked, words in (
         (BatchOrder(order, (), ((), ())), "at least one method"),
         (BatchOrder(order, ("iteris", "sum"), (many, ())), "26 merges; at most 24"),
-        (BatchOrder(MergeOrder(order.picks[:1]), ("sum",), ((),)), "only one is here"),
+        (BatchOrder(MergeOrder(order.picks[:1]), ("sum",), ((),)), "there is only one"),
     ):
         with pytest.raises(MergeError, match=words):
             studio.batch(session, asked)

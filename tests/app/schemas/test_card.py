@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.jobs.inspect import MOST_THUMBNAIL, card
+from app.jobs.inspect import MAX_THUMBNAIL, card
 from app.schemas.card import Card
 from app.ui.html.lora_card import card_html as html
 from merging import formats
@@ -75,7 +75,7 @@ def test_a_picture_in_the_header_is_shown(pair: tuple[Path, Path], tmp_path: Pat
         "https://example.org/a.png",
         'data:image/png;base64,AAAA" onerror="x',
         "data:image/svg+xml;base64,AAAA",
-        "data:image/png;base64," + "A" * MOST_THUMBNAIL,
+        "data:image/png;base64," + "A" * MAX_THUMBNAIL,
     ],
 )
 def test_what_is_surely_no_picture_is_not(

@@ -99,7 +99,7 @@ def test_where_others_can_reach_the_app_there_is_nothing_to_write(
 ) -> None:
     settings = at_home(tmp_path, **public)
     assert (settings.file, settings.above) == (None, {})
-    with pytest.raises(MergeError, match="are its operator's"):
+    with pytest.raises(MergeError, match="Only the operator can"):
         save(settings, {"port": 1})
     with gr.Blocks() as page:
         settings_section(settings)

@@ -122,7 +122,7 @@ def test_what_is_gone_or_strange_is_said(history: History, made: Made, tmp_path:
     entry = history.keep(merged)
     for path in (tmp_path / "history").glob("*.safetensors"):
         path.unlink()
-    with pytest.raises(MergeError, match=r"^sum_sks-cat.* is gone from the history's folder"):
+    with pytest.raises(MergeError, match=r"^sum_sks-cat.* is missing in the history's folder"):
         recalled(history, entry, tmp_path / "back", merged)
     with history._index() as index:
         index.execute("update moments set merge = '{}'")
@@ -145,7 +145,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     monkeypatch.setattr(shutil, "copyfile", full)
     entry, said = home.remember(home.open_session(), merged)
     assert entry is None
-    assert said.endswith("could not be kept in the history (No space left on device).")
+    assert said.endswith("could not be saved in the history (No space left on device).")
     assert not list((tmp_path / "home" / "history").iterdir())
 
 
@@ -165,7 +165,7 @@ def test_the_oldest_go_when_there_is_too_much_and_what_is_open_stays(
             opened = studio.recall(session, entry or 0)
     assert said[:2] == ["", ""]
     one = "Weighted sum of sks-cat + vxz-pizza"
-    assert said[2].endswith(f"5 MB here (max_history_mb): its oldest entries went, {one}.")
+    assert said[2].endswith(f"5 MB here (max_history_mb): its oldest entries were deleted, {one}.")
     assert f"went, {one}, {one}; what is ticked “Keep” stays" in said[3]
     assert said[3].endswith("it has 6 MB now.")
     assert [each.id for each in studio.history(session).entries(0, 9)] == ids[3:]
@@ -277,8 +277,8 @@ def test_differences_are_said_in_words(made: Made) -> None:
     assert differences(one, other) == [
         ("sks-cat: strength", "0.9", "0.5"),
         ("sks-cat: prompts of its own", "1 prompt", "none"),
-        ("vxz-pizza", "at 1", "not part of it"),
-        ("dog", "not part of it", "at 1"),
+        ("vxz-pizza", "at 1", "not in the merge"),
+        ("dog", "not in the merge", "at 1"),
         ("Base model", "the embedded mini model", "Stable Diffusion 1.5"),
         ("Method", "Weighted sum", "IterIS"),
         ("Rank of the result", "exact", "4"),

@@ -12,7 +12,7 @@ from app.jobs.inspect import card
 from app.schemas.card import Card
 from app.service import Studio
 from app.settings.model import Settings
-from app.storage.library import MOST_FOUND, Library
+from app.storage.library import MAX_RESULTS, Library
 from merging.errors import MergeError
 
 
@@ -105,9 +105,9 @@ def test_forgetting_deletes_the_file_and_nothing_else(
 
 
 def test_only_the_best_of_many_are_shown(library: Library, cat: Card) -> None:
-    for number in range(MOST_FOUND + 2):
+    for number in range(MAX_RESULTS + 2):
         library.keep(replace(cat, sha256=f"{number:064d}", name=f"cat {number}"))
-    assert len(library.search("cat")) == len(library.search()) == MOST_FOUND
+    assert len(library.search("cat")) == len(library.search()) == MAX_RESULTS
 
 
 def test_a_damaged_index_is_said(library: Library, tmp_path: Path) -> None:
@@ -135,4 +135,4 @@ def test_a_library_that_cannot_be_written_is_said(
     (tmp_path / "home").write_text("a file where the folder should be")
     studio = Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
     said = studio.keep(studio.open_session(), cat)
-    assert said.startswith("sks-cat is in use, but could not be kept in the library (")
+    assert said.startswith("sks-cat is in use, but could not be stored in the library (")

@@ -29,7 +29,7 @@ from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
 from merging.engine import merge
 from merging.export.recipe import header
-from merging.lora_file import weighed
+from merging.lora_file import lora_input
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.conftest import ROOT
@@ -122,7 +122,11 @@ def test_every_option_of_a_merge_can_be_called(
     )
     base = load_base("mini", "cpu", "fp32")
     sources = tuple(
-        replace(weighed(path, *strengths).of(formats.read(path)), trigger=trigger, prompts=lines)
+        replace(
+            lora_input(path, *strengths).source_of(formats.read(path)),
+            trigger=trigger,
+            prompts=lines,
+        )
         for path, strengths, trigger, lines in (
             (pair[0], (0.9, 0.5, 0.9), "sks cat", ("a sks cat", "a sks cat on a mat")),
             (pair[1], (0.8, 0.8, 0.4, "MIDD"), "vxz pizza", ("a vxz pizza",)),

@@ -97,7 +97,7 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     use.first.press("Space")
     expect(page.locator(".conflicts")).to_be_hidden()
     visitor.merge_button.press("Enter")
-    visitor.hear("failed", "only one is here")
+    visitor.hear("failed", "there is only one")
     use.first.press("Space")
     expect(page.locator(".conflicts")).to_be_visible()
     visitor.keep("concepts")

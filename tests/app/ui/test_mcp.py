@@ -101,8 +101,8 @@ def test_files_are_looked_at_merged_and_drawn(ask: Ask, uploaded: list[str]) -> 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"files": []}, "none is here yet"),
-        ({"files": ["{0}"]}, "only one is here"),
+        ({"files": []}, "there is none yet"),
+        ({"files": ["{0}"]}, "there is only one"),
         ({"files": ["{0}", "{1}"], "method": "magic"}, "magic"),
         ({"files": ["{0}", "{1}"], "strengths": ["much"]}, "much"),
         ({"files": ["http://127.0.0.1:9/x.safetensors"]}, ""),

@@ -119,7 +119,7 @@ def several_at_once(visitor: Visitor) -> None:
     lines, count = page.get_by_label("Strengths to try"), page.locator("#batch-count")
     expect(lines).to_have_value("sks-cat: 1\nvxz-pizza: 1")
     lines.fill("mug: 1")
-    expect(count).to_contain_text("“mug: 1” is of no LoRA")
+    expect(count).to_contain_text("“mug: 1” begins with no name of a LoRA")
     lines.fill("sks-cat: 0.5, 1")
     expect(count).to_contain_text("1 method, 2 × 1 strengths: 2 merges.")
     make = page.get_by_role("button", name="Make them all")
@@ -198,7 +198,7 @@ def test_bad_files_are_said_and_good_ones_taken(
     expect(visitor.triggers).to_have_count(1)
     visitor.page.get_by_role("button", name="Help").click()
     visitor.merge_button.click()
-    visitor.hear("failed", "only one is here")
+    visitor.hear("failed", "there is only one")
     accessible(visitor)
 
     pickled = tmp_path / "cat.ckpt"

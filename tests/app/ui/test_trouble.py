@@ -119,7 +119,9 @@ def test_what_a_file_needs_beside_it_comes_along(
     (tmp_path / "adapter_config.json").write_text("{}")
     session, (card,) = added(studio, [tmp_path / "adapter_model.safetensors"])
     assert (card.path.parent / "adapter_config.json").read_text() == "{}"
-    assert "not kept in the library: half of it lies in a second file" in studio.keep(session, card)
+    assert "not stored in the library: a part of it is in a second file" in studio.keep(
+        session, card
+    )
     assert studio.library(session).search() == []
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from merging import formats
 from merging.__main__ import main
-from merging.analysis.rank_curve import cut, rank_curve
+from merging.analysis.rank_curve import rank_curve, truncate_rank
 from tests.conftest import SHELF, distance
 
 CAT = SHELF["sks cat"]
@@ -35,7 +35,7 @@ def test_cutting_loses_what_the_curve_says_and_makes_files_of_its_size(tmp_path:
     adapter = formats.read(CAT)
     whole = sum(float(layer.delta().double().square().sum()) for layer in adapter.layers.values())
     for point in rank_curve(adapter, torch.float16):
-        small = cut(adapter, point.rank)
+        small = truncate_rank(adapter, point.rank)
         lost = sum(
             float((layer.delta().double() - small.layers[name].delta().double()).square().sum())
             for name, layer in adapter.layers.items()
@@ -45,7 +45,7 @@ def test_cutting_loses_what_the_curve_says_and_makes_files_of_its_size(tmp_path:
         formats.write_kohya(small, path, torch.float16)
         header = 2**14 / 2**20  # names, shapes and alphas
         assert 0 < path.stat().st_size / 2**20 - point.megabytes < 3 * header
-    assert distance(cut(adapter, "exact"), adapter) < 1e-5
+    assert distance(truncate_rank(adapter, "exact"), adapter) < 1e-5
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

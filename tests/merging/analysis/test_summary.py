@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from merging.__main__ import main
-from merging.analysis.summary import HASHED, summary
+from merging.analysis.summary import MAX_HASHED_BYTES, summary
 from merging.errors import MergeError
 from merging.formats import read
 from tests.merging.formats.families import CASES, weight
@@ -158,7 +158,7 @@ def test_a_large_file_is_looked_at_without_reading_it(
 
     monkeypatch.setattr(Path, "open", lambda self, _mode: io.BufferedReader(Counted(self)))
     found = summary(path)
-    assert path.stat().st_size > 200 << 20 > HASHED
+    assert path.stat().st_size > 200 << 20 > MAX_HASHED_BYTES
     assert 0 < sum(taken) < 4 << 20
     assert found["layers"] == found["base_layers"] == {"text_encoder": 72, "unet": 282}
     assert found["rank_counts"] == {"128": 354}

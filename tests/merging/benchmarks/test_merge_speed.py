@@ -138,9 +138,9 @@ def test_growth_table_shows_seconds_per_lora() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("mini --plot growth.png", "--plot draws the growth alone, not mini"),
+        ("mini --plot growth.png", "--plot works with growth only, not with mini"),
         ("mini --repeats 0", "Repeats must be at least 1 and rounds at least 0, not 0 and 20"),
-        ("sd15 --side 12", "side of latents must be 8, 16, 24 or so on, not 12"),
+        ("sd15 --side 12", "side of latents must be a multiple of 8, not 12"),
         ("mini --samples 0", "samples must be a whole number from 1 to 1000, not 0"),
         ("mini --teacher composed", "single teacher only; use --rounds 0"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from merging import formats
 from merging.analysis.conflicts import advice, conflicts
-from merging.cli.file_argument import parsed
+from merging.cli.file_argument import parse_file_argument
 from tests.conftest import SHELF
 from tests.merging.cli.commands import done, refused
 
@@ -17,7 +17,9 @@ def test_it_says_what_the_library_finds(capsys: pytest.CaptureFixture[str]) -> N
     strong = f"{PIZZA}@2:te=0:lbw=OUTALL"
     (told,) = done(capsys, "conflicts", CAT, strong)["pairs"]
     typed = {str(CAT): CAT, strong: PIZZA}
-    sources = [parsed(text).of(formats.read(path)) for text, path in typed.items()]
+    sources = [
+        parse_file_argument(text).source_of(formats.read(path)) for text, path in typed.items()
+    ]
     (pair,) = conflicts(sources)
     assert told["advice"] == advice(pair)
     assert told["whole"]["overlap"] == pair.whole.overlap

@@ -56,7 +56,7 @@ def test_what_cannot_be_replayed_is_refused(
 ) -> None:
     merged, out = tmp_path / "merged.safetensors", tmp_path / "out.safetensors"
     done(capsys, "merge", CAT, PIZZA, "--method", "sum", "--out", merged)
-    assert "no recipe in it" in refused(capsys, "replay", CAT, PIZZA, "--out", out)
+    assert "there is no recipe in it" in refused(capsys, "replay", CAT, PIZZA, "--out", out)
     words = refused(capsys, "replay", merged, CAT, "--out", out)
     assert f"The recipe needs {PIZZA.stem} (SHA-256 " in words
     tensors = load_file(merged)

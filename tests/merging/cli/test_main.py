@@ -135,7 +135,7 @@ def test_methods_lists_the_table() -> None:
         (["inspect", "nowhere.safetensors"], "nowhere.safetensors"),
         (["inspect", __file__], "test_main.py"),
         (["merge", CAT, CAT, "--out", "x.safetensors"], "the same file is listed twice"),
-        (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one each"),
+        (["merge", CAT, PIZZA, "--trigger", "a", "--out", "x.safetensors"], "give one per file"),
         (["merge", CAT, "--base", "nowhere", "--out", "x.safetensors"], "nowhere"),
         (
             ["merge", CAT, PIZZA, "--samples", "0", "--out", "x.safetensors"],

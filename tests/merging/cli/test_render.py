@@ -55,9 +55,9 @@ def test_a_picture_brings_its_settings_and_what_is_given_goes_before_them(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "Say what to draw"),
+        ([], "There is no prompt"),
         (["--prompt", "a cat", "--count", "0"], "--count must be 1 to"),
-        (["--prompt", "a cat", "--maps"], "no adapter names a trigger"),
+        (["--prompt", "a cat", "--maps"], "no adapter has a trigger"),
         (["--like", CAT], "is no PNG picture"),
     ],
 )
