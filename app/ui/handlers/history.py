@@ -25,10 +25,7 @@ from app.ui.sections.history import PLACES, HistorySection, differences_html
 from merging.errors import MergeError
 
 SAME_FILE = "Run again: the file is the same as before, byte for byte."
-OTHER_FILE = (
-    "Run again: the file is NOT the same as before. This happens after a change of program "
-    "versions or of the machine."
-)
+OTHER_FILE = "Run again: the file has changed, as after an update or on another machine."
 LETTERS = "AB"
 NO_COMMON_PICTURES = (
     "These merges have no pictures with the same prompt, seed and settings. “Draw both anew” "
@@ -170,11 +167,8 @@ class HistoryHandlers:
         for pick in (*opened.here, *opened.merged.order.words):
             name = f"{pick.name}.safetensors"
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
-        missing = [
-            f"{pick.name} is no longer in your library: add its file."
-            for pick in opened.merged.order.picks
-            if pick not in opened.here
-        ]
+        gone = [pick.name for pick in opened.merged.order.picks if pick not in opened.here]
+        missing = [f"{name} is no longer in your library: add its file." for name in gone]
         note = markup.messages(["It is back on the page, in the four steps above.", *missing])
         updates = {
             self.handlers.form.session: session,
@@ -199,19 +193,13 @@ class HistoryHandlers:
 
     def _result_updates(self, opened: OpenedEntry) -> Updates:
         """The files and pictures of the entry."""
-        results = self.handlers.results
-        pictures = list(opened.pictures)
-        updates = {
-            self.handlers.form.merged: opened.merged,
-            **results.files.show_merge(opened.merged),
-        }
-        if not opened.scene or not pictures:
-            return updates | results.views.clear()
-        scene = opened.scene
-        updates |= results.views.show_pictures(
-            pictures, pictures_per_row(scene), scene.of_the_merge
-        )
-        return updates | results.views.show_views(pictures, draw_commands(scene))
+        files, views = self.handlers.results.files, self.handlers.results.views
+        merged, scene, pictures = opened.merged, opened.scene, list(opened.pictures)
+        updates = {self.handlers.form.merged: merged, **files.show_merge(merged)}
+        if not scene or not pictures:
+            return updates | views.clear()
+        updates |= views.show_pictures(pictures, pictures_per_row(scene), scene.of_the_merge)
+        return updates | views.show_views(pictures, draw_commands(scene))
 
     def _run_again(self, values: Values, place: int) -> JobUpdates:
         opened, updates = self._open_entry(values, place)

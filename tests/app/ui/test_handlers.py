@@ -42,7 +42,7 @@ def test_the_last_update_brings_the_newest_results(
         if ending is not None:
             raise ending
 
-    *_, last = handlers.shown(job(), "Starting")
+    *_, last = handlers.run_job(job(), "Starting")
     assert last[results.views.gallery] == "two pictures"
     assert last[results.files.summary] == "merged"
     assert last[dock.status] != "drawing"
