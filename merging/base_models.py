@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from merging.assets import ASSETS
+from merging.io.assets import ASSETS
 
 
 @dataclass(frozen=True)

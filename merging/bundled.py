@@ -13,9 +13,9 @@ from typing import Any
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.assets import ASSETS
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
+from merging.io.assets import ASSETS
 
 LORAS = ASSETS / "loras"
 SPLITS = ("tuning", "test")

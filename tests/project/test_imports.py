@@ -22,7 +22,7 @@ OURS = ("merging", "app")
 ROWS = (
     "merging.errors merging.version",
     "merging.option_field",
-    "merging.assets merging.io merging.runtime merging.embedding merging.options",
+    "merging.io merging.runtime merging.embedding merging.options",
     "merging.base_models merging.adapter merging.report",
     "merging.linalg merging.formats",
     "merging.methods merging.block_weights",

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from merging.assets import ASSETS, INSTALLED, assets_folder
+from merging.io.assets import ASSETS, INSTALLED, assets_folder
 from merging.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def test_assets_are_those_of_the_package_where_it_has_some(tmp_path: Path) -> No
 
 def test_the_installed_command_merges_the_bundled_pair(programs: Path, tmp_path: Path) -> None:
     python = next(programs.glob("python*"))
-    code = "from merging.assets import ASSETS; print(ASSETS)"
+    code = "from merging.io.assets import ASSETS; print(ASSETS)"
     assets = run(str(python), "-c", code, cwd=tmp_path).strip()
     assert Path(assets).is_relative_to(programs.parent)
     pair = [f"{assets}/loras/{name}.safetensors" for name in ("sks-cat", "vxz-pizza")]

@@ -13,4 +13,4 @@ def assets_folder(package: Path) -> Path:
     return inside if inside.is_dir() else package.parent / "assets"
 
 
-ASSETS = assets_folder(Path(__file__).parent)
+ASSETS = assets_folder(Path(__file__).parents[1])
