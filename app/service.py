@@ -229,9 +229,9 @@ class Studio:
         check_here(order.merged.order.picks)
         return self._engine.take(order, self.store.new_folder(session))
 
-    def push(self, made: Export, repo: str, token: str, private: bool) -> str:
+    def push(self, export: Export, repo: str, token: str, private: bool) -> str:
         """Upload an export to the Hub, with a token that is not stored; returns the address."""
-        return push(made.folder, repo, token, private)
+        return push(export.folder, repo, token, private)
 
     def stop(self, session: str) -> bool:
         """Stop the visit's job, running or in line; False if it has none."""
@@ -246,7 +246,9 @@ class Studio:
 
         def body() -> None:
             try:
-                for _ in self._executor.run("warm-up", lambda *given: self._engine.load(*given)):
+                for _ in self._executor.run(
+                    "warm-up", lambda *arguments: self._engine.load(*arguments)
+                ):
                     pass
             except MergeError as error:
                 log.warning("%s", error)

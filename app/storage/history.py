@@ -32,7 +32,7 @@ TABLE = """create table if not exists moments (
 GONE = "This entry is no longer in the history: fold the section and open it again to see what is."
 # What identifies a merge, which has an entry for every sheet of its pictures.
 SAME = "json_extract(merge, '$.recipe', '$.order.dtype')"
-KEPT_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
+STORED_NAME = re.compile(r"[0-9a-f]{64}\.\w+")
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,15 @@ class History:
             keep_copy(path, self._folder / name)
         return name
 
-    def _link(self, folder: Path, kept: str, name: str) -> Path:
+    def _link(self, folder: Path, stored: str, name: str) -> Path:
         """Link a stored file into ``folder`` under its former name."""
-        source = self._folder / kept
-        if not KEPT_NAME.fullmatch(kept) or not source.is_file():
+        source = self._folder / stored
+        if not STORED_NAME.fullmatch(stored) or not source.is_file():
             raise MergeError(
                 f"{Path(name).name} is missing in the history's folder, so this entry cannot be "
                 "opened; delete it."
             )
-        target = folder / kept[:12] / Path(name).name
+        target = folder / stored[:12] / Path(name).name
         target.parent.mkdir(exist_ok=True)
         keep_copy(source, target)
         return target

@@ -137,8 +137,8 @@ class Library:
 
 def _entry(row: tuple) -> LibraryEntry:
     """The entry of a row with FIELDS."""
-    sha256, name, base, family, megabytes, trigger, *listed, origin = row
-    words, captions = (tuple(json.loads(text)) for text in listed)
+    sha256, name, base, family, megabytes, trigger, *lists, origin = row
+    words, captions = (tuple(json.loads(text)) for text in lists)
     return LibraryEntry(sha256, name, base, family, megabytes, trigger, words, captions, origin)
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from assets.build.export import ASSETS
-from merging.bundled import Entry, shelf
+from merging.bundled import BundledLora, shelf
 from merging.diffusion.base import Base, load_base
 from merging.evaluation.base_quality import (
     BARS,
@@ -56,7 +56,7 @@ def main() -> None:
         )
 
 
-def sheet(base: Base, entries: list[Entry]) -> Image.Image:
+def sheet(base: Base, entries: list[BundledLora]) -> Image.Image:
     """One row of pictures per LoRA."""
     rows = [_row(base, entry) for entry in entries]
     picture = Image.new("RGB", (max(map(len, rows)) * CELL, len(rows) * CELL))
@@ -66,12 +66,12 @@ def sheet(base: Base, entries: list[Entry]) -> Image.Image:
     return picture
 
 
-def _row(base: Base, entry: Entry) -> list[Image.Image]:
+def _row(base: Base, entry: BundledLora) -> list[Image.Image]:
     prompts = _styled(entry.trigger) if entry.kind == "style" else _placed(entry)
     return draw(base, prompts, range(len(prompts)), entry.adapter(base.table))
 
 
-def _placed(entry: Entry) -> list[str]:
+def _placed(entry: BundledLora) -> list[str]:
     alone, beside = (
         one_prompt(entry.trigger),
         (two_prompt(entry.trigger, "tree"), two_prompt("car", entry.trigger)),

@@ -140,7 +140,7 @@ def test_a_merge_on_a_folder_is_replayed_where_the_weights_are_the_same(
     assert json.loads(saved)["base"] == "mine"
     assert str(mine) not in saved
     words = refused(capsys, "replay", first, CAT, PIZZA, "--out", again)
-    assert "was merged on a base in a folder called mine" in words
+    assert "was merged on a base model in a folder called mine" in words
     assert "--base FOLDER" in words
     words = refused(capsys, "replay", first, CAT, PIZZA, "--base", other, "--out", again)
     assert "whose weights are not those of" in words
