@@ -165,7 +165,7 @@ def test_the_oldest_go_when_there_is_too_much_and_what_is_open_stays(
             opened = studio.recall(session, entry or 0)
     assert said[:2] == ["", ""]
     one = "Weighted sum of sks-cat + vxz-pizza"
-    assert said[2].endswith(f"5 MB here (max_history_mb): its oldest entries were deleted, {one}.")
+    assert said[2].endswith(f"5 MB (max_history_mb): its oldest entries were deleted, {one}.")
     assert f"deleted, {one}, {one}; what is ticked “Keep” stays" in said[3]
     assert said[3].endswith("it has 6 MB now.")
     assert [each.id for each in studio.history(session).entries(0, 9)] == ids[3:]
