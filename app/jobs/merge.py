@@ -53,7 +53,7 @@ def save_merge(
         seconds=result.report.seconds,
         notes=(*result.report.notes, *kohya.notes),
         checks=tuple(f"{form} file, {file.written.sentence}" for form, file in saved.items()),
-        recipe=recipe(result.request, *merged_on),
+        recipe={**recipe(result.request, *merged_on)},
         report=result.report.as_dict(),
         shifts=bool(result.adapter.shifts),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from merging.adapter import Adapter
 from merging.embedding import Embedding
@@ -24,9 +24,49 @@ _OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
+class SourceIdentity(TypedDict):
+    """What every LoRA of a recipe has."""
+
+    name: str
+    sha256: str
+    strength: float
+    trigger: str
+    prompts: list[str]  # calibration prompts of its own
+
+
+class SourceEntry(SourceIdentity, total=False):
+    """One LoRA of a recipe; what is as usual is left out."""
+
+    text_encoder: float  # times the strength
+    unet: float  # times the strength
+    words: list[str]  # of the textual inversions in its file
+    blocks: dict[str, float]
+    origin: str  # owner/repo/file@commit on the Hub
+
+
+class EmbeddingEntry(TypedDict, total=False):
+    """A textual inversion beside the LoRAs."""
+
+    word: str
+    name: str
+    sha256: str
+    origin: str
+
+
+class Recipe(TypedDict, total=False):
+    """A merge as plain data for JSON. Beside these keys it has every option by its name."""
+
+    version: str
+    base: str
+    base_fingerprint: str
+    base_precision: str
+    sources: list[SourceEntry]
+    embeddings: list[EmbeddingEntry]
+
+
 def recipe(
     request: MergeRequest, base: str = "", fingerprint: str = "", precision: Precision = "auto"
-) -> dict[str, Any]:
+) -> Recipe:
     """The request as plain data: every option, and each source by name and SHA-256.
 
     ``base`` is the name, Hub id or folder of the base model; of a folder only the name is saved,
@@ -37,7 +77,7 @@ def recipe(
         fingerprint, precision = "", "auto"
     name = Path(base).name if Path(base).is_dir() else base
     embeddings = list(map(_embedding_entry, request.embeddings))
-    return {
+    entries = {
         "version": __version__,
         **({"base": name} if name else {}),
         **({"base_fingerprint": fingerprint} if fingerprint else {}),
@@ -46,6 +86,7 @@ def recipe(
         **({"embeddings": embeddings} if embeddings else {}),
         **option_values(request),
     }
+    return cast(Recipe, entries)
 
 
 def header(
@@ -72,10 +113,10 @@ def header(
     return {key: value for key, value in fields.items() if value}
 
 
-def _source_entry(source: Source) -> dict[str, Any]:
+def _source_entry(source: Source) -> SourceEntry:
     parts = {part: getattr(source, part) for part in _PARTS if getattr(source, part) != 1}
     words = [embedding.word for embedding in source.adapter.embeddings]
-    return {
+    entry = {
         "name": source.adapter.name,
         "sha256": source.adapter.sha256,
         "strength": source.strength,
@@ -86,19 +127,20 @@ def _source_entry(source: Source) -> dict[str, Any]:
         **({} if source.blocks is None else {"blocks": dict(source.blocks)}),
         **({"origin": source.origin} if source.origin else {}),
     }
+    return cast(SourceEntry, entry)
 
 
-def _embedding_entry(embedding: Embedding) -> dict[str, Any]:
-    return {
+def _embedding_entry(embedding: Embedding) -> EmbeddingEntry:
+    entry: EmbeddingEntry = {
         "word": embedding.word,
         "name": embedding.source,
         "sha256": embedding.sha256,
-        **({"origin": embedding.origin} if embedding.origin else {}),
     }
+    return {**entry, "origin": embedding.origin} if embedding.origin else entry
 
 
 def replay(
-    saved: dict[str, Any], adapters: Sequence[Adapter], embeddings: Sequence[Embedding] = ()
+    saved: Mapping[str, Any], adapters: Sequence[Adapter], embeddings: Sequence[Embedding] = ()
 ) -> MergeRequest:
     """The request that a recipe describes, for the same files in any order (by SHA-256).
 
