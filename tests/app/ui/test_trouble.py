@@ -87,7 +87,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
                     work_of_it()
                 assert error_sentence(refused.value) == DISK_FULL
             kept = studio.keep(session, cards[0])
-            assert "could not be kept in the library (No space left" in kept
+            assert "could not be stored in the library (No space left" in kept
             new = {path.name for path in files_in(work)} - {path.name for path in before}
             assert new <= {"filler", "index.sqlite"}
         assert finished(studio, session, order).kohya.is_file()
