@@ -247,7 +247,7 @@ def settings_are_saved(visitor: Visitor, settings: Settings) -> None:
     most.fill("17")
     save.click()
     expect(section.get_by_role("alert")).to_have_text(
-        "max_files must be a number from 2 to 16, not '17'."
+        "max_files must be a whole number from 2 to 16, not '17'."
     )
     most.fill("8")
     section.get_by_label("fp32", exact=True).check()
