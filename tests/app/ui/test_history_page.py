@@ -37,7 +37,7 @@ def compared(visitor: Visitor) -> None:
         tick.check()
     page.get_by_role("button", name="Compare the two ticked").click()
     told = page.locator("#differences")
-    expect(told.locator("tbody tr")).to_have_text("methodWeighted averageWeighted sum")
+    expect(told.locator("tbody tr")).to_have_text("MethodWeighted averageWeighted sum")
     pairs = page.locator("#pairs .thumbnail-item img")
     expect(pairs).to_have_count(2)
     assert [str(each.get_attribute("alt"))[:1] for each in pairs.all()] == ["A", "B"]
