@@ -2,7 +2,7 @@
 
     python3 run.py [arguments of the app]        the page, on http://127.0.0.1:7860
     python3 run.py test [arguments of pytest]    lint, types and tests, in a real browser too
-    python3 run.py test --quick [the same]       without slow tests or a browser: two minutes
+    python3 run.py test --quick [the same]       without slow tests or a browser
     python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
 
 All but the last make the environment .venv beside this file and install the pinned requirements
