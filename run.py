@@ -32,6 +32,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 MADE = VENV / "made-by-run.py"  # written last, so that a half-made environment is made again
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")  # each has a .lock beside it
 LOCKED = ((3, 10), (3, 11), (3, 12), (3, 13))  # Pythons that the lock files are for
+WORKERS = 4  # processes that run tests, at most: each holds a base model in memory
 UV = "uv==0.13.9"  # what makes them
 # Which of torch's files fits depends on the machine and its package index: CUDA or CPU, and with
 # CUDA come more libraries. So neither has a hash in the lock files; requirements.txt pins torch.
@@ -182,6 +183,20 @@ def browser() -> str:
     return path
 
 
+def workers(arguments: list[str]) -> list[str]:
+    """Options that share all tests among processes; none for chosen files, or if -n is given.
+
+    Every process takes whole files, so that what a file's tests share is made once, and has threads
+    of its own: threads that wait must sleep then, not spin.
+    """
+    chosen = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
+    count = min(os.cpu_count() or 1, WORKERS)
+    if chosen or count == 1 or any(argument.startswith("-n") for argument in arguments):
+        return []
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return ["-n", str(count), "--dist", "loadfile"]
+
+
 def test(arguments: list[str]) -> int:
     """Lint, types, tests: the exit status of the first that fails, or 0."""
     install("tests/requirements.txt")
@@ -190,6 +205,7 @@ def test(arguments: list[str]) -> int:
         arguments = ["-m", "not slow and not browser", *others]
     else:
         os.environ["CHROMIUM"] = browser()
+    arguments = [*workers(arguments), *arguments]
     checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     for check in (*checks, ["pytest", *arguments]):
         status = call(PYTHON, "-m", *check)
