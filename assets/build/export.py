@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -36,12 +37,23 @@ def trained(work: Path) -> StableDiffusionPipeline:
     return pipeline(work, text_encoder, unet, train_vae.trained(work))
 
 
+def save_half(parts: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline in half precision, so that it loads in single unless told otherwise.
+
+    diffusers loads in single whatever the file holds; transformers loads what config.json names,
+    so that names single.
+    """
+    parts.to(dtype=torch.float16).save_pretrained(folder, max_shard_size="8MB")
+    config = folder / "text_encoder" / "config.json"
+    content = json.loads(config.read_text("utf-8")) | {"dtype": "float32"}
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
 def main() -> None:
     """Export what is in --work."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build-work"))
-    parts = trained(parser.parse_args().work)
-    parts.to(dtype=torch.float16).save_pretrained(ASSETS / "mini-sd", max_shard_size="8MB")
+    save_half(trained(parser.parse_args().work), ASSETS / "mini-sd")
 
 
 if __name__ == "__main__":

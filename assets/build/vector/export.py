@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from assets.build import train_base
+from assets.build.export import save_half
 from assets.build.vector import autoencoder, base, scenes, settings
 
 PROMPTS = (
@@ -69,9 +70,7 @@ def main() -> None:
     parts = pipeline(given.work)
     given.out.mkdir(parents=True, exist_ok=True)
     sheet(parts).save(given.out / "sheet.png")
-    parts.unet.half()
-    parts.vae.half()  # the text encoder stays in single: transformers loads it as it was stored
-    parts.save_pretrained(given.out, max_shard_size="8MB")
+    save_half(parts, given.out)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from merging import formats
 from merging.__main__ import main
 from merging.adapter import Adapter
+from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base, pick_dtype
 from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
@@ -23,6 +25,16 @@ from merging.request import MergeRequest, Source
 from tests.conftest import SHELF, SINGLE, distance
 
 PROMPT = "a photo of a cat and a pizza on a green background"
+
+
+def test_diffusers_alone_loads_the_embedded_base_in_single_precision() -> None:
+    """With nothing said but the folder, although its files are in half precision."""
+    pipeline = StableDiffusionPipeline.from_pretrained(base_model("mini").source)
+    parts = (pipeline.text_encoder, pipeline.unet, pipeline.vae)
+    assert {part.dtype for part in parts} == {torch.float32}
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a photo of a cat", num_inference_steps=2).images[0]
+    assert np.asarray(picture).std() > 5
 
 
 @pytest.mark.parametrize(
