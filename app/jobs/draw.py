@@ -98,7 +98,8 @@ def _save_picture(
         map_path = folder / f"{stem}_map-{i}.png"
         save_png(heat_map(image, attention), map_path)
         maps.append((phrase, map_path))
-    return Picture(path, caption, tuple(maps))
+    prompt, seed = order.scenes[place]
+    return Picture(path, caption, tuple(maps), panel.column, panel.title, prompt, seed)
 
 
 def _caption(panel: Panel, order: DrawOrder, place: int) -> str:

@@ -24,6 +24,7 @@ class Panel:
     """One column: its title, adapters and textual inversions."""
 
     title: str
+    column: str  # of COLUMNS, or "other" for an earlier merge
     adapters: list[Weighted]
     compose: Compose = "sum"
     recipe: str = ""  # of the merge, saved in its pictures
@@ -35,7 +36,7 @@ def panels(order: DrawOrder, base: Base) -> list[Panel]:
     embeddings = read_embeddings(order.words, base.table)
     chosen = [replace(panel, embeddings=embeddings) for panel in _chosen(order, base)]
     return chosen + [
-        _merge(other.title, other.path, read_embeddings(other.embeddings, base.table))
+        _merge(other.title, "other", other.path, read_embeddings(other.embeddings, base.table))
         for other in order.others
     ]
 
@@ -45,24 +46,24 @@ def _chosen(order: DrawOrder, base: Base) -> Iterator[Panel]:
     sources = [read_source(pick, order.base, base.weight) for pick in order.picks]
     loras = [(_with_trigger(source), source.strength) for source in sources]
     if "base" in order.columns:
-        yield Panel("Base model", [])
+        yield Panel("Base model", "base", [])
     if "each" in order.columns:
         for adapter, strength in loras:
-            yield Panel(f"{adapter.name} alone", [(adapter, strength)])
+            yield Panel(f"{adapter.name} alone", "each", [(adapter, strength)])
     if "sum" in order.columns:
-        yield Panel("All together (sum)", loras)
+        yield Panel("Loaded together", "sum", loras)
     if "gated" in order.columns:
-        yield Panel("Gated, no merge", loras, "gated")
+        yield Panel("Gated, no merge", "gated", loras, "gated")
     if "merged" in order.columns and order.merged is not None:
         bundled = tuple(word for adapter, _ in loras for word in adapter.embeddings)
-        yield _merge(f"Merged ({order.method})", order.merged, bundled)
+        yield _merge(f"Merged ({order.method})", "merged", order.merged, bundled)
 
 
-def _merge(title: str, file: Path, embeddings: tuple[Embedding, ...]) -> Panel:
+def _merge(title: str, column: str, file: Path, embeddings: tuple[Embedding, ...]) -> Panel:
     """A merge from its file, with the textual inversions that it was made with."""
     merged = replace(formats.read(file, name=file.stem), embeddings=embeddings)
     recipe = merged.metadata.get(RECIPE_KEY, "")
-    return Panel(title, [(merged, 1.0)], recipe=recipe)
+    return Panel(title, column, [(merged, 1.0)], recipe=recipe)
 
 
 def _with_trigger(source: Source) -> Adapter:

@@ -108,3 +108,7 @@ class Picture:
     path: Path
     caption: str
     maps: tuple[tuple[str, Path], ...] = ()  # trigger → its heat map
+    column: str = ""  # of COLUMNS, or "other" for an earlier merge
+    title: str = ""  # of the column; "each" has a title per LoRA
+    prompt: str = ""
+    seed: int = 0

@@ -6,14 +6,14 @@ import base64
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from pydantic import TypeAdapter
 
-from app.schemas.draw import DrawOrder, Picture
+from app.schemas.draw import COLUMNS, DrawOrder, Picture
 from app.schemas.merge import FinishedMerge
 
 Put = Callable[[Path], str]  # stores a file, and returns its stored name
@@ -78,7 +78,27 @@ def sheet_of(
         "method": merged.method,
     }
     scene = SCENE.validate_python(parts["scene"] | of_the_merge)
-    return scene, PICTURES.validate_python(parts["pictures"])
+    return scene, _placed(scene, PICTURES.validate_python(parts["pictures"]))
+
+
+def _placed(scene: DrawOrder, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+    """The pictures with their columns, which older versions did not write."""
+    if all(picture.column for picture in pictures):
+        return tuple(pictures)
+    each = {"each": len(scene.picks), "merged": int(scene.merged is not None)}
+    columns = [name for name in COLUMNS if name in scene.columns for _ in range(each.get(name, 1))]
+    columns += ["other"] * len(scene.others)
+    places = [(column, *place) for column in columns for place in scene.scenes]
+    return tuple(
+        replace(
+            picture,
+            column=column,
+            title=picture.caption.split(" · ")[0],
+            prompt=prompt,
+            seed=seed,
+        )
+        for picture, (column, prompt, seed) in zip(pictures, places, strict=False)
+    )
 
 
 def thumbnail(path: Path) -> str:

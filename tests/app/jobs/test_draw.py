@@ -54,7 +54,7 @@ def test_the_comparison_is_drawn_from_one_noise(
         "Base model",
         "sks-cat alone",
         "vxz-pizza alone",
-        "All together (sum)",
+        "Loaded together",
         "Merged (IterIS)",
     ]
     adapters = [(formats.read(found.kohya), 1.0)]

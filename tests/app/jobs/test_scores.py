@@ -43,7 +43,7 @@ def test_scores_stand_in_the_captions(
         f"{title} · seed {seed} · {fit}"
         for fit, (title, seed) in zip(
             scores,
-            [(title, seed) for title in ("Base model", "All together (sum)") for seed in (0, 1)],
+            [(title, seed) for title in ("Base model", "Loaded together") for seed in (0, 1)],
             strict=True,
         )
     ]

@@ -61,7 +61,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     expect(visitor.pictures).to_have_count(8)
     visitor.hear("done")
     captions = [str(image.get_attribute("alt")) for image in visitor.pictures.all()]
-    titles = ["Base model", "All together (sum)", "Gated, no merge", "Merged (Weighted sum)"]
+    titles = ["Base model", "Loaded together", "Gated, no merge", "Merged (Weighted sum)"]
     plain = [f"{title} · seed {s}" for title in titles for s in (seed, seed + 1)]
     for caption, start in zip(captions, plain, strict=True):
         assert re.fullmatch(re.escape(start) + SCORED, caption), caption
