@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import tomlkit
 
-from app.settings.model import SETTINGS, Settings
+from app.settings.model import SECTIONS, SETTINGS, Settings
+from merging.cli.parser import OptionParser
 from merging.errors import MergeError
 
 FILE = Path("settings.toml")  # in the folder where the app is started
@@ -18,17 +18,25 @@ VARIABLES = {name: setting.variable for name, setting in SETTINGS.items()}
 
 
 def flags(arguments: Sequence[str] | None = None) -> dict[str, str]:
-    """Values of the command line's flags by environment variable; exits for --help."""
-    parser = argparse.ArgumentParser(
+    """Values of the command line's flags by environment variable; exits for --help.
+
+    MergeError for what is no flag.
+    """
+    parser = OptionParser(
         prog="iteris-studio" if Path(sys.argv[0]).stem == "iteris-studio" else "python -m app",
+        usage="%(prog)s [options]",
         description="Serve the page. What has no flag is read from the environment, then from "
         f"{FILE}.",
+        epilog="Examples:\n  %(prog)s --port 7999\n  %(prog)s --base sd15 --device cuda",
     )
+    groups = {section: parser.add_argument_group(section) for section in SECTIONS}
     for setting in SETTINGS.values():
         default = setting.unset if setting.default == "" else setting.default
         text = f"{setting.title} ({'; '.join(filter(None, [setting.hint, f'default: {default}']))})"
         text += f". Also {setting.variable}"
-        parser.add_argument(setting.flag, dest=setting.variable, metavar="VALUE", help=text)
+        groups[setting.section].add_argument(
+            setting.flag, dest=setting.variable, metavar="VALUE", help=text
+        )
     values = vars(parser.parse_args(arguments))
     return {variable: value for variable, value in values.items() if value is not None}
 

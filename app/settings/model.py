@@ -24,6 +24,7 @@ MODEL = "The base model at first, and where it works"
 PLACES = "Folders and address"
 FILES = "Limits of files"
 JOBS = "Limits of jobs and visits"
+SECTIONS = (MODEL, PLACES, FILES, JOBS)
 
 
 def folder(text: str | Path) -> Path | None:

@@ -8,25 +8,38 @@ from typing import Any, TypedDict
 
 from merging.batch import BatchRow, OutputFormat, batch, format_value, plan_batch, summary_table
 from merging.cli.merge_options import add_merge_options, request_of
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
 from merging.options import MergeOptions
 from merging.runtime.progress import Progress
 
 
-def add_batch(sub: argparse.ArgumentParser) -> None:
+def add_batch(sub: CommandParser) -> None:
     """The command's options."""
+    pair = "cat.safetensors dog.safetensors"
+    sub.describe(
+        "FILE[@STRENGTH]… --out ALL.zip [options]",
+        f"{pair} --methods iteris sum --out all.zip",
+        f"{pair} --strengths 0.6,0.8,1 0.8 --out all.zip",
+    )
     add_merge_options(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--methods", **several, choices=METHODS, help="the methods to try")
-    sub.add_argument(
+    sub.essentials.add_argument(
+        "--methods",
+        **several,
+        choices=METHODS,
+        metavar="METHOD",
+        help=f"the methods to try; the command methods lists them (default: {MergeOptions.method})",
+    )
+    sub.essentials.add_argument(
         "--strengths",
         **several,
         type=number_list,
         metavar="LIST",
-        help="one list per FILE, in order, such as 0.6,0.8,1; default: the FILEs' own strengths",
+        help="one list per FILE, in order, such as 0.6,0.8,1 (default: the FILEs' own strengths)",
     )
-    sub.add_argument("--out", type=Path, required=True, help="the zip to write")
+    sub.essentials.add_argument("--out", type=Path, required=True, help="the zip to write")
     sub.set_defaults(run=run_batch)
 
 

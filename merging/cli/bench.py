@@ -14,32 +14,49 @@ from merging.benchmarks.merge_speed import ROUNDS, bench, speed_table
 from merging.benchmarks.peft_speed import bench_weights, weights_table
 from merging.benchmarks.render_speed import bench_pictures, pictures_table
 from merging.bundled import shelf_pairs
-from merging.cli.merge_options import add_option, add_preset
+from merging.cli.merge_options import add_device, add_option, add_preset
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.errors import MergeError
-from merging.options import DEVICES, MergeOptions, merge_options, preset_options
+from merging.options import MergeOptions, merge_options, preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
 
 MEASURED = ("targets", "mode", "teacher", "rows")  # options of a merge that bench has too
 
 
-def add_bench(sub: argparse.ArgumentParser) -> None:
+def add_bench(sub: CommandParser) -> None:
     """The options of ``bench``."""
-    sub.add_argument("what", nargs="?", choices=BENCHES, default="mini")
-    sub.add_argument("--samples", type=int, help="prompts per LoRA: 50, of growth 30")
-    sub.add_argument("--repeats", type=int, default=3, help="runs; the fastest one counts")
-    sub.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="rounds of the paper's loop; 0: none"
+    sub.describe("[WHAT] [options]", "mini --repeats 1", "growth --plot growth.png")
+    sub.essentials.add_argument(
+        "what",
+        nargs="?",
+        choices=BENCHES,
+        default="mini",
+        metavar="WHAT",
+        help=f"{', '.join(BENCHES)} (default: mini)",
     )
     add_preset(sub, "paper")
+    sub.files.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the growth as a plot (default: no picture)"
+    )
+    _add_measure(sub)
     for name in MEASURED:
         add_option(sub, merge_options()[name])
-    sub.add_argument("--side", type=int, default=64, help="side of SD 1.5's latents")
-    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the growth as a plot")
-    sub.add_argument("--device", default="auto", choices=DEVICES)
+    add_device(sub)
     sub.set_defaults(run=run_bench)
+
+
+def _add_measure(sub: CommandParser) -> None:
+    """How much is measured."""
+    add = sub.experts.add_argument
+    text = f"calibration prompts per LoRA (default: 50, of growth {SAMPLES})"
+    add("--samples", type=int, metavar="N", help=text)
+    add("--repeats", type=int, metavar="N", default=3, help="runs; the fastest one counts")
+    text = "rounds of the paper's loop; 0: none"
+    add("--rounds", type=int, metavar="N", default=ROUNDS, help=text)
+    add("--side", type=int, metavar="N", default=64, help="side of SD 1.5's latents")
 
 
 def run_bench(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:

@@ -7,16 +7,22 @@ from typing import TypedDict
 
 from merging.analysis.conflicts import BlockConflict, PairConflict, advice, conflicts
 from merging.cli.file_argument import parse_file_argument
-from merging.cli.merge_options import STRENGTHS
+from merging.cli.merge_options import BASES, STRENGTHS
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
 from merging.errors import MergeError
 from merging.runtime.progress import Progress
 
 
-def add_conflicts(sub: argparse.ArgumentParser) -> None:
+def add_conflicts(sub: CommandParser) -> None:
     """The options of ``conflicts``."""
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
-    sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
+    sub.describe(
+        "FILE[@STRENGTH] FILE[@STRENGTH]… [options]",
+        "cat.safetensors dog.safetensors",
+        "cat.safetensors@0.8 dog.safetensors --base sd15",
+    )
+    sub.essentials.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
+    sub.essentials.add_argument("--base", default="mini", help=BASES)
     sub.set_defaults(run=run_conflicts)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from merging import formats
 from merging.analysis.rank_curve import truncate_rank
+from merging.cli.merge_options import FORMATS
 from merging.cli.output import ranks_text, with_notes
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
 from merging.export.convert import adapter_metadata, main_dtype
 from merging.export.save import SavedData, save_adapter
@@ -16,14 +18,23 @@ from merging.io import hub
 from merging.runtime.progress import Progress
 
 
-def add_convert(sub: argparse.ArgumentParser) -> None:
+def add_convert(sub: CommandParser) -> None:
     """The options of ``convert``."""
-    sub.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
-    sub.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
-    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=formats.DTYPES, help="default: as in the file")
-    sub.add_argument("--rank", type=int, metavar="N", help="largest rank of a layer")
-    sub.add_argument("--base", help="base model, for families that depend on its weights")
+    sub.describe(
+        "IN OUT [options]",
+        "locon.safetensors lora.safetensors",
+        "both.safetensors small.safetensors --rank 16",
+    )
+    sub.essentials.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
+    sub.essentials.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
+    sub.files.add_argument("--format", choices=formats.WRITERS, default="kohya", help=FORMATS)
+    sub.files.add_argument(
+        "--dtype", choices=formats.DTYPES, help="numbers of the file (default: as they were)"
+    )
+    sub.files.add_argument(
+        "--rank", type=int, metavar="N", help="largest rank of a layer (default: as it was)"
+    )
+    sub.add_weights_base()
     sub.set_defaults(run=run_convert)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from merging.base_models import MINI, base_model
+from merging.cli.merge_options import BASES, add_device
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
@@ -20,31 +22,56 @@ from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.metrics import Scorers
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
-from merging.options import DEVICES
 from merging.runtime.progress import Progress
 from merging.scoring.clip import load_clip
 
 QUICK_PICTURES = 8
 
 
-def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
-    """The options of ``evaluate``."""
-    evaluate.add_argument("what", choices=("base", "concepts"))
-    evaluate.add_argument("--device", default="auto", choices=DEVICES)
-    contest = evaluate.add_argument_group("options of “concepts”")
-    contest.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    contest.add_argument("--protocol", type=Path, help="YAML file with your own cases")
-    contest.add_argument("--split", choices=("tuning", "test", "all"), default="all")
-    contest.add_argument("--case", nargs="*", help="these cases only, by name")
-    contest.add_argument("--contestant", nargs="*", help=f"these only: {', '.join(ENTRANTS)}")
-    contest.add_argument("--pictures", type=int, default=40, help="pictures per kind and case")
-    contest.add_argument("--steps", type=int, default=25)
-    contest.add_argument("--guidance", type=float, help="default: the best for the base model")
-    contest.add_argument(
-        "--quick", action="store_true", help="pairs of the tuning split, 8 pictures"
+def add_evaluate(sub: CommandParser) -> None:
+    """The options of ``evaluate``; all but --device are those of “concepts”."""
+    sub.describe(
+        "base|concepts [options]",
+        "base",
+        "concepts --quick --contestant sum iteris",
     )
-    contest.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of results")
-    evaluate.set_defaults(run=run_evaluate)
+    add = sub.essentials.add_argument
+    add(
+        "what",
+        choices=("base", "concepts"),
+        help="base: the embedded model and its LoRAs; concepts: the contest, with these options",
+    )
+    add("--quick", action="store_true", help="pairs of the tuning split, 8 pictures")
+    add("--base", default="mini", help=BASES)
+    add("--out", type=Path, default=Path("evaluation"), help="folder of results")
+    sub.files.add_argument(
+        "--protocol", type=Path, help="YAML file with your own cases (default: the bundled LoRAs)"
+    )
+    _add_contest(sub)
+    add_device(sub)
+    sub.set_defaults(run=run_evaluate)
+
+
+def _add_contest(sub: CommandParser) -> None:
+    """Which part of the contest, and how its pictures are drawn."""
+    add = sub.experts.add_argument
+    add("--split", choices=("tuning", "test", "all"), default="all", help="part of the cases")
+    add("--case", nargs="*", metavar="NAME", help="these cases only (default: all of the split)")
+    add(
+        "--contestant",
+        nargs="*",
+        choices=ENTRANTS,
+        metavar="NAME",
+        help=f"these only: {', '.join(ENTRANTS)} (default: the ways that methods.md compares)",
+    )
+    add("--pictures", type=int, metavar="N", default=40, help="pictures per kind and case")
+    add("--steps", type=int, metavar="N", default=25, help="sampling steps of a picture")
+    add(
+        "--guidance",
+        type=float,
+        metavar="N",
+        help="how closely to follow the prompt (default: the best for the base model)",
+    )
 
 
 def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:

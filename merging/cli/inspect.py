@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TypedDict
 
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, Summary, summary
+from merging.cli.parser import CommandParser
 from merging.formats.vector_deltas import describe_counts
 from merging.runtime.progress import Progress
 
 
-def add_inspect(sub: argparse.ArgumentParser) -> None:
+def add_inspect(sub: CommandParser) -> None:
     """The options of ``inspect``."""
-    sub.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    sub.add_argument("--values", action="store_true", help="read and check the weights too")
-    sub.add_argument("--base", help="base model, for families that depend on its weights")
+    sub.describe("FILE… [options]", "cat.safetensors", "cat.safetensors --values --json")
+    sub.essentials.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="LoRAs or textual inversions"
+    )
+    sub.experts.add_argument("--values", action="store_true", help="read and check the weights too")
+    sub.add_weights_base()
     sub.set_defaults(run=run_inspect)
 
 

@@ -6,7 +6,6 @@ Exit status: 0 done, 2 bad input, 1 a fault of this program.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -16,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from pkgutil import resolve_name
 
+from merging.cli.parser import CommandParser, Parser
 from merging.errors import MergeError
 
 # What each command does, and the function in this package (module:name) that adds its options and
@@ -54,6 +54,9 @@ COMMANDS = {
         "bench:add_bench",
     ),
 }
+EXAMPLES = """Examples:
+  %(prog)s merge cat.safetensors dog.safetensors --out both.safetensors
+  %(prog)s merge --help"""
 SIGPIPE_STATUS = 141  # a shell's status for a program whose reader has gone: 128 + SIGPIPE
 
 
@@ -69,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    options = _parser(arguments).parse_args(arguments)
-    options.command_line = shlex.join(["python", "-m", "merging", *arguments])
     try:
+        options = command_parser(arguments).parse_args(arguments)
+        options.command_line = shlex.join(["python", "-m", "merging", *arguments])
         answer, text = options.run(options, _progress)
     except MergeError as error:
         print(f"error: {error}", file=sys.stderr)
-        if options.json:
+        if "--json" in arguments:
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
         return 2
     print(
@@ -96,15 +99,17 @@ def _progress(share: float, text: str) -> None:
     print(f"\r{share:4.0%} {text:<60}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def command_parser(arguments: Sequence[str]) -> Parser:
     """All commands with their summaries; options only of the command in use."""
     program = "iteris" if Path(sys.argv[0]).stem == "iteris" else "python -m merging"
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = Parser(prog=program, description=__doc__, epilog=EXAMPLES)
+    commands = parser.add_subparsers(
+        required=True, title="Commands", metavar="COMMAND", parser_class=CommandParser
+    )
     command = next((name for name in arguments if name in COMMANDS), "")
     for name, (summary, options) in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == command:
-            sub.add_argument("--json", action="store_true", help="print one JSON object")
             resolve_name(f"merging.cli.{options}")(sub)
+            sub.experts.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -9,6 +9,7 @@ from merging import formats
 from merging.analysis.plots import report_plot
 from merging.cli.merge_options import add_merge_options, request_of
 from merging.cli.output import SavedMerge, describe_merge
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
 from merging.export.save import save
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
@@ -18,16 +19,38 @@ from merging.python_api import merge
 from merging.runtime.progress import Progress
 
 
-def add_merge(sub: argparse.ArgumentParser) -> None:
+def add_merge(sub: CommandParser) -> None:
     """The options of ``merge``."""
-    add_merge_options(sub)
-    sub.add_argument("--method", choices=METHODS, default=MergeOptions.method)
-    sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
-    sub.add_argument("--sidecar", action="store_true", help="write OUT.json for A1111 and others")
-    sub.add_argument(
-        "--preview", nargs="?", const="", metavar="PROMPT", help="draw OUT.preview.png with it"
+    sub.describe(
+        "FILE[@STRENGTH]… --out OUT.safetensors [options]",
+        "cat.safetensors dog.safetensors --out both.safetensors",
+        "cat.safetensors@0.8 owner/repo --base sd15 --preset fast --preview --out both.safetensors",
     )
-    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the report, layer by layer")
+    add_merge_options(sub)
+    sub.essentials.add_argument(
+        "--method",
+        choices=METHODS,
+        default=MergeOptions.method,
+        metavar="METHOD",
+        help="how to merge; the command methods lists what there is",
+    )
+    sub.essentials.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    sub.files.add_argument(
+        "--sidecar", action="store_true", help="write OUT.json for A1111 and others"
+    )
+    sub.files.add_argument(
+        "--preview",
+        nargs="?",
+        const="",
+        metavar="PROMPT",
+        help="draw OUT.preview.png; without PROMPT of all triggers (default: no picture)",
+    )
+    sub.files.add_argument(
+        "--plot",
+        type=Path,
+        metavar="PNG",
+        help="draw the report, layer by layer (default: no picture)",
+    )
     sub.set_defaults(run=run_merge)
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from merging import formats
 from merging.cli.arguments import one_per_file, read_prompts, read_recipe_file
 from merging.cli.file_argument import embeddings_of, parse_file_argument
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base
 from merging.export.recipe import replay
 from merging.option_field import RANKS, Option
@@ -20,44 +21,58 @@ from merging.request import MergeRequest
 
 READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
+BASES = "base model: mini, sd15, a folder in diffusers layout or a Hub id"
+FORMATS = "kohya: A1111, Forge, ComfyUI, InvokeAI; diffusers; full: whole differences of weights"
 
 
-def add_merge_options(sub: argparse.ArgumentParser) -> None:
+def add_merge_options(sub: CommandParser) -> None:
     """Add files, base model and every option of a merge but the method."""
-    sub.add_argument("files", nargs="+", metavar="FILE[@STRENGTH]", help=STRENGTHS)
-    add_base(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--trigger", **several, help="one trigger per FILE, in order")
-    sub.add_argument("--prompts", **several, type=Path, help="one file per FILE: a prompt per line")
-    sub.add_argument("--format", choices=formats.WRITERS, default="kohya")
-    sub.add_argument("--dtype", choices=formats.DTYPES, default="fp16")
+    add = sub.essentials.add_argument
+    add("files", nargs="+", metavar="FILE[@STRENGTH]", help=f"two or more LoRAs: {STRENGTHS}")
+    add_base(sub)
+    text = "one trigger per FILE, in order (default: as the files say)"
+    add("--trigger", **several, metavar="TEXT", help=text)
     add_preset(sub, "best")
+    _add_files(sub)
     for option in merge_options().values():
         if option.kind != "method":
             add_option(sub, option)
+
+
+def _add_files(sub: CommandParser) -> None:
+    """Add files that are read besides, and how the result is written."""
+    add = sub.files.add_argument
+    text = "one file per FILE, a calibration prompt per line (default: prompts from the triggers)"
+    add("--prompts", action="extend", nargs="+", type=Path, metavar="FILE", help=text)
     add_embeddings(sub)
-    sub.add_argument("--recipe", type=Path, help="take all options from this recipe")
+    text = "take all options from this recipe (default: from the command line)"
+    add("--recipe", type=Path, metavar="JSON", help=text)
+    add("--format", choices=formats.WRITERS, default="kohya", help=FORMATS)
+    add("--dtype", choices=formats.DTYPES, default="fp16", help="numbers of the file")
 
 
-def add_preset(sub: argparse.ArgumentParser, default: str) -> None:
+def add_preset(sub: CommandParser, default: str) -> None:
     """Add --preset: a named setting; flags of single options override it."""
-    presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
-    text = f"{presets}. Default: {default}"
-    sub.add_argument("--preset", choices=PRESETS, default=default, help=text)
+    text = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    sub.essentials.add_argument(
+        "--preset", choices=PRESETS, default=default, help=text.replace("%", "%%")
+    )
 
 
-def add_option(sub: argparse.ArgumentParser, option: Option) -> None:
+def add_option(sub: CommandParser, option: Option) -> None:
     """Add the flag of one option; without it the preset's value holds."""
     default_text = option.unset if option.default is None else option.default
-    default_text = "the preset's" if option.name in preset_options("best") else default_text
-    text = f"{option.title}. {option.help} Default: {default_text}".replace("%", "%%")
+    if option.name in preset_options("best"):
+        default_text = f"the preset's; {default_text} in best"
+    text = f"{option.title}. {option.help} (default: {default_text})".replace("%", "%%")
     common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}
     if option.kind == "choice":
-        sub.add_argument(option.flag, **common, choices=option.choices)
+        sub.experts.add_argument(option.flag, **common, choices=option.choices)
     else:
         special = "".join(f"{value}|" for value in _special_values(option))
         read = partial(read_option, option)
-        sub.add_argument(option.flag, **common, type=read, metavar=f"{special}N")
+        sub.experts.add_argument(option.flag, **common, type=read, metavar=f"{special}N")
 
 
 def read_option(option: Option, text: str) -> Any:
@@ -78,25 +93,34 @@ def _special_values(option: Option) -> tuple[str, ...]:
     return RANKS if option.kind == "rank" else tuple(filter(None, [option.unset_word]))
 
 
-def add_embeddings(sub: argparse.ArgumentParser) -> None:
+def add_embeddings(sub: CommandParser) -> None:
     """Add --embedding: textual inversions that are not in a LoRA's file."""
-    sub.add_argument(
+    sub.files.add_argument(
         "--embedding",
         action="extend",
         nargs="+",
         default=[],
         metavar="FILE[=WORD]",
-        help="textual inversions beside the LoRAs",
+        help="textual inversions beside the LoRAs (default: none)",
     )
 
 
-def add_base(sub: argparse.ArgumentParser) -> None:
+def add_base(sub: CommandParser) -> None:
     """Add the base model, its device and its precision."""
-    sub.add_argument("--base", default="mini", help="mini, sd15, a folder or a Hub id")
-    sub.add_argument("--device", choices=DEVICES, default="auto")
-    sub.add_argument(
-        "--precision", choices=get_args(Precision), default="auto", help="of the base model"
+    sub.essentials.add_argument("--base", default="mini", help=BASES)
+    add_device(sub)
+    sub.experts.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="auto",
+        help="numbers of the base model at work; auto is fp32 on a CPU, fp16 elsewhere",
     )
+
+
+def add_device(sub: CommandParser) -> None:
+    """Add where the base model works."""
+    text = "where the base model works; auto takes the best that is there"
+    sub.experts.add_argument("--device", choices=DEVICES, default="auto", help=text)
 
 
 def request_of(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:

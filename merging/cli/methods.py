@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TypedDict
 
+from merging.cli.parser import CommandParser
 from merging.methods import METHODS, MethodData
 from merging.runtime.progress import Progress
 
 
-def add_methods(sub: argparse.ArgumentParser) -> None:
-    """The command has no options."""
+def add_methods(sub: CommandParser) -> None:
+    """The command has no options of its own."""
+    sub.describe("[--json]", "", "--json")
     sub.set_defaults(run=run_methods)
 
 

@@ -9,17 +9,21 @@ from typing import TypedDict
 from merging import formats
 from merging.analysis.plots import curve_plot
 from merging.analysis.rank_curve import CurvePoint, rank_curve
+from merging.cli.parser import CommandParser
 from merging.io import hub
 from merging.runtime.progress import Progress
 
 
-def add_ranks(sub: argparse.ArgumentParser) -> None:
+def add_ranks(sub: CommandParser) -> None:
     """The command's options."""
-    sub.add_argument("file", type=Path, metavar="FILE")
-    sub.add_argument(
-        "--dtype", choices=formats.DTYPES, default="fp16", help="of the file, for its size"
+    sub.describe("FILE [options]", "both.safetensors", "both.safetensors --plot curve.png")
+    sub.essentials.add_argument("file", type=Path, metavar="FILE", help="a LoRA of any family")
+    sub.files.add_argument(
+        "--dtype", choices=formats.DTYPES, default="fp16", help="numbers of the file, for its size"
     )
-    sub.add_argument("--plot", type=Path, metavar="PNG", help="draw the curve")
+    sub.files.add_argument(
+        "--plot", type=Path, metavar="PNG", help="draw the curve (default: no picture)"
+    )
     sub.set_defaults(run=run_ranks)
 
 

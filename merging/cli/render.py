@@ -14,6 +14,7 @@ from merging.adapter import Adapter
 from merging.base_models import base_model
 from merging.cli.file_argument import embeddings_of, parse_file_argument
 from merging.cli.merge_options import STRENGTHS, add_base, add_embeddings
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
@@ -36,42 +37,85 @@ ORIGIN_OPTIONS = (
 )  # options that --like can set: fields of an Origin
 
 
-def add_render(sub: argparse.ArgumentParser) -> None:
+def add_render(sub: CommandParser) -> None:
     """The options of ``render``; those that --like can set have no default here."""
+    sub.describe(
+        "--prompt TEXT… --out FOLDER [options]",
+        '--adapter both.safetensors --prompt "sks cat and qfj dog" --count 4 --out pictures',
+        "--like pictures/000_seed0.png --steps 40 --out again",
+    )
     add_base(sub)
+    _add_scene(sub)
+    _add_look(sub)
+    _add_more(sub)
+    add_embeddings(sub)
+    sub.set_defaults(run=run_render)
+
+
+def _add_scene(sub: CommandParser) -> None:
+    """Adapters, prompts and seeds, and the folder."""
+    add = sub.essentials.add_argument
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
-    sub.add_argument("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=STRENGTHS)
-    sub.add_argument("--prompt", **several, metavar="TEXT")
-    sub.add_argument("--negative", metavar="TEXT", help="what should not be in the pictures")
-    sub.add_argument("--seed", type=int, help="seed of the first picture; default 0")
-    sub.add_argument("--count", type=int, default=1, help="pictures per prompt, seed by seed")
-    sub.add_argument("--steps", type=int)
-    sub.add_argument("--guidance", type=float)
-    sub.add_argument("--sampler", choices=get_args(Sampler))
-    sub.add_argument("--size", metavar="WIDTHxHEIGHT", help="in pixels; default: the base model's")
-    sub.add_argument("--compose", choices=get_args(Compose))
-    sub.add_argument(
+    text = f"LoRAs to draw with, {STRENGTHS} (default: none)"
+    add("--adapter", **several, default=[], metavar="FILE[@STRENGTH]", help=text)
+    add("--prompt", **several, metavar="TEXT", help="what to draw (default: that of --like)")
+    add("--seed", type=int, metavar="N", help="seed of the first picture (default: 0)")
+    add("--count", type=int, metavar="N", default=1, help="pictures per prompt, seed by seed")
+    add("--out", type=Path, required=True, help="folder for the pictures")
+
+
+def _add_look(sub: CommandParser) -> None:
+    """How the sampler works; --like can set these, so they have no default here."""
+    add = sub.experts.add_argument
+    default = Origin("")
+    add("--negative", metavar="TEXT", help="what should not be in the pictures (default: nothing)")
+    add("--steps", type=int, metavar="N", help=f"sampling steps (default: {default.steps})")
+    add(
+        "--guidance",
+        type=float,
+        metavar="N",
+        help="how closely to follow the prompt (default: 3 for mini, else 7)",
+    )
+    add(
+        "--sampler",
+        choices=get_args(Sampler),
+        metavar="NAME",
+        help=f"{', '.join(get_args(Sampler))} (default: {default.sampler})",
+    )
+    add("--size", metavar="WIDTHxHEIGHT", help="in pixels (default: the base model's)")
+    add(
+        "--compose",
+        choices=get_args(Compose),
+        help="sum: the LoRAs loaded together; gated: each in its own place (default: "
+        f"{default.compose})",
+    )
+
+
+def _add_more(sub: CommandParser) -> None:
+    """Files that are read or written besides."""
+    add = sub.files.add_argument
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"}
+    add(
         "--like",
         type=Path,
         metavar="PNG",
-        help="take the settings of this picture, where no flag sets them",
+        help="take the settings of this picture, where no option sets them (default: none)",
     )
-    sub.add_argument(
+    add(
         "--maps",
         nargs="*",
         metavar="PHRASE",
-        help="also draw a heat map for every phrase; default: the adapters' triggers",
+        help="also draw a heat map for every PHRASE, without any for the adapters' triggers "
+        "(default: no maps)",
     )
-    sub.add_argument(
+    add(
         "--reference",
         **several,
         default=[],
         metavar="TRIGGER=PICTURES",
-        help="a folder or a picture of the real thing: scores how alike the pictures are",
+        help="a folder or a picture of the real thing: scores how alike the pictures are "
+        "(default: no scores)",
     )
-    sub.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    add_embeddings(sub)
-    sub.set_defaults(run=run_render)
 
 
 class ScoreData(TypedDict):

@@ -9,7 +9,9 @@ from typing import Any, cast, get_args
 
 from merging import formats
 from merging.adapter import Adapter
+from merging.cli.merge_options import add_device
 from merging.cli.output import SavedMerge, describe_merge
+from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.embedding import Embedding
 from merging.errors import MergeError
@@ -18,7 +20,7 @@ from merging.export.recipe import replay
 from merging.export.save import RecipeBase, save
 from merging.io import hub
 from merging.io.files import file_sha256, read_recipe
-from merging.options import DEVICES, Precision
+from merging.options import Precision
 from merging.python_api import merge
 from merging.runtime.progress import Progress
 
@@ -26,17 +28,23 @@ from merging.runtime.progress import Progress
 FORMATS = {"kohya": "kohya", "kohya, full difference": "full"}
 
 
-def add_replay(sub: argparse.ArgumentParser) -> None:
+def add_replay(sub: CommandParser) -> None:
     """The options of ``replay``."""
-    sub.add_argument("merged", type=Path, metavar="MERGED", help="a file that merge has written")
-    sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="its inputs, in any order")
-    sub.add_argument("--out", type=Path, required=True, help="the adapter to write")
-    sub.add_argument("--base", help="base model; default: the one in the recipe")
-    sub.add_argument("--device", choices=DEVICES, default="auto")
-    sub.add_argument(
+    sub.describe(
+        "MERGED FILE… --out OUT [options]",
+        "both.safetensors cat.safetensors dog.safetensors --out again.safetensors",
+        "both.safetensors loras/*.safetensors --base my-model/ --out again.safetensors",
+    )
+    add = sub.essentials.add_argument
+    add("merged", type=Path, metavar="MERGED", help="a file that the command merge has written")
+    add("files", nargs="+", type=Path, metavar="FILE", help="its inputs, in any order")
+    add("--out", type=Path, required=True, help="the adapter to write")
+    add("--base", help="base model (default: the one in the recipe)")
+    add_device(sub)
+    sub.experts.add_argument(
         "--precision",
         choices=get_args(Precision),
-        help="of the base model; default: the recipe's",
+        help="numbers of the base model at work (default: the recipe's)",
     )
     sub.set_defaults(run=run_replay)
 

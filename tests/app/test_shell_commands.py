@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 import zipfile
@@ -34,6 +33,7 @@ from merging.adapter import VectorDelta
 from merging.cli.file_argument import parse_file_argument
 from merging.cli.merge import add_merge
 from merging.cli.merge_options import chosen_options
+from merging.cli.parser import CommandParser
 from merging.options import merge_options, option_values
 
 
@@ -203,7 +203,7 @@ def test_every_option_of_an_order_is_in_its_command() -> None:
     pick = SelectedFile(Path("x"), "cat")
     order = MergeOrder((pick, pick), **UNUSUAL)
     words = shlex.split(merge_command(order, "o.safetensors"))[4:]
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     add_merge(parser)
     options = parser.parse_args(words)
     assert chosen_options(options) | {"method": options.method} == option_values(order)

@@ -66,7 +66,7 @@ OWNERS = {
     "diffusers": ("merging.diffusion",),
     "merging.evaluation": ("merging.evaluation", "merging.cli"),
     "merging.benchmarks": ("merging.benchmarks", "merging.cli"),
-    "merging.cli": ("merging.cli", "merging.__main__"),
+    "merging.cli": ("merging.cli", "merging.__main__", "app.settings.load"),  # it has flags, too
 }
 
 # What the rows would allow and we do not: importer -> the packages that it leaves alone.
