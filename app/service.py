@@ -30,6 +30,7 @@ from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.settings.model import Settings
 from app.storage.history import History, OpenedEntry, room_note
 from app.storage.library import Library
+from app.storage.room import room_of
 from app.storage.sessions import Store
 from merging.errors import Cancelled, MergeError
 from merging.io.files import peft_config_path
@@ -53,6 +54,7 @@ class Studio:
     def __init__(self, settings: Settings, executor: LocalExecutor | None = None) -> None:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
+        self.room = room_of(settings)
         self._executor = executor or LocalExecutor(settings.max_waiting, settings.max_minutes)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()

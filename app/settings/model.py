@@ -88,7 +88,31 @@ class Settings:
         "GRADIO_SERVER_NAME",
         PLACES,
         "Address",
-        "any but this machine’s own makes the app public, without this section",
+        "any but this machine’s own makes the app public too",
+    )
+    public: bool = setting(
+        False,
+        "ITERIS_PUBLIC",
+        PLACES,
+        "For everybody",
+        "on behind a reverse proxy: visitors then share nothing, and this section is gone",
+    )
+    hosts: str = setting(
+        "",
+        "ITERIS_HOSTS",
+        PLACES,
+        "Names of the app",
+        "host names, separated by commas, beside this machine’s own",
+        unset="none",
+    )
+    proxies: int = setting(
+        0,
+        "ITERIS_PROXIES",
+        PLACES,
+        "Reverse proxies in front",
+        "each of them adds the address that it saw to X-Forwarded-For",
+        low=0,
+        high=8,
     )
     port: int = setting(7860, "GRADIO_SERVER_PORT", PLACES, "Port", low=1, high=65535)
     max_files: int = setting(6, "ITERIS_MAX_FILES", FILES, "LoRAs of one merge", low=2, high=16)
@@ -102,8 +126,32 @@ class Settings:
         low=1,
         high=10_000_000,
     )
+    max_client_mb: int = setting(
+        4000,
+        "ITERIS_MAX_CLIENT_MB",
+        FILES,
+        "MB of one visitor",
+        "of a public app",
+        low=1,
+        high=10_000_000,
+    )
+    max_work_mb: int = setting(
+        40_000, "ITERIS_MAX_WORK_MB", FILES, "MB of all visitors", low=1, high=10_000_000
+    )
+    min_free_mb: int = setting(
+        500, "ITERIS_MIN_FREE_MB", FILES, "MB of the disk that stay free", low=0, high=10_000_000
+    )
     max_waiting: int = setting(
         20, "ITERIS_MAX_WAITING", JOBS, "Jobs in line", "of all visitors", low=1, high=1000
+    )
+    max_client_jobs: int = setting(
+        3,
+        "ITERIS_MAX_CLIENT_JOBS",
+        JOBS,
+        "Jobs of one visitor in line",
+        "of a public app; the one at work counts",
+        low=1,
+        high=1000,
     )
     max_minutes: float = setting(
         60, "ITERIS_MAX_MINUTES", JOBS, "Minutes of one job", low=0.01, high=10_000
@@ -130,16 +178,27 @@ class Settings:
     file: Path | None = None  # settings.toml, where the page may write it: at home only
     above: Mapping[str, str] = field(default_factory=dict)  # what overrides it, by name
 
+    @property
+    def private(self) -> bool:
+        """Whether the app is for the person at this machine alone."""
+        return self.host in LOOPBACK and not self.public
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """``hosts`` as a list, in lower case."""
+        return tuple(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+
     @classmethod
     def from_environment(cls, work: Path, environ: Mapping[str, str] = os.environ) -> Settings:
         """Settings from environment variables; MergeError names a wrong one."""
         host = environ.get("GRADIO_SERVER_NAME") or cls.host
-        at_home = host in LOOPBACK and "SPACE_ID" not in environ
         values = {
             name: declared.read(environ[declared.variable])
             for name, declared in SETTINGS.items()
             if environ.get(declared.variable, "").strip()
         }
+        values["public"] = values.get("public", cls.public) or "SPACE_ID" in environ
+        at_home = host in LOOPBACK and not values["public"]
         values["work"] = work
         values["home"] = values.get("home", folder(HOME)) if at_home else None
         login = {"SPACE_ID", "OAUTH_CLIENT_ID"} <= environ.keys()

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space, get_upload_folder
 from starlette.middleware import Middleware
 
 from app.settings.model import Settings
-from app.ui.security import Guard
+from app.storage.room import Room, room_of
+from app.ui.security.guard import Guard
+from app.ui.security.sites import Sites
+from app.ui.security.uploads import Uploads
 from app.ui.theme import STYLE, theme
 from merging.errors import MergeError
 
+# Gradio keeps the widgets of so many visits, up to 0.7 MB each (measured with 6.31).
+MAX_SESSIONS = 500
+CALL = re.compile(r"/gradio_api/(?:call(?:/v2)?|run|api)/([^/]+)/?")
 
-def launch(demo: gr.Blocks, settings: Settings, **options: Any) -> str:
+
+def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **options: Any) -> str:
     """Start serving and return the local URL; ``options`` go to ``Blocks.launch``.
+
+    ``room`` counts the uploads, together with what else is counted there.
 
     MergeError if the MCP server is switched on but its package is missing.
     """
@@ -37,8 +50,12 @@ def launch(demo: gr.Blocks, settings: Settings, **options: Any) -> str:
         strict_cors=True,
         mcp_server=settings.mcp,
         max_file_size=settings.max_mb * 2**20,
+        state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings"],
-        app_kwargs={"middleware": [Middleware(Guard)], "openapi_url": None},
+        app_kwargs={
+            "middleware": [_guard(demo, settings, room or room_of(settings))],
+            "openapi_url": None,
+        },
         quiet=True,
         **options,
     )
@@ -46,6 +63,37 @@ def launch(demo: gr.Blocks, settings: Settings, **options: Any) -> str:
         # For clients without progress, Gradio's own function puts all outputs into one text.
         demo.mcp_server_obj._execute_tool_without_progress = _tool_outputs
     return address
+
+
+def _guard(demo: gr.Blocks, settings: Settings, room: Room) -> Middleware:
+    """The guard of this page."""
+    on_space = get_space() is not None
+    return Middleware(
+        Guard,
+        sites=Sites.of(settings),
+        uploads=Uploads(Path(get_upload_folder()), room),
+        knows=_known_names(demo),
+        proxies=settings.proxies or int(on_space),
+        framed_by_space=on_space,
+    )
+
+
+def _known_names(demo: gr.Blocks) -> Callable[[str, Any], bool]:
+    """A function: whether a path and its JSON name events and components of the page."""
+
+    def knows(path: str, request: Any) -> bool:
+        called = CALL.fullmatch(path)
+        names = {function.api_name for function in demo.fns.values()}
+        if called and called[1] not in names | {"predict"}:
+            return False
+        if not isinstance(request, dict):
+            return True
+        events, components = request.get("fn_index"), request.get("component_id")
+        return (events is None or events in demo.fns) and (
+            components is None or components in demo.blocks
+        )
+
+    return knows
 
 
 async def _tool_outputs(job: Any) -> list[Any]:

@@ -7,14 +7,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware.sessions import SessionMiddleware
-from starlette.requests import Request as StarletteRequest
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.testclient import TestClient
 
-from app.ui.security import Guard
+from app.ui.security.headers import script_hashes
 
 
 def post(url: str, path: str, body: bytes) -> int:
@@ -59,34 +53,6 @@ def test_an_address_of_our_own_is_no_way_to_other_files(url: str) -> None:
         assert "passwd" not in outcome(url, "inspect", body)
 
 
-def test_another_site_cannot_act_for_who_is_logged_in() -> None:
-    """The real session cookie of Starlette, as Gradio sets it for a login."""
-
-    async def act(request: StarletteRequest) -> PlainTextResponse:
-        return PlainTextResponse(str(request.session.get("oauth_info")))
-
-    async def log_in(request: StarletteRequest) -> PlainTextResponse:
-        request.session["oauth_info"] = "of a visitor"
-        return PlainTextResponse("")
-
-    routes = [Route("/login", log_in), Route("/gradio_api/queue/join", act, methods=["POST"])]
-    app = SessionMiddleware(Guard(Starlette(routes=routes)), secret_key="s")
-    visitor = TestClient(app)
-    visitor.get("/login")
-
-    def sent(**headers: str) -> tuple[int, str]:
-        answer = visitor.post("/gradio_api/queue/join", json={}, headers=headers)
-        return answer.status_code, answer.text
-
-    assert sent() == sent(**{"sec-fetch-site": "same-origin"}) == (200, "of a visitor")
-    for place in ("cross-site", "same-site"):
-        assert sent(**{"sec-fetch-site": place})[0] == 403
-    nobody = TestClient(app).post(
-        "/gradio_api/queue/join", json={}, headers={"sec-fetch-site": "cross-site"}
-    )
-    assert nobody.text == "None", "without a login, everybody may call"
-
-
 def test_an_address_cannot_hide_behind_escapes(url: str) -> None:
     body = rb'{"data": [[{"p\u0061th": "http:\/\/127.0.0.1\/x"}]]}'
     assert post(url, "call/merge", body) == 422
@@ -104,6 +70,10 @@ def test_headers_are_set_and_the_schema_is_not_served(url: str) -> None:
     with urlopen(url, timeout=20) as answer:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+        policy = answer.headers["content-security-policy"]
+        assert script_hashes(answer.read()) in policy, "the page's own scripts run"
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    assert policy.endswith("frame-ancestors 'self'")
     for path in ("openapi.json", "monitoring/summary", "gradio_api/runs"):
         with pytest.raises(HTTPError):
             urlopen(url + path, timeout=20)

@@ -1,0 +1,174 @@
+"""What is checked before Gradio: who asks, how much is sent, and what is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.ui.common import DISK_FULL, INTERNAL_ERROR
+from app.ui.security.bodies import read_json, use_local_paths
+from app.ui.security.clients import CLIENT, Streams, client_of, is_stream
+from app.ui.security.headers import PageHeaders
+from app.ui.security.sites import Sites
+from app.ui.security.uploads import NoRoom, Uploads
+
+log = logging.getLogger(__name__)
+MAX_JSON = 256 << 10
+MAX_UPLOAD = 1 << 30
+# Gradio would download what is behind a file's or a proxy's path with a scheme.
+REMOTE_FILE = re.compile(r"/gradio_api/(?:file[=/].*:/|proxy=)", re.IGNORECASE | re.DOTALL)
+TOO_LARGE = "The request is too large."
+TOO_MANY_STREAMS = "Too many pages or calls are open from your address: close some of them."
+
+
+class Guard:
+    """ASGI middleware around Gradio; it does not touch Gradio's event streams."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sites: Sites,
+        uploads: Uploads,
+        knows: Callable[[str, Any], bool] = lambda _path, _request: True,
+        proxies: int = 0,
+        framed_by_space: bool = False,
+    ) -> None:
+        """``knows`` tells whether a path and its JSON name an endpoint that exists."""
+        self._app = app
+        self._sites = sites
+        self._uploads = uploads
+        self._knows = knows
+        self._proxies = proxies
+        self._framed_by_space = framed_by_space
+        self._streams = Streams()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # Gradio has no websockets
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = PageHeaders(send, self._framed_by_space)
+        try:
+            await self._checked(scope, receive, answer.send)
+        except Exception as error:
+            if answer.started:
+                raise
+            await _report(answer.send, error)
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal := self._sites.refusal(scope):
+            await _deny(send, 403, refusal)
+            return
+        client = client_of(scope, self._proxies)
+        scope = {**scope, "headers": self._sites.trusted_headers(scope), CLIENT: client}
+        if REMOTE_FILE.search(scope["path"]):
+            await _deny(send, 404, "Files elsewhere on the web are not fetched.")
+        elif is_stream(scope):
+            with self._streams.place(client) as free:
+                await (
+                    self._app(scope, receive, send) if free else _deny(send, 429, TOO_MANY_STREAMS)
+                )
+        elif scope["method"] != "POST" or "/gradio_api/" not in scope["path"]:
+            await self._app(scope, receive, send)
+        elif scope["path"].rstrip("/").endswith("/upload"):
+            await self._upload(scope, receive, send)
+        else:
+            await self._event(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An upload: limited by its declared length, and by its real length while it arrives."""
+        if _declared_length(scope) > MAX_UPLOAD:
+            await _deny(send, 413, "The upload is too large.")
+            return
+        with self._uploads.receiving(scope[CLIENT], _declared_length(scope)) as take:
+            received = 0
+
+            async def receive_within_limit() -> Message:
+                nonlocal received
+                message = await receive()
+                size = len(message.get("body", b""))
+                received += size
+                take(size)
+                return message if received <= MAX_UPLOAD else {"type": "http.disconnect"}
+
+            await self._app(scope, receive_within_limit, send)
+
+    async def _event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A JSON request: read whole, checked, and sent on."""
+        body = await _whole_body(scope, receive)
+        if body is None:
+            await _deny(send, 413, TOO_LARGE)
+            return
+        try:
+            request = read_json(body)
+            if use_local_paths(request):
+                body = json.dumps(request).encode()
+        except ValueError:
+            await _deny(send, 422, "Upload the file first: files by URL are not accepted.")
+            return
+        if not self._knows(scope["path"], request):
+            await _deny(send, 404, "This app has no such endpoint or component.")
+            return
+        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._app({**scope, "headers": headers}, _replaying(body, receive), send)
+
+
+async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
+    """The body; None if it is too large. Of a broken connection, what has come."""
+    body, more = b"", True
+    while more:
+        if max(len(body), _declared_length(scope)) > MAX_JSON:
+            return None
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body if len(body) <= MAX_JSON else None
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """A receive function that gives the body once, then what comes after it."""
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _declared_length(scope: Scope) -> int:
+    """The declared length of the body; 0 if there is none, as for chunked bodies."""
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+
+
+async def _report(send: Send, error: Exception) -> None:
+    """Answer for an exception of Gradio's: with 507 if there is no room, else with 500."""
+    if isinstance(error, NoRoom):
+        await _deny(send, 507, str(error))
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        log.warning("a request found the disk full")
+        await _deny(send, 507, DISK_FULL)
+    else:
+        log.error("a request failed", exc_info=error)
+        await _deny(send, 500, INTERNAL_ERROR)
+
+
+async def _deny(send: Send, status: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
