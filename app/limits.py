@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import get_args
 
 from app.schemas.batch import BatchOrder
@@ -16,12 +17,17 @@ from merging.errors import MergeError
 from merging.options import Dtype, Precision
 
 
-def check_file(settings: Settings, path: Path) -> None:
-    """MergeError if the file is too large."""
-    if path.stat().st_size > settings.max_mb * 2**20:
-        raise MergeError(
-            f"{path.name}: the file is larger than {settings.max_mb} MB, the limit here."
-        )
+def check_file(settings: Settings, path: Path, name: str = "") -> None:
+    """MergeError if the file is too large, is gone, or is no regular file."""
+    name = name or path.name
+    try:
+        found = path.stat()
+    except OSError:
+        raise MergeError(f"{name} is no longer on this machine: add the file again.") from None
+    if not S_ISREG(found.st_mode):
+        raise MergeError(f"{name} is not a regular file: add a .safetensors file.")
+    if found.st_size > settings.max_mb * 2**20:
+        raise MergeError(f"{name}: the file is larger than {settings.max_mb} MB, the limit here.")
 
 
 def check_new(settings: Settings, fresh: Card, present: list[Card]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from app.examples import bundled
 from app.hub_upload import push
+from app.jobs.job_folder import new_files, with_folder
+from app.jobs.line import Line
 from app.jobs.queue import LocalExecutor, Step
 from app.limits import (
     check_batch,
@@ -39,6 +42,7 @@ from merging.io.hub import NamedFile, fetch_file
 if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
     from app.jobs.engine import Engine
+    from app.jobs.queue import Work
     from merging.analysis.rank_curve import CurvePoint
     from merging.analysis.summary import Summary
 
@@ -48,6 +52,12 @@ BatchEvent = Step | FinishedMerge | BatchResult
 LAST_SECONDS = 60.0  # to wait for a base model that is being loaded, which cannot be stopped
 
 
+def _line(settings: Settings) -> Line:
+    """The waiting line; at home all jobs are one person's."""
+    most = settings.max_waiting + 1 if settings.private else settings.max_client_jobs
+    return Line(1, settings.max_waiting, most)
+
+
 class Studio:
     """The service behind the page and the API; visitors share nothing but the base models."""
 
@@ -55,7 +65,7 @@ class Studio:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self.room = room_of(settings)
-        self._executor = executor or LocalExecutor(settings.max_waiting, settings.max_minutes)
+        self._executor = executor or LocalExecutor(_line(settings), settings.max_minutes)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()
 
@@ -68,9 +78,9 @@ class Studio:
             self._loaded_engine = self._loaded_engine or engine.Engine(self.settings)
             return self._loaded_engine
 
-    def open_session(self) -> str:
-        """Open a visit; returns its token, for the visitor's state."""
-        return self.store.open()
+    def open_session(self, client: str = "") -> str:
+        """Open a visit of a client, which is an address or a login; returns its token."""
+        return self.store.open(client)
 
     def library(self, session: str) -> Library:
         """The library: of this machine, or in a public app of this visit."""
@@ -166,12 +176,12 @@ class Studio:
         ``name`` is the file's name, if ``path`` has another one; ``origin`` is its place on the
         Hub, if it is from there.
         """
-        check_file(self.settings, path)
+        check_file(self.settings, path, name)
         copy = self.store.keep_copy(session, path)
         try:
             fresh = replace(self._engine.card(copy, name or path.name), origin=origin)
             check_new(self.settings, fresh, present)
-        except MergeError:
+        except Exception:
             shutil.rmtree(copy.parent)
             raise
         return fresh
@@ -205,22 +215,33 @@ class Studio:
         """Merge: yields Steps and the result. Closing the generator stops the work."""
         self.store.folder(session)  # an ended visit is reported before its missing files
         check_merge(self.settings, order)
-        work = self._engine.merging(order, self.store.new_folder(session))
-        return cast(Generator[Step | FinishedMerge, None, None], self._executor.run(session, work))
+        items = self._run(session, lambda folder: self._engine.merging(order, folder))
+        return cast(Generator[Step | FinishedMerge, None, None], items)
 
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""
         self.store.folder(session)
         check_batch(self.settings, order)
-        work = self._engine.batching(order, self.store.new_folder(session))
-        return cast(Generator[BatchEvent, None, None], self._executor.run(session, work))
+        items = self._run(session, lambda folder: self._engine.batching(order, folder))
+        return cast(Generator[BatchEvent, None, None], items)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""
         self.store.folder(session)
         check_draw(self.settings, order)
-        work = self._engine.drawing(order, self.store.new_folder(session))
-        return cast(Generator[DrawEvent, None, None], self._executor.run(session, work))
+        items = self._run(session, lambda folder: self._engine.drawing(order, folder))
+        return cast(Generator[DrawEvent, None, None], items)
+
+    def _run(self, session: str, work: Callable[[Path], Work]) -> Generator[object, None, None]:
+        """A job in a folder of its own, which is removed if the job ends without a result.
+
+        NoRoom, before anything else, if the client's files leave no room for it.
+        """
+        client = self.store.client(session)
+        self.room.check(client)
+        folder = self.store.new_folder(session)
+        items = self._executor.run(session, work(folder), client)
+        return with_folder(folder, items, partial(self.room.note, client))
 
     def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
         """The merge's energy and size at smaller ranks."""
@@ -229,7 +250,10 @@ class Studio:
     def take(self, session: str, order: ExportOrder) -> Export:
         """Export the merge: its file, and a zip with everything."""
         check_here(order.merged.order.picks)
-        return self._engine.take(order, self.store.new_folder(session))
+        client = self.store.client(session)
+        self.room.check(client)
+        with new_files(self.store.new_folder(session), partial(self.room.note, client)) as folder:
+            return self._engine.take(order, folder)
 
     def push(self, export: Export, repo: str, token: str, private: bool) -> str:
         """Upload an export to the Hub, with a token that is not stored; returns the address."""

@@ -1,4 +1,4 @@
-"""One job at a time: a worker thread with a stop flag, behind an iterator.
+"""Jobs in worker threads: each with a stop flag, behind an iterator.
 
 The iterator yields progress about every ``tick`` seconds, so that its consumer can close it, and no
 more often, since every update of a page takes time from the work. Results and solved layers are
@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from app.jobs.line import Line, Place
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
 from merging.runtime.progress import Stop
@@ -40,7 +41,7 @@ Work = Callable[[Callable[[object], None], Stop], None]
 class _Job:
     """A job in line or running."""
 
-    owner: str
+    place: Place
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
     worker: threading.Thread | None = None  # once the job is running
@@ -51,29 +52,31 @@ class _Job:
 
 
 class LocalExecutor:
-    """Runs jobs of all visitors one after the other, in the order in which they came."""
+    """Runs the jobs of all visitors, each in a thread, in the order of a line."""
 
-    def __init__(self, max_waiting: int = 20, max_minutes: float = 60, tick: float = 0.5) -> None:
-        self._line: list[_Job] = []
-        self._moved = threading.Condition()
+    def __init__(
+        self, line: Line | None = None, max_minutes: float = 60, tick: float = 0.5
+    ) -> None:
+        self._line = line or Line()
+        self._jobs: list[_Job] = []
+        self._moved = threading.Condition()  # guards the two above
         self._closed = False
-        self._max_waiting = max_waiting
         self._max_seconds = 60 * max_minutes
         self._tick = tick
 
-    def run(self, owner: str, work: Work) -> Generator[object, None, None]:
+    def run(self, owner: str, work: Work, client: str = "") -> Generator[object, None, None]:
         """Yield the Steps and results of ``work``; raises what it raises, Cancelled after a stop.
 
-        MergeError when ``owner`` has a job already, the line is full, or the time is up.
+        MergeError as `Line.join`, and when the time is up.
         """
-        with self._place(owner) as job:
+        with self._place(owner, client) as job:
             yield from self._wait(job)
             yield from self._work(job, work)
 
     def stop(self, owner: str) -> bool:
         """Ask the job of ``owner`` to stop, in line or running; False if there is none."""
         with self._moved:
-            jobs = [job for job in self._line if job.owner == owner]
+            jobs = [job for job in self._jobs if job.place.owner == owner]
         for job in jobs:
             job.stop.set()
         return bool(jobs)
@@ -85,7 +88,7 @@ class LocalExecutor:
         """
         with self._moved:
             self._closed = True
-            jobs = list(self._line)
+            jobs = list(self._jobs)
             for job in jobs:
                 job.stop.set()
         for job in jobs:
@@ -93,30 +96,27 @@ class LocalExecutor:
                 job.worker.join(patience)
 
     @contextmanager
-    def _place(self, owner: str) -> Iterator[_Job]:
+    def _place(self, owner: str, client: str) -> Iterator[_Job]:
         """A place in the line, released at the end."""
-        job = _Job(owner)
         with self._moved:
-            if any(other.owner == owner for other in self._line):
-                raise MergeError("A job of yours is still running: wait for it, or stop it first.")
-            if len(self._line) > self._max_waiting:
-                raise MergeError("Too many jobs are waiting; try again in a minute.")
-            self._line.append(job)
+            job = _Job(self._line.join(owner, client))
+            self._jobs.append(job)
         try:
             yield job
         finally:
             with self._moved:
-                self._line.remove(job)
+                self._jobs.remove(job)
+                self._line.leave(job.place)
                 self._moved.notify_all()
 
     def _wait(self, job: _Job) -> Generator[Step, None, None]:
-        """Yield Steps until the job is first in line."""
+        """Yield Steps until it is the job's turn."""
         while True:
             with self._moved:
-                ahead = self._line.index(job)
-                if ahead == 0:
+                if self._line.begin(job.place):
                     job.started = time.monotonic()
                     return
+                ahead = self._line.before(job.place)
                 self._moved.wait(self._tick)
             if job.stop.is_set():
                 raise Cancelled("stopped while waiting")

@@ -139,7 +139,7 @@ class Settings:
         40_000, "ITERIS_MAX_WORK_MB", FILES, "MB of all visitors", low=1, high=10_000_000
     )
     min_free_mb: int = setting(
-        500, "ITERIS_MIN_FREE_MB", FILES, "MB of the disk that stay free", low=0, high=10_000_000
+        200, "ITERIS_MIN_FREE_MB", FILES, "MB of the disk that stay free", low=0, high=10_000_000
     )
     max_waiting: int = setting(
         20, "ITERIS_MAX_WAITING", JOBS, "Jobs in line", "of all visitors", low=1, high=1000

@@ -57,8 +57,13 @@ class Room:
         with self._lock:
             self._expire()
             self._check(client, size)
-            if size:
-                self._note(client, size)
+            self._note(client, size)
+
+    def note(self, client: str, size: int) -> None:
+        """Count bytes that are on the disk already, as a job's files are, within limits or not."""
+        with self._lock:
+            self._expire()
+            self._note(client, size)
 
     def _note(self, client: str, size: int) -> None:
         """Add to the client's last entry if that is recent: uploads come in many pieces."""

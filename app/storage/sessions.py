@@ -20,12 +20,18 @@ class Store:
         self._root = root
         self._keep = keep_seconds
         self._root.mkdir(parents=True, exist_ok=True)
+        self._clients: dict[str, str] = {}  # token → client, in memory only
 
-    def open(self) -> str:
-        """Open a visit; returns its token."""
+    def open(self, client: str = "") -> str:
+        """Open a visit of a client; returns its token."""
         token = secrets.token_urlsafe(16)
         (self._root / token).mkdir(mode=0o700)
+        self._clients[token] = client
         return token
+
+    def client(self, token: str) -> str:
+        """Whose visit it is; "" at home, and for a visit of an earlier start."""
+        return self._clients.get(token, "")
 
     def is_open(self, token: str) -> bool:
         """Whether the visit exists."""
@@ -66,6 +72,7 @@ class Store:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+            self._clients.pop(path.name, None)
         return len(old)
 
 

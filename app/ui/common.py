@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from app.ui.html import fragments as markup
 from merging.errors import FileError, MergeError
@@ -20,7 +21,15 @@ Updates = dict[Any, Any]  # component → new value or properties; what a handle
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
 INTERNAL_ERROR = "An internal error, not your mistake. Please report what you did just before."
+CLIENT = "iteris.client"  # the key of the client's name in an ASGI scope
 DISK_FULL = "The disk of this machine is full: delete old files or pictures, and try again."
+
+
+def current_client() -> str:
+    """The client whose event is being handled, as the guard named it; "" outside of events."""
+    request = LocalContext.request.get(None)
+    scope = request.request.scope if request and request.request else {}
+    return str(scope.get(CLIENT, ""))
 
 
 def error_sentence(error: Exception) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from merging.errors import FileError, MergeError
+from merging.io.files import open_regular
 
 MAX_FILE_BYTES = 4 << 30  # whole float32 differences for every layer of SD 1.5 are 3.7 GiB
 MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
@@ -177,9 +178,9 @@ def _check_offsets(tensors: Mapping[str, TensorInfo], size: int, file: str) -> N
 
 @contextmanager
 def open_file(path: Path, file: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A file and its size; FileError if it cannot be opened."""
+    """A file and its size; FileError if it cannot be opened, MergeError if it is not regular."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path, file) as stream:
             yield stream, path.stat().st_size
     except OSError as error:
         reason = error.strerror or type(error).__name__

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, BinaryIO
 
-from merging.errors import FileError
+from merging.errors import FileError, MergeError
 
 PEFT_CONFIG = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
 RECIPE_KEY = "iteris.recipe"  # header field of the files that this project writes
@@ -19,6 +21,19 @@ MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000
 def peft_config_path(path: Path) -> Path:
     """Where PEFT keeps the configuration of this adapter file; other formats have none."""
     return path.with_name(PEFT_CONFIG)
+
+
+def open_regular(path: Path, name: str) -> BinaryIO:
+    """A file, opened for reading. OSError, or MergeError if it is a pipe, a device or a folder.
+
+    Opening a pipe would wait for its other end, and a device has no end.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise MergeError(f"{name} is a folder, a pipe or a device; a .safetensors file is needed.")
 
 
 def file_sha256(path: Path) -> str:

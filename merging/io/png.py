@@ -153,6 +153,8 @@ def _parse_adapters(rows: Sequence[dict[str, Any]]) -> tuple[UsedAdapter, ...]:
 def _read_texts(path: Path, name: str) -> dict[str, str]:
     """The text fields of a PNG, but those that are longer than MAX_TEXT."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            raise OSError
         if path.stat().st_size > MAX_BYTES:
             raise MergeError(
                 f"{name} is larger than {MAX_BYTES >> 20} MiB; choose one that this program saved."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -215,3 +216,30 @@ def test_a_stopped_merge_leaves_the_next_one_the_same(
                 studio.stop(session)
     again = finished(studio, session, MergeOrder(picks, **QUICK))
     assert again.kohya.read_bytes() == merged[1].kohya.read_bytes()
+
+
+def test_visitors_of_a_public_app_have_a_few_places(settings: Settings) -> None:
+    """A client's visits share its places in the line; other clients have theirs."""
+    public = Studio(replace(settings, public=True, max_client_jobs=1, home=None, free_base=False))
+    order = DrawOrder((), "a cat", steps=1)
+    first = public.draw(public.open_session("one"), order)
+    next(first)
+    with pytest.raises(MergeError, match="from your address"):
+        next(public.draw(public.open_session("one"), order))
+    other = public.draw(public.open_session("other"), order)
+    assert "Waiting" in cast(Step, next(other)).text
+    for job in (other, first):
+        job.close()
+
+
+def test_a_stopped_job_leaves_no_files(studio: Studio, pair: tuple[Path, Path]) -> None:
+    session, cards = added(studio, pair)
+    before = files(studio.store.folder(session))
+    job = studio.merge(session, MergeOrder(tuple(map(SelectedFile.of, cards)), **QUICK))
+    next(job)
+    job.close()
+    assert files(studio.store.folder(session)) == before
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))

@@ -25,6 +25,7 @@ from app.ui.api.endpoint import (
     endpoint,
     progress_then_answer,
 )
+from app.ui.common import current_client
 from app.ui.sections.merge_options import read_value
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
@@ -77,7 +78,7 @@ def merge_endpoint(
 
 def _merge(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
     """Progress, and at the end the file and the report."""
-    session = studio.open_session()
+    session = studio.open_session(current_client())
     loras, embeddings = selected_files(studio, session, values)
     others = {name: values[name] for name in ("prompts", "base", "precision", "dtype")}
     options = {name: read_value(option, values[name]) for name, option in merge_options().items()}

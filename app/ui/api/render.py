@@ -21,6 +21,7 @@ from app.ui.api.endpoint import (
     endpoint,
     progress_then_answer,
 )
+from app.ui.common import current_client
 from merging.base_models import base_model
 from merging.options import Compose, Sampler
 
@@ -82,7 +83,7 @@ def add_render(studio: Studio) -> None:
 
 def _render(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
     """Progress, and at the end the picture."""
-    session = studio.open_session()
+    session = studio.open_session(current_client())
     loras, embeddings = selected_files(studio, session, values)
     names = ("prompt", "base", "precision", "seed", "steps", "negative", "sampler", "size")
     guidance = values["guidance"]

@@ -16,7 +16,15 @@ from app.prompts import template_prompts
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.service import Studio
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence, updates_or_problem
+from app.ui.common import (
+    AT_ONCE,
+    QUIET,
+    Updates,
+    Values,
+    current_client,
+    error_sentence,
+    updates_or_problem,
+)
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflict_table
@@ -202,7 +210,7 @@ class FileHandlers:
         session: str = values[self.form.session]
         if cards or self.studio.store.is_open(session):
             return session
-        return self.studio.open_session()
+        return self.studio.open_session(current_client())
 
 
 def problems_html(sentences: list[str]) -> gr.HTML:

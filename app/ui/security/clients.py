@@ -10,7 +10,6 @@ from ipaddress import IPv6Address, ip_address
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-CLIENT = "iteris.client"  # the key of the client's name in an ASGI scope
 STREAMS_PER_CLIENT = 64  # an open page has two; an office may share one address
 STREAMS = 600  # of all clients
 # Answers that stay open: heartbeats, the events of jobs, the progress of uploads.

@@ -12,9 +12,9 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.ui.common import DISK_FULL, INTERNAL_ERROR
+from app.ui.common import CLIENT, DISK_FULL, INTERNAL_ERROR
 from app.ui.security.bodies import read_json, use_local_paths
-from app.ui.security.clients import CLIENT, Streams, client_of, is_stream
+from app.ui.security.clients import Streams, client_of, is_stream
 from app.ui.security.headers import PageHeaders
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import NoRoom, Uploads

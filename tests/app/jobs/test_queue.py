@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
+from app.jobs.line import Line
 from app.jobs.queue import LocalExecutor, Step
 from merging.errors import Cancelled, MergeError
 from merging.runtime.progress import Stop
@@ -17,7 +18,7 @@ TICK = 0.02
 
 @pytest.fixture
 def executor() -> LocalExecutor:
-    return LocalExecutor(max_waiting=2, max_minutes=1, tick=TICK)
+    return LocalExecutor(Line(max_waiting=2), max_minutes=1, tick=TICK)
 
 
 def patient(emit: Callable[[object], None], stop: Stop) -> None:

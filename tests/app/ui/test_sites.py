@@ -18,9 +18,10 @@ from starlette.testclient import TestClient
 from app.service import Studio
 from app.settings.model import Settings
 from app.storage.room import room_of
+from app.ui.common import CLIENT
 from app.ui.launch import launch
 from app.ui.page import build
-from app.ui.security.clients import CLIENT, Streams, client_of
+from app.ui.security.clients import Streams, client_of
 from app.ui.security.guard import Guard
 from app.ui.security.sites import (
     BEHIND_PROXY,

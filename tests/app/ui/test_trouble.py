@@ -72,7 +72,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
     """Files, merges, pictures, the library: then there is room again, and all of it works."""
     work = tmp_path / "disk"
     with disk(work, "16m"):
-        studio = Studio(replace(settings, work=work))
+        studio = Studio(replace(settings, work=work, min_free_mb=0))
         session, cards = added(studio, pair)
         picks = tuple(map(SelectedFile.of, cards))
         order, scene = MergeOrder(picks, method="sum"), DrawOrder((), "a cat", steps=1)
