@@ -149,10 +149,11 @@ def _check_phrases(request: MergeRequest) -> None:
                 "trained with, or type calibration prompts for it."
             )
     phrases = [source.phrase for source in request.sources]
-    distinct = all(phrases) and len(set(phrases)) == len(phrases)
+    # CLIP reads capitals as small letters, and any space as one
+    distinct = all(phrases) and len({" ".join(p.lower().split()) for p in phrases}) == len(phrases)
     if request.teacher != "single" and len(phrases) > 1 and not distinct:
         raise MergeError(
             f"The teacher “{request.teacher}” needs a different trigger phrase for every LoRA; "
-            f"these are: {', '.join(phrase or 'none' for phrase in phrases)}. Type them, or choose "
-            "the teacher “single”."
+            f"these are: {', '.join(phrase or 'none' for phrase in phrases)} (capitals are read as "
+            "small letters). Type them, or choose the teacher “single”."
         )

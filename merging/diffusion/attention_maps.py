@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.layer_ops import Layer
-from merging.diffusion.tokens import phrase_positions
+from merging.diffusion.tokens import phrase_places
 
 
 class AttentionRecorder:
@@ -84,7 +84,7 @@ def phrase_masks(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> 
     """1 where a prompt's token belongs to a phrase: (prompts, tokens, phrases)."""
     marks = torch.zeros(len(prompts), base.pipeline.tokenizer.model_max_length, len(phrases))
     for row, prompt in zip(marks, prompts, strict=True):
-        for i, phrase in enumerate(phrases):
-            for place in phrase_positions(base, prompt, phrase):
+        for i, places in enumerate(phrase_places(base, prompt, phrases)):
+            for place in places:
                 row[place, i] = 1
     return marks

@@ -63,6 +63,24 @@ def phrase_positions(base: Base, prompt: str, phrase: str) -> list[slice]:
     return [slice(i, i + size) for i in starts if ids[i : i + size] == phrase_ids]
 
 
+def phrase_places(base: Base, prompt: str, phrases: Sequence[str]) -> list[list[slice]]:
+    """Where each phrase is, the longest first: its tokens are in no other phrase.
+
+    So “sks cat girl” is not “sks cat” too; equal phrases share their places.
+    """
+    lengths = [len(token_ids(base, phrase)) for phrase in phrases]
+    found: dict[int, list[slice]] = {}
+    for i in sorted(range(len(phrases)), key=lambda i: -lengths[i]):
+        places = phrase_positions(base, prompt, phrases[i])
+        taken = [place for others in found.values() for place in others if place not in places]
+        found[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
+    return [found[i] for i in range(len(phrases))]
+
+
+def _overlap(one: slice, other: slice) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
 def counted_tokens(
     base: Base, prompts: Sequence[str], phrases: Sequence[str], padding: Padding, tokens: Tokens
 ) -> Tensor:

@@ -28,14 +28,14 @@ ARCHITECTURES = (
     (r"transformer_blocks[._][1-9]", "SDXL"),
 )
 # The tensors whose second dimension is the layer's input width, in all families.
-DOWN = r"(lora_A\.weight|down\.weight|hada_w1_b|b2\.weight|diff|lokr_w2(_b)?)$"
+DOWN = r"(lora_A(\.[\w-]+)?\.weight|down\.weight|hada_w1_b|b2\.weight|diff|lokr_w2(_b)?)$"
 WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
     (
         rf"attn2.*to_[kv].*{DOWN}",
         {1024: "Stable Diffusion 2", 2048: "SDXL", 1280: "the SDXL refiner"},
     ),
     (
-        rf"^(lora_te|text_encoder).*(q_proj|k_proj|v_proj|to_[qkv]_lora).*{DOWN}",
+        rf"^(lora_te|text_encoder|clip_l|(base_model\.model\.)?text_model).*(q_proj|k_proj|v_proj|to_[qkv]_lora).*{DOWN}",
         {1024: "Stable Diffusion 2", 1280: "SDXL"},
     ),
     (rf"(conv_in|input_blocks[._]0[._]0)\..*{DOWN}", {9: "an inpainting model"}),
@@ -54,7 +54,7 @@ OTHER_FILES = (
     (r"^(unet|text_encoder):\d+:", "a LoRA of cloneofsimo's trainer, which names no layers"),
 )
 INVERSION = "a textual inversion"
-INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg]$")
+INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg](_out)?$")
 # Names of adapters that change how a model samples, not what it shows.
 DISTILLED = re.compile(
     r"(?<![a-z])((animate)?lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"

@@ -132,7 +132,9 @@ def _is_embedding_file(keys: list[str]) -> bool:
     if len(keys) == 1 and "." not in keys[0]:
         return True
     return all(
-        unused_keys.kind(key) == KIND or key in NAMELESS or key.startswith("string_to_")
+        unused_keys.kind(key) in (KIND, unused_keys.OUTPUT)
+        or key in NAMELESS
+        or key.startswith("string_to_")
         for key in keys
     )
 

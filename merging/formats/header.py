@@ -21,10 +21,14 @@ from merging.errors import FileError, MergeError
 from merging.io.files import open_regular
 
 MAX_FILE_BYTES = 4 << 30  # whole float32 differences for every layer of SD 1.5 are 3.7 GiB
-MAX_HEADER_BYTES = 8 << 20  # kohya's tag statistics reach megabytes
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit; kohya's tag statistics reach 20 MB
+MAX_ROWS_BYTES = 8 << 20  # of a header without its texts, which take little memory
 MAX_TENSORS = 4000  # a LoCon for all 354 layers of SD 1.5 has 1062
 MAX_DIMENSION = 1 << 16  # the largest of Stable Diffusion 1.x is CLIP's vocabulary, 49408
 MAX_KEY = 256
+TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')  # a JSON string
+# Control characters, surrogates, and the marks that turn the direction of a text around.
+HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")  # integers are used for alpha only
 
@@ -70,11 +74,17 @@ def read_header(stream: BinaryIO, size: int, file: str) -> Header:
         raise MergeError(f"{file} is cut short or damaged: download or copy it again.")
     if length > MAX_HEADER_BYTES:
         raise MergeError(
-            f"{file} has a header of {length >> 20} MiB, more than a LoRA ever needs "
-            f"({MAX_HEADER_BYTES >> 20} MiB); it is damaged or malicious."
+            f"{file} has a header of {length // 10**6} MB, where safetensors allows "
+            f"{MAX_HEADER_BYTES // 10**6}; it is damaged or malicious."
         )
     stream.seek(8)
-    rows, metadata = _parse_header(stream.read(length), file)
+    text = stream.read(length)
+    if length > MAX_ROWS_BYTES and len(TEXT.sub(b"", text)) > MAX_ROWS_BYTES:
+        raise MergeError(
+            f"{file} has a header with more than {MAX_ROWS_BYTES >> 20} MiB beside its texts, "
+            "where a LoRA has a few lines; it is damaged or malicious."
+        )
+    rows, metadata = _parse_header(text, file)
     if len(rows) > MAX_TENSORS:
         raise MergeError(
             f"{file} has {len(rows)} tensors, a LoRA for Stable Diffusion 1.x at most 1062; "
@@ -133,7 +143,7 @@ def _first_line(error: Exception) -> str:
 
 def _tensor_info(key: str, row: Any, file: str) -> TensorInfo:
     """A row of the header, checked."""
-    if not re.fullmatch(rf"[ -~]{{1,{MAX_KEY}}}", key):
+    if not 1 <= len(key) <= MAX_KEY or HIDDEN.search(key):
         raise MergeError(f"{file} has a tensor with an invalid name ({ascii(key)[:60]}).")
     try:
         dtype, shape = row["dtype"], tuple(row["shape"])

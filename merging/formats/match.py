@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -11,36 +11,25 @@ from merging.errors import MergeError
 from merging.formats import unused_keys, vector_deltas
 from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import Misfit
+from merging.formats.families.roles import IA3_WEIGHT, role_of
+from merging.formats.families.unreadable import unreadable as unreadable_family
 from merging.formats.header import Header
-from merging.formats.key_names import attn_processors as old_diffusers
-from merging.formats.key_names import kohya, ldm, peft
-from merging.formats.layer_tables import TABLES, LayerTable, Names, Role, table
+from merging.formats.key_names import kohya
+from merging.formats.key_names.table import module_names
+from merging.formats.layer_tables import TABLES, LayerTable, Role, table
 from merging.formats.unused_keys import UnusedKeys
 
 Keys = dict[str, dict[Role, str]]  # layer → role → key in the file
 
 
 @dataclass(frozen=True)
-class KeyStyle:
-    """A naming scheme of keys: the stems of a base's layers, and the roles of suffixes."""
+class KeyParts:
+    """What a key says: how its module is spelled, which module, and the rest."""
 
-    title: str
-    names: Names
-    roles: dict[str, Role]
-
-    def find(self, key: str) -> tuple[str, Role] | None:
-        """Layer and role of a key, which is split at its dots until both are known."""
-        dot = key.find(".")
-        while dot >= 0:
-            role = self.roles.get(key[dot + 1 :])
-            if role and key[:dot] in self.names:
-                return self.names[key[:dot]], role
-            dot = key.find(".", dot + 1)
-        return None
-
-    def keys(self) -> Iterator[str]:
-        """All keys that a file in this style can have."""
-        return (f"{name}.{suffix}" for name in self.names for suffix in self.roles)
+    style: str
+    module: str
+    ending: str
+    role: Role  # "" if no family has this ending
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class KeyMatch:
     """A file's keys, matched to the layers of one base model."""
 
     table: LayerTable
-    style: str  # title of the style of most keys
+    style: str  # title of the spelling of most keys
     layers: Keys  # in the order of the table
     shifts: dict[str, str]  # parameter of a bias or a normalisation → key, in the same order
     unused: UnusedKeys  # all other keys, by kind
@@ -82,18 +71,6 @@ class KeyMatch:
         return self.known - sum(misfit.foreign for misfit in self.misfits.values())
 
 
-def key_styles(table: LayerTable) -> tuple[KeyStyle, ...]:
-    """All naming schemes, for one base."""
-    # keys of a checkpoint in ComfyUI's layout end in weight, as those of an IA³ do
-    dotted = {suffix: role for suffix, role in kohya.ROLES.items() if suffix not in ("weight",)}
-    return (
-        KeyStyle(kohya.FAMILY, kohya.names(table), kohya.ROLES),
-        KeyStyle(peft.FAMILY, peft.names(table), peft.ROLES),
-        KeyStyle(old_diffusers.FAMILY, old_diffusers.names(table), old_diffusers.ROLES),
-        KeyStyle(ldm.FAMILY, ldm.names(table), dotted),
-    )
-
-
 def family_text(match: KeyMatch) -> str:
     """The file's naming scheme and families in words: "kohya", "kohya, LoHa"."""
     kinds = sorted({families.family_title(keys) for keys in match.layers.values()})
@@ -121,25 +98,33 @@ def best_match(header: Header, base: LayerTable | None, file: str) -> KeyMatch:
 
 def match_keys(header: Header, table: LayerTable) -> KeyMatch:
     """Find the layer and role of every key, as far as this base has them."""
-    styles = key_styles(table)
+    names = module_names(table)
     layers: Keys = {}
     vectors: dict[str, str] = {}
     unused: UnusedKeys = {}
+    unreadable: dict[str, Misfit] = {}
     duplicates = []
     style_counts: Counter[str] = Counter()
     for key in header.tensors:
-        style, module, role = _lookup(key, styles)
+        parts = _key_parts(key, names, header)
+        if parts is None:
+            unused.setdefault(unused_keys.kind(key), []).append(key)
+            continue
+        module, role = parts.module, parts.role
         if vector := vector_deltas.parameter(module, role, table):
             tensors, role = vectors, vector
-        elif module in table.shapes and role not in vector_deltas.PARAMETERS:
+        elif module in table.shapes and role and role not in vector_deltas.PARAMETERS:
             tensors = layers.setdefault(module, {})
         else:
-            unused.setdefault(unused_keys.kind(key), []).append(key)
+            kind = unused_keys.kind(key, parts.ending)
+            if not role and kind == unused_keys.UNKNOWN:
+                unreadable[module] = Misfit(unreadable_family(parts.ending))
+            unused.setdefault(kind, []).append(key)
             continue
         if role in tensors:
             duplicates.append(key)
         tensors[role] = key
-        style_counts[style] += 1
+        style_counts[parts.style] += 1
     stray = [layer for layer, keys in layers.items() if keys.keys() == {"alpha"}]
     if stray:
         unused[unused_keys.STRAY] = [layers.pop(layer)["alpha"] for layer in stray]
@@ -149,15 +134,29 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
     misfits = _layer_misfits(header, ordered, table) | _vector_misfits(
         header, vectors, ordered, table
     )
-    return KeyMatch(table, style, ordered, vectors, unused, duplicates, misfits)
+    return KeyMatch(table, style, ordered, vectors, unused, duplicates, unreadable | misfits)
 
 
-def _lookup(key: str, styles: Iterable[KeyStyle]) -> tuple[str, str, Role]:
-    """Style, layer and role of a key; all "" if no style has it."""
-    for style in styles:
-        if layer_and_role := style.find(key):
-            return (style.title, *layer_and_role)
-    return "", "", ""
+def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -> KeyParts | None:
+    """The parts of a key at the longest name of a module that it begins with; None without one.
+
+    A name before an ending that a family has counts more than one before any other.
+    """
+    found = None
+    dot = key.find(".")
+    while dot >= 0:
+        if key[:dot] in names:
+            style, module = names[key[:dot]]
+            ending = key[dot + 1 :]
+            role = role_of(ending)
+            if ending == IA3_WEIGHT and (
+                style == kohya.FAMILY or f"{key[:dot]}.on_input" in header.tensors
+            ):
+                role = IA3_WEIGHT
+            if role or found is None or not found.role:
+                found = KeyParts(style, module, ending, role)
+        dot = key.find(".", dot + 1)
+    return found
 
 
 def _layer_misfits(header: Header, layers: Keys, table: LayerTable) -> dict[str, Misfit]:
@@ -184,11 +183,17 @@ def _vector_misfits(
 def _mismatch_text(match: KeyMatch, file: str) -> str:
     """One sentence on why a file fits no base."""
     base = match.table.title
+    if match.misfits:
+        # a layer of another base's size explains most
+        layer = max(match.misfits, key=lambda layer: match.misfits[layer].foreign)
+        return f"{file}: layer {layer} {match.misfits[layer].text}."
     if not match.layers and match.unknown:
         return (
             f"{file} has no LoRA weights for Stable Diffusion 1.x: its first key is "
             f"{match.unknown[0]}; choose a LoRA in kohya or diffusers form."
         )
+    if not match.layers and (weights := match.unused.get(unused_keys.WHOLE)):
+        return f"{file} is a whole model, not a LoRA (it has {weights[0]}); choose a LoRA file."
     if not match.layers:
         counts = {kind: len(keys) for kind, keys in match.unused.items()}
         for kind, count in vector_deltas.count_by_kind(match.shifts).items():
@@ -198,10 +203,6 @@ def _mismatch_text(match: KeyMatch, file: str) -> str:
             f"{file} has no layer's weights, only {listed}, and changes nothing; is it the right "
             "file?"
         )
-    if match.misfits:
-        # a layer of another base's size explains most
-        layer = max(match.misfits, key=lambda layer: match.misfits[layer].foreign)
-        return f"{file}: layer {layer} {match.misfits[layer].text}."
     if match.duplicates:
         return (
             f"{file} has a layer twice, the second time as {match.duplicates[0]}; "
@@ -210,17 +211,19 @@ def _mismatch_text(match: KeyMatch, file: str) -> str:
     key = match.unknown[0]
     return (
         f"{file} has {len(match.unknown)} keys that {base} does not have, such as {key}, the "
-        f"nearest is {_nearest_key(key, key_styles(match.table))}; "
+        f"nearest is {_nearest_key(key, match.table)}; "
         "it may be for another base model, or from a trainer whose format is not supported."
     )
 
 
-def _nearest_key(key: str, styles: Iterable[KeyStyle]) -> str:
+def _nearest_key(key: str, table: LayerTable) -> str:
     """The known key with the longest common start and end."""
-    keys = (other for style in styles for other in style.keys())  # noqa: SIM118 (no mapping)
-    return max(
-        keys, key=lambda other: _common_prefix(key, other) + _common_prefix(key[::-1], other[::-1])
+    name = unused_keys.module(key)
+    nearest = max(
+        module_names(table),
+        key=lambda other: _common_prefix(name, other) + _common_prefix(name[::-1], other[::-1]),
     )
+    return nearest + key.removeprefix(name)
 
 
 def _common_prefix(text: str, other: str) -> int:

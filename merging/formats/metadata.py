@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from merging.adapter import Adapter
 from merging.base_models import base_model
 from merging.formats.half_precision import FactorPair
-from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable
+from merging.formats.peft_settings import CONFIG_KEY
 
 # sd-scripts' legacy hash covers these bytes of a file.
 LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000
@@ -36,14 +36,14 @@ def kohya_header(
         sizes = {"conv_dim": f"{max(kernels)}", "conv_alpha": f"{alpha:g}"}
         dimensions["ss_network_args"] = json.dumps(sizes)
     # diffusers refuses a file that has both alphas and PEFT's settings
-    fields.pop(peft.CONFIG_KEY, None)
+    fields.pop(CONFIG_KEY, None)
     return _without_empty(fields) | dimensions
 
 
 def full_header(adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]) -> dict[str, str]:
     """All fields of a file of full differences but its hashes, as LyCORIS names them."""
     fields = _description(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
-    fields.pop(peft.CONFIG_KEY, None)
+    fields.pop(CONFIG_KEY, None)
     network = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "full"}'}
     return _without_empty(fields) | network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from merging.formats import detect, embeddings, trigger_words, unused_keys, vect
 from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import not_finite_error
 from merging.formats.header import Header
-from merging.formats.key_names import peft
-from merging.formats.layer_tables import LayerTable, adapter_title, printable
+from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
 from merging.formats.match import KeyMatch, best_match, family_text
+from merging.formats.peft_settings import Settings, peft_settings
 from merging.formats.tensors import Body, opened
 from merging.formats.unused_keys import UnusedKeys
 
+HAVE_ALPHA = {"down", "hada_w1_b", "lokr_w1_b", "lokr_w2_b", "b2.weight"}  # roles
+DIFFUSERS_DOWN = re.compile(
+    r"(\.lora_A|\.lora\.down|\.lora_linear_layer\.down|_lora\.down)\.weight$"
+)
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # as trainers write them
 
 
@@ -55,11 +60,11 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         header = body.header
         detect.refuse_other_files(header, file)
         match = best_match(header, table, file)
-        settings = peft.config(header, path, file)
+        settings = peft_settings(header, path, file)
         stored = _read_alphas(body, match)
     ranks = _ranks(header, match)
     alphas = [
-        stored.get(layer) or _default_alpha(layer, rank, match, settings, file)
+        stored.get(layer) or settings.alpha(layer, rank) or float(rank)
         for layer, rank in ranks.items()
     ]
     inversions = embeddings.usable_words(header, match.unused.get(embeddings.KIND, []), match.table)
@@ -87,26 +92,29 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         trained_words=trigger_words.trained_words(header.metadata),
         hashes={key: header.metadata[key] for key in HASHES if header.metadata.get(key)},
         metadata=header.metadata,
-        warnings=tuple(warnings(header, match, adapter_title(file))),
+        warnings=tuple(warnings(header, match, settings, adapter_title(file))),
     )
 
 
-def warnings(header: Header, match: KeyMatch, name: str) -> list[str]:
+def warnings(header: Header, match: KeyMatch, settings: Settings, name: str) -> list[str]:
     """Sentences for the user about a file that can be read."""
     sentences = unused_keys.notes(match.unused, match.table.title) + vector_deltas.notes(
         match.shifts
     )
     sentences += embeddings.notes(header, match.unused.get(embeddings.KIND, []), match.table)
-    without_alpha = [
-        keys
-        for keys in match.layers.values()
-        if keys.get("down", "").endswith("lora_down.weight") and "alpha" not in keys
-    ]
-    if without_alpha:
-        sentences.append(
-            f"{len(without_alpha)} layers have no alpha; their rank is used in its place."
-        )
+    if count := sum(_lacks_alpha(layer, keys, settings) for layer, keys in match.layers.items()):
+        sentences.append(f"{count} layers have no alpha; their rank is used in its place.")
     return [*sentences, *detect.doubts(header, name)]
+
+
+def _lacks_alpha(layer: str, keys: Mapping[Role, str], settings: Settings) -> bool:
+    """Whether a layer of a family with alpha has none, though its program writes one.
+
+    diffusers writes none: alpha is the rank.
+    """
+    if "alpha" in keys or settings.alpha(layer, 1) is not None:
+        return False
+    return bool(keys.keys() & HAVE_ALPHA) and not DIFFUSERS_DOWN.search(keys.get("down", ""))
 
 
 def _count_by_part(layers: Iterable[str]) -> Mapping[str, int]:
@@ -135,15 +143,6 @@ def _ranks(header: Header, match: KeyMatch) -> dict[str, int]:
         if family and (rank := family.rank(shapes, match.table.shapes[layer])):
             ranks[layer] = rank
     return ranks
-
-
-def _default_alpha(
-    layer: str, rank: int, match: KeyMatch, settings: Mapping[str, object], file: str
-) -> float:
-    """alpha of a layer without an alpha tensor: PEFT's, or the rank."""
-    if match.layers[layer].get("down", "").endswith(".lora_A.weight"):
-        return peft.alpha_of(layer, rank, settings, file)
-    return float(rank)
 
 
 def _weight_dtypes(header: Header, match: KeyMatch) -> Iterable[str]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,21 +16,21 @@ from merging.formats import detect, embeddings, vector_deltas
 from merging.formats.families import dora
 from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import BaseWeights, LayerTensors, not_finite_error
-from merging.formats.key_names import peft
 from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
 from merging.formats.match import KeyMatch, best_match, family_text
 from merging.formats.overview import warnings
+from merging.formats.peft_settings import Settings, peft_settings
 from merging.formats.tensors import Body, opened
 from merging.formats.trigger_words import trigger
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What layers are read from: the open file, PEFT's settings and the base's weights."""
+    """What layers are read from: the open file, PEFT's settings of it and the base's weights."""
 
     file: str  # name for errors
     body: Body
-    settings: Mapping[str, Any]  # PEFT's configuration, {} in other files
+    settings: Settings
     weights: BaseWeights | None  # of the base model, None without one
 
 
@@ -54,7 +53,7 @@ def read(
         header = body.header
         detect.refuse_other_files(header, file)
         match = best_match(header, table, file)
-        settings = peft.config(header, path, file)
+        settings = peft_settings(header, path, file)
         inversions = embeddings.read_bundled(
             body, match.unused.get(embeddings.KIND, []), match.table
         )
@@ -68,7 +67,7 @@ def read(
             or " ".join(inversion.word for inversion in inversions),
             metadata=header.metadata,
             sha256=body.sha256(),
-            warnings=tuple(warnings(header, match, adapter_title(file))),
+            warnings=tuple(warnings(header, match, settings, adapter_title(file))),
             embeddings=inversions,
             shifts=vector_deltas.read_shifts(match.shifts, layers, body),
             based=any(map(families.needs_base, match.layers.values())),
@@ -95,13 +94,15 @@ def _layer(
     family = families.family_of(keys)
     assert family is not None  # a layer without family is a misfit
     _check_finite(layer, tensors, contents.file)
+    shapes = {role: tuple(tensor.shape) for role, tensor in tensors.items()}
     stored = LayerTensors(
         file=contents.file,
         name=layer,
         kind=f"written as {families.family_title(keys)}",
         shape=table.shapes[layer],
         tensors=tensors,
-        alpha=_alpha(layer, keys, tensors, contents),
+        alpha=_alpha(layer, tensors, family.rank(shapes, table.shapes[layer]), contents),
+        rank=contents.settings.rank(layer),
         weights=contents.weights,
     )
     try:
@@ -131,15 +132,13 @@ def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None
 
 
 def _alpha(
-    layer: str, keys: Mapping[Role, str], tensors: Mapping[Role, Tensor], contents: Contents
+    layer: str, tensors: Mapping[Role, Tensor], rank: int, contents: Contents
 ) -> float | None:
-    """alpha of a layer: its tensor, else PEFT's settings, else None."""
-    if "alpha" in keys:
+    """alpha of a layer: its tensor, else by PEFT's settings, else None."""
+    if "alpha" in tensors:
         return tensors["alpha"].item()
-    if not keys.get("down", "").endswith(".lora_A.weight"):
-        return None
-    alpha = peft.alpha_of(layer, tensors["down"].shape[0], contents.settings, contents.file)
-    if not isfinite(alpha):
+    alpha = contents.settings.alpha(layer, rank)
+    if alpha is not None and not isfinite(alpha):
         raise MergeError(
             f"{contents.file}: layer {layer} has an alpha that is no finite number; save the LoRA "
             "again with diffusers."

@@ -15,6 +15,7 @@ PHRASES = (
 )
 WORDS = (*PHRASES, "modelspec.tags", "ss_tags")
 MOST_WORDS = 50  # of a field; captions of a training set can have thousands
+MAX_TAGS = 8 << 20  # characters of the tag counts that are read; longer ones name no trigger
 TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, JSON
 
 
@@ -58,12 +59,7 @@ def class_word(metadata: Mapping[str, str]) -> str:
 
 def _folder_names(metadata: Mapping[str, str], *fields: str) -> list[str]:
     """The names of a training set's folders, without the number of repeats."""
-    names: list[str] = []
-    for field in fields:
-        try:
-            names += json.loads(metadata.get(field, "") or "{}").keys()
-        except (ValueError, AttributeError, RecursionError):
-            continue
+    names = [name for field in fields for name in _parsed_object(metadata.get(field, ""))]
     return [name.partition("_")[2].strip() for name in names if name.partition("_")[2].strip()]
 
 
@@ -84,7 +80,7 @@ def _split(text: str) -> tuple[str, ...]:
 def _parse_list(text: str) -> list[Any] | None:
     """The entries of a JSON list, or of an object of lists; None for any other text."""
     try:
-        value = json.loads(text)
+        value = json.loads(text) if len(text) <= MAX_TAGS else None
     except (ValueError, RecursionError):
         return None
     if isinstance(value, dict):
@@ -92,24 +88,28 @@ def _parse_list(text: str) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def _parsed_object(text: str) -> dict[str, Any]:
+    """A JSON object; {} for any other text, and for one that is too long to parse."""
+    try:
+        value = json.loads(text) if len(text) <= MAX_TAGS else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _tag_folders(text: str) -> list[dict[str, int]]:
     """kohya's tag counts of all folders; other formats are ignored."""
-    try:
-        folders = json.loads(text or "{}").values()
-    except (ValueError, AttributeError, RecursionError):
-        return []
     return [
         folder
-        for folder in folders
+        for folder in _parsed_object(text).values()
         if isinstance(folder, dict) and all(isinstance(count, int) for count in folder.values())
     ]
 
 
 def _only_tag(text: str) -> str:
     """The caption of all pictures of a kohya training set, "" if they differ."""
-    try:
-        folders = json.loads(text or "{}").values()
-        tags = {tag.strip() for folder in folders for tag in folder}
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    folders = _parsed_object(text).values()
+    if not all(isinstance(folder, (dict, list)) for folder in folders):
         return ""  # another tool's format
+    tags = {str(tag).strip() for folder in folders for tag in folder}
     return tags.pop() if len(tags) == 1 else ""

@@ -13,11 +13,11 @@ from math import prod
 from merging.adapter import LoraLayer, VectorDelta
 from merging.errors import MergeError
 from merging.formats.families.layer_tensors import Misfit
+from merging.formats.families.roles import UP_BIAS, is_up_bias
 from merging.formats.header import FLOATS, Header
 from merging.formats.layer_tables import LayerTable, Role
 from merging.formats.tensors import Body
 
-UP_BIAS: Role = "up_b"  # PEFT's; the other roles are kohya's suffixes
 PARAMETERS: dict[Role, str] = {
     "diff_b": "bias",
     "b_norm": "bias",
@@ -53,7 +53,7 @@ def misfit(
             "for another base model, or the file is damaged",
             foreign=1,
         )
-    if key.endswith("lora_B.bias") and name.rpartition(".")[0] not in layers:
+    if is_up_bias(key) and name.rpartition(".")[0] not in layers:
         return Misfit("has lora_B.bias but no factors; the file is incomplete, download it again")
     return None
 
@@ -102,7 +102,7 @@ def read_shifts(
     for name, key in keys.items():
         module, _, end = name.rpartition(".")
         vector = body.tensor(key).float().flatten()
-        if key.endswith("lora_B.bias"):
+        if is_up_bias(key):
             vector = layers[module].scale * vector
         if not vector.isfinite().all():
             raise MergeError(

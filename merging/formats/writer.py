@@ -30,6 +30,7 @@ from merging.formats.half_precision import (
 from merging.formats.key_names import kohya, peft
 from merging.formats.layer_tables import LayerTable, table_of
 from merging.formats.metadata import diffusers_header, full_header, kohya_header, model_hashes
+from merging.formats.peft_settings import CONFIG_KEY, build_config
 from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
 from merging.formats.verify import Written, verify_file
 from merging.io.atomic_write import write_checked
@@ -86,7 +87,7 @@ def write_diffusers(
         up, down = _in_weight_shape(pair, layer, table)
         tensors[f"{layer}.lora_A.weight"] = down
         tensors[f"{layer}.lora_B.weight"] = up
-    settings = {peft.CONFIG_KEY: peft.build_config({key: p.rank for key, p in pairs.items()})}
+    settings = {CONFIG_KEY: build_config({key: p.rank for key, p in pairs.items()})}
     header = diffusers_header(adapter, table, metadata) | settings
     content = serialise(tensors, header)
     return write_checked(

@@ -29,6 +29,7 @@ class LayerTensors:
     tensors: Mapping[Role, Tensor]
     alpha: float | None  # None if the file has none
     weights: BaseWeights | None
+    rank: int | None = None  # by which alpha is divided, if PEFT's settings say so
 
     @cached_property
     def base(self) -> Tensor:

@@ -1,7 +1,8 @@
 """LoKr (LyCORIS): Δ = scale · w1 ⊗ w2, where w1 and w2 may be products of two factors.
 
 w2 may be a kernel, or Tucker-decomposed: t2 (r, r, height, width), w2_a (r, out), w2_b (r, in).
-scale is alpha / r of a factorised half; if neither is factorised it is 1, whatever alpha is.
+scale is alpha / r of a factorised half; if neither is factorised it is 1, whatever alpha is. PEFT
+divides by the rank in its settings in any case.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def change(layer: LayerTensors) -> LoraLayer:
         two = torch.einsum("pqhw,po,qi->oihw", core, values["lokr_w2_a"], values["lokr_w2_b"])
     else:
         two = _multiply_out(values.get("lokr_w2"), values.get("lokr_w2_a"), values.get("lokr_w2_b"))
-    r = rank({role: tuple(value.shape) for role, value in values.items()}, layer.shape)
+    r = layer.rank or rank({role: tuple(v.shape) for role, v in values.items()}, layer.shape)
     scale = alpha_or_rank(layer.alpha, r) / r if r else 1.0
     # the factors of w1 ⊗ w2 are the Kronecker products of the factors of both
     large, small = factorise_matrix(scale * one.flatten(1)), factorise_matrix(two.flatten(1))

@@ -6,10 +6,9 @@ Three spellings occur: ``attn1.processor.to_q_lora.down`` (the oldest, with and 
 
 from __future__ import annotations
 
-from merging.formats.layer_tables import LayerTable, Names, Role, spellings
+from merging.formats.layer_tables import LayerTable, Names, spellings
 
 FAMILY = "diffusers (attention processors)"
-ROLES: dict[str, Role] = {"down.weight": "down", "up.weight": "up"}
 # End of an attention layer's name → its end in these files.
 PROCESSOR_NAMES = {
     ".to_q": "to_q_lora",

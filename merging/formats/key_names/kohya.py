@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from merging.formats.key_names import ldm
-from merging.formats.layer_tables import LayerTable, Names, Role, spellings
+from merging.formats.layer_tables import LayerTable, Names, spellings
 
 FAMILY = "kohya"
 # diffusers' exporter and a few trainers write lora_te1_ for the one text encoder of SD 1.x; kohya's
@@ -11,25 +11,6 @@ FAMILY = "kohya"
 PREFIXES = {
     "unet": ("lora_unet_", "lycoris_", "oft_unet_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lycoris_"),
-}
-# The suffix is the role, except for these three.
-ROLES: dict[str, Role] = {
-    "lora_down.weight": "down",
-    "lora_up.weight": "up",
-    "lora_mid.weight": "mid",
-    **{
-        role: role
-        for role in (
-            *("alpha", "scalar", "dora_scale"),
-            *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
-            *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
-            *("lokr_t1", "lokr_t2"),
-            *("diff", "diff_b", "w_norm", "b_norm"),
-            *("a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
-            *("weight", "on_input"),
-            *("oft_blocks", "rescale"),
-        )
-    },
 }
 
 

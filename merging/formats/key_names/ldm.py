@@ -1,7 +1,7 @@
-"""Layer names of the original Stable Diffusion code (ldm, sgm), as ComfyUI uses them.
+"""Layer names of the original Stable Diffusion code (ldm, sgm), as ComfyUI and OneTrainer use them.
 
-ComfyUI's extracted LoRAs write them with dots and the prefix ``diffusion_model.``; some kohya files
-write them with underscores.
+ComfyUI's extracted LoRAs write them with dots and the prefix ``diffusion_model.``; OneTrainer has
+them with other prefixes too, and some kohya files write them with underscores.
 """
 
 from __future__ import annotations
@@ -41,14 +41,30 @@ def modules(table: LayerTable) -> Names:
 
 def names(table: LayerTable) -> Names:
     """Key stem → module, as ComfyUI names them."""
-    names = {f"diffusion_model.{name}": module for name, module in modules(table).items()}
-    for module in table.modules:
-        if module.startswith("text_encoder."):
-            for spelling in spellings(module):
-                name = spelling.partition(".")[2]
-                names[f"text_encoders.clip_l.transformer.{name}"] = module
-                names[f"text_encoders.{name}"] = module
-    return names
+    unet = {f"diffusion_model.{name}": module for name, module in modules(table).items()}
+    return unet | _text_names(table, ("text_encoders.clip_l.transformer.", "text_encoders."))
+
+
+def bare_names(table: LayerTable) -> Names:
+    """Key stem → module of the UNet, without prefix: OneTrainer's format "original"."""
+    return modules(table)
+
+
+def omi_names(table: LayerTable) -> Names:
+    """Key stem → module, as the Open Model Initiative names them (OneTrainer before 2026)."""
+    unet = {f"unet.{name}": module for name, module in modules(table).items()}
+    return unet | _text_names(table, ("clip_l.",))
+
+
+def _text_names(table: LayerTable, prefixes: tuple[str, ...]) -> Names:
+    """Key stem → module of the text encoder, behind each of the prefixes."""
+    return {
+        prefix + spelling.partition(".")[2]: module
+        for module in table.modules
+        if module.startswith("text_encoder.")
+        for spelling in spellings(module)
+        for prefix in prefixes
+    }
 
 
 def _block(module: str) -> str:

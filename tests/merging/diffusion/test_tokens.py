@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from merging.diffusion.base import Base
-from merging.diffusion.tokens import counted_tokens, phrase_positions
+from merging.diffusion.tokens import counted_tokens, phrase_places, phrase_positions
 
 PROMPT = "a photo of a sks cat and a tree"
 
@@ -32,3 +32,14 @@ def test_padding_and_tokens_choose_the_rows(base: Base) -> None:
     assert whole.all() and len(whole) == base.pipeline.tokenizer.model_max_length
     assert ended.tolist() == [place < used for place in range(len(ended))] == other.tolist()
     assert masked_text(base, PROMPT, concept.tolist()) == "sks cat"
+
+
+def test_tokens_of_a_longer_phrase_belong_to_it_alone(base: Base) -> None:
+    prompt = "a sks cat girl and a sks cat"
+    short, long, again = phrase_places(base, prompt, ["sks cat", "sks cat girl", "SKS  cat"])
+    ids = base.pipeline.tokenizer(prompt).input_ids
+    assert [base.pipeline.tokenizer.decode(ids[place]).strip() for place in long] == [
+        "sks cat girl"
+    ]
+    assert len(short) == 1 and short[0].start >= long[0].stop
+    assert again == short

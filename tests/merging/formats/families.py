@@ -30,9 +30,9 @@ class Case:
 
 
 def noise(*shape: int, seed: int = 0, size: float = 0.1) -> Tensor:
-    """Random float32 values."""
+    """Random float32 values that bfloat16 holds too."""
     generator = torch.Generator().manual_seed(seed + sum(shape))
-    return size * torch.randn(shape, generator=generator)
+    return (size * torch.randn(shape, generator=generator)).bfloat16().float()
 
 
 def weight(sample: Sample) -> Tensor:

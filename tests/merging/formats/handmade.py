@@ -80,6 +80,20 @@ CONV = Sample(
 TIME = Sample("unet.time_embedding.linear_1", "lora_unet_time_embedding_linear_1", "", (256, 64))
 SAMPLES = (TO_K, TO_OUT, Q_PROJ, FC1, FF, PROJ_IN, CONV, TIME)
 ATTENTION = (TO_K, TO_OUT, Q_PROJ)
+# The mini base has one resnet and one transformer in every block on the way down.
+LDM = {
+    TO_K: "input_blocks.1.1.transformer_blocks.0.attn2.to_k",
+    TO_OUT: "input_blocks.1.1.transformer_blocks.0.attn1.to_out.0",
+    FF: "input_blocks.1.1.transformer_blocks.0.ff.net.0.proj",
+    PROJ_IN: "input_blocks.1.1.proj_in",
+    CONV: "input_blocks.1.0.in_layers.2",
+    TIME: "time_embed.0",
+}
+COMFY_CLIP = "text_encoders.clip_l.transformer.text_model.encoder.layers.1"
+COMFY = {sample: f"diffusion_model.{name}" for sample, name in LDM.items()} | {
+    Q_PROJ: f"{COMFY_CLIP}.self_attn.q_proj",
+    FC1: f"{COMFY_CLIP}.mlp.fc1",
+}
 
 
 @dataclass(frozen=True)

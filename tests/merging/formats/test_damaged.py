@@ -48,7 +48,10 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "bytes at the end": (lambda p: p.write_bytes(whole(p) + b"x"), "overlap or leave holes"),
     "length beyond the file": (lambda p: raw(p, {"a": row()}, bytes(8), 1 << 40), "cut short"),
     "length of 2⁶⁴": (lambda p: raw(p, {"a": row()}, bytes(8), (1 << 64) - 1), "cut short"),
-    "huge header": (lambda p: raw(p, b'{"a":' + b" " * (9 << 20) + b"1}"), "header of 9 MiB"),
+    "huge header": (
+        lambda p: raw(p, b'{"a":' + b" " * (9 << 20) + b"1}"),
+        "more than 8 MiB beside its texts",
+    ),
     "bad JSON": (lambda p: raw(p, b'{"a": [1, 2}', bytes(8)), "damaged header"),
     "bad UTF-8": (lambda p: raw(p, b'{"\xff": 1}', bytes(8)), "damaged header"),
     "deep JSON": (lambda p: raw(p, b'{"a":' + b"[" * 200_000), "damaged header"),

@@ -9,8 +9,8 @@ from assets.build import layer_tables
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
 from merging.formats import TABLES, table
-from merging.formats.key_names import attn_processors as old_diffusers
-from merging.formats.key_names import kohya, ldm, peft
+from merging.formats.key_names import attn_processors, kohya, ldm, peft
+from merging.formats.key_names.table import SPELLINGS, module_names
 from merging.formats.layer_tables import flat, table_of
 
 
@@ -45,22 +45,14 @@ def test_sd15_has_282_layers_in_the_unet_and_72_in_the_text_encoder_and_109_and_
 
 @pytest.mark.parametrize("name", TABLES)
 def test_no_name_means_two_layers(name: str) -> None:
-    """Each family names every layer, and as many names are left when all are put together.
-
-    kohya's and the original code's name normalisations too.
-    """
+    """As many names are left when those of all spellings are put together, and none is missing."""
     base = table(name)
-    unet = [module for module in base.modules if module.startswith("unet.")]
-    original = ldm.modules(base)
-    assert len(original) == len(unet)
-    old = sum(len(set(old_diffusers.key_stems(layer))) for layer in base.shapes)
-    assert len(old_diffusers.names(base)) == old
-    count = sum(len(set(kohya.key_stems(module))) for module in base.modules)
-    assert len(kohya.names(base)) == count + len(kohya.PREFIXES["unet"]) * len(unet)
-    for family in (kohya, ldm):
+    by_spelling = [names(base) for names in SPELLINGS.values()]
+    assert len(module_names(base)) == sum(map(len, by_spelling))
+    assert all(set(names.values()) <= {*base.modules} for names in by_spelling)
+    for family in (kohya, ldm, peft):
         assert set(family.names(base).values()) == {*base.modules}
-    for family in (old_diffusers, peft):
-        assert set(family.names(base).values()) == {*base.shapes}
+    assert set(attn_processors.names(base).values()) == {*base.shapes}
 
 
 # What the original code calls layers of Stable Diffusion 1.5, from its own checkpoint.

@@ -7,6 +7,7 @@ there after a merge of that file alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
 from lycoris import LycorisNetwork, create_lycoris
-from peft import get_peft_model
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from merging.adapter import Adapter
 from merging.diffusion.base import Base, canonical
 from merging.engine import merge
+from merging.errors import MergeError
 from merging.formats import read, write_kohya
 from merging.request import MergeRequest, Source
 from tests.conftest import speaking
@@ -185,3 +187,108 @@ def test_peft(tmp_path: Path, base: Base, models: Models, name: str, part: str) 
     wrapped.save_pretrained(tmp_path)
     names = {canonical(part, layer): layer for layer in layers}
     check(tmp_path / "adapter_model.safetensors", base, changes(models, base, names))
+
+
+@pytest.mark.parametrize("spelling", CONVERTERS)
+def test_diffusers_settings_beside_other_spellings(
+    tmp_path: Path, base: Base, models: Models, spelling: str
+) -> None:
+    """As its scripts for Stable Diffusion save: names of 2023, and alpha in the header alone."""
+    options = {"lora_alpha": 8, "rank_pattern": {LAYERS[0]: 2}, "alpha_pattern": {LAYERS[0]: 5}}
+    names = add_adapters(models, lambda model, to: model.add_adapter(config(to, options)))
+    tensors = {
+        f"{part}.{key}": value.contiguous()
+        for part, model in models.items()
+        for key, value in get_peft_model_state_dict(model).items()
+    }
+    settings = {
+        f"{part}.{key}": value
+        for part, own in zip(models, _collate_lora_metadata(models).values(), strict=True)
+        for key, value in own.items()
+    }
+    tensors = {k: v for k, v in CONVERTERS[spelling](tensors).items() if not k.endswith(".alpha")}
+    path = tmp_path / "a.safetensors"
+    save_file(tensors, path, {"lora_adapter_metadata": json.dumps(settings, default=str)})
+    check(path, base, changes(models, base, names))
+
+
+def test_diffusers_with_patterns_that_are_regular_expressions(
+    tmp_path: Path, base: Base, models: Models
+) -> None:
+    """peft documents them as names or regular expressions (peft issue 3582)."""
+    unet = models["unet"]
+    patterns = {
+        "rank_pattern": {r".*attn2\.to_k": 8},
+        "alpha_pattern": {r".*attn[12]\.to_.*": 16.0},
+    }
+    unet.add_adapter(_pattern_config(patterns))
+    trained(unet, ("lora_",))
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path,
+        unet_lora_layers=get_peft_model_state_dict(unet),
+        **_collate_lora_metadata({"unet": unet}),
+    )
+    names = {canonical("unet", name): name for name in LAYERS}
+    check(tmp_path / "pytorch_lora_weights.safetensors", base, changes(models, base, names))
+
+
+def _pattern_config(patterns: Mapping[str, Any]) -> LoraConfig:
+    return LoraConfig(
+        r=4, lora_alpha=8, target_modules=list(LAYERS), init_lora_weights="gaussian", **patterns
+    )
+
+
+def test_a_live_model_s_state(tmp_path: Path, base: Base, models: Models) -> None:
+    """A checkpoint saved from the modules: keys hold the adapter's name, and no alpha is known."""
+    unet = models["unet"]
+    unet.add_adapter(config(LAYERS, {"lora_alpha": 4}), adapter_name="my_style")
+    trained(unet, ("lora_",))
+    state = {f"unet.{k}": v.contiguous() for k, v in unet.state_dict().items() if "lora_" in k}
+    save_file(state, tmp_path / "a.safetensors")
+    names = {canonical("unet", name): name for name in LAYERS}
+    adapter = check(tmp_path / "a.safetensors", base, changes(models, base, names))
+    assert f"{len(LAYERS)} layers have no alpha" in " ".join(adapter.warnings)
+
+
+LYCORIS_OF_PEFT: dict[str, tuple[type, dict[str, Any]]] = {
+    "LoHa": (LoHaConfig, {"alpha": 8}),
+    "LoHa, patterns": (LoHaConfig, {"rank_pattern": {"to_k": 2}, "alpha_pattern": {"conv1": 3}}),
+    "LoHa, Tucker": (LoHaConfig, {"use_effective_conv2d": True}),
+    "LoKr": (LoKrConfig, {"alpha": 8, "decompose_factor": 4}),
+    "LoKr, both decomposed": (LoKrConfig, {"r": 2, "decompose_both": True}),
+    "LoKr, whole halves": (LoKrConfig, {"r": 64, "alpha": 16}),
+}
+
+
+@pytest.mark.parametrize("name", LYCORIS_OF_PEFT)
+def test_lycoris_of_peft(tmp_path: Path, base: Base, models: Models, name: str) -> None:
+    """Folders of peft's LoHa and LoKr (peft issue 1065), whose alpha is in adapter_config.json."""
+    make, options = LYCORIS_OF_PEFT[name]
+    own = make(target_modules=list(LAYERS), init_weights=True, **{"r": 4, **options})
+    wrapped = get_peft_model(models["unet"], own)
+    trained(wrapped, ("hada_", "lokr_"))
+    wrapped.save_pretrained(tmp_path)
+    names = {canonical("unet", layer): layer for layer in LAYERS}
+    models["unet"].double()  # a product of six factors is small beside the weights
+    expected = changes(models, base, names, torch.float64)
+    adapter = check(tmp_path / "adapter_model.safetensors", base, expected)
+    assert adapter.family == f"diffusers (PEFT), {name.partition(',')[0]}"
+
+
+def test_t_lora_is_refused_by_name(tmp_path: Path, models: Models) -> None:
+    LycorisNetwork.apply_preset({"target_module": [], "target_name": list(LAYERS)})
+    network = create_lycoris(models["unet"], 1.0, algo="tlora", linear_dim=4, linear_alpha=4)
+    network.apply_to()
+    network.save_weights(tmp_path / "a.safetensors", torch.float32, {})
+    with pytest.raises(MergeError, match="is written as T-LoRA, which cannot be read"):
+        read(tmp_path / "a.safetensors")
+
+
+def test_modules_that_peft_saved_whole_are_told(tmp_path: Path, base: Base, models: Models) -> None:
+    options = {"lora_alpha": 8, "modules_to_save": ["conv_out"]}
+    wrapped = get_peft_model(models["unet"], config(LAYERS, options))
+    trained(wrapped, ("lora_",))
+    wrapped.save_pretrained(tmp_path)
+    names = {canonical("unet", layer): layer for layer in LAYERS}
+    adapter = check(tmp_path / "adapter_model.safetensors", base, changes(models, base, names))
+    assert "2 whole weights left out, such as base_model.model.conv_out." in adapter.warnings[0]

@@ -77,7 +77,7 @@ OTHER_FILES: dict[str, tuple[dict[str, Tensor], str]] = {
     "VAE": (tensors("decoder.up.0.block.0.conv1.weight"), "a VAE"),
     "a UNet in ComfyUI's layout": (
         tensors("diffusion_model.input_blocks.0.0.weight"),
-        "has no LoRA weights",
+        "is a whole model",
     ),
     "two textual inversions": (
         tensors("string_to_param.*", "<cat>", shape=(1, 768)),
@@ -108,7 +108,7 @@ OTHER_FILES: dict[str, tuple[dict[str, Tensor], str]] = {
         tensors("diffusion_model.input_blocks.0.0.diff", shape=(320, 9, 3, 3)),
         "made for an inpainting model",
     ),
-    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "has no LoRA weights"),
+    "bare weights": (tensors("conv_in.weight", "conv_out.weight"), "is a whole model"),
     "cloneofsimo": (tensors("unet:0:up", "unet:0:down"), "cloneofsimo"),
 }
 

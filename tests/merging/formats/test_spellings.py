@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.errors import MergeError
 from merging.formats import read
 from tests.merging.formats.handmade import (
+    COMFY,
     CONV,
     FC1,
-    FF,
-    PROJ_IN,
-    Q_PROJ,
-    TIME,
+    LDM,
     TO_K,
     TO_OUT,
     Sample,
@@ -28,24 +25,10 @@ from tests.merging.formats.handmade import (
     factors,
     kohya,
     merged_alone,
+    raw,
     refusal,
     saved,
 )
-
-# The mini base has one resnet and one transformer in every block on the way down.
-LDM = {
-    TO_K: "input_blocks.1.1.transformer_blocks.0.attn2.to_k",
-    TO_OUT: "input_blocks.1.1.transformer_blocks.0.attn1.to_out.0",
-    FF: "input_blocks.1.1.transformer_blocks.0.ff.net.0.proj",
-    PROJ_IN: "input_blocks.1.1.proj_in",
-    CONV: "input_blocks.1.0.in_layers.2",
-    TIME: "time_embed.0",
-}
-CLIP = "text_encoders.clip_l.transformer.text_model.encoder.layers.1"
-COMFY = {sample: f"diffusion_model.{name}" for sample, name in LDM.items()} | {
-    Q_PROJ: f"{CLIP}.self_attn.q_proj",
-    FC1: f"{CLIP}.mlp.fc1",
-}
 
 
 def check(adapter: Adapter, samples: dict[Sample, float]) -> None:
@@ -137,7 +120,7 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
         (None, "a bare PEFT file, whose alpha is in adapter_config.json"),
         ("{", "adapter_config.json is not a JSON object"),
         ("[]", "adapter_config.json is not a JSON object"),
-        (json.dumps({"peft_type": "LOHA"}), "says LOHA, not LORA"),
+        (json.dumps({"peft_type": "VBLORA"}), "says VBLORA, not LORA, LOHA or LOKR"),
         (json.dumps({"alpha_pattern": [1]}), "an alpha_pattern that is not a JSON object"),
         (json.dumps({"use_dora": True}), "says DoRA, but the file has no"),
         (json.dumps({"init_lora_weights": "olora"}), "began with olora, on a changed base model"),
@@ -176,6 +159,11 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
             },
             "inside the file: sks cat (3 vectors), v1.5 mug (2 vectors); they are used",
         ),
+        (
+            {"bundle_emb.mug.clip_l_out": (2, 128)},
+            "1 vectors for the text encoder's output left out, such as bundle_emb.mug.clip_l_out",
+        ),
+        ({"bundle_emb.猫娘.string_to_param.*": (2, 128)}, "inside the file: 猫娘 (2 vectors)"),
         ({"bundle_emb.mug.clip_l": (2, 128)}, "inside the file: mug (2 vectors)"),
         ({"emb_params": (4, 128)}, "inside the file: one with the name of the file (4 vectors)"),
         ({"<sks>": (1, 128)}, "inside the file: <sks> (1 vectors)"),
@@ -224,6 +212,54 @@ def test_no_settings_are_unknown_in_peft(tmp_path: Path) -> None:
     header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 2})}
     path = saved(tmp_path / "a.safetensors", peft("base_model.model.", TO_K), header)
     check(read(path), {TO_K: 2 / 4})
-    with pytest.raises(MergeError, match="not a module name"):
-        wild = {"lora_adapter_metadata": json.dumps({"unet.alpha_pattern": {"(a+)+$": 3}})}
-        read(saved(tmp_path / "b.safetensors", peft("base_model.model.", TO_K), wild))
+    patterns = {r".*attn2\.to_[kv]": 6, "(a+)+$": 3}
+    header = {"lora_adapter_metadata": json.dumps({"unet.alpha_pattern": patterns})}
+    check(
+        read(saved(tmp_path / "b.safetensors", peft("base_model.model.", TO_K), header)),
+        {TO_K: 6 / 4},
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"(.+)(.+)(.+)(.+)(.+)(.+)(.+)\3\4\5\6\7k", "takes too long"),
+        ("((a{60000}){60000}){60000}", "is too complex"),
+        ("(?R)", "is too complex"),
+        ("(", "is no regular expression"),
+        ("a" * 501 + "+", "is too complex"),
+    ],
+)
+def test_patterns_that_could_hang_are_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    header = {"lora_adapter_metadata": json.dumps({"unet.alpha_pattern": {pattern: 3}})}
+    path = saved(tmp_path / "a.safetensors", peft("base_model.model.", TO_K), header)
+    assert message in refusal(path)
+
+
+def test_vectors_of_the_output_are_no_words(tmp_path: Path) -> None:
+    """OneTrainer bundles both; the first are added to the text encoder's output."""
+    extra = {
+        "bundle_emb.mug.clip_l_out": torch.ones(2, 128),
+        "bundle_emb.mug.clip_l": torch.zeros(2, 128),
+    }
+    adapter = read(saved(tmp_path / "a.safetensors", BASIC | extra))
+    [embedding] = adapter.embeddings
+    assert (embedding.word, adapter.trigger) == ("mug", "mug")
+    assert not embedding.vectors.any()
+    del extra["bundle_emb.mug.clip_l"]
+    alone = read(saved(tmp_path / "b.safetensors", BASIC | extra))
+    assert (alone.embeddings, alone.trigger) == ((), "")
+
+
+def test_a_header_of_many_captions(tmp_path: Path) -> None:
+    """sd-scripts writes how often every caption occurs (its issue 1380)."""
+    captions = {f"picture {i} of a cat": 1 for i in range(400_000)}
+    header = {"ss_tag_frequency": json.dumps({"10_cat": captions})}
+    path = saved(tmp_path / "a.safetensors", BASIC, header)
+    assert path.stat().st_size > 10_000_000
+    check(read(path), {TO_K: 1.0})
+
+
+def test_a_large_header_of_anything_else_is_refused(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.safetensors", b'{"a":[' + b"[]," * (3 << 20) + b"0]}")
+    assert "a header with more than 8 MiB beside its texts" in refusal(path)

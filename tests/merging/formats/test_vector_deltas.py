@@ -129,7 +129,7 @@ def test_what_cannot_be_right_is_refused(
     ("key", "message"),
     [
         (f"{TO_K.kohya}.diff_b", "1 trained biases left out"),  # the base has none there
-        (f"{FC1.name}.bias", "the file has the whole bias, not its change"),
+        (f"{FC1.name}.bias", "1 whole weights left out"),
         ("lora_unet_nowhere_norm1.w_norm", "1 trained normalisation vectors left out"),
         (
             "lora_unet_conv_norm_out.lora_up.weight",

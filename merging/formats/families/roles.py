@@ -1,0 +1,51 @@
+"""What a tensor is for in its layer, by the end of its key: one table for all programs.
+
+Any spelling of a module's name may come with any of these endings: the programs exchange them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from merging.formats.layer_tables import Role
+
+UP_BIAS: Role = "up_b"  # PEFT's bias of the up factor, which is scaled as the factors are
+# Ending → role, where the ending is not the role itself.
+RENAMED: dict[str, Role] = {
+    "lora_down.weight": "down",
+    "lora_up.weight": "up",
+    "lora_mid.weight": "mid",
+    "lora_A.weight": "down",  # PEFT; also ComfyUI's and OneTrainer's
+    "lora_B.weight": "up",
+    "lora_B.bias": UP_BIAS,
+    "lora.down.weight": "down",  # diffusers' exporter of 2023
+    "lora.up.weight": "up",
+    "down.weight": "down",  # behind the names of attention processors
+    "up.weight": "up",
+    "lora_magnitude_vector": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
+}
+SAME = (
+    *("alpha", "scalar", "dora_scale"),
+    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+    *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+    *("lokr_t1", "lokr_t2"),
+    *("diff", "diff_b", "w_norm", "b_norm"),
+    *("a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
+    "on_input",
+    *("oft_blocks", "rescale"),
+)
+ENDINGS: dict[str, Role] = RENAMED | {role: role for role in SAME}
+IA3_WEIGHT: Role = "weight"  # the ending of a whole weight too: IA³'s only beside on_input
+# PEFT's parameters, which hold the adapter's name inside a live model: lora_A.default.weight.
+NAMED = re.compile(r"(?P<parameter>(lora_[AB]|lora_magnitude_vector)|hada_\w+|lokr_\w+)\.[\w-]+")
+
+
+def role_of(ending: str) -> Role:
+    """The role of a key's ending, with or without the name of an adapter; "" if unknown."""
+    return ENDINGS.get(ending) or ENDINGS.get(NAMED.sub(r"\g<parameter>", ending, count=1), "")
+
+
+def is_up_bias(key: str) -> bool:
+    """Whether a key is of PEFT's bias of the up factor."""
+    return re.search(r"\.lora_B(\.[\w-]+)?\.bias$", key) is not None

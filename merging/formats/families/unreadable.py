@@ -1,0 +1,40 @@
+"""Families that are known by their keys and cannot be read, and why."""
+
+from __future__ import annotations
+
+import re
+
+# Ending of a key → the family, and why its change cannot be added to the base's weights.
+UNREADABLE = (
+    (
+        r"q_layer\.weight|p_layer\.weight|lambda_layer",
+        "T-LoRA",
+        "its change is another one at every step of a picture",
+    ),
+    (r"lora_E(\.[\w-]+)?|ranknum", "AdaLoRA", "the file lacks the number of ranks in use"),
+    (
+        r"vera_lambda_[bd](\.[\w-]+)?",
+        "VeRA",
+        "its factors are random numbers that only peft can draw again",
+    ),
+    (r"boft_[Rs](\.[\w-]+)?", "peft's BOFT", ""),
+    (r"hra_u(\.[\w-]+)?", "HRA", ""),
+    (r"fourierft_spectrum(\.[\w-]+)?", "FourierFT", ""),
+    (r"ia3_l(\.[\w-]+)?", "peft's IA³", ""),
+    (r"oft_[Rr](\.[\w-]+)*", "OFT of peft or OneTrainer", ""),
+    (r"oft_diag", "OFT of lora_diag", ""),
+)
+REMEDY = "merge it into a checkpoint with its own program, and extract a LoRA from that"
+
+
+def unreadable(ending: str) -> str:
+    """Why a layer with this ending of a key cannot be read: the end of a sentence."""
+    for pattern, title, reason in UNREADABLE:
+        if re.fullmatch(pattern, ending):
+            return (
+                f"is written as {title}, which cannot be read{reason and f': {reason}'}; {REMEDY}"
+            )
+    return (
+        f"has {ending}, which belongs to no family of adapters that can be read, so its change "
+        f"would be lost; {REMEDY}"
+    )

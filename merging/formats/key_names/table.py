@@ -1,0 +1,27 @@
+"""The spellings of modules' names in keys: one row for each program's convention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from merging.formats.key_names import attn_processors, kohya, ldm, peft
+from merging.formats.layer_tables import LayerTable, Names
+
+# Title → the names of a base's modules; a name never means two modules.
+SPELLINGS: dict[str, Callable[[LayerTable], Names]] = {
+    kohya.FAMILY: kohya.names,
+    peft.FAMILY: peft.names,
+    attn_processors.FAMILY: attn_processors.names,
+    ldm.FAMILY: ldm.names,
+    "OMI": ldm.omi_names,
+    "original code": ldm.bare_names,
+}
+
+
+def module_names(table: LayerTable) -> dict[str, tuple[str, str]]:
+    """Start of a key → title of its spelling, and module: for all modules of a base."""
+    return {
+        name: (title, module)
+        for title, names in SPELLINGS.items()
+        for name, module in names(table).items()
+    }
