@@ -9,7 +9,7 @@ from typing import get_args
 
 from app.schemas.batch import BatchOrder
 from app.schemas.card import LONGEST_WORD, Card, fits
-from app.schemas.draw import COLUMNS, DrawOrder, OtherMerge
+from app.schemas.draw import COLUMNS, COMPOSED, DrawOrder, OtherMerge
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.settings.model import Settings
 from merging.base_models import BASE_MODELS, base_model
@@ -122,7 +122,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
             f"{len(order.prompts)} prompts with {order.count} seeds each are {scenes} pictures a "
             f"column; at most {settings.max_scenes} are drawn at once."
         )
-    if not (order.columns or order.others) or not set(order.columns) <= COLUMNS.keys():
+    if not (order.columns or order.others) or not set(order.columns) <= {*COLUMNS, *COMPOSED}:
         raise MergeError("Choose at least one column of the comparison.")
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")

@@ -14,6 +14,7 @@ from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
 from app.schemas.export import ExportOrder
 from app.schemas.merge import MergeOrder, SelectedFile
+from merging.diffusion.compose import COMPOSITIONS
 from merging.option_field import Option
 from merging.options import MergeOptions, merge_options
 
@@ -77,11 +78,7 @@ def draw_commands(order: DrawOrder) -> str:
         columns |= {
             pick.name: ([file], "sum") for pick, file in zip(order.picks, picks, strict=True)
         }
-    columns |= {
-        name: (picks, compose)
-        for name, compose in (("sum", "sum"), ("gated", "gated"))
-        if name in order.columns
-    }
+    columns |= {name: (picks, name) for name in COMPOSITIONS if name in order.columns}
     if "merged" in order.columns and order.merged is not None:
         columns["merged"] = ([order.merged.name], "sum")
     lines = [_render(order, name, *column) for name, column in columns.items()]

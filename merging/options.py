@@ -24,7 +24,6 @@ Tokens = Literal["all", "concept"]  # of a prompt: all of them count, or the tri
 Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is not low either
 
 # --- of a picture ---------------------------------------------------------------------------------
-Compose = Literal["sum", "gated"]  # merging/diffusion/render.py
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 
 # --- of the machine -------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from app.schemas.draw import DrawOrder
 from merging import formats
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
+from merging.diffusion.compose import COMPOSITIONS
 from merging.embedding import Embedding
 from merging.io.files import RECIPE_KEY
-from merging.options import Compose
 from merging.request import Source
 
 Weighted = tuple[Adapter, float]  # with its strength
@@ -26,7 +26,7 @@ class Panel:
     title: str
     column: str  # of COLUMNS, or "other" for an earlier merge
     adapters: list[Weighted]
-    compose: Compose = "sum"
+    compose: str = "sum"  # a name of COMPOSITIONS
     recipe: str = ""  # of the merge, saved in its pictures
     embeddings: tuple[Embedding, ...] = ()  # textual inversions for its prompts
 
@@ -50,10 +50,9 @@ def _chosen(order: DrawOrder, base: Base) -> Iterator[Panel]:
     if "each" in order.columns:
         for adapter, strength in loras:
             yield Panel(f"{adapter.name} alone", "each", [(adapter, strength)])
-    if "sum" in order.columns:
-        yield Panel("Loaded together", "sum", loras)
-    if "gated" in order.columns:
-        yield Panel("Gated, no merge", "gated", loras, "gated")
+    for name, row in COMPOSITIONS.items():
+        if name in order.columns:
+            yield Panel(row.title, name, loras, name)
     if "merged" in order.columns and order.merged is not None:
         bundled = tuple(word for adapter, _ in loras for word in adapter.embeddings)
         yield _merge(f"Merged ({order.method})", "merged", order.merged, bundled)

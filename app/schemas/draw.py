@@ -7,16 +7,17 @@ from pathlib import Path
 
 from app.schemas.merge import SelectedFile
 from merging.base_models import MINI
+from merging.diffusion.compose import COMPOSITIONS
 
-# Columns of a comparison, in the order in which they are drawn. Loading all LoRAs together is
-# exactly their plain sum, so there is one column for both.
+# Columns of a comparison, in the order in which they are drawn; those of COMPOSED come before the
+# merge. Loading all LoRAs together is exactly their plain sum, so there is one column for both.
 COLUMNS = {
     "base": "Base model",
     "each": "Each LoRA alone",
     "sum": "All loaded together (plain sum)",
-    "gated": "Each in its own place (gated, no merge)",
     "merged": "The merge",
 }
+COMPOSED = {name: row for name, row in COMPOSITIONS.items() if name not in COLUMNS}
 USUAL = ("base", "each", "sum", "merged")
 
 
@@ -52,7 +53,7 @@ class DrawOrder:
     negative: str = ""
     sampler: str = "DDIM"
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
-    columns: tuple[str, ...] = USUAL
+    columns: tuple[str, ...] = USUAL  # names of COLUMNS and COMPOSED
     words: tuple[SelectedFile, ...] = ()  # textual inversions for the prompts
     maps: bool = False  # also draw a heat map for every trigger
     precision: str = "auto"  # of the base model

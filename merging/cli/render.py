@@ -16,11 +16,12 @@ from merging.cli.file_argument import embeddings_of, parse_file_argument
 from merging.cli.merge_options import STRENGTHS, add_base, add_embeddings
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
+from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
-from merging.options import Compose, Sampler
+from merging.options import Sampler
 from merging.runtime.progress import Progress
 from merging.scoring.clip import load_clip
 from merging.scoring.references import PictureScorer, build_scorer, pictures_in
@@ -85,8 +86,9 @@ def _add_look(sub: CommandParser) -> None:
     add("--size", metavar="WIDTHxHEIGHT", help="in pixels (default: the base model's)")
     add(
         "--compose",
-        choices=get_args(Compose),
-        help="sum: the LoRAs loaded together; gated: each in its own place (default: "
+        choices=list(COMPOSITIONS),
+        metavar="NAME",
+        help="how several LoRAs act together, a name that methods --compose lists (default: "
         f"{default.compose})",
     )
 
@@ -161,7 +163,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         embeddings=embeddings_of(options.embedding, base),
         steps=settings.steps,
         guidance=settings.guidance,
-        compose=settings.compose,  # type: ignore[arg-type] # checked by the parser, or below
+        compose=settings.compose,
         negative=settings.negative,
         sampler=settings.sampler,  # type: ignore[arg-type] # render refuses others
         size=settings.size,

@@ -32,7 +32,6 @@ from merging.evaluation.variants import ENTRANTS
 from merging.io.atomic_write import write_whole
 from merging.io.files import file_sha256
 from merging.io.png import save_png
-from merging.options import Compose
 from merging.runtime.progress import Progress, part, silent
 from merging.scoring.references import open_reference
 
@@ -59,7 +58,7 @@ class Arena:
         prompts: Sequence[str],
         seeds: Sequence[int],
         adapters: Sequence[tuple[Adapter, float]],
-        compose: Compose = "sum",
+        compose: str = "sum",
         progress: Progress = silent,
     ) -> list[Image.Image]:
         """Pictures with the settings of the run."""
@@ -136,7 +135,7 @@ def _compute(
 
 
 def _draw_pictures(
-    arena: Arena, compose: Compose, case: Case, adapter_sets: AdapterSets, progress: Progress
+    arena: Arena, compose: str, case: Case, adapter_sets: AdapterSets, progress: Progress
 ) -> list[Image.Image]:
     """One picture per task, drawn in batches of the same adapters."""
     indices = [_adapter_set_index(case, task) % len(adapter_sets) for task in case.tasks]

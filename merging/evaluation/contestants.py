@@ -8,8 +8,9 @@ from typing import Any
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
+from merging.diffusion.compose import COMPOSITIONS
 from merging.evaluation.peft_merges import Combination, merge_with_peft
-from merging.options import Compose, preset_options
+from merging.options import preset_options
 from merging.python_api import merge
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
@@ -28,7 +29,7 @@ class Contestant:
 
     title: str
     combine: Combine
-    compose: Compose = "sum"
+    compose: str = "sum"  # a name of COMPOSITIONS
     options: Mapping[str, Any] | None = None  # of the MergeRequest, if it has one
     merges: bool = False  # into one adapter
 
@@ -106,5 +107,10 @@ CONTESTANTS: Mapping[str, Contestant] = {
         **preset_options("best"),
     ),
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
+    **{
+        name: Contestant(f"{row.title}, no merge", _all, compose=name)
+        for name, row in COMPOSITIONS.items()
+        if name not in ("sum", "gated")  # both are above; "stack" is the unmerged sum
+    },
 }
 QUICK = ("base", "each", "sum", "tsv", "regmean", "iteris", "composed", "taught", "gated")

@@ -17,8 +17,9 @@ from merging.adapter import Adapter, VectorDelta
 from merging.blocks import apply_block_weights
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibrate import activations
+from merging.diffusion.compose.scene import summed_shifts
 from merging.diffusion.gate import constant_gate, gated
-from merging.diffusion.render import render, summed_shifts
+from merging.diffusion.render import render
 from merging.diffusion.tokens import text_ids
 from merging.engine import MergeResult, merge
 from merging.errors import MergeError

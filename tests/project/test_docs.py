@@ -22,7 +22,7 @@ DOCS = [
     ROOT / "app" / "ui" / "sections" / "help.md",
 ]
 SECTIONS = {  # page → the tables in it that commands have printed
-    "methods.md": ("methods",),
+    "methods.md": ("methods", "compositions"),
     "benchmarks.md": (
         "base",
         "contest",
@@ -141,10 +141,11 @@ def test_the_list_of_commands_names_real_options(
 # --- generated parts ------------------------------------------------------------------------------
 
 
-def test_the_table_of_methods_is_what_the_command_prints() -> None:
-    command = [sys.executable, "-m", "merging", "methods"]
+@pytest.mark.parametrize(("name", "flags"), [("methods", []), ("compositions", ["--compose"])])
+def test_the_tables_of_methods_are_what_the_command_prints(name: str, flags: list[str]) -> None:
+    command = [sys.executable, "-m", "merging", "methods", *flags]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
-    assert section("methods.md", "methods") == done.stdout.strip()
+    assert section("methods.md", name) == done.stdout.strip()
 
 
 @pytest.mark.parametrize(

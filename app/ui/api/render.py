@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import DrawOrder, Picture
+from app.schemas.draw import COMPOSED, DrawOrder, Picture
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.arguments import base_arguments, file_arguments, selected_files
@@ -23,7 +23,7 @@ from app.ui.api.endpoint import (
 )
 from app.ui.common import current_client
 from merging.base_models import base_model
-from merging.options import Compose, Sampler
+from merging.options import Sampler
 
 ABOUT = """Draw one picture with a base model and any number of LoRA files, or none.
 
@@ -62,9 +62,10 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
             choice("sampler", get_args(Sampler), DrawOrder.sampler),
         ),
         "compose": Argument(
-            "sum (all LoRAs everywhere) or gated (each LoRA on its trigger and in its region)",
+            "how several LoRAs act together: sum (all of them everywhere), or a way to compose "
+            "without merging",
             "sum",
-            choice("compose", get_args(Compose), "sum"),
+            choice("compose", ("sum", *COMPOSED), "sum"),
         ),
         "size": Argument(
             "WIDTHxHEIGHT in pixels, such as 512x768; the size of the base model unless given",

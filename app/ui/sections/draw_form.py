@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COLUMNS, USUAL, DrawOrder
+from app.schemas.draw import COLUMNS, COMPOSED, USUAL, DrawOrder
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
@@ -33,6 +33,7 @@ class DrawForm:
     sampler: gr.Dropdown
     size: gr.Textbox
     columns: gr.CheckboxGroup
+    composed: gr.Dropdown  # further columns, of LoRAs that are not merged
     others: gr.Dropdown  # entries of the history
     maps: gr.Checkbox
 
@@ -46,14 +47,16 @@ class DrawForm:
             "negative": values[self.negative],
             "sampler": values[self.sampler],
             "size": values[self.size],
-            "columns": tuple(values[self.columns]),
+            "columns": (*values[self.columns], *values[self.composed]),
             "maps": bool(values[self.maps]),
         }
 
     def updates_from_order(self, order: DrawOrder) -> Updates:
         """The widgets set to an order."""
-        return {widget: getattr(order, name) for name, widget in vars(self).items()} | {
-            self.columns: list(order.columns),
+        same = {key: it for key, it in vars(self).items() if key != "composed"}
+        return {widget: getattr(order, name) for name, widget in same.items()} | {
+            self.columns: [name for name in order.columns if name in COLUMNS],
+            self.composed: [name for name in order.columns if name in COMPOSED],
             self.others: [other.entry for other in order.others],
         }
 
@@ -114,6 +117,14 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
     columns = gr.CheckboxGroup(
         [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Columns"
     )
+    composed = gr.Dropdown(
+        [(f"{row.title} ({row.cost})", name) for name, row in COMPOSED.items()],
+        value=[],
+        multiselect=True,
+        label="Compose without merging",
+        info="Every way that is chosen is one more column, drawn with the LoRAs themselves.",
+        elem_id="composed",
+    )
     others = gr.Dropdown(
         [],
         value=[],
@@ -127,7 +138,8 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
     with gr.Accordion("Negative prompt, sampler and size", open=False):
         folded = _folded_widgets()
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    return DrawForm(prompt, seed, count, steps, guidance, *folded, columns, others, maps), another
+    last = (columns, composed, others, maps)
+    return DrawForm(prompt, seed, count, steps, guidance, *folded, *last), another
 
 
 def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:

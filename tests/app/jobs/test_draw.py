@@ -78,7 +78,7 @@ def test_every_prompt_with_every_seed_in_every_column(
         seed=5,
         count=2,
         steps=1,
-        columns=tuple(COLUMNS),
+        columns=(*COLUMNS, "gated"),
         maps=True,
     )
     pictures = drawn(studio, session, order)
@@ -183,6 +183,6 @@ def test_too_much_is_refused(studio: Studio, change: dict, words: str) -> None:
 def test_the_gate_needs_triggers(studio: Studio, bad_files: dict[str, Path]) -> None:
     session = studio.open_session()
     nameless = SelectedFile.of(studio.add(session, bad_files["silent"], []))
-    order = DrawOrder((nameless,), "a cat", steps=1, columns=("gated",))
+    order = DrawOrder((nameless, nameless), "a cat", steps=1, columns=("gated",))
     with pytest.raises(MergeError, match="trigger phrase"):
         drawn(studio, session, order)

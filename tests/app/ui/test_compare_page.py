@@ -43,7 +43,8 @@ def test_a_comparison_is_looked_at_in_three_ways(
     page = visitor.page
     summed(visitor, pair)
     visitor.number("Count", 2)
-    page.get_by_label("Each in its own place").check()
+    page.locator("#composed input").click()
+    page.get_by_role("option", name="Gated, no merge").click()
     page.get_by_label("Each LoRA alone").uncheck()
     page.get_by_role("button", name="Negative prompt, sampler and size").click()
     page.get_by_role("button", name="Random seed").click()

@@ -15,6 +15,7 @@ from PIL import Image
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.attention_maps import attention, phrase_masks
 from merging.diffusion.base import Base, load_base
+from merging.diffusion.compose.scene import summed_deltas
 from merging.diffusion.gate import (
     Gate,
     RegionFinder,
@@ -25,10 +26,10 @@ from merging.diffusion.gate import (
     token_gate,
 )
 from merging.diffusion.heat_map import heat_map
-from merging.diffusion.render import render, summed_deltas
+from merging.diffusion.render import render
 from merging.diffusion.tokens import text_ids
 from merging.errors import Cancelled, MergeError
-from merging.options import Compose, Sampler
+from merging.options import Sampler
 
 PROMPT = "a photo of a cat on a green background"
 
@@ -113,13 +114,12 @@ def test_maps_show_where_a_concept_is(base: Base) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compose", get_args(Compose))
 def test_pictures_have_the_requested_size(
-    base: Base, random_adapter: Callable[..., Adapter], compose: Compose
+    base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
-    """Wider than high, with maps and regions; "" means the native size."""
+    """Wider than high, with maps; "" means the native size."""
     cat = replace(random_adapter(1), trigger="cat")
-    asked: dict[str, Any] = {"adapters": [(cat, 0.1)], "steps": 2, "compose": compose}
+    asked: dict[str, Any] = {"adapters": [(cat, 0.1)], "steps": 2}
     (wide,) = render(base, [PROMPT], [0], size="96x64", phrases=["cat"], **asked)
     assert wide.size == (96, 64) and pixels(wide).std() > 5
     assert wide.info["maps"]["cat"].shape == (16, 24)

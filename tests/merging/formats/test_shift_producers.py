@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
-from merging.diffusion.render import summed_deltas, summed_shifts
+from merging.diffusion.compose.scene import summed_deltas, summed_shifts
 from merging.formats import read, write_full
 from merging.formats.vector_deltas import count_by_kind, vector_lengths
 from tests.merging.formats.producers import LAYERS, Models, config, trained

@@ -1,0 +1,92 @@
+"""The table of all ways to draw with several LoRAs at once, without merging them.
+
+A composition's module is imported when it is first used, since importing torch takes seconds: the
+page and the command line need the table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from merging.errors import MergeError
+
+if TYPE_CHECKING:
+    from merging.diffusion.compose.composer import Composer
+
+Need = Literal["triggers", "regions"]  # a trigger phrase of every LoRA; boxes drawn by the user
+
+
+class CompositionData(TypedDict):
+    """A composition as plain data: the command `methods` and the endpoint /methods have it."""
+
+    title: str
+    summary: str
+    passes: str
+    gradients: bool
+    needs: list[Need]
+    source: str
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One way to compose while drawing, with what a user must know to choose it."""
+
+    title: str
+    composer: str  # module:class in this package
+    source: str
+    passes: str  # forward passes of the model per step, for N LoRAs
+    summary: str  # one sentence for the page
+    needs: tuple[Need, ...] = ()
+    gradients: bool = False  # whether it runs the model backwards too, which takes memory
+    ordered: bool = False  # whether the order of the LoRAs changes the picture
+
+    @property
+    def composer_class(self) -> type[Composer]:
+        """The class that draws this way."""
+        return resolve_name(f"{__name__}.{self.composer}")
+
+    @property
+    def cost(self) -> str:
+        """What a step costs, in words."""
+        noun = "pass" if self.passes == "1" else "passes"
+        return f"{self.passes} {noun} a step" + (", with gradients" if self.gradients else "")
+
+    def as_dict(self) -> CompositionData:
+        """Plain data for JSON."""
+        return {
+            "title": self.title,
+            "summary": self.summary,
+            "passes": self.passes,
+            "gradients": self.gradients,
+            "needs": list(self.needs),
+            "source": self.source,
+        }
+
+
+COMPOSITIONS: Mapping[str, Composition] = {
+    "sum": Composition(
+        "Loaded together",
+        "sum:Sum",
+        "arXiv:2106.09685",
+        "1",
+        "All LoRAs act everywhere at once, as when a program loads them together.",
+    ),
+    "gated": Composition(
+        "Gated, no merge",
+        "gated:Gated",
+        "this project",
+        "1",
+        "Each LoRA acts on its own words, and where the picture looks at them.",
+        needs=("triggers",),
+    ),
+}
+
+
+def composition(name: str) -> Composition:
+    """The composition of this name; MergeError for an unknown one."""
+    if name not in COMPOSITIONS:
+        raise MergeError(f"Composing must be {', '.join(COMPOSITIONS)}, not {name!r}.")
+    return COMPOSITIONS[name]
