@@ -13,7 +13,7 @@ from merging.runtime.progress import Progress
 
 def add_methods(sub: CommandParser) -> None:
     """One option: the other table."""
-    sub.describe("[--compose] [--json]", "", "--compose", "--json")
+    sub.describe("[--compose] [--json]", "", "--compose --json")
     sub.essentials.add_argument(
         "--compose", action="store_true", help="list what render --compose takes instead"
     )
