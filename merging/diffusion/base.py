@@ -126,13 +126,16 @@ class Base:
                 handle.remove()
 
     @contextmanager
-    def changed(self, changes: Mapping[str, Change]) -> Iterator[None]:
-        """The model with these changes added; untouched afterwards, even on error."""
+    def changed(self, changes: Mapping[str, Change], *, first: bool = False) -> Iterator[None]:
+        """The model with these changes added; untouched afterwards, even on error.
+
+        With ``first``, hooks that are there already see the changed outputs.
+        """
         handles = []
         try:
             for name, addition in changes.items():
                 hook = _addition_hook(addition.to(self.device, self.dtype))
-                handles.append(self.modules[name].register_forward_hook(hook))
+                handles.append(self.modules[name].register_forward_hook(hook, prepend=first))
             yield
         finally:
             for handle in handles:

@@ -75,6 +75,11 @@ class Visitor:
                 return
         raise AssertionError(f"{label}: {value} was typed {TRIES} times and not taken")
 
+    def compose(self, title: str) -> None:
+        """Choose a way to compose without merging."""
+        self.page.locator("#composed input").click()
+        self.page.get_by_role("option", name=title).click()
+
     def method(self, title: str) -> None:
         """Choose a method, and see its sentence."""
         self.page.get_by_label("Method", exact=True).click()

@@ -82,6 +82,44 @@ COMPOSITIONS: Mapping[str, Composition] = {
         "Each LoRA acts on its own words, and where the picture looks at them.",
         needs=("triggers",),
     ),
+    "switch": Composition(
+        "LoRA Switch",
+        "switch:Switch",
+        "arXiv:2402.16843",
+        "1",
+        "One LoRA at a time, by turns of a few steps.",
+        ordered=True,
+    ),
+    "composite": Composition(
+        "LoRA Composite",
+        "composite:Composite",
+        "arXiv:2402.16843",
+        "N",
+        "The mean of what each LoRA alone predicts.",
+    ),
+    "w-switch": Composition(
+        "W-Switch",
+        "w_switch:WeightedSwitch",
+        "arXiv:2606.03792",
+        "1",
+        "Turns as long as the trigger's words change the prompt.",
+        needs=("triggers",),
+    ),
+    "w-composite": Composition(
+        "W-Composite",
+        "w_composite:WeightedComposite",
+        "arXiv:2606.03792",
+        "N",
+        "Composite, each LoRA weighed by how much its trigger's words change the prompt.",
+        needs=("triggers",),
+    ),
+    "loratorio": Composition(
+        "LoRAtorio",
+        "loratorio:Loratorio",
+        "arXiv:2508.11624",
+        "N + 1",
+        "Patch by patch, LoRAs count by how far their prediction is from the base's.",
+    ),
 }
 
 

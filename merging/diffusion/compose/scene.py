@@ -51,7 +51,7 @@ class Scene:
         phrases = [adapter.trigger for adapter, _ in self.adapters]
         if not phrases or not all(phrases):
             raise MergeError(
-                "Composing by regions needs a trigger phrase for every LoRA; type the missing ones."
+                "This composition needs a trigger phrase for every LoRA; type the missing ones."
             )
         return phrases
 

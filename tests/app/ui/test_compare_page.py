@@ -43,8 +43,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     page = visitor.page
     summed(visitor, pair)
     visitor.number("Count", 2)
-    page.locator("#composed input").click()
-    page.get_by_role("option", name="Gated, no merge").click()
+    visitor.compose("Gated, no merge")
     page.get_by_label("Each LoRA alone").uncheck()
     page.get_by_role("button", name="Negative prompt, sampler and size").click()
     page.get_by_role("button", name="Random seed").click()

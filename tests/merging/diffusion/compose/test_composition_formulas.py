@@ -1,0 +1,136 @@
+"""Compositions against their formulas, on tensors that are worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from merging.adapter import Adapter
+from merging.diffusion.base import Base
+from merging.diffusion.compose import COMPOSITIONS
+from merging.diffusion.compose.composer import Moment
+from merging.diffusion.compose.loratorio import TEMPERATURE, patch_weights
+from merging.diffusion.compose.scene import Scene
+from merging.diffusion.compose.switch import turn_at
+from merging.diffusion.compose.variant import Variant
+from merging.diffusion.compose.w_switch import turns_by_weight
+from merging.diffusion.compose.word_weights import relative, without_phrase
+
+PROMPT = "a photo of a rn1 cat and a rn2 cat on a green background"
+
+
+@pytest.fixture(scope="module")
+def scene(base: Base, random_adapter: Callable[..., Adapter]) -> Scene:
+    """Two pictures of two LoRAs."""
+    pair = [(random_adapter(1), 1.0), (random_adapter(2), 0.5)]
+    return Scene(base, [(PROMPT, 0), ("a rn1 cat", 1)], "", pair, (16, 16), 10, 3.0)
+
+
+@pytest.fixture(scope="module")
+def latents() -> Tensor:
+    return torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def alone(scene: Scene, latents: Tensor) -> list[Tensor]:
+    """What each LoRA by itself predicts, guided."""
+    with torch.no_grad():
+        return [Variant(scene, [one]).noise(latents, torch.tensor(500)) for one in scene.adapters]
+
+
+def noise(scene: Scene, latents: Tensor, name: str, step: int = 0) -> tuple[Tensor, Any]:
+    """A composition's prediction, and its composer."""
+    composer = COMPOSITIONS[name].composer_class(scene)
+    with torch.no_grad(), composer.acting():
+        return composer.noise(latents, Moment(step, torch.tensor(500))), composer
+
+
+def test_composite_is_the_mean(scene: Scene, latents: Tensor, alone: list[Tensor]) -> None:
+    found, _ = noise(scene, latents, "composite")
+    torch.testing.assert_close(found, (alone[0] + alone[1]) / 2)
+
+
+def test_switch_takes_turns(scene: Scene, latents: Tensor, alone: list[Tensor]) -> None:
+    """10 steps of 2 LoRAs: turns of 2 steps."""
+    for step, lora in ((1, 0), (2, 1), (4, 0)):
+        found, _ = noise(scene, latents, "switch", step)
+        torch.testing.assert_close(found, alone[lora])
+
+
+def test_turns_are_the_paper_s_five_steps_where_there_are_many() -> None:
+    assert [turn_at(s, 100, 3) for s in (0, 4, 5, 9, 10, 14, 15)] == [0, 0, 1, 1, 2, 2, 0]
+    assert {turn_at(s, 12, 6) for s in range(12)} == set(range(6))
+
+
+def test_weighted_composite_is_the_weighted_mean(
+    scene: Scene, latents: Tensor, alone: list[Tensor]
+) -> None:
+    found, composer = noise(scene, latents, "w-composite")
+    w = composer.weights
+    torch.testing.assert_close(w.sum(dim=1), torch.ones(2))
+    assert w[1].tolist() == [1, 0], "the second prompt names one LoRA alone"
+    assert 0.1 < w[0, 0] < 0.9
+    expected = w[:, 0, None, None, None] * alone[0] + w[:, 1, None, None, None] * alone[1]
+    torch.testing.assert_close(found, expected)
+
+
+def test_weighted_switch_gives_each_picture_its_own_turn(
+    scene: Scene, latents: Tensor, alone: list[Tensor]
+) -> None:
+    _, composer = noise(scene, latents, "w-switch")
+    assert composer.turns[1].tolist() == [0] * 10
+    step = composer.turns[0].tolist().index(1)
+    found, _ = noise(scene, latents, "w-switch", step)
+    torch.testing.assert_close(found, torch.stack([alone[1][0], alone[0][1]]))
+
+
+def test_turns_by_weight_are_spread() -> None:
+    assert turns_by_weight([0.75, 0.25], "ab", 8) == [0, 1, 0, 0, 0, 1, 0, 0]
+    assert turns_by_weight([0.5, 0.5], "ab", 4) == [1, 0, 1, 0]
+    assert turns_by_weight([0.5, 0.5], "ba", 4) == [0, 1, 0, 1]
+
+
+def test_influences_become_shares() -> None:
+    shares = relative(torch.tensor([[0.1, 0.3], [0.0, 0.0]]))
+    torch.testing.assert_close(shares, torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a photo of a sks cat and a vxz pizza", "a photo of a vxz pizza"),
+        ("a photo of a vxz pizza and a sks cat", "a photo of a vxz pizza"),
+        ("a photo of a sks cat", "a photo of"),
+        ("a sks cat, oil, a tree", "oil, a tree"),
+        ("Sks Cat next to the tree", "the tree"),
+        ("a sks category", "a sks category"),
+    ],
+)
+def test_a_phrase_goes_with_its_article_and_joint(prompt: str, expected: str) -> None:
+    assert without_phrase(prompt, "sks cat") == expected
+
+
+def test_patches_weigh_by_their_distance_from_the_base() -> None:
+    """LoRA 0 turns the first patch around and leaves the second; LoRA 1 does nothing."""
+    plain = torch.ones(1, 1, 2, 4)
+    turned = plain.clone()
+    turned[..., :2] = -1
+    weights = patch_weights([turned, plain], plain)
+    assert weights.shape == (1, 2, 1, 2, 4)
+    torch.testing.assert_close(weights[0, :, 0, 0, 3], torch.tensor([0.5, 0.5]))
+    odds = weights[0, 0, 0, 0, 0].double().log() - weights[0, 1, 0, 0, 0].double().log()
+    assert weights[0, 0, 0, 1, 1] > 0.999 and odds.item() == pytest.approx(2 / TEMPERATURE, rel=0.1)
+
+
+def test_loratorio_guides_from_the_base(scene: Scene, latents: Tensor) -> None:
+    found, composer = noise(scene, latents, "loratorio")
+    with torch.no_grad():
+        base_noise = composer.plain.predict(latents, torch.tensor(500))
+        cond = [it.predict(latents, torch.tensor(500))[2:] for it in composer.loras]
+    weights = patch_weights(cond, base_noise[2:])
+    mixed = weights[:, 0] * cond[0] + weights[:, 1] * cond[1]
+    torch.testing.assert_close(found, base_noise[:2] + 3 * (mixed - base_noise[:2]))
