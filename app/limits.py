@@ -14,6 +14,7 @@ from app.schemas.merge import MergeOrder, SelectedFile
 from app.settings.model import Settings
 from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
+from merging.io.regions import MAX_REGIONS
 from merging.options import Dtype, Precision
 
 
@@ -126,6 +127,8 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
         raise MergeError("Choose at least one column of the comparison.")
     if len(order.picks) > settings.max_files:
         raise MergeError(f"At most {settings.max_files} LoRAs are drawn, not {len(order.picks)}.")
+    if len(order.regions) > MAX_REGIONS:
+        raise MergeError(f"At most {MAX_REGIONS} regions are drawn, not {len(order.regions)}.")
     check_here(order.picks)
     check_others(settings, order.others, order.base)
     for concept, pictures in order.references.items():

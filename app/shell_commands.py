@@ -147,6 +147,8 @@ def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> s
     arguments += ["--sampler", order.sampler] if order.sampler != "DDIM" else []
     arguments += ["--size", order.size.strip()] if order.size.strip() else []
     arguments += ["--compose", compose] if compose != "sum" else []
+    if order.regions and "regions" in COMPOSITIONS[compose].needs:
+        arguments += ["--region", *map(str, order.regions)]
     arguments += _embedding_arguments(order.words)
     arguments += _reference_arguments(order)
     arguments += ["--maps", *order.triggers] if order.maps and order.triggers else []

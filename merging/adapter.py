@@ -98,3 +98,8 @@ class Adapter:
     # canonical name of a layer or a normalisation → change of its bias and weight vectors
     shifts: Mapping[str, VectorDelta] = field(default_factory=dict)
     based: bool = False  # whether its changes depend on the base model's weights (DoRA, OFT …)
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Its trigger phrases: a merge has one of each LoRA, separated by commas."""
+        return tuple(phrase for phrase in self.trigger.split(", ") if phrase)

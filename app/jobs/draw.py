@@ -12,6 +12,7 @@ from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
 from app.schemas.draw import DrawOrder, MissingScores, Picture
 from merging.diffusion.base import Base
+from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
@@ -57,6 +58,7 @@ def _draw_column(
         sampler=cast(Sampler, order.sampler),
         size=order.size,
         phrases=order.triggers if order.maps else (),
+        regions=order.regions if "regions" in COMPOSITIONS[panel.compose].needs else (),
         progress=progress,
         stop=stop,
     )

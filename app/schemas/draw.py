@@ -8,6 +8,7 @@ from pathlib import Path
 from app.schemas.merge import SelectedFile
 from merging.base_models import MINI
 from merging.diffusion.compose import COMPOSITIONS
+from merging.io.regions import Region
 
 # Columns of a comparison, in the order in which they are drawn; those of COMPOSED come before the
 # merge. Loading all LoRAs together is exactly their plain sum, so there is one column for both.
@@ -58,6 +59,7 @@ class DrawOrder:
     maps: bool = False  # also draw a heat map for every trigger
     precision: str = "auto"  # of the base model
     others: tuple[OtherMerge, ...] = ()  # earlier merges, a column per merge
+    regions: tuple[Region, ...] = ()  # for columns that need them
 
     @property
     def prompts(self) -> list[str]:

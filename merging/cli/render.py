@@ -21,6 +21,7 @@ from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
+from merging.io.regions import parse_region
 from merging.options import Sampler
 from merging.runtime.progress import Progress
 from merging.scoring.clip import load_clip
@@ -90,6 +91,14 @@ def _add_look(sub: CommandParser) -> None:
         metavar="NAME",
         help="how several LoRAs act together, a name that methods --compose lists (default: "
         f"{default.compose})",
+    )
+    add(
+        "--region",
+        action="extend",
+        nargs="+",
+        type=parse_region,
+        metavar="TRIGGER=x0,y0,x1,y1",
+        help="boxes for --compose regions, in shares of the picture (default: none)",
     )
 
 
@@ -167,6 +176,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         negative=settings.negative,
         sampler=settings.sampler,  # type: ignore[arg-type] # render refuses others
         size=settings.size,
+        regions=settings.regions,
         phrases=_phrases(options.maps, (adapter for adapter, _ in adapters)),
         progress=progress,
     )
@@ -206,6 +216,7 @@ def _settings(options: argparse.Namespace) -> Origin:
     flags = {
         key: getattr(options, key) for key in ORIGIN_OPTIONS if getattr(options, key) is not None
     }
+    flags |= {"regions": tuple(options.region)} if options.region else {}
     return replace(default, **flags)
 
 
@@ -213,7 +224,7 @@ def _phrases(phrases: Sequence[str] | None, adapters: Iterable[Adapter]) -> list
     """Phrases that get heat maps; a merged adapter's triggers are separated by commas."""
     if phrases is None:
         return []
-    phrases = phrases or [one for adapter in adapters for one in adapter.trigger.split(", ") if one]
+    phrases = phrases or [one for adapter in adapters for one in adapter.triggers]
     if not phrases:
         raise MergeError("--maps: no adapter has a trigger; write the phrases after --maps.")
     return list(dict.fromkeys(phrases))

@@ -25,6 +25,7 @@ from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.io.png import Origin, UsedAdapter
+from merging.io.regions import Region
 from merging.options import Sampler
 from merging.runtime.memory import explain_out_of_memory
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
@@ -47,6 +48,7 @@ def render(
     sampler: Sampler = "DDIM",
     size: str = "",
     phrases: Sequence[str] = (),
+    regions: Sequence[Region] = (),
     progress: Progress = silent,
     stop: Stop = never,
 ) -> list[Image.Image]:
@@ -58,13 +60,16 @@ def render(
 
     ``compose`` is how several adapters act together, a name of
     `merging.diffusion.compose.COMPOSITIONS`; a single one acts as it is. Prompts may use the words
-    of ``embeddings`` and of the adapters' embeddings.
+    of ``embeddings`` and of the adapters' embeddings. ``regions`` are for compositions that need
+    them.
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
     """
     guidance = _guidance_in_range(base, steps, guidance)
     row = composition(compose)
+    if regions and "regions" not in row.needs:
+        raise MergeError(f"“{row.title}” takes no regions; compose by regions, or leave them out.")
     pairs = list(zip(prompts, seeds, strict=True))
     latent = latent_size(base, size)
     common = Origin(
@@ -80,6 +85,7 @@ def render(
         adapters=tuple(
             UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters
         ),
+        regions=tuple(regions),
     )
     batch_size = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
     images: list[Image.Image] = []
@@ -91,7 +97,7 @@ def render(
             check(stop)
             chunk = pairs[start : start + batch_size]
             share = part(progress, start / len(pairs), (start + len(chunk)) / len(pairs))
-            scene = Scene(base, chunk, negative, adapters, latent, steps, guidance)
+            scene = Scene(base, chunk, negative, adapters, latent, steps, guidance, regions)
             images += _draw_batch(scene, row, phrases, share, stop)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
@@ -113,13 +119,15 @@ def _draw_batch(
     scene: Scene, row: Composition, phrases: Sequence[str], progress: Progress, stop: Stop
 ) -> list[Image.Image]:
     """The scene's pictures, with their attention maps of the phrases in ``info``."""
-    # One LoRA has nothing to be composed with: it acts as it is.
-    composer = (row if len(scene.adapters) > 1 else COMPOSITIONS["sum"]).composer_class(scene)
+    # One LoRA has nothing to be composed with: it acts as it is, unless it has a region.
+    alone = len(scene.adapters) < 2 and not scene.regions
+    composer = (COMPOSITIONS["sum"] if alone else row).composer_class(scene)
     marks = phrase_masks(scene.base, scene.prompts, phrases)
     watch = AttentionRecorder(scene.base, marks, scene.latent)
     watching = watch.recording() if phrases else nullcontext()
     images = draw(scene, composer, progress, stop, watching)
     if phrases:
-        for image, maps in zip(images, watch.maps(), strict=True):
+        known = composer.maps(phrases)
+        for image, maps in zip(images, watch.maps() if known is None else known, strict=True):
             image.info["maps"] = dict(zip(phrases, maps, strict=True))
     return images

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from merging.errors import MergeError
 from merging.io.atomic_write import write_whole
+from merging.io.regions import MAX_REGIONS, Region, parse_region
 
 KEYS = ("parameters", "iteris", "recipe")
 MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a PNG, and of one of its text fields
@@ -52,10 +53,13 @@ class Origin:
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's default
     side: int = 0  # of the base's default pictures, in pixels; 0 if unknown
     adapters: tuple[UsedAdapter, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     def texts(self) -> dict[str, str]:
         """The text fields of the PNG."""
-        return {"parameters": self.parameters(), "iteris": json.dumps(asdict(self))}
+        fields = {key: value for key, value in asdict(self).items() if key != "regions"}
+        fields |= {"regions": list(map(str, self.regions))} if self.regions else {}
+        return {"parameters": self.parameters(), "iteris": json.dumps(fields)}
 
     def parameters(self) -> str:
         """The settings in A1111's format."""
@@ -136,9 +140,11 @@ def _parse_origin(fields: dict[str, Any]) -> Origin:
     plain = {
         key: types.get(key, str)(fields[key])
         for key in Origin.__dataclass_fields__
-        if key in fields and key != "adapters"
+        if key in fields and key not in ("adapters", "regions")
     }
-    return Origin(**plain, adapters=_parse_adapters(fields["adapters"]))
+    adapters = _parse_adapters(fields["adapters"])
+    regions = tuple(parse_region(str(text)) for text in fields.get("regions", [])[:MAX_REGIONS])
+    return Origin(**plain, adapters=adapters, regions=regions)
 
 
 def _parse_adapters(rows: Sequence[dict[str, Any]]) -> tuple[UsedAdapter, ...]:

@@ -14,6 +14,7 @@ from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.endpoint import Argument, choice
 from merging.errors import MergeError
+from merging.io.regions import FORM, Region, parse_region
 from merging.options import Precision
 
 
@@ -112,6 +113,20 @@ def base_arguments(settings: Settings) -> dict[str, Argument]:
             choice("precision", get_args(Precision), settings.precision),
         ),
     }
+
+
+def region_argument() -> Argument:
+    """``regions``: boxes for the compositions that need them."""
+    about = f"boxes for compose regions, each {FORM} in shares of the picture from 0 to 1"
+    return Argument(about, None, _schema(gr.JSON(label="regions"), {"type": "string"}))
+
+
+def read_regions(values: object) -> tuple[Region, ...]:
+    """The regions of a call; MergeError if ``values`` is no list of such texts."""
+    listed = [] if values is None else values
+    if not (isinstance(listed, list) and all(isinstance(text, str) for text in listed)):
+        raise MergeError(f"regions must be a list of texts, each {FORM}.")
+    return tuple(map(parse_region, listed))
 
 
 def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.components.Component:

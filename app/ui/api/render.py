@@ -11,7 +11,13 @@ import gradio as gr
 from app.schemas.draw import COMPOSED, DrawOrder, Picture
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.api.arguments import base_arguments, file_arguments, selected_files
+from app.ui.api.arguments import (
+    base_arguments,
+    file_arguments,
+    read_regions,
+    region_argument,
+    selected_files,
+)
 from app.ui.api.endpoint import (
     REQUIRED,
     Answer,
@@ -67,6 +73,7 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
             "sum",
             choice("compose", ("sum", *COMPOSED), "sum"),
         ),
+        "regions": region_argument(),
         "size": Argument(
             "WIDTHxHEIGHT in pixels, such as 512x768; the size of the base model unless given",
             "",
@@ -93,6 +100,7 @@ def _render(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
         words=embeddings,
         guidance=base_model(values["base"]).guidance if guidance is None else guidance,
         columns=(values["compose"],),
+        regions=read_regions(values["regions"]),
         **{name: values[name] for name in names},
     )
     yield from progress_then_answer(studio.draw(session, order), _answer)

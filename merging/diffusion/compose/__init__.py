@@ -42,6 +42,7 @@ class Composition:
     needs: tuple[Need, ...] = ()
     gradients: bool = False  # whether it runs the model backwards too, which takes memory
     ordered: bool = False  # whether the order of the LoRAs changes the picture
+    lays_out: bool = False  # whether it changes the picture even at strength 0
 
     @property
     def composer_class(self) -> type[Composer]:
@@ -119,6 +120,15 @@ COMPOSITIONS: Mapping[str, Composition] = {
         "arXiv:2508.11624",
         "N + 1",
         "Patch by patch, LoRAs count by how far their prediction is from the base's.",
+    ),
+    "regions": Composition(
+        "Regions",
+        "regions:Regions",
+        "arXiv:2302.08113",
+        "N + 1",
+        "Each trigger's LoRA and words in the boxes that you give it.",
+        needs=("triggers", "regions"),
+        lays_out=True,
     ),
 }
 

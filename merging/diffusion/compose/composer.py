@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,3 +40,7 @@ class Composer:
 
     def after_step(self) -> None:
         """Called after every step."""
+
+    def maps(self, phrases: Sequence[str]) -> Tensor | None:
+        """Where each phrase is, (pictures, phrases, height, width); None: as attention shows."""
+        return None

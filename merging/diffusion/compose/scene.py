@@ -13,6 +13,7 @@ from merging.adapter import Adapter, VectorDelta
 from merging.diffusion.base import Base
 from merging.diffusion.tokens import text_ids
 from merging.errors import MergeError
+from merging.io.regions import Region
 from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
 
 Weighted = tuple[Adapter, float]  # with its strength
@@ -29,6 +30,7 @@ class Scene:
     latent: tuple[int, int]  # height, width
     steps: int
     guidance: float
+    regions: Sequence[Region] = ()
 
     @property
     def prompts(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.compose.composer import Moment
 from merging.diffusion.compose.loratorio import TEMPERATURE, patch_weights
+from merging.diffusion.compose.regions import box_mask
 from merging.diffusion.compose.scene import Scene
 from merging.diffusion.compose.switch import turn_at
 from merging.diffusion.compose.variant import Variant
 from merging.diffusion.compose.w_switch import turns_by_weight
 from merging.diffusion.compose.word_weights import relative, without_phrase
+from merging.io.regions import Region
 
 PROMPT = "a photo of a rn1 cat and a rn2 cat on a green background"
 
@@ -134,3 +137,35 @@ def test_loratorio_guides_from_the_base(scene: Scene, latents: Tensor) -> None:
     weights = patch_weights(cond, base_noise[2:])
     mixed = weights[:, 0] * cond[0] + weights[:, 1] * cond[1]
     torch.testing.assert_close(found, base_noise[:2] + 3 * (mixed - base_noise[:2]))
+
+
+def test_each_region_has_its_lora_and_its_words(scene: Scene, latents: Tensor) -> None:
+    """Left the first LoRA without the second's words, right the second, above the base."""
+    boxes = (Region("rn1 cat", (0, 0.5, 0.5, 1)), Region("rn2 cat", (0.5, 0.5, 1, 1)))
+    found, _ = noise(replace(scene, regions=boxes), latents, "regions")
+    cut = ("a photo of a rn1 cat on a green background", "a rn1 cat")
+    left = replace(scene, pairs=[(text, 0) for text in cut])
+    with torch.no_grad():
+        time = torch.tensor(500)
+        expected = Variant(left, scene.adapters[:1]).noise(latents, time)
+        bare = Variant(replace(scene, pairs=[("a photo of on a green background", 0), ("", 0)]), [])
+        around = bare.noise(latents, time)
+    torch.testing.assert_close(found[:, :, 8:, :8], expected[:, :, 8:, :8])
+    torch.testing.assert_close(found[:, :, :8], around[:, :, :8])
+    assert (found[:, :, 8:, 8:] - expected[:, :, 8:, 8:]).abs().max() > 1e-3
+
+
+def test_a_merge_is_drawn_in_regions_too(scene: Scene, latents: Tensor) -> None:
+    """One file with two triggers: it acts in both boxes, with the words of each."""
+    merged = replace(scene.adapters[0][0], trigger="rn1 cat, rn2 cat")
+    boxes = (Region("rn1 cat", (0, 0, 0.5, 1)), Region("rn2 cat", (0.5, 0, 1, 1)))
+    both = replace(scene, adapters=[(merged, 1.0)], regions=boxes)
+    _, composer = noise(both, latents, "regions")
+    assert len(composer.parts) == 2, "nothing is around"
+    assert len({variant.scene.prompts[0] for variant, _ in composer.parts}) == 2
+    assert all(variant.deltas for variant, _ in composer.parts)
+
+
+def test_a_box_covers_positions_by_their_area() -> None:
+    mask = box_mask((0.125, 0, 0.5, 1), (2, 4))
+    assert mask.tolist() == [[0.5, 1, 0, 0], [0.5, 1, 0, 0]]

@@ -15,8 +15,11 @@ from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.render import render
 from merging.errors import Cancelled, MergeError
+from merging.io.regions import Region
 
 PROMPT = "a photo of a rn1 cat and a rn2 cat"
+HALVES = (Region("rn1 cat", (0, 0, 0.5, 1)), Region("rn2 cat", (0.5, 0, 1, 1)))
+WHOLE = (Region("rn1 cat", (0, 0, 1, 1)),)
 Pair = list[tuple[Adapter, float]]
 
 
@@ -40,7 +43,9 @@ def draw(base: Base) -> Callable[..., Image.Image]:
     """One picture by a composition, in three steps."""
 
     def one(name: str, adapters: Pair, **changed: Any) -> Image.Image:
-        asked: dict[str, Any] = {"steps": 3, "compose": name, **changed}
+        needs = COMPOSITIONS[name].needs if name in COMPOSITIONS else ()
+        asked: dict[str, Any] = {"steps": 3, "compose": name}
+        asked |= {"regions": HALVES if "regions" in needs else ()} | changed
         return render(base, [PROMPT], [0], adapters=adapters, **asked)[0]
 
     return one
@@ -55,16 +60,25 @@ def plain(draw: Callable[..., Image.Image]) -> Image.Image:
 def test_one_lora_alone_is_that_lora(
     name: str, draw: Callable[..., Image.Image], pair: Pair
 ) -> None:
-    nameless = [(replace(pair[0][0], trigger=""), 0.7)]
-    assert draw(name, nameless).tobytes() == draw("sum", nameless).tobytes()
+    """Also without a trigger; with a region, where that is the whole picture."""
+    alone = draw("sum", [(pair[0][0], 0.7)])
+    if "regions" in COMPOSITIONS[name].needs:
+        assert draw(name, [(pair[0][0], 0.7)], regions=WHOLE).tobytes() == alone.tobytes()
+    else:
+        nameless = [(replace(pair[0][0], trigger=""), 0.7)]
+        assert draw(name, nameless).tobytes() == alone.tobytes()
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_strength_0_is_the_base(
     name: str, draw: Callable[..., Image.Image], pair: Pair, plain: Image.Image
 ) -> None:
-    switched_off = [(adapter, 0.0) for adapter, _ in pair]
-    assert np.abs(pixels(draw(name, switched_off)) - pixels(plain)).max() <= 1
+    """Where the composition also lays out the picture, all LoRAs at strength 0 draw the same."""
+    switched_off = draw(name, [(adapter, 0.0) for adapter, _ in pair])
+    if COMPOSITIONS[name].lays_out:
+        others = [(replace(pair[1][0], trigger=adapter.trigger), 0.0) for adapter, _ in pair]
+        plain = draw(name, others)
+    assert np.abs(pixels(switched_off) - pixels(plain)).max() <= 1
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
@@ -112,8 +126,18 @@ def test_stop_within_a_step_leaves_the_model(
 def test_missing_triggers_are_asked_for(
     name: str, draw: Callable[..., Image.Image], pair: Pair
 ) -> None:
-    with pytest.raises(MergeError, match="needs a trigger phrase for every LoRA"):
+    with pytest.raises(MergeError, match=r"needs a trigger phrase|No LoRA has the trigger"):
         draw(name, [(replace(adapter, trigger=""), 1.0) for adapter, _ in pair])
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_regions_are_for_those_that_need_them(
+    name: str, draw: Callable[..., Image.Image], pair: Pair
+) -> None:
+    """One without regions asks for them; one that takes none refuses them."""
+    needed = "regions" in COMPOSITIONS[name].needs
+    with pytest.raises(MergeError, match="needs regions" if needed else "takes no regions"):
+        draw(name, pair, regions=() if needed else HALVES)
 
 
 def test_an_unknown_composition_is_refused(draw: Callable[..., Image.Image]) -> None:
