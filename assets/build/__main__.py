@@ -26,12 +26,20 @@ def run(step: str, options: list[str]) -> None:
 def main() -> None:
     """All steps in order."""
     options = settings.machine(__doc__ or "")
+    options.add_argument(
+        "--minutes",
+        type=float,
+        nargs=len(TRAININGS),
+        metavar=tuple(name.upper() for name in TRAININGS),
+        help="time for each training, on a machine that is there for some minutes",
+    )
     given = options.parse_args()
-    told = [
-        f"--{name}={getattr(given, name)}" for name in ("work", "threads", "device", "renderers")
-    ]
-    for step in TRAININGS:
-        run(step, [*told, *(["--bf16"] if given.bf16 else [])])
+    names = ("work", "threads", "device", "renderers")
+    common = [f"--{name}={getattr(given, name)}" for name in names]
+    common += ["--bf16"] if given.bf16 else []
+    for place, step in enumerate(TRAININGS):
+        limit = [f"--minutes={given.minutes[place]}"] if given.minutes else []
+        run(step, [*common, *limit])
     run(LAST, ["--work", str(given.work)])
 
 

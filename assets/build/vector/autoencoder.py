@@ -199,10 +199,11 @@ class Trainer:
 
 def main() -> None:
     """Train to --steps."""
-    given = settings.parsed(settings.training(__doc__ or "", 60_000, 1.2e-3, batch=8))
+    options = settings.trainer(__doc__ or "", 60_000, 1.2e-3, {"cpu": 8, "cuda": 256})
+    given = settings.parsed(options)
     trainer = Trainer(given)
     print(f"autoencoder: {training.count(trainer.model):,} parameters", flush=True)
-    training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)
+    settings.run(given, trainer.start, trainer.step, trainer.keep)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from transformers import CLIPTextModel
 
 from assets.build import train_base, training
 from assets.build.vector import autoencoder, settings
-from assets.build.vector.rounds import Rounds
+from assets.build.vector.rounds import Pool
 
 NAME = "base-128.pt"
 CEILING = 5.0  # of signal to noise, in the weights
@@ -70,9 +70,9 @@ class Trainer:
         self.average = training.Average(self.model.parameters(), 0.999)
         state = training.load(self.file)
         self.start = 0 if state is None else self._resume(state)
-        self.rounds = Rounds(given, self.start)
+        self.pool = Pool(given)
         self.schedule = train_base.noise_schedule()
-        self.ratio = train_base.signal_to_noise(self.schedule)
+        self.ratio = train_base.signal_to_noise(self.schedule).to(given.device)
 
     def _resume(self, state: dict) -> int:
         self.model.load_state_dict(state["model"])
@@ -84,16 +84,16 @@ class Trainer:
         """One batch; returns the plain epsilon error."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.given.rate * training.cosine(place, self.given.steps, warmup=300)
-        generator = torch.Generator().manual_seed(place)
-        latents, words = self.rounds.batch(place)
-        times = torch.randint(0, 1000, (len(latents),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
+        latents, words = self.pool.batch(place)
+        generator = torch.Generator(latents.device).manual_seed(place)
+        drawn = {"generator": generator, "device": latents.device}
+        times = torch.randint(0, 1000, (len(latents),), **drawn)
+        noise = torch.randn(latents.shape, **drawn)
         noisy = self.schedule.add_noise(latents, noise, times)
-        device = self.given.device
         with settings.precision(self.given):
-            guess = self.model(words.to(device), noisy.to(device), times.to(device))
-        error = (guess.float() - noise.to(device)).square().mean(dim=(1, 2, 3))
-        weight = (CEILING / self.ratio[times]).clamp(max=1).to(device)
+            guess = self.model(words, noisy, times)
+        error = (guess.float() - noise).square().mean(dim=(1, 2, 3))
+        weight = (CEILING / self.ratio[times]).clamp(max=1)
         (error * weight).mean().backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -121,12 +121,12 @@ def trained(work: Path) -> Predictor:
 
 def main() -> None:
     """Train to --steps."""
-    options = settings.training(__doc__ or "", 10_000, 1e-3, batch=32)
+    options = settings.trainer(__doc__ or "", 10_000, 1e-3, {"cpu": 32, "cuda": 512})
     options.add_argument("--scratch", action="store_true", help="begin with untrained models")
     given = settings.parsed(options)
     trainer = Trainer(given)
     print(f"text encoder and UNet: {training.count(trainer.model):,} parameters", flush=True)
-    training.run(given.steps, trainer.start, trainer.step, trainer.keep, given.save_every)
+    settings.run(given, trainer.start, trainer.step, trainer.keep)
 
 
 if __name__ == "__main__":

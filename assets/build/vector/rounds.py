@@ -1,6 +1,7 @@
 """Scenes for the base, as latents and tokens, rendered in rounds that stay in the work folder.
 
-A second process at low priority renders ahead while the base is trained on what is there.
+Other processes at low priority render one round after another, while the base is trained on a pool
+of all that are there: a picture costs more to render than to train on.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from transformers import CLIPTokenizer
 from assets.build import train_base, training
 from assets.build.vector import autoencoder, drawings, scenes, settings
 
-SCENES = 4_096  # a round
-PASSES = 2  # over each, in another order and with other noise: rendering costs half of training
+SCENES = 2_048  # a round
+ROUNDS = 150  # that are rendered at most
+LOOK = 20  # steps between two looks for new rounds
 EMPTY = 0.1  # share of empty captions, for guidance
 
 
@@ -37,21 +39,21 @@ def encode(model: AutoencoderTiny, pictures: list[Image.Image]) -> Tensor:
 
 def folder(work: Path) -> Path:
     """Where rounds lie that this encoder made; those of another are of no use."""
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for parameter in autoencoder.trained(work).encoder.parameters():
-        told.update(parameter.numpy().tobytes())
-    return work / f"rounds-{told.hexdigest()[:8]}"
+        digest.update(parameter.numpy().tobytes())
+    return work / f"rounds-{digest.hexdigest()[:8]}"
 
 
 def render(work: Path, number: int) -> dict[str, Tensor]:
     """One round: `latents` (n, 8, 16, 16) in half precision and `words` (n, 32)."""
     rng, sprites = random.Random(f"base {number}"), drawings.load(drawings.BASE)
     model = autoencoder.trained(work)
-    cutter = CLIPTokenizer.from_pretrained(settings.SHIPPED / "tokenizer")
-    told = [scenes.sample(rng, list(sprites)) for _ in range(SCENES)]
-    latents = encode(model, [scenes.draw(rng, scene, sprites) for scene in told])
-    captions = ["" if rng.random() < EMPTY else scene.caption for scene in told]
-    return {"latents": latents.half(), "words": train_base.tokens(cutter, captions).short()}
+    tokenizer = CLIPTokenizer.from_pretrained(settings.SHIPPED / "tokenizer")
+    sampled = [scenes.sample(rng, list(sprites)) for _ in range(SCENES)]
+    latents = encode(model, [scenes.draw(rng, scene, sprites) for scene in sampled])
+    captions = ["" if rng.random() < EMPTY else scene.caption for scene in sampled]
+    return {"latents": latents.half(), "words": train_base.tokens(tokenizer, captions).short()}
 
 
 def fill(work: Path, where: Path, numbers: range) -> None:
@@ -64,39 +66,46 @@ def fill(work: Path, where: Path, numbers: range) -> None:
             training.save(file, render(work, number))
 
 
-class Rounds:
-    """Batches out of the rounds, in an order of their own; waits for a round not yet rendered."""
+class Pool:
+    """Batches out of all rounds rendered so far, on the device that trains; it grows meanwhile."""
 
-    def __init__(self, given: argparse.Namespace, first: int) -> None:
-        self.folder, self.size, self.number = folder(given.work), given.batch, -1
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.folder, self.given = folder(given.work), given
         self.folder.mkdir(exist_ok=True)
-        self.batches, steps_a_round = SCENES // given.batch, SCENES // given.batch * PASSES
-        wanted = range(first // steps_a_round, (given.steps - 1) // steps_a_round + 1)
+        self.files: set[Path] = set()
+        self.latents = torch.empty(0, autoencoder.LATENTS, 16, 16, dtype=torch.half)
+        self.words = torch.empty(0, 32, dtype=torch.short)
         self.helpers = [
             multiprocessing.get_context("spawn").Process(
                 target=fill,
-                args=(given.work, self.folder, wanted[place :: given.renderers]),
+                args=(given.work, self.folder, range(place, ROUNDS, given.renderers)),
                 daemon=True,
             )
             for place in range(given.renderers)
         ]
         for helper in self.helpers:
             helper.start()
+        while not self.files:
+            self._wait()
 
     def batch(self, place: int) -> tuple[Tensor, Tensor]:
-        """Latents (batch, 8, 16, 16) and token numbers (batch, 32) of this step."""
-        turn, part = divmod(place, self.batches)
-        if turn // PASSES != self.number:
-            self.number = turn // PASSES
-            self.round = self._wait(self.number)
-        order = torch.randperm(SCENES, generator=torch.Generator().manual_seed(turn))
-        which = order[part * self.size :][: self.size]
-        return self.round["latents"][which].float(), self.round["words"][which].long()
+        """Latents (batch, 8, 16, 16) and token numbers (batch, 32) of this step, at random."""
+        if place % LOOK == 0:
+            self._take_new()
+        generator = torch.Generator().manual_seed(place)
+        which = torch.randint(len(self.words), (self.given.batch,), generator=generator)
+        which = which.to(self.words.device)
+        return self.latents[which].float(), self.words[which].long()
 
-    def _wait(self, number: int) -> dict[str, Tensor]:
-        file = self.folder / f"{number}.pt"
-        while not file.exists():
-            if not any(helper.is_alive() for helper in self.helpers):
-                raise SystemExit(f"Round {number} was not rendered; see the message above.")
-            time.sleep(1)
-        return torch.load(file, weights_only=True)
+    def _take_new(self) -> None:
+        for file in sorted(set(self.folder.glob("*.pt")) - self.files):
+            fresh = torch.load(file, self.given.device, weights_only=True)
+            self.latents = torch.cat([self.latents.to(self.given.device), fresh["latents"]])
+            self.words = torch.cat([self.words.to(self.given.device), fresh["words"]])
+            self.files.add(file)
+
+    def _wait(self) -> None:
+        self._take_new()
+        if not self.files and not any(helper.is_alive() for helper in self.helpers):
+            raise SystemExit("No scenes were rendered; see the message above.")
+        time.sleep(1)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from assets.build import training
+
+WARM, PACE = 20, 100  # steps that are not timed, and steps after which the pace is known
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mini-sd"  # its tokenizer serves this base as well
 
@@ -21,19 +27,24 @@ def machine(description: str) -> argparse.ArgumentParser:
     return made
 
 
-def training(description: str, steps: int, rate: float, batch: int) -> argparse.ArgumentParser:
-    """The same, and steps, rate, batch and seconds between checkpoints."""
+def trainer(
+    description: str, steps: int, rate: float, batches: dict[str, int]
+) -> argparse.ArgumentParser:
+    """The same, and steps, rate, batch (by device) and seconds between checkpoints."""
     made = machine(description)
     made.add_argument("--steps", type=int, default=steps)
+    made.add_argument("--minutes", type=float, help="as many steps as fit, in place of --steps")
     made.add_argument("--rate", type=float, default=rate, help="highest learning rate")
-    made.add_argument("--batch", type=int, default=batch)
+    made.add_argument("--batch", type=int, help=f"default by device: {batches}")
     made.add_argument("--save-every", type=float, default=240.0, metavar="SECONDS")
+    made.set_defaults(batches=batches)
     return made
 
 
 def parsed(options: argparse.ArgumentParser) -> argparse.Namespace:
     """What was given; the work folder is there and torch keeps to the threads."""
     given = options.parse_args()
+    given.batch = given.batch or given.batches[given.device]
     given.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
     return given
@@ -42,3 +53,31 @@ def parsed(options: argparse.ArgumentParser) -> argparse.Namespace:
 def precision(given: argparse.Namespace) -> torch.autocast:
     """bfloat16 for matrix products where it was asked for; a context."""
     return torch.autocast(given.device, torch.bfloat16, enabled=given.bf16)
+
+
+def run(
+    given: argparse.Namespace,
+    start: int,
+    step: Callable[[int], float],
+    keep: Callable[[int], None],
+) -> None:
+    """Train to `given.steps`, or for `given.minutes`: then `given.steps` is set by the pace."""
+    if given.minutes is not None:
+        start = fit_steps(given, start, step)
+    training.run(given.steps, start, step, keep, given.save_every)
+
+
+def fit_steps(given: argparse.Namespace, start: int, step: Callable[[int], float]) -> int:
+    """Take the first steps, and set `given.steps` so that all end in time; returns the next one."""
+    began = time.monotonic()
+    for place in range(start, start + WARM):
+        step(place)
+    warm = time.monotonic()
+    for place in range(start + WARM, start + PACE):
+        step(place)
+    pace = (time.monotonic() - warm) / (PACE - WARM)
+    left = given.minutes * 60 - (time.monotonic() - began)
+    given.steps = start + PACE + max(int(left / pace), 1)
+    count = given.steps - start
+    print(f"{pace:.4f} s a step: {count:,} steps in {given.minutes} minutes", flush=True)
+    return start + PACE
