@@ -13,9 +13,8 @@ from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
 from merging.engine import merge
-from merging.options import preset_options
 from merging.request import MergeRequest, Source
-from tests.conftest import SHELF
+from tests.conftest import SHELF, SINGLE
 
 CHANNELS = 8
 
@@ -41,6 +40,7 @@ def test_it_draws_at_its_own_size(wide: Base) -> None:
     assert picture.size == (128, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compose", ["sum", "gated"])
 def test_loras_change_its_pictures(wide: Base, compose: str) -> None:
     loras = [(formats.read(SHELF[trigger]), 1.0) for trigger in ("sks cat", "vxz pizza")]
@@ -50,9 +50,10 @@ def test_loras_change_its_pictures(wide: Base, compose: str) -> None:
     assert changed.size == plain.size and changed.tobytes() != plain.tobytes()
 
 
+@pytest.mark.slow
 def test_it_merges(wide: Base) -> None:
     loras = [formats.read(SHELF[trigger]) for trigger in ("sks cat", "vxz pizza")]
-    options = {**preset_options("best"), "samples": 1}
-    result = merge(MergeRequest(tuple(map(Source, loras)), **options), activations(wide))
+    request = MergeRequest(tuple(map(Source, loras)), **{**SINGLE, "samples": 1})
+    result = merge(request, activations(wide))
     assert set(result.adapter.layers) == set(loras[0].layers) | set(loras[1].layers)
     assert all(layer.up.isfinite().all() for layer in result.adapter.layers.values())
