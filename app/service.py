@@ -27,7 +27,7 @@ from app.limits import (
 )
 from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
-from app.schemas.draw import DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.settings.model import Settings
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DrawEvent = Step | Picture | MissingScores
+ComparisonEvent = DrawEvent | FinishedMerge
 BatchEvent = Step | FinishedMerge | BatchResult
 LAST_SECONDS = 60.0  # to wait for a base model that is being loaded, which cannot be stopped
 
@@ -211,23 +212,38 @@ class Studio:
         check_file(self.settings, path)
         return self._engine.summary(path)
 
+    def _check_visit(self, session: str) -> None:
+        """MergeError for an ended visit, before its files are missed; a fresh page has none."""
+        if session:
+            self.store.folder(session)
+
     def merge(self, session: str, order: MergeOrder) -> Generator[Step | FinishedMerge, None, None]:
         """Merge: yields Steps and the result. Closing the generator stops the work."""
-        self.store.folder(session)  # an ended visit is reported before its missing files
+        self._check_visit(session)
         check_merge(self.settings, order)
         items = self._run(session, lambda folder: self._engine.merging(order, folder))
         return cast(Generator[Step | FinishedMerge, None, None], items)
 
+    def merge_and_draw(
+        self, session: str, order: ComparisonOrder
+    ) -> Generator[ComparisonEvent, None, None]:
+        """Draw what needs no merge, merge, and draw the merge beside it, as one job."""
+        self._check_visit(session)
+        check_merge(self.settings, order.merge)
+        check_draw(self.settings, order.scene)
+        work = self._engine.comparing(order, self.store.new_folder(session))
+        return cast(Generator[ComparisonEvent, None, None], self._executor.run(session, work))
+
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""
-        self.store.folder(session)
+        self._check_visit(session)
         check_batch(self.settings, order)
         items = self._run(session, lambda folder: self._engine.batching(order, folder))
         return cast(Generator[BatchEvent, None, None], items)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""
-        self.store.folder(session)
+        self._check_visit(session)
         check_draw(self.settings, order)
         items = self._run(session, lambda folder: self._engine.drawing(order, folder))
         return cast(Generator[DrawEvent, None, None], items)

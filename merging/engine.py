@@ -141,7 +141,7 @@ def _merge_weights(work: _Work, progress: Progress, stop: Stop) -> None:
 
     with work.phases("solving"), workers() as pool:
         for done, solution in enumerate(pool.map(solve, layers)):
-            progress(done / len(layers), f"layer {done + 1} of {len(layers)}")
+            progress(done / len(layers), f"merging, layer {done + 1} of {len(layers)}")
             _record(work, solution, work.method)
 
 

@@ -1,7 +1,9 @@
-"""The draw job: a comparison in the worker thread, column by column."""
+"""The draw job: a comparison in the worker thread."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +12,7 @@ from PIL import Image
 from app.jobs.models import Bases
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
+from app.jobs.timetable import Stage, Timetable
 from app.schemas.draw import DrawOrder, MissingScores, Picture
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
@@ -19,36 +22,84 @@ from merging.errors import MergeError
 from merging.io.file_names import file_stem
 from merging.io.png import save_png
 from merging.options import Sampler
-from merging.runtime.progress import Progress, Stop, part, saying
+from merging.runtime.progress import Progress, Stop, saying
 from merging.scoring.references import PictureScorer, build_scorer
 
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
     """Draw every column from the same noise into ``folder``, emit Steps and Pictures."""
-    progress = report_steps(emit)
-    base = bases.get(order.base, order.precision, progress)
+    base = bases.get(order.base, order.precision, report_steps(emit))
     columns = panels(order, base)
-    scorer = _scorer(bases, base, order, emit)
-    for place, panel in enumerate(columns):
-        title = f"Drawing {place + 1} of {len(columns)}: {panel.title}"
-        column_progress = part(progress, place / len(columns), (place + 1) / len(columns))
-        column_progress(0.0, title)
-        images = _draw_column(base, panel, order, saying(column_progress, title), stop)
-        scores = _scores(scorer, images, order)
-        column = folder / f"{place}"  # two titles may give the same file name
-        column.mkdir()
-        for scene, image in enumerate(images):
-            emit(_save_picture(image, panel, order, scene, column, scores[scene]))
+    scorer = load_scorer(bases, base, order, emit)
+    timetable = Timetable(emit, draw_stages(order, len(columns)))
+    total = len(columns) * len(order.scenes)
+    Drawer(base, scorer, folder, total, timetable, emit, stop).draw(order, columns)
 
 
-def _draw_column(
-    base: Base, panel: Panel, order: DrawOrder, progress: Progress, stop: Stop
+def draw_stages(order: DrawOrder, columns: int) -> list[Stage]:
+    """The stages in which so many columns are drawn; costs are in predictions of the UNet."""
+    picture = order.steps * (2 if order.guidance > 1 else 1)
+    return [
+        Stage("drawing", len(scenes) * picture) for scenes in order.rounds for _ in range(columns)
+    ]
+
+
+def load_scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> PictureScorer | None:
+    """The scorer, if there are reference pictures.
+
+    Where CLIP cannot be loaded, MissingScores is emitted and pictures are drawn without scores.
+    """
+    if not order.references:
+        return None
+    try:
+        return build_scorer(bases.clip(base, report_steps(emit)), order.references)
+    except MergeError as error:
+        emit(MissingScores(str(error)))
+        return None
+
+
+@dataclass
+class Drawer:
+    """Draws columns, the first scene of all of them before the others; counts the pictures."""
+
+    base: Base
+    scorer: PictureScorer | None
+    folder: Path
+    total: int  # pictures of the whole job
+    timetable: Timetable
+    emit: Emit
+    stop: Stop
+    drawn: int = 0
+
+    def draw(self, order: DrawOrder, columns: Sequence[Panel]) -> None:
+        """Draw and emit a picture for every scene of every column."""
+        for scenes in order.rounds:
+            for panel in columns:
+                self._draw_scenes(order, panel, scenes)
+
+    def _draw_scenes(self, order: DrawOrder, panel: Panel, scenes: range) -> None:
+        """Some scenes of one column, together."""
+        title = f"Drawing {self.drawn + 1} of {self.total}: {panel.title}"
+        progress = self.timetable.next_stage()
+        progress(0.0, title)
+        images = _render(self.base, panel, order, scenes, saying(progress, title), self.stop)
+        scores = _scores(self.scorer, images, [order.scenes[place][0] for place in scenes])
+        column = self.folder / f"{self.drawn}"  # two titles may give the same file name
+        column.mkdir(parents=True)
+        for place, image, score in zip(scenes, images, scores, strict=True):
+            self.emit(_save_picture(image, panel, order, place, column, score))
+        self.drawn += len(images)
+
+
+def _render(
+    base: Base, panel: Panel, order: DrawOrder, places: range, progress: Progress, stop: Stop
 ) -> list[Image.Image]:
-    """One column: a picture for every scene."""
+    """The pictures of some scenes of one column."""
+    scenes = [order.scenes[place] for place in places]
     return render(
         base,
-        [prompt for prompt, _ in order.scenes],
-        [seed for _, seed in order.scenes],
+        [prompt for prompt, _ in scenes],
+        [seed for _, seed in scenes],
         adapters=panel.adapters,
         embeddings=panel.embeddings,
         steps=order.steps,
@@ -64,25 +115,13 @@ def _draw_column(
     )
 
 
-def _scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> PictureScorer | None:
-    """The scorer, if there are reference pictures.
-
-    Where CLIP cannot be loaded, MissingScores is emitted and pictures are drawn without scores.
-    """
-    if not order.references:
-        return None
-    try:
-        return build_scorer(bases.clip(base, report_steps(emit)), order.references)
-    except MergeError as error:
-        emit(MissingScores(str(error)))
-        return None
-
-
-def _scores(scorer: PictureScorer | None, images: list[Image.Image], order: DrawOrder) -> list[str]:
+def _scores(
+    scorer: PictureScorer | None, images: list[Image.Image], prompts: Sequence[str]
+) -> list[str]:
     """The scores of every picture as text for its caption, "" without a scorer."""
     if scorer is None:
         return [""] * len(images)
-    return list(map(str, scorer.score(images, [prompt for prompt, _ in order.scenes])))
+    return list(map(str, scorer.score(images, prompts)))
 
 
 def _save_picture(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from app.jobs.batch import batch_job
+from app.jobs.comparison import comparison_job
 from app.jobs.conflicts import ConflictFinder
 from app.jobs.draw import draw_job
 from app.jobs.export import curve, take
@@ -18,7 +19,7 @@ from app.jobs.merge import merge_job
 from app.jobs.models import Bases
 from app.jobs.queue import Work
 from app.schemas.batch import BatchOrder
-from app.schemas.draw import DrawOrder
+from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import MergeOrder
 from app.settings.model import Settings
@@ -45,6 +46,10 @@ class Engine:
     def drawing(self, order: DrawOrder, folder: Path) -> Work:
         """The work of a comparison, for the executor."""
         return self._bases.job(partial(draw_job, self._bases, order, folder))
+
+    def comparing(self, order: ComparisonOrder, folder: Path) -> Work:
+        """The work of a merge with its comparison, for the executor."""
+        return self._bases.job(partial(comparison_job, self._bases, order, folder))
 
     def batching(self, order: BatchOrder, folder: Path) -> Work:
         """The work of several merges, for the executor."""

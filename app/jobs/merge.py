@@ -17,7 +17,8 @@ from merging.export.save import Saved, recipe_base, save
 from merging.io.file_names import file_stem
 from merging.methods import METHODS
 from merging.python_api import merge
-from merging.runtime.progress import Stop, check
+from merging.request import MergeRequest
+from merging.runtime.progress import Progress, Stop, check
 
 
 def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -27,8 +28,22 @@ def merge_job(bases: Bases, order: MergeOrder, folder: Path, emit: Emit, stop: S
     request = read_request(order, lambda layer: base_of().weight(layer))
     base = base_of() if request.based else None
     check(stop)
-    result = merge(request, base, reporter.progress, stop, reporter.watch)
-    emit(save_merge(order, result, base, folder))
+    emit(make_merge(order, request, base, folder, reporter, reporter.progress, stop))
+
+
+def make_merge(
+    order: MergeOrder,
+    request: MergeRequest,
+    base: Base | None,
+    folder: Path,
+    reporter: ProgressReporter,
+    progress: Progress,
+    stop: Stop,
+) -> FinishedMerge:
+    """Merge and save; ``reporter`` gets the solved layers."""
+    based = base if request.based else None
+    result = merge(request, based, progress, stop, reporter.watch)
+    return save_merge(order, result, based, folder)
 
 
 def save_merge(

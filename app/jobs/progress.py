@@ -1,4 +1,4 @@
-"""The library's progress as Steps of a job."""
+"""The progress of a job."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ class ProgressReporter:
 
     def progress(self, share: float, text: str) -> None:
         """Emit a Step; its text begins with a capital."""
-        self._step = Step(share, text[:1].upper() + text[1:])
-        self._emit(self._step)
+        self._emit_step(share, text)
 
     def watch(self, row: LayerReport, count: int) -> None:
         """Emit the last Step again, with a solved layer, one of ``count``."""
         self._emit(replace(self._step, solved=row, layers=count))
+
+    def _emit_step(self, share: float, text: str, left: float | None = None) -> None:
+        self._step = Step(share, text[:1].upper() + text[1:], left=left)
+        self._emit(self._step)
 
 
 def report_steps(emit: Emit) -> Progress:

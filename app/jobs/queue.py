@@ -30,6 +30,7 @@ class Step:
     seconds: float = 0.0  # in line, then at work
     solved: LayerReport | None = None  # the layer that a merge has just solved
     layers: int = 0  # number of layers that will be solved
+    left: float | None = None  # seconds until the end of the job, once they can be told
 
 
 END = object()  # after the last report

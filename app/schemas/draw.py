@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.schemas.merge import SelectedFile
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from merging.base_models import MINI
 from merging.diffusion.compose import COMPOSITIONS
 from merging.io.regions import Region
@@ -19,6 +20,7 @@ COLUMNS = {
     "merged": "The merge",
 }
 COMPOSED = {name: row for name, row in COMPOSITIONS.items() if name not in COLUMNS}
+OTHER = "other"  # the column of an earlier merge
 USUAL = ("base", "each", "sum", "merged")
 
 
@@ -73,6 +75,23 @@ class DrawOrder:
         return [(prompt, seed) for prompt in self.prompts for seed in seeds]
 
     @property
+    def rounds(self) -> list[range]:
+        """The positions of the scenes that are drawn together: the first one is ready soon."""
+        count = len(self.scenes)
+        return [scenes for scenes in (range(1), range(1, count)) if scenes]
+
+    def arranged(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """The pictures column by column, in whatever order they were drawn."""
+        columns = ["base", "each", "sum", *COMPOSED, "merged", OTHER]
+        titles = list(dict.fromkeys(picture.title for picture in pictures))
+
+        def place(picture: Picture) -> tuple[int, int, int]:
+            scene = self.scenes.index((picture.prompt, picture.seed))
+            return columns.index(picture.column), titles.index(picture.title), scene
+
+        return sorted(pictures, key=place)
+
+    @property
     def of_the_merge(self) -> range:
         """The positions of the merge's pictures, which come before those of other merges."""
         if self.merged is None or "merged" not in self.columns:
@@ -95,6 +114,34 @@ class DrawOrder:
     def triggers(self) -> list[str]:
         """The triggers that get heat maps."""
         return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
+
+
+@dataclass(frozen=True)
+class ComparisonOrder:
+    """A merge, and the pictures that are drawn before it and after it."""
+
+    merge: MergeOrder
+    scene: DrawOrder  # with all columns; its merge does not exist yet
+
+    @property
+    def before(self) -> DrawOrder:
+        """The columns that need no merge."""
+        columns = tuple(name for name in self.scene.columns if name != "merged")
+        return replace(self.scene, columns=columns, merged=None, others=())
+
+    def drawn(self, merged: FinishedMerge) -> DrawOrder:
+        """All columns, now that there is the merge."""
+        return replace(self.scene, merged=merged.drawn_with, method=merged.method)
+
+    def after(self, merged: FinishedMerge) -> DrawOrder:
+        """The merge's column, and those of earlier merges."""
+        columns = tuple(name for name in self.scene.columns if name == "merged")
+        return replace(self.drawn(merged), columns=columns)
+
+    @property
+    def columns_after(self) -> int:
+        """The number of columns that are drawn after the merge."""
+        return ("merged" in self.scene.columns) + len(self.scene.others)
 
 
 @dataclass(frozen=True)

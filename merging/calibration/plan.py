@@ -29,6 +29,14 @@ class RowSet:
     phrases: tuple[str, ...] = ()  # trigger phrases in its prompts
     gated: bool = False  # whether the phrases, one per LoRA, gate the teacher
 
+    @property
+    def subject(self) -> str:
+        """What its prompts are about, in a user's words."""
+        if not any(self.weights):
+            return "everything else"
+        together = " together" if len(self.phrases) > 1 else ""
+        return " and ".join(self.phrases) + together or self.name
+
 
 @dataclass(frozen=True)
 class Sweep:

@@ -56,7 +56,7 @@ def draw_samples(
     samples: list[Sample] = []
     for index, row_set in enumerate(sweep.row_sets):
         share = part(progress, index / len(sweep.row_sets), (index + 1) / len(sweep.row_sets))
-        share(0.0, f"sampling {row_set.name}")
+        share(0.0, f"learning {row_set.subject}")
         blank = _blank_samples(base, sweep, index)
         samples += _trajectories(base, sweep, blank, share, stop) if latents else blank
     return samples
@@ -101,15 +101,15 @@ def _trajectories(
 
     Prompts with the most steps are batched together.
     """
-    name = sweep.row_sets[blank[0].row_set].name
-    generator = torch.Generator().manual_seed(seed_for(sweep.seed, "noise", name))
+    row_set = sweep.row_sets[blank[0].row_set]
+    generator = torch.Generator().manual_seed(seed_for(sweep.seed, "noise", row_set.name))
     side = latent_side(base)
     shape = (len(blank), base.pipeline.unet.config.in_channels, side, side)
     noise = torch.randn(shape, generator=generator).to(base.device, base.dtype)
     order = sorted(range(len(blank)), key=lambda number: -(number % TRAJECTORY_STEPS))
     done: dict[int, Sample] = {}
     for batch in batches(base, [blank[number] for number in order], streams=1):
-        progress(len(done) / len(blank), f"sampling {name}")
+        progress(len(done) / len(blank), f"learning {row_set.subject}")
         numbers = order[len(done) : len(done) + len(batch)]
         last_steps = [number % TRAJECTORY_STEPS for number in numbers]
         samples = _denoise(base, sweep, batch, noise[numbers], last_steps, stop)

@@ -72,22 +72,24 @@ class Form:
             raise MergeError("There is no merge to compare yet: merge first, then draw.")
         return merged
 
-    def draw_order(self, values: Values, merged: FinishedMerge, prompt: str) -> DrawOrder:
-        """The pictures that the widgets describe, for a merge and its LoRAs."""
+    def draw_order(
+        self, values: Values, order: MergeOrder, prompt: str, merged: FinishedMerge | None = None
+    ) -> DrawOrder:
+        """The pictures that the widgets describe, for the LoRAs of a merge that may yet be made."""
         picks = self.picks(values)
         references = {key: pick.references for pick in picks for key in (pick.name, pick.path)}
         return DrawOrder(
             picks=tuple(
                 # the files of an earlier merge have other paths, but the same names
                 replace(pick, references=references.get(pick.path, references.get(pick.name, ())))
-                for pick in merged.order.picks
+                for pick in order.picks
             ),
-            words=merged.order.words,
+            words=order.words,
             prompt=prompt,
-            base=merged.order.base,
-            precision=merged.order.precision,
-            merged=merged.drawn_with,
-            method=merged.method,
+            base=order.base,
+            precision=order.precision,
+            merged=merged.drawn_with if merged else None,
+            method=merged.method if merged else "",
             **self.draw_form.order_fields(values),
         )
 

@@ -246,7 +246,8 @@ class HistoryHandlers:
         entries = self._ticked_entries(values, session)
         columns: list[list[tuple[str, str]]] = []
         for letter, opened in zip(LETTERS, entries, strict=True):
-            order = form.draw_order(values, opened.merged, values[form.draw_form.prompt])
+            prompt, merged = values[form.draw_form.prompt], opened.merged
+            order = form.draw_order(values, merged.order, prompt, merged)
             scene = replace(order, picks=opened.here, columns=("merged",), maps=False)
             pictures = yield from self._draw(session, scene)
             columns.append(

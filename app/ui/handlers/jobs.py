@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.draw import DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
@@ -76,16 +76,17 @@ class Handlers:
         order = self.form.merge_order(values)
         session = values[self.form.session]
         others = self._others(values, order)  # first, so that an error comes before the merge
-        merged = yield from self.run_merge(session, order)
-        entry = yield from self.add_to_history(session, merged)
         prompt = self.form.prompt(values, order.picks)
-        yield {self.form.merged: merged, **self.form.prompt_update(values, prompt)}
-        scene = self.form.draw_order(values, merged, prompt)
-        yield from self.run_drawing(session, merged, replace(scene, others=others), entry)
+        scene = self.form.draw_order(values, order, prompt)
+        yield self.form.prompt_update(values, prompt)
+        yield from self.run_comparison(
+            session, ComparisonOrder(order, replace(scene, others=others))
+        )
 
     def _draw(self, values: Values) -> JobUpdates:
         merged = self.form.last_merge(values)
-        scene = self.form.draw_order(values, merged, values[self.form.draw_form.prompt])
+        prompt = values[self.form.draw_form.prompt]
+        scene = self.form.draw_order(values, merged.order, prompt, merged)
         scene = replace(scene, others=self._others(values, merged.order))
         yield from self.run_drawing(values[self.form.session], merged, scene)
 
@@ -100,6 +101,35 @@ class Handlers:
     def _others(self, values: Values, order: MergeOrder) -> tuple[OtherMerge, ...]:
         chosen = values[self.form.draw_form.others]
         return self.studio.others(values[self.form.session], chosen, order.base)
+
+    def run_comparison(self, session: str, order: ComparisonOrder) -> JobUpdates:
+        """Draw what needs no merge, merge, draw the merge, and save all of it in the history."""
+        drawn: list[Picture] = []
+        merged: FinishedMerge | None = None
+        entry: int | None = None
+        scene, views, rows = order.scene, self.results.views, dict[str, LayerReport]()
+        yield {self.chart: gr.HTML("", visible=False), **views.clear()}
+        yield views.show_score_help(bool(scene.references))
+        with closing(self.studio.merge_and_draw(session, order)) as items:
+            for item in items:
+                if isinstance(item, Step):
+                    yield {
+                        self.dock.status: markup.progress(item),
+                        **self._chart_update(item, rows),
+                    }
+                elif isinstance(item, MissingScores):
+                    yield views.show_missing_scores(item.why)
+                elif isinstance(item, Picture):
+                    drawn = scene.arranged([*drawn, item])
+                    yield views.show_pictures(drawn, pictures_per_row(scene), scene.of_the_merge)
+                else:
+                    merged, scene = item, order.drawn(item)
+                    yield {self.form.merged: merged, **self.results.files.show_merge(merged)}
+                    entry = yield from self.add_to_history(session, merged)
+        if merged is None:
+            raise RuntimeError("a merge ended without a result")
+        yield views.show_views(drawn, draw_commands(scene))
+        yield from self.add_to_history(session, merged, scene, drawn, entry)
 
     def run_merge(self, session: str, order: MergeOrder) -> Generator[Updates, None, FinishedMerge]:
         """Merge and show the files; the pictures of the last merge are removed."""
@@ -138,7 +168,7 @@ class Handlers:
                 elif isinstance(item, MissingScores):
                     yield views.show_missing_scores(item.why)
                 else:
-                    drawn = [*drawn, item]
+                    drawn = order.arranged([*drawn, item])
                     yield views.show_pictures(drawn, pictures_per_row(order), order.of_the_merge)
         yield views.show_views(drawn, draw_commands(order))
         yield from self.add_to_history(session, merged, order, drawn, entry)

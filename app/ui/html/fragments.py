@@ -42,6 +42,8 @@ def progress(step: Step) -> str:
 def _time(step: Step) -> str:
     """Elapsed seconds, and an estimate of the remaining ones once it is reliable."""
     text = f"{step.seconds:.0f} s"
+    if step.left is not None:
+        return f"{text}, about {step.left:.0f} s left"
     if step.share < RELIABLE_SHARE or step.seconds < RELIABLE_SECONDS:
         return text
     return f"{text}, about {step.seconds * (1 - step.share) / step.share:.0f} s left"

@@ -37,7 +37,8 @@ def summed(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, FinishedMerge]
 
 
 def drawn(studio: Studio, session: str, order: DrawOrder) -> list[Picture]:
-    return [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    found = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    return order.arranged(found)
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def test_scores_stand_in_the_captions(
     cat, pizza = map(SelectedFile.of, cards)
     cat = replace(cat, references=photos)
     order = DrawOrder((cat, pizza), PROMPT, steps=1, columns=("base", "sum"), count=2)
-    pictures = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    found = [item for item in studio.draw(session, order) if isinstance(item, Picture)]
+    pictures = order.arranged(found)
     images = [Image.open(picture.path).convert("RGB") for picture in pictures]
     scores = build_scorer(load_clip(), {"sks cat": photos}).score(images, [PROMPT] * 4)
     assert [picture.caption for picture in pictures] == [

@@ -163,7 +163,7 @@ def test_visitors_wait_for_each_other_and_share_nothing(
             urlopen(f"{url}gradio_api/file={quote(str(path))}", timeout=20)
     first.prompts(200)  # work enough to be still at it when the second one asks
     first.merge_button.click()
-    expect(first.running).to_contain_text("Sampling")
+    expect(first.running).to_contain_text("Drawing")
     second.merge_button.click()
     expect(second.running).to_contain_text("Waiting: one job is before yours")
     second.page.get_by_role("button", name="Stop").click()
@@ -178,7 +178,7 @@ def test_work_ends_when_its_visitor_leaves(arrive: Arrive, pair: tuple[Path, Pat
     visitor.add(*pair)
     expect(visitor.triggers).to_have_count(2)
     visitor.merge_button.click()
-    expect(visitor.running).to_contain_text("Sampling")
+    expect(visitor.running).to_contain_text("Drawing")
     (worker,) = (thread for thread in threading.enumerate() if thread.name == "iteris-job")
     visitor.page.close()
     worker.join(timeout=60)

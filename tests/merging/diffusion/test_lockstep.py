@@ -241,7 +241,7 @@ def test_stop_ends_the_pass_and_leaves_no_hook(base: Base, pair: tuple[Adapter, 
             request,
             activations(base),
             progress=lambda _share, text: texts.append(text),
-            stop=lambda: any(text.startswith("layer 9 ") for text in texts),
+            stop=lambda: any(text.startswith("merging, layer 9 ") for text in texts),
         )
     assert not any(layer._forward_hooks for layer in base.layers.values())
 
@@ -254,7 +254,7 @@ def test_nothing_is_run_or_solved_once_stop_is_true(
     entered: list[bool] = []  # per run of the UNet: whether layers were being solved
 
     def enter(*_: object) -> None:
-        entered.append(any(text.startswith("layer") for text in texts))
+        entered.append(any(text.startswith("merging") for text in texts))
 
     watch = base.layers["unet.conv_in"].register_forward_hook(enter)
     request = MergeRequest(tuple(Source(adapter) for adapter in pair), samples=2, **SINGLE)
@@ -267,7 +267,7 @@ def test_nothing_is_run_or_solved_once_stop_is_true(
         )
     watch.remove()
     solved = sum(name.startswith("text_encoder.") for name in pair[0].layers)
-    assert texts[-1].startswith(f"layer {solved} of") and entered.count(True) == 1
+    assert texts[-1].startswith(f"merging, layer {solved} of") and entered.count(True) == 1
 
 
 def test_an_adapter_for_another_base_is_refused(
