@@ -231,8 +231,8 @@ class Studio:
         self._check_visit(session)
         check_merge(self.settings, order.merge)
         check_draw(self.settings, order.scene)
-        work = self._engine.comparing(order, self.store.new_folder(session))
-        return cast(Generator[ComparisonEvent, None, None], self._executor.run(session, work))
+        items = self._run(session, lambda folder: self._engine.comparing(order, folder))
+        return cast(Generator[ComparisonEvent, None, None], items)
 
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""

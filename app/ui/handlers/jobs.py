@@ -78,7 +78,8 @@ class Handlers:
         others = self._others(values, order)  # first, so that an error comes before the merge
         prompt = self.form.prompt(values, order.picks)
         scene = self.form.draw_order(values, order, prompt)
-        yield self.form.prompt_update(values, prompt)
+        if written := self.form.prompt_update(values, prompt):
+            yield written
         yield from self.run_comparison(
             session, ComparisonOrder(order, replace(scene, others=others))
         )

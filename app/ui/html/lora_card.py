@@ -17,7 +17,7 @@ FEW = 3  # names that are listed before "and n more"
 def card_html(card: Card, base: str) -> str:
     """Name, facts, notes, and the rest behind a fold."""
     return render_template(
-        "lora_card",
+        "lora_facts",
         card=card,
         facts=_embedding_facts(card) if card.is_word else _facts(card),
         misfit=misfit(card.name, card.base, base),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,9 +50,8 @@ def test_the_argument_comes_before_the_merge(studio: Studio, pair: tuple[Path, P
     steps = [item for item in items if isinstance(item, Step)]
     shares = [step.share for step in steps]
     assert shares == sorted(shares), "one bar, which never goes back"
-    texts = " ".join(step.text for step in steps)
-    for words in (r"Drawing \d+ of 10: Merged", r"Learning [\w ]+", "Merging, layer 1 of"):
-        assert re.search(words, texts)
+    texts = [step.text for step in steps]  # of those that come within half a second the last
+    assert "Merging, layer 1 of 56" in texts
 
     (alone,) = (
         item for item in studio.merge(session, order.merge) if isinstance(item, FinishedMerge)
