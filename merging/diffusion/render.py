@@ -87,7 +87,8 @@ def render(
         ),
         regions=tuple(regions),
     )
-    batch_size = max(1, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1]))
+    most = 1 if row.one_by_one else len(pairs)
+    batch_size = max(1, min(most, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1])))
     images: list[Image.Image] = []
     memory = explain_out_of_memory(f"Drawing on {base.device}", "close other programs that use it")
     bundled = [embedding for adapter, _ in adapters for embedding in adapter.embeddings]

@@ -42,7 +42,8 @@ class Composition:
     needs: tuple[Need, ...] = ()
     gradients: bool = False  # whether it runs the model backwards too, which takes memory
     ordered: bool = False  # whether the order of the LoRAs changes the picture
-    lays_out: bool = False  # whether it changes the picture even at strength 0
+    alters_base: bool = False  # whether even LoRAs of strength 0 change the picture
+    one_by_one: bool = False  # whether every picture is a batch of its own, for choices or memory
 
     @property
     def composer_class(self) -> type[Composer]:
@@ -121,6 +122,31 @@ COMPOSITIONS: Mapping[str, Composition] = {
         "N + 1",
         "Patch by patch, LoRAs count by how far their prediction is from the base's.",
     ),
+    "cmlora": Composition(
+        "CMLoRA",
+        "cmlora:CmLora",
+        "arXiv:2502.04923",
+        "N",
+        "Composite led by one LoRA after the other; the others reuse features, which saves time.",
+        ordered=True,
+        alters_base=True,  # features of the step before are not quite those of this one
+        one_by_one=True,
+    ),
+    "tara": Composition(
+        "TARA's token mask",
+        "tara:TokenMask",
+        "arXiv:2508.08812",
+        "1",
+        "The sum, but text keys and values of each LoRA on its own trigger's tokens alone.",
+        needs=("triggers",),
+    ),
+    "kl-choice": Composition(
+        "Choice per layer by KL",
+        "kl_choice:KlChoice",
+        "arXiv:2602.15539",
+        "1",
+        "Every layer takes the LoRA that changes its output most; for an object and a style.",
+    ),
     "regions": Composition(
         "Regions",
         "regions:Regions",
@@ -128,7 +154,7 @@ COMPOSITIONS: Mapping[str, Composition] = {
         "N + 1",
         "Each trigger's LoRA and words in the boxes that you give it.",
         needs=("triggers", "regions"),
-        lays_out=True,
+        alters_base=True,
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,8 +21,8 @@ from merging.diffusion.gate import (
 )
 
 
-class Gated(Composer):
-    """One pass; the regions are found from the attention and updated after every step."""
+class TokenGated(Composer):
+    """One pass, in which every LoRA has a weight at every token: `token_weights` defines it."""
 
     def __init__(self, scene: Scene) -> None:
         """Raises MergeError if a LoRA has no trigger phrase."""
@@ -30,16 +30,13 @@ class Gated(Composer):
         base, phrases = scene.base, scene.triggers
         self.deltas = [summed_deltas(base, [pair]) for pair in scene.adapters]
         self.shifts = [summed_shifts(base, [pair]) for pair in scene.adapters]
-        named = phrase_masks(base, scene.prompts, phrases).amax(dim=1)  # (prompts, adapters)
-        self.words, self.blank = (
-            token_gate(base, texts, phrases) * named[:, None]
-            for texts in (scene.prompts, scene.negatives)
-        )
+        self.words, self.blank = map(self.token_weights, (scene.prompts, scene.negatives))
         ones = torch.ones(scene.streams * len(scene.pairs), len(phrases))
-        gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, scene.latent)
-        self.gate = silence_unnamed(gate, named.repeat(scene.streams, 1))
-        concepts = concept_tokens(base, scene.prompts, phrases)
-        self.finder = RegionFinder(base, self.gate, concepts)
+        self.gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, scene.latent)
+
+    def token_weights(self, texts: Sequence[str]) -> Tensor:
+        """Weights (texts, tokens, LoRAs)."""
+        raise NotImplementedError
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -47,8 +44,7 @@ class Gated(Composer):
         base, gate = self.scene.base, self.gate
         with gated(base, self.deltas, gate), gated(base, self.shifts, gate):
             self.states = self._states()
-            with self.finder.recording():
-                yield
+            yield
 
     def _states(self) -> Tensor:
         """Text states of the model's batch; the gate is left with the tokens of that batch."""
@@ -63,6 +59,28 @@ class Gated(Composer):
     def noise(self, latents: Tensor, moment: Moment) -> Tensor:
         """One prediction."""
         return self.scene.guide(self.scene.predict(latents, moment.time, self.states))
+
+
+class Gated(TokenGated):
+    """Regions are found from the attention and updated after every step."""
+
+    def __init__(self, scene: Scene) -> None:
+        """Raises MergeError if a LoRA has no trigger phrase."""
+        self.named = phrase_masks(scene.base, scene.prompts, scene.triggers).amax(dim=1)
+        super().__init__(scene)
+        self.gate = silence_unnamed(self.gate, self.named.repeat(scene.streams, 1))
+        concepts = concept_tokens(scene.base, scene.prompts, scene.triggers)
+        self.finder = RegionFinder(scene.base, self.gate, concepts)
+
+    def token_weights(self, texts: Sequence[str]) -> Tensor:
+        """Those of the gate; 0 for a LoRA that the picture's prompt does not name."""
+        return token_gate(self.scene.base, texts, self.scene.triggers) * self.named[:, None]
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """The attention is watched as long as the gate is in the model."""
+        with super().acting(), self.finder.recording():
+            yield
 
     def after_step(self) -> None:
         """Give every position to the concept with the most attention so far."""

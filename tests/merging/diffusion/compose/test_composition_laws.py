@@ -73,9 +73,9 @@ def test_one_lora_alone_is_that_lora(
 def test_strength_0_is_the_base(
     name: str, draw: Callable[..., Image.Image], pair: Pair, plain: Image.Image
 ) -> None:
-    """Where the composition also lays out the picture, all LoRAs at strength 0 draw the same."""
+    """Where the composition alters the base as well, all LoRAs at strength 0 draw the same."""
     switched_off = draw(name, [(adapter, 0.0) for adapter, _ in pair])
-    if COMPOSITIONS[name].lays_out:
+    if COMPOSITIONS[name].alters_base:
         others = [(replace(pair[1][0], trigger=adapter.trigger), 0.0) for adapter, _ in pair]
         plain = draw(name, others)
     assert np.abs(pixels(switched_off) - pixels(plain)).max() <= 1
@@ -90,6 +90,16 @@ def test_order_matters_only_where_the_row_says_so(
     assert far(there, plain) > 1, "the LoRAs do something"
     assert (far(there, back) > 0.5) == COMPOSITIONS[name].ordered
     assert draw(name, pair).tobytes() == there.tobytes()
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_a_picture_does_not_depend_on_those_beside_it(
+    name: str, draw: Callable[..., Image.Image], pair: Pair, base: Base
+) -> None:
+    regions = HALVES if "regions" in COMPOSITIONS[name].needs else ()
+    prompts = ["a photo of a rn2 cat", PROMPT]
+    asked: dict[str, Any] = {"adapters": pair, "steps": 3, "compose": name, "regions": regions}
+    assert far(render(base, prompts, [4, 0], **asked)[1], draw(name, pair)) < 0.5
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
