@@ -114,6 +114,15 @@ class Settings:
         low=0,
         high=8,
     )
+    root_path: str = setting(
+        "",
+        "GRADIO_ROOT_PATH",
+        PLACES,
+        "Path below the host name",
+        "where a reverse proxy has the app under /studio, say",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        unset="none",
+    )
     port: int = setting(7860, "GRADIO_SERVER_PORT", PLACES, "Port", low=1, high=65535)
     max_files: int = setting(6, "ITERIS_MAX_FILES", FILES, "LoRAs of one merge", low=2, high=16)
     max_mb: int = setting(400, "ITERIS_MAX_MB", FILES, "MB of one file", low=1, high=4000)

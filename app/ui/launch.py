@@ -39,6 +39,7 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
     _, address, _ = demo.launch(
         server_name=settings.host,
         server_port=settings.port,
+        root_path=settings.root_path or None,
         theme=theme(),
         css_paths=[STYLE],
         show_error=False,
