@@ -27,7 +27,7 @@ from app.limits import (
 )
 from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
-from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture, Preview
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.settings.model import Settings
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from merging.analysis.summary import Summary
 
 log = logging.getLogger(__name__)
-DrawEvent = Step | Picture | MissingScores
+DrawEvent = Step | Picture | Preview | MissingScores
 ComparisonEvent = DrawEvent | FinishedMerge
 BatchEvent = Step | FinishedMerge | BatchResult
 LAST_SECONDS = 60.0  # to wait for a base model that is being loaded, which cannot be stopped

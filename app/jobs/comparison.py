@@ -35,7 +35,7 @@ def comparison_job(
     ]
     total = (len(columns) + order.columns_after) * len(order.scene.scenes)
     timetable = Timetable(emit, stages)
-    drawer = Drawer(base, scorer, folder / "pictures", total, timetable, emit, stop)
+    drawer = Drawer(bases, base, scorer, folder / "pictures", total, timetable, emit, stop)
     drawer.draw(before, columns)
     progress = timetable.next_stage()
     merged = make_merge(order.merge, request, base, folder, timetable, progress, stop)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from PIL import Image
+from torch import Tensor
 
 from app.jobs.models import Bases
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
 from app.jobs.timetable import Stage, Timetable
-from app.schemas.draw import DrawOrder, MissingScores, Picture
+from app.schemas.draw import DrawOrder, MissingScores, Picture, Preview
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.heat_map import heat_map
+from merging.diffusion.preview import OnEstimate
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
@@ -24,6 +28,8 @@ from merging.io.png import save_png
 from merging.options import Sampler
 from merging.runtime.progress import Progress, Stop, saying
 from merging.scoring.references import PictureScorer, build_scorer
+
+PREVIEW_SECONDS = 0.5  # of a step, from which on its picture is shown
 
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -33,7 +39,7 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     scorer = load_scorer(bases, base, order, emit)
     timetable = Timetable(emit, draw_stages(order, len(columns)))
     total = len(columns) * len(order.scenes)
-    Drawer(base, scorer, folder, total, timetable, emit, stop).draw(order, columns)
+    Drawer(bases, base, scorer, folder, total, timetable, emit, stop).draw(order, columns)
 
 
 def draw_stages(order: DrawOrder, columns: int) -> list[Stage]:
@@ -62,6 +68,7 @@ def load_scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Pictu
 class Drawer:
     """Draws columns, the first scene of all of them before the others; counts the pictures."""
 
+    bases: Bases
     base: Base
     scorer: PictureScorer | None
     folder: Path
@@ -82,7 +89,8 @@ class Drawer:
         title = f"Drawing {self.drawn + 1} of {self.total}: {panel.title}"
         progress = self.timetable.next_stage()
         progress(0.0, title)
-        images = _render(self.base, panel, order, scenes, saying(progress, title), self.stop)
+        watch = self._previews(order, panel, scenes) if order.previews else None
+        images = _render(self.base, panel, order, scenes, saying(progress, title), self.stop, watch)
         scores = _scores(self.scorer, images, [order.scenes[place][0] for place in scenes])
         column = self.folder / f"{self.drawn}"  # two titles may give the same file name
         column.mkdir(parents=True)
@@ -90,9 +98,31 @@ class Drawer:
             self.emit(_save_picture(image, panel, order, place, column, score))
         self.drawn += len(images)
 
+    def _previews(self, order: DrawOrder, panel: Panel, places: range) -> OnEstimate:
+        """Emit Previews of these scenes, once a step takes long enough."""
+        watched, steps = [time.monotonic()], itertools.count()
+
+        def show(latents: Tensor, first: int) -> None:
+            before, watched[0] = watched[0], time.monotonic()
+            if watched[0] - before < PREVIEW_SECONDS:
+                return
+            images = self.bases.previewer(self.base).pictures(latents)
+            folder = self.folder / "previews" / f"{self.drawn}-{next(steps)}"
+            folder.mkdir(parents=True)
+            for image, place in zip(images, places[first:], strict=False):
+                self.emit(Preview(_save_picture(image, panel, order, place, folder, "")))
+
+        return show
+
 
 def _render(
-    base: Base, panel: Panel, order: DrawOrder, places: range, progress: Progress, stop: Stop
+    base: Base,
+    panel: Panel,
+    order: DrawOrder,
+    places: range,
+    progress: Progress,
+    stop: Stop,
+    on_estimate: OnEstimate | None,
 ) -> list[Image.Image]:
     """The pictures of some scenes of one column."""
     scenes = [order.scenes[place] for place in places]
@@ -112,6 +142,7 @@ def _render(
         regions=order.regions if "regions" in COMPOSITIONS[panel.compose].needs else (),
         progress=progress,
         stop=stop,
+        on_estimate=on_estimate,
     )
 
 

@@ -11,6 +11,7 @@ from app.jobs.progress import Emit
 from app.jobs.queue import Work
 from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base
+from merging.diffusion.preview import Previewer, fit_previewer
 from merging.options import Precision
 from merging.runtime.progress import Progress, Stop
 from merging.scoring.clip import Clip, load_clip
@@ -29,6 +30,7 @@ class Bases:
         self._device = device
         self._loaded: dict[tuple[str, str], Base] = {}
         self._clips: dict[str, Clip] = {}
+        self._previewers: dict[tuple[str, str], Previewer] = {}
         self._in_use = threading.Lock()
 
     def job(self, work: Work) -> Work:
@@ -61,6 +63,13 @@ class Bases:
                 self._loaded.pop(next(iter(self._loaded)))
             self._loaded[name, precision] = loaded
         return self._loaded[name, precision]
+
+    def previewer(self, base: Base) -> Previewer:
+        """What makes rough pictures of this base's latents."""
+        key = base.name, base.precision
+        if key not in self._previewers:
+            self._previewers[key] = fit_previewer(base)
+        return self._previewers[key]
 
     def clip(self, base: Base, progress: Progress) -> Clip:
         """The CLIP model that scores this base's pictures; MergeError if it cannot be loaded."""

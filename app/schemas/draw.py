@@ -58,6 +58,7 @@ class DrawOrder:
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
     columns: tuple[str, ...] = USUAL  # names of COLUMNS and COMPOSED
     words: tuple[SelectedFile, ...] = ()  # textual inversions for the prompts
+    previews: bool = False  # send rough pictures while a step takes long
     maps: bool = False  # also draw a heat map for every trigger
     precision: str = "auto"  # of the base model
     others: tuple[OtherMerge, ...] = ()  # earlier merges, a column per merge
@@ -114,6 +115,13 @@ class DrawOrder:
     def triggers(self) -> list[str]:
         """The triggers that get heat maps."""
         return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture that is being drawn, as far as it can be guessed: small, with rough colours."""
+
+    picture: Picture
 
 
 @dataclass(frozen=True)

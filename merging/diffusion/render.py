@@ -5,11 +5,12 @@ File loaders are not used: the scaling that they apply differs from file to file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 from PIL import Image
+from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.base_models import base_model
@@ -18,6 +19,7 @@ from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
 from merging.diffusion.compose import COMPOSITIONS, Composition, composition
 from merging.diffusion.compose.scene import Scene
+from merging.diffusion.preview import OnEstimate
 from merging.diffusion.sampling import draw
 from merging.diffusion.schedulers import using_sampler
 from merging.diffusion.textual_inversion import using_embeddings
@@ -51,6 +53,7 @@ def render(
     regions: Sequence[Region] = (),
     progress: Progress = silent,
     stop: Stop = never,
+    on_estimate: OnEstimate | None = None,
 ) -> list[Image.Image]:
     """One picture per (prompt, seed) pair; ``image.info`` has the texts for its PNG.
 
@@ -62,6 +65,9 @@ def render(
     `merging.diffusion.compose.COMPOSITIONS`; a single one acts as it is. Prompts may use the words
     of ``embeddings`` and of the adapters' embeddings. ``regions`` are for compositions that need
     them.
+
+    ``on_estimate`` gets, after every step, the latents that the pictures seem to come to, and the
+    position of the first of them (`merging.diffusion.preview`).
 
     Noise is drawn on the CPU picture by picture, so a seed means the same on every device.
     Raises MergeError for values out of range, Cancelled once ``stop`` turns true.
@@ -99,10 +105,16 @@ def render(
             chunk = pairs[start : start + batch_size]
             share = part(progress, start / len(pairs), (start + len(chunk)) / len(pairs))
             scene = Scene(base, chunk, negative, adapters, latent, steps, guidance, regions)
-            images += _draw_batch(scene, row, phrases, share, stop)
+            watch = _from_place(on_estimate, start)
+            images += _draw_batch(scene, row, phrases, share, stop, watch)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
+
+
+def _from_place(on_estimate: OnEstimate | None, start: int) -> Callable[[Tensor], None] | None:
+    """What a batch that begins at ``start`` tells its estimates to."""
+    return (lambda latents: on_estimate(latents, start)) if on_estimate else None
 
 
 def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
@@ -117,7 +129,12 @@ def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
 
 
 def _draw_batch(
-    scene: Scene, row: Composition, phrases: Sequence[str], progress: Progress, stop: Stop
+    scene: Scene,
+    row: Composition,
+    phrases: Sequence[str],
+    progress: Progress,
+    stop: Stop,
+    on_estimate: Callable[[Tensor], None] | None,
 ) -> list[Image.Image]:
     """The scene's pictures, with their attention maps of the phrases in ``info``."""
     # One LoRA has nothing to be composed with: it acts as it is, unless it has a region.
@@ -126,7 +143,7 @@ def _draw_batch(
     marks = phrase_masks(scene.base, scene.prompts, phrases)
     watch = AttentionRecorder(scene.base, marks, scene.latent)
     watching = watch.recording() if phrases else nullcontext()
-    images = draw(scene, composer, progress, stop, watching)
+    images = draw(scene, composer, progress, stop, watching, on_estimate)
     if phrases:
         known = composer.maps(phrases)
         for image, maps in zip(images, watch.maps() if known is None else known, strict=True):

@@ -5,6 +5,7 @@ A loop of our own, since a composition may predict the noise from several passes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from merging.diffusion.compose.composer import Composer, Moment
 from merging.diffusion.compose.scene import Scene
+from merging.diffusion.preview import clean_estimate
 from merging.runtime.progress import Progress, Stop
 
 
@@ -23,21 +25,27 @@ def draw(
     progress: Progress,
     stop: Stop,
     watching: AbstractContextManager[None],
+    on_estimate: Callable[[Tensor], None] | None = None,
 ) -> list[Image.Image]:
     """The scene's pictures, with its LoRAs composed by the composer.
 
+    ``on_estimate`` gets the latents that they seem to come to, after every step.
     ``watching`` is entered when the LoRAs are in the model, so that its hooks see their effect.
     Noise is drawn on the CPU picture by picture. ``stop`` is checked before every layer of the
     model; raises Cancelled once it turns true.
     """
     generators = [torch.Generator().manual_seed(seed) for _, seed in scene.pairs]
     with scene.base.stopping_at_layers(stop), composer.acting(), watching:
-        latents = _denoise(scene, composer, generators, progress)
+        latents = _denoise(scene, composer, generators, progress, on_estimate)
     return _decode(scene, latents, generators)
 
 
 def _denoise(
-    scene: Scene, composer: Composer, generators: list[torch.Generator], progress: Progress
+    scene: Scene,
+    composer: Composer,
+    generators: list[torch.Generator],
+    progress: Progress,
+    on_estimate: Callable[[Tensor], None] | None,
 ) -> Tensor:
     """From noise to latents without noise: (pictures, channels, height, width)."""
     base, scheduler = scene.base, scene.base.pipeline.scheduler
@@ -49,6 +57,8 @@ def _denoise(
         noise = composer.noise(scaled, Moment(step, time))
         latents = scheduler.step(noise, time, latents, **options, return_dict=False)[0]
         composer.after_step()
+        if on_estimate:
+            on_estimate(clean_estimate(scheduler, scaled, noise, time))
         progress((step + 1) / scene.steps, f"step {step + 1} of {scene.steps}")
     return latents
 

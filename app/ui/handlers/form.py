@@ -90,6 +90,7 @@ class Form:
             precision=order.precision,
             merged=merged.drawn_with if merged else None,
             method=merged.method if merged else "",
+            previews=True,
             **self.draw_form.order_fields(values),
         )
 

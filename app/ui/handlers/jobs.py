@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture
+from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture, Preview
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
@@ -33,6 +33,7 @@ from merging.report import LayerReport
 log = logging.getLogger(__name__)
 
 JobUpdates = Generator[Updates, None, None]
+Shown = dict[tuple[str, str, str, int], Picture]  # by column, title, prompt and seed
 STOPPED = "Stopped. Nothing was changed."
 
 
@@ -105,7 +106,7 @@ class Handlers:
 
     def run_comparison(self, session: str, order: ComparisonOrder) -> JobUpdates:
         """Draw what needs no merge, merge, draw the merge, and save all of it in the history."""
-        drawn: list[Picture] = []
+        drawn: Shown = {}
         merged: FinishedMerge | None = None
         entry: int | None = None
         scene, views, rows = order.scene, self.results.views, dict[str, LayerReport]()
@@ -120,17 +121,19 @@ class Handlers:
                     }
                 elif isinstance(item, MissingScores):
                     yield views.show_missing_scores(item.why)
-                elif isinstance(item, Picture):
-                    drawn = scene.arranged([*drawn, item])
-                    yield views.show_pictures(drawn, pictures_per_row(scene), scene.of_the_merge)
+                elif isinstance(item, Picture | Preview):
+                    drawn = with_picture(drawn, item)
+                    shown = scene.arranged([*drawn.values()])
+                    yield views.show_pictures(shown, pictures_per_row(scene), scene.of_the_merge)
                 else:
                     merged, scene = item, order.drawn(item)
                     yield {self.form.merged: merged, **self.results.files.show_merge(merged)}
                     entry = yield from self.add_to_history(session, merged)
         if merged is None:
             raise RuntimeError("a merge ended without a result")
-        yield views.show_views(drawn, draw_commands(scene))
-        yield from self.add_to_history(session, merged, scene, drawn, entry)
+        pictures = scene.arranged([*drawn.values()])
+        yield views.show_views(pictures, draw_commands(scene))
+        yield from self.add_to_history(session, merged, scene, pictures, entry)
 
     def run_merge(self, session: str, order: MergeOrder) -> Generator[Updates, None, FinishedMerge]:
         """Merge and show the files; the pictures of the last merge are removed."""
@@ -159,7 +162,7 @@ class Handlers:
         self, session: str, merged: FinishedMerge, order: DrawOrder, entry: int | None = None
     ) -> JobUpdates:
         """Draw a comparison and save it in the history: in ``entry``, or in a new entry."""
-        drawn: list[Picture] = []
+        drawn: Shown = {}
         views = self.results.views
         yield views.show_score_help(bool(order.references))
         with closing(self.studio.draw(session, order)) as items:
@@ -169,10 +172,12 @@ class Handlers:
                 elif isinstance(item, MissingScores):
                     yield views.show_missing_scores(item.why)
                 else:
-                    drawn = order.arranged([*drawn, item])
-                    yield views.show_pictures(drawn, pictures_per_row(order), order.of_the_merge)
-        yield views.show_views(drawn, draw_commands(order))
-        yield from self.add_to_history(session, merged, order, drawn, entry)
+                    drawn = with_picture(drawn, item)
+                    shown = order.arranged([*drawn.values()])
+                    yield views.show_pictures(shown, pictures_per_row(order), order.of_the_merge)
+        pictures = order.arranged([*drawn.values()])
+        yield views.show_views(pictures, draw_commands(order))
+        yield from self.add_to_history(session, merged, order, pictures, entry)
 
     def add_to_history(
         self, session: str, merged: FinishedMerge, *pictures: Any
@@ -223,6 +228,12 @@ class Handlers:
         else:
             outcome = markup.outcome("done", done or "Done.", link=not done)
         yield results | self.dock.idle(outcome)
+
+
+def with_picture(shown: Shown, item: Picture | Preview) -> Shown:
+    """The pictures with one more, which takes the place of its previews."""
+    picture = item.picture if isinstance(item, Preview) else item
+    return shown | {(picture.column, picture.title, picture.prompt, picture.seed): picture}
 
 
 def pictures_per_row(order: DrawOrder) -> int:

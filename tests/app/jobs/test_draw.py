@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.compare_merges import side_by_side
 from app.schemas.card import Card
-from app.schemas.draw import COLUMNS, DrawOrder, OtherMerge, Picture
+from app.schemas.draw import COLUMNS, DrawOrder, OtherMerge, Picture, Preview
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import draw_commands
@@ -187,3 +187,20 @@ def test_the_gate_needs_triggers(studio: Studio, bad_files: dict[str, Path]) -> 
     order = DrawOrder((nameless, nameless), "a cat", steps=1, columns=("gated",))
     with pytest.raises(MergeError, match="trigger phrase"):
         drawn(studio, session, order)
+
+
+def test_long_steps_are_shown_while_they_last(
+    studio: Studio, summed: tuple[str, FinishedMerge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every step is long: a Preview for every picture, and only if they are asked for."""
+    session, merged = summed
+    order = DrawOrder(merged.order.picks, "a sks cat", steps=2, columns=("base", "sum"), count=2)
+    monkeypatch.setattr("app.jobs.draw.PREVIEW_SECONDS", 0.0)
+    assert not [item for item in studio.draw(session, order) if isinstance(item, Preview)]
+    items = list(studio.draw(session, replace(order, previews=True)))
+    previews = [item for item in items if isinstance(item, Preview)]
+    pictures = [item for item in items if isinstance(item, Picture)]
+    assert {it.picture.caption for it in previews} == {it.caption for it in pictures}
+    assert len({it.picture.path for it in previews}) == len(previews)
+    small, whole = (Image.open(it.path).size for it in (previews[0].picture, pictures[0]))
+    assert (small, whole) == ((16, 16), (64, 64))
