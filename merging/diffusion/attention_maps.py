@@ -21,12 +21,15 @@ class AttentionRecorder:
     sizes count the same.
     """
 
-    def __init__(self, base: Base, concepts: Tensor, size: Sequence[int]) -> None:
+    def __init__(
+        self, base: Base, concepts: Tensor, size: Sequence[int], *, graph: bool = False
+    ) -> None:
         """``concepts`` (samples, tokens, phrases) is 1 at a phrase's tokens.
 
         The samples are the last ones of the model's batch; ``size`` is height and width of the
-        latent.
+        latent. With ``graph``, the evidence can be differentiated.
         """
+        self.graph = graph
         self.base, self.concepts = base, concepts.to(base.device)
         self.evidence = torch.zeros(len(concepts), concepts.shape[2], *size, device=base.device)
         self._queries: Tensor | None = None
@@ -55,7 +58,8 @@ class AttentionRecorder:
         def hook(_layer: Layer, _inputs: tuple, keys: Tensor) -> None:
             assert self._queries is not None  # to_q is always called before to_k
             count = len(self.concepts)
-            self._add(attention(self._queries[-count:], keys[-count:], heads))
+            scores = attention(self._queries[-count:], keys[-count:], heads)
+            self._add(scores if self.graph else scores.detach())
 
         return hook
 

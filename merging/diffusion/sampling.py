@@ -53,8 +53,9 @@ def _denoise(
     options = base.pipeline.prepare_extra_step_kwargs(generators, 0.0)
     latents = _noise(scene, generators) * scheduler.init_noise_sigma
     for step, time in enumerate(scheduler.timesteps):
-        scaled = scheduler.scale_model_input(latents, time)
-        noise = composer.noise(scaled, Moment(step, time))
+        moment = Moment(step, time)
+        latents = composer.move(latents, moment)
+        noise = composer.noise(scheduler.scale_model_input(latents, time), moment)
         latents = scheduler.step(noise, time, latents, **options, return_dict=False)[0]
         composer.after_step()
         if on_estimate:

@@ -147,6 +147,17 @@ COMPOSITIONS: Mapping[str, Composition] = {
         "1",
         "Every layer takes the LoRA that changes its output most; for an object and a style.",
     ),
+    "clora": Composition(
+        "CLoRA",
+        "clora:Clora",
+        "arXiv:2403.19776",
+        "3 (N + 1)",
+        "Moves the concepts apart in the picture, then draws each LoRA in its own mask.",
+        needs=("triggers",),
+        gradients=True,
+        alters_base=True,
+        one_by_one=True,
+    ),
     "regions": Composition(
         "Regions",
         "regions:Regions",

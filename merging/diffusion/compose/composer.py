@@ -31,6 +31,10 @@ class Composer:
         """Everything is drawn inside; the model is as before afterwards."""
         yield
 
+    def move(self, latents: Tensor, moment: Moment) -> Tensor:
+        """The latents, unscaled, from which the step starts; most compositions leave them."""
+        return latents
+
     def noise(self, latents: Tensor, moment: Moment) -> Tensor:
         """The prediction for latents (pictures, channels, height, width), guided, same shape.
 

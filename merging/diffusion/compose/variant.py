@@ -37,6 +37,14 @@ class Variant:
         with self.in_use():
             return self.scene.predict(latents, time, self.states)
 
+    def predict_prompts(self, latents: Tensor, time: Tensor) -> Tensor:
+        """Predicted noise for the prompts alone, of the latents' shape."""
+        states = self.states[-len(self.scene.pairs) :]
+        with self.in_use():
+            return self.base.pipeline.unet(
+                latents, time, encoder_hidden_states=states, return_dict=False
+            )[0]
+
     def noise(self, latents: Tensor, time: Tensor) -> Tensor:
         """Predicted noise, guided: (pictures, channels, height, width)."""
         return self.scene.guide(self.predict(latents, time))

@@ -14,6 +14,7 @@ from merging.adapter import Adapter
 from merging.diffusion.attention_maps import phrase_masks
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
+from merging.diffusion.compose.clora import concept_masks, contrastive_loss, loss_slopes
 from merging.diffusion.compose.cmlora import (
     dominant_weights,
     high_share,
@@ -255,3 +256,37 @@ def test_tara_changes_keys_of_the_trigger_s_tokens_alone(scene: Scene) -> None:
     marks = phrase_masks(base, scene.prompts, scene.triggers).amax(dim=2)
     assert torch.equal(difference > 1e-6, marks > 0)
     assert marks.sum() > 3
+
+
+def test_concepts_attract_themselves_and_repel_others() -> None:
+    """Two branches, two concepts in places of their own: cosines 1 and 0, T = 0.5."""
+    apart = torch.zeros(2, 2, 1, 4)
+    apart[:, 0, 0, 0] = apart[:, 1, 0, 3] = 1
+    e = torch.e
+    expected = -torch.log(torch.tensor(e**2 / (e**2 + 2)))
+    torch.testing.assert_close(contrastive_loss(apart), expected)
+    together = apart[:, :1].repeat(1, 2, 1, 1)
+    assert contrastive_loss(together) > contrastive_loss(apart)
+    assert contrastive_loss(apart[:, :1]) == 0, "one concept has nothing to repel"
+
+
+def test_the_latents_go_down_the_loss_one_branch_at_a_time(scene: Scene, latents: Tensor) -> None:
+    """The gradient, put together branch by branch, is that of the whole."""
+    one = replace(scene, pairs=scene.pairs[:1])
+    composer = COMPOSITIONS["clora"].composer_class(one)
+    moment, x = Moment(0, torch.tensor(500)), latents[:1].clone().requires_grad_()
+    with composer.acting():
+        maps = torch.stack([composer._maps(it, x, moment.time) for it in composer.branches])
+        (whole,) = torch.autograd.grad(contrastive_loss(maps[:, 0]), x)
+        with torch.no_grad():
+            moved = composer.move(latents[:1], moment)
+            assert torch.equal(composer.move(latents, Moment(5, moment.time)), latents)
+    torch.testing.assert_close(moved, latents[:1] - 0.02 * whole, rtol=1e-4, atol=1e-6)
+    assert whole.abs().max() > 0
+    assert loss_slopes(maps).shape == maps.shape
+
+
+def test_masks_are_above_a_share_of_the_range() -> None:
+    maps = torch.tensor([[[[1.0, 1.2, 1.4, 2.0]], [[2.0, 1.0, 1.0, 1.0]]]])
+    masks = concept_masks(maps)[0, :, 0].int()
+    assert masks.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
