@@ -34,7 +34,7 @@ def draw(
     Noise is drawn on the CPU picture by picture. ``stop`` is checked before every layer of the
     model; raises Cancelled once it turns true.
     """
-    generators = [torch.Generator().manual_seed(seed) for _, seed in scene.pairs]
+    generators = scene.generators()
     with scene.base.stopping_at_layers(stop), composer.acting(), watching:
         latents = _denoise(scene, composer, generators, progress, on_estimate)
     return _decode(scene, latents, generators)
@@ -51,11 +51,12 @@ def _denoise(
     base, scheduler = scene.base, scene.base.pipeline.scheduler
     scheduler.set_timesteps(scene.steps, device=base.device)
     options = base.pipeline.prepare_extra_step_kwargs(generators, 0.0)
-    latents = _noise(scene, generators) * scheduler.init_noise_sigma
+    latents = composer.begin(_noise(scene, generators) * scheduler.init_noise_sigma)
     for step, time in enumerate(scheduler.timesteps):
         moment = Moment(step, time)
         latents = composer.move(latents, moment)
-        noise = composer.noise(scheduler.scale_model_input(latents, time), moment)
+        scaled = scheduler.scale_model_input(latents, time)
+        noise = composer.noise(scaled, moment)
         latents = scheduler.step(noise, time, latents, **options, return_dict=False)[0]
         composer.after_step()
         if on_estimate:

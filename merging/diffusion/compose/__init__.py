@@ -158,6 +158,15 @@ COMPOSITIONS: Mapping[str, Composition] = {
         alters_base=True,
         one_by_one=True,
     ),
+    "freefuse": Composition(
+        "FreeFuse",
+        "freefuse:FreeFuse",
+        "arXiv:2510.23515",
+        "1⅓",
+        "Finds a mask for each LoRA in a short first try, then keeps each in its mask.",
+        needs=("triggers",),
+        alters_base=True,
+    ),
     "regions": Composition(
         "Regions",
         "regions:Regions",

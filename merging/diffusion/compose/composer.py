@@ -31,6 +31,10 @@ class Composer:
         """Everything is drawn inside; the model is as before afterwards."""
         yield
 
+    def begin(self, latents: Tensor) -> Tensor:
+        """The latents to start from, given those of noise; the sampler has its steps by now."""
+        return latents
+
     def move(self, latents: Tensor, moment: Moment) -> Tensor:
         """The latents, unscaled, from which the step starts; most compositions leave them."""
         return latents

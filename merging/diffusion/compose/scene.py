@@ -57,6 +57,10 @@ class Scene:
             )
         return phrases
 
+    def generators(self) -> list[torch.Generator]:
+        """A new source of noise for every picture, by its seed; on the CPU."""
+        return [torch.Generator().manual_seed(seed) for _, seed in self.pairs]
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Output of the text encoder as it is now: (texts, tokens, width)."""
         return self.base.pipeline.text_encoder(text_ids(self.base, texts))[0]

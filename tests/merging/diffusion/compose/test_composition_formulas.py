@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from merging.adapter import Adapter
+from merging.diffusion.attention_bias import biased
 from merging.diffusion.attention_maps import phrase_masks
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
@@ -23,6 +25,7 @@ from merging.diffusion.compose.cmlora import (
     reusing_blocks,
 )
 from merging.diffusion.compose.composer import Moment
+from merging.diffusion.compose.freefuse import balanced_owner, seed_likeness
 from merging.diffusion.compose.kl_choice import chosen, divergence
 from merging.diffusion.compose.loratorio import TEMPERATURE, patch_weights
 from merging.diffusion.compose.regions import box_mask
@@ -290,3 +293,58 @@ def test_masks_are_above_a_share_of_the_range() -> None:
     maps = torch.tensor([[[[1.0, 1.2, 1.4, 2.0]], [[2.0, 1.0, 1.0, 1.0]]]])
     masks = concept_masks(maps)[0, :, 0].int()
     assert masks.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_positions_belong_to_the_seeds_they_are_like() -> None:
+    """Ten positions of two kinds; each concept's attention peaks at one of a kind."""
+    kinds = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+    maps = torch.full((1, 2, 10), 0.1)
+    maps[0, 0, 2] = maps[0, 1, 7] = 1
+    named = torch.ones(1, 2, dtype=torch.bool)
+    features = F.one_hot(kinds, 3)[None] * torch.rand(10, 1)
+    likeness = seed_likeness(maps, named, [features])
+    assert balanced_owner(likeness, named)[0].tolist() == kinds.tolist()
+    alone = torch.tensor([[False, True]])
+    assert balanced_owner(seed_likeness(maps, alone, [features]), alone)[0].tolist() == [1] * 10
+
+
+def test_areas_are_evened_out() -> None:
+    """Concept 0 is ahead by a little everywhere, and by how much rises from left to right."""
+    lead = torch.linspace(0.01, 0.05, 10)
+    likeness = torch.stack([lead, torch.zeros(10)])[None]
+    owner = balanced_owner(likeness, torch.ones(1, 2, dtype=torch.bool))
+    assert 1 in owner and 0 in owner
+
+
+def test_freefuse_attends_to_its_own_concept_in_its_mask(scene: Scene) -> None:
+    composer = COMPOSITIONS["freefuse"].composer_class(scene)
+    assert not composer._bias(256).any()
+    composer.masks = torch.zeros(2, 2, 16, 16)
+    composer.masks[:, 0, :, :8] = composer.masks[:, 1, :, 8:] = 1
+    bias = composer._bias(64).unflatten(1, (8, 8))
+    one, two = composer.marks[0].T
+    assert not bias[:2].any(), "the negative prompt has no concepts"
+    assert torch.equal(bias[2, 3, 1], one - two)
+    assert torch.equal(bias[2, 3, 6], two - one)
+
+
+def test_a_bias_is_added_to_the_scores(base: Base) -> None:
+    """One layer against its formula; afterwards the layer is as before."""
+    block = base.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 16, block.to_q.in_features, generator=generator)
+    words = torch.randn(1, 77, block.to_k.in_features, generator=generator)
+    bias = torch.randn(1, 16, 77, generator=generator)
+
+    def heads(states: Tensor) -> Tensor:
+        return states.unflatten(2, (block.heads, -1)).transpose(1, 2)
+
+    with torch.no_grad():
+        plain = block(x, encoder_hidden_states=words)
+        with biased(base, "attn2", lambda positions: bias[:, :positions]):
+            found = block(x, encoder_hidden_states=words)
+        q, k, v = heads(block.to_q(x)), heads(block.to_k(words)), heads(block.to_v(words))
+        scores = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5 + bias[:, None]).softmax(dim=-1)
+        expected = block.to_out[0]((scores @ v).transpose(1, 2).flatten(2))
+        torch.testing.assert_close(found, expected)
+        assert torch.equal(block(x, encoder_hidden_states=words), plain)
