@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from merging.diffusion.base import Base
 
-# positions of the attention's queries → bias (samples, positions, keys)
+# positions of the attention's queries → bias (samples, positions, keys), or one for all samples
 Bias = Callable[[int], Tensor]
 
 
@@ -20,7 +20,9 @@ def biased(base: Base, kind: Literal["attn1", "attn2"], bias: Bias) -> Iterator[
 
     def hook(_block: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple:
         states: Tensor = inputs[0] if inputs else options["hidden_states"]
-        return inputs, options | {"attention_mask": bias(states.shape[1]).to(states)}
+        shared = bias(states.shape[1]).to(states)
+        mask = shared.expand(len(states), *shared.shape[1:])
+        return inputs, options | {"attention_mask": mask}
 
     with ExitStack() as undo:
         for name, block in base.pipeline.unet.named_modules():

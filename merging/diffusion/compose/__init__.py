@@ -176,6 +176,17 @@ COMPOSITIONS: Mapping[str, Composition] = {
         needs=("triggers", "regions"),
         alters_base=True,
     ),
+    "lora-composer": Composition(
+        "LoRA-Composer",
+        "lora_composer:LoraComposer",
+        "arXiv:2403.11627",
+        "2",
+        "In boxes by attention: each LoRA's words in its own, none looks into another's.",
+        needs=("triggers", "regions"),
+        gradients=True,
+        alters_base=True,
+        one_by_one=True,
+    ),
 }
 
 

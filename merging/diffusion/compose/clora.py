@@ -22,9 +22,8 @@ from torch import Tensor
 
 from merging.calibration.prompts import is_style
 from merging.diffusion.attention_maps import AttentionRecorder, phrase_masks
-from merging.diffusion.compose.composer import Composer, Moment
+from merging.diffusion.compose.composer import Composer, Moment, Variant
 from merging.diffusion.compose.scene import Scene
-from merging.diffusion.compose.variant import Variant
 
 LONGEST = 25  # steps in which the latents are moved, at most; half of all steps
 RATE = 0.02

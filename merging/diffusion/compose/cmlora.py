@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from merging.diffusion.compose.composer import Moment
-from merging.diffusion.compose.variant import Variant, Variants
+from merging.diffusion.compose.composer import Moment, Variant, Variants
 
 EARLY, LATE = 0.375, 0.875  # shares of the steps
 OUTER = 0.6  # of the largest radius: high frequencies are beyond

@@ -1,4 +1,4 @@
-"""What every composition has: the parts of the drawing that it may do in its own way."""
+"""What compositions are made of: the parts of a drawing that each may do in its own way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from merging.diffusion.compose.scene import Scene
+from merging.diffusion.compose.scene import Scene, Weighted, summed_deltas, summed_shifts
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,56 @@ class Composer:
     def maps(self, phrases: Sequence[str]) -> Tensor | None:
         """Where each phrase is, (pictures, phrases, height, width); None: as attention shows."""
         return None
+
+
+class Variant:
+    """The base with these LoRAs, and the text states that its text encoder gives the prompts."""
+
+    def __init__(self, scene: Scene, adapters: Sequence[Weighted]) -> None:
+        """Raises MergeError where the base lacks a layer."""
+        base = self.base = scene.base
+        self.scene = scene
+        self.deltas, self.shifts = (
+            {name: change.to(base.device, base.dtype) for name, change in changes.items()}
+            for changes in (summed_deltas(base, adapters), summed_shifts(base, adapters))
+        )
+        with self.in_use():
+            self.states = scene.states()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """The model is this variant meanwhile, also for hooks that are there already."""
+        base = self.base
+        with base.changed(self.shifts, first=True), base.changed(self.deltas, first=True):
+            yield
+
+    def predict(self, latents: Tensor, time: Tensor) -> Tensor:
+        """Predicted noise of the model's batch, unguided."""
+        with self.in_use():
+            return self.scene.predict(latents, time, self.states)
+
+    def predict_prompts(self, latents: Tensor, time: Tensor) -> Tensor:
+        """Predicted noise for the prompts alone, of the latents' shape."""
+        states = self.states[-len(self.scene.pairs) :]
+        with self.in_use():
+            return self.base.pipeline.unet(
+                latents, time, encoder_hidden_states=states, return_dict=False
+            )[0]
+
+    def noise(self, latents: Tensor, time: Tensor) -> Tensor:
+        """Predicted noise, guided: (pictures, channels, height, width)."""
+        return self.scene.guide(self.predict(latents, time))
+
+
+class Variants(Composer):
+    """A composition of the predictions of each LoRA alone, one pass after the other."""
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """The text states of every LoRA are made once."""
+        self.loras = [Variant(self.scene, [pair]) for pair in self.scene.adapters]
+        yield
+
+    def predictions(self, latents: Tensor, moment: Moment) -> list[Tensor]:
+        """Every LoRA's prediction, guided."""
+        return [lora.noise(latents, moment.time) for lora in self.loras]

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merging.diffusion.compose.composer import Moment
-from merging.diffusion.compose.variant import Variants
+from merging.diffusion.compose.composer import Moment, Variants
 
 
 class Composite(Variants):

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from merging.diffusion.compose.composer import Moment
-from merging.diffusion.compose.variant import Variant, Variants
+from merging.diffusion.compose.composer import Moment, Variant, Variants
 
 PATCH = 2  # latent pixels a side
 TEMPERATURE = 0.05

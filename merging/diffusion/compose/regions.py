@@ -16,9 +16,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from merging.diffusion.compose.composer import Composer, Moment
+from merging.diffusion.compose.composer import Composer, Moment, Variant
 from merging.diffusion.compose.scene import Scene, Weighted
-from merging.diffusion.compose.variant import Variant
 from merging.diffusion.compose.word_weights import without_phrase
 from merging.errors import MergeError
 from merging.io.regions import cover

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from merging.diffusion.compose.composer import Moment
-from merging.diffusion.compose.variant import Variants
+from merging.diffusion.compose.composer import Moment, Variants
 
 PERIOD = 5  # steps, at most
 TURNS = 2  # of every LoRA, at least

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from merging.diffusion.compose.composer import Moment
-from merging.diffusion.compose.variant import Variants
+from merging.diffusion.compose.composer import Moment, Variants
 from merging.diffusion.compose.word_weights import word_weights
 
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from merging.diffusion.base import Base
+from merging.diffusion.compose.composer import Variant
 from merging.diffusion.compose.scene import Scene
-from merging.diffusion.compose.variant import Variant
 from merging.diffusion.tokens import text_ids
 
 JOINTS = ("and", "with", "next to", "beside", "near", "in", ",")

@@ -74,7 +74,7 @@ def test_one_lora_alone_is_that_lora(
     """Also without a trigger; with a region, where that is the whole picture."""
     alone = draw("sum", [(pair[0][0], 0.7)])
     if "regions" in COMPOSITIONS[name].needs:
-        assert draw(name, [(pair[0][0], 0.7)], regions=WHOLE).tobytes() == alone.tobytes()
+        assert far(draw(name, [(pair[0][0], 0.7)], regions=WHOLE), alone) < 0.1
     else:
         nameless = [(replace(pair[0][0], trigger=""), 0.7)]
         assert draw(name, nameless).tobytes() == alone.tobytes()
