@@ -13,6 +13,12 @@ from PIL import Image
 from merging.adapter import Adapter
 from merging.base_models import base_model
 from merging.cli.file_argument import embeddings_of, parse_file_argument
+from merging.cli.judge_argument import (
+    FindingData,
+    finding_data,
+    judge_pictures,
+    judged_concepts,
+)
 from merging.cli.merge_options import STRENGTHS, add_base, add_embeddings
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
@@ -23,7 +29,7 @@ from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
 from merging.io.regions import parse_region
 from merging.options import Sampler
-from merging.runtime.progress import Progress
+from merging.runtime.progress import Progress, part
 from merging.scoring.clip import load_clip
 from merging.scoring.references import PictureScorer, build_scorer, pictures_in
 
@@ -127,6 +133,13 @@ def _add_more(sub: CommandParser) -> None:
         help="a folder or a picture of the real thing: scores how alike the pictures are "
         "(default: no scores)",
     )
+    add(
+        "--judge",
+        nargs="*",
+        metavar="FILE[@STRENGTH]",
+        help="look for the concepts of these LoRAs in the pictures, without any for the adapters' "
+        "(default: not asked)",
+    )
 
 
 class ScoreData(TypedDict):
@@ -144,9 +157,10 @@ class _DrawnPicture(TypedDict):
 
 
 class PictureData(_DrawnPicture, total=False):
-    """One picture, its files, and its scores where there are reference pictures."""
+    """One picture, its files, and what was asked about it."""
 
-    scores: ScoreData
+    scores: ScoreData  # where there are reference pictures
+    concepts: dict[str, FindingData]  # by trigger, with --judge
 
 
 class RenderAnswer(TypedDict):
@@ -163,13 +177,16 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
     sources = [parse_file_argument(text).source(base) for text in options.adapter]
     adapters = [(source.weighted_adapter, source.strength) for source in sources]
     scorer = _scorer(options.reference, base)
+    concepts, words = judged_concepts(options.judge, adapters, base)
+    embeddings = embeddings_of(options.embedding, base)
+    drawing = part(progress, 0.0, 0.5) if concepts else progress
     scenes = [(text, settings.seed + index) for text in prompts for index in range(options.count)]
     images = render(
         base,
         [prompt for prompt, _ in scenes],
         [seed for _, seed in scenes],
         adapters=adapters,
-        embeddings=embeddings_of(options.embedding, base),
+        embeddings=embeddings,
         steps=settings.steps,
         guidance=settings.guidance,
         compose=settings.compose,
@@ -178,7 +195,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         size=settings.size,
         regions=settings.regions,
         phrases=_phrases(options.maps, (adapter for adapter, _ in adapters)),
-        progress=progress,
+        progress=drawing,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     scores = scorer.score(images, [prompt for prompt, _ in scenes]) if scorer else []
@@ -189,6 +206,13 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
     for picture, line, score in zip(pictures, lines, scores, strict=False):
         picture["scores"] = {"text": score.text, "image": dict(score.image)}
         line[0] += f"  {score}"
+    if concepts:
+        asked = [prompt for prompt, _ in scenes]
+        judging = part(progress, 0.5, 1.0)
+        found = judge_pictures(base, concepts, [*words, *embeddings], images, asked, judging)
+        for picture, line, findings in zip(pictures, lines, found, strict=True):
+            picture["concepts"] = {one.phrase: finding_data(one) for one in findings}
+            line[0] += "  " + " · ".join(map(str, findings))
     return {"pictures": pictures}, "\n".join(text for line in lines for text in line)
 
 

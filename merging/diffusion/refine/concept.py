@@ -1,0 +1,82 @@
+"""A LoRA as one concept: what it adds to the base, and the phrase that calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from merging.adapter import Adapter, VectorDelta
+from merging.calibration.prompts import is_style, joint_prompt
+from merging.diffusion.base import Base
+from merging.diffusion.compose.scene import summed_shifts
+from merging.diffusion.tokens import phrase_positions
+from merging.errors import MergeError
+from merging.linalg.delta import Delta, ScaledDeltas
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What is added to the base; nothing, unless given."""
+
+    deltas: Mapping[str, Delta] = field(default_factory=dict)  # layer → change of its weight
+    shifts: Mapping[str, VectorDelta] = field(default_factory=dict)  # module → of its vectors
+
+    @contextmanager
+    def applied(self, base: Base) -> Iterator[None]:
+        """The base with this change; untouched afterwards."""
+        with base.changed(self.deltas), base.changed(self.shifts):
+            yield
+
+
+NO_CHANGE = ModelChange()
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One LoRA at its strength, by its trigger phrase."""
+
+    phrase: str
+    change: ModelChange
+    name: str  # of the LoRA
+
+    @property
+    def style(self) -> bool:
+        """Whether it is a style of whole pictures."""
+        return is_style(self.phrase)
+
+    def prompt(self, base: Base, prompt: str) -> str:
+        """The picture's prompt if it names the concept, else one that does."""
+        named = phrase_positions(base, prompt, self.phrase)
+        return prompt if named else joint_prompt([self.phrase])
+
+
+def concept_of(base: Base, adapter: Adapter, strength: float = 1.0, phrase: str = "") -> Concept:
+    """An adapter at a strength; float64 factors are made when they are used, layer by layer.
+
+    MergeError where it does not fit the base.
+    """
+    for layer in adapter.layers:
+        if layer not in base.layers:
+            raise MergeError(
+                f"{adapter.name}: layer {layer} does not exist in the base {base.name}; "
+                "choose the base that it was trained for."
+            )
+    shifts = summed_shifts(base, [(adapter, strength)])
+    change = ModelChange(ScaledDeltas(adapter.layers, strength), shifts)
+    return Concept(phrase or adapter.trigger, change, adapter.name)
+
+
+def check_phrases(concepts: Sequence[Concept]) -> None:
+    """MergeError for a concept without a trigger phrase, and for two with the same one."""
+    for concept in concepts:
+        if not concept.phrase.strip():
+            raise MergeError(
+                f"{concept.name}: no trigger phrase in the file, so its concept cannot be looked "
+                "for; type the phrase that it was trained with."
+            )
+    phrases = [concept.phrase for concept in concepts]
+    if twice := [phrase for phrase in phrases if phrases.count(phrase) > 1]:
+        raise MergeError(
+            f"Two LoRAs have the trigger phrase “{twice[0]}”; type a different one for each."
+        )

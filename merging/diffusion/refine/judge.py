@@ -1,0 +1,195 @@
+"""Which LoRAs' concepts are in a picture, and where: a judge that needs nothing but the LoRAs.
+
+a_i(p)   advantage of LoRA i at place p (`merging.diffusion.refine.advantage`)
+τ_i      its threshold: midway between the median of max_p a_i over pictures of LoRA i alone and
+         that over the base's pictures for the same prompts and seeds
+m_i(p)   a_i(p) / τ_i
+Place p is LoRA i's where m_i(p) is the largest of all LoRAs that are no styles. Concept i is in the
+picture if m_i is above 1 at one of its own places; a style, which has no place, if the mean of m_i
+over the picture is. Two LoRAs of one kind of thing answer to each other's pictures as well, but the
+right one more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from merging.base_models import base_model
+from merging.calibration.prompts import concept_prompts
+from merging.diffusion.base import Base, latent_size
+from merging.diffusion.refine.advantage import advantage, around, denoising_error
+from merging.diffusion.refine.concept import NO_CHANGE, Concept, check_phrases
+from merging.diffusion.refine.sampling import draw_latents, seeded_noise
+from merging.diffusion.textual_inversion import using_embeddings
+from merging.embedding import Embedding
+from merging.errors import MergeError
+from merging.runtime.memory import explain_out_of_memory
+from merging.runtime.progress import Progress, Stop, never, part, silent
+from merging.runtime.seeds import seed_for
+
+PICTURES, STEPS = 12, 12  # of each LoRA and of the base, for a threshold
+REMEDY = "close other programs that use it, or take another device"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a judge says of one concept in one picture."""
+
+    phrase: str
+    score: float  # max of m_i over its own places, or the mean for a style: above 1 is there
+    place: tuple[float, float] | None  # of the largest, x and y in [0, 1]; None for a style
+
+    @property
+    def found(self) -> bool:
+        """Whether the concept is in the picture."""
+        return self.score > 1
+
+    def __str__(self) -> str:
+        """``sks cat 1.9 at 25 % / 60 %``, or ``no qfj dog (0.1)``."""
+        if not self.found:
+            return f"no {self.phrase} ({self.score:.1f})"
+        at = "" if self.place is None else " at {:.0%} / {:.0%}".format(*self.place)
+        return f"{self.phrase} {self.score:.1f}{at}"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Concepts and their thresholds on one base."""
+
+    base: Base
+    concepts: tuple[Concept, ...]
+    thresholds: tuple[float, ...]  # τ_i
+    embeddings: tuple[Embedding, ...] = ()
+    seed: int = 0
+
+    def findings(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[str],
+        progress: Progress = silent,
+        stop: Stop = never,
+    ) -> list[tuple[Finding, ...]]:
+        """For each picture, what is found of every concept, in their order.
+
+        Costs 9 passes of the UNet per picture and model. Raises MergeError for pictures of a size
+        that the base cannot draw, Cancelled once ``stop`` turns true.
+        """
+        with _working(self.base, self.embeddings, stop):
+            found = []
+            for done, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+                share = part(progress, done / len(images), (done + 1) / len(images))
+                maps = self.maps(encode(self.base, [image]), [prompt], share)
+                found.append(self.read(maps[0]))
+            return found
+
+    def maps(self, latents: Tensor, prompts: Sequence[str], progress: Progress = silent) -> Tensor:
+        """m of finished latents: (pictures, concepts, height, width). The embeddings are in use."""
+        maps = []
+        plain: dict[tuple[str, ...], Tensor] = {}  # the base's errors, once for equal prompts
+        for i, (concept, middle) in enumerate(zip(self.concepts, self.thresholds, strict=True)):
+            progress(i / len(self.concepts), f"looking for {concept.phrase}")
+            asked = tuple(concept.prompt(self.base, prompt) for prompt in prompts)
+            if asked not in plain:
+                plain[asked] = denoising_error(self.base, latents, asked, seed=self.seed)
+            error = denoising_error(self.base, latents, asked, concept.change, seed=self.seed)
+            maps.append(around(plain[asked] - error) / middle)
+        return torch.stack(maps, dim=1)
+
+    def read(self, maps: Tensor) -> tuple[Finding, ...]:
+        """The findings in one picture's m (concepts, height, width)."""
+        owners = owner_of(maps, [concept.style for concept in self.concepts])
+        return tuple(
+            _finding(concept, values, owners == i)
+            for i, (concept, values) in enumerate(zip(self.concepts, maps, strict=True))
+        )
+
+
+def owner_of(maps: Tensor, styles: Sequence[bool]) -> Tensor:
+    """Index of the LoRA with the largest m at every place; maps (…, LoRAs, height, width)."""
+    return maps.masked_fill(torch.tensor(styles)[:, None, None], -torch.inf).argmax(dim=-3)
+
+
+def _finding(concept: Concept, values: Tensor, own: Tensor) -> Finding:
+    """What m (height, width) says of a concept that has its ``own`` places."""
+    if concept.style:
+        return Finding(concept.phrase, values.mean().item(), None)
+    score, best = values.masked_fill(~own, 0.0).flatten().max(dim=0)
+    height, width = values.shape
+    row, column = divmod(int(best), width)
+    return Finding(concept.phrase, score.item(), ((column + 0.5) / width, (row + 0.5) / height))
+
+
+def build_judge(
+    base: Base,
+    concepts: Sequence[Concept],
+    *,
+    embeddings: Sequence[Embedding] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+    stop: Stop = never,
+) -> Judge:
+    """Draw what the thresholds need: 12 pictures of every LoRA and as many of the base.
+
+    ``embeddings`` are those that the prompts may use, those inside the LoRAs' files among them.
+    Raises MergeError for a LoRA without a trigger phrase, or whose own pictures cannot be told from
+    the base's; Cancelled once ``stop`` turns true.
+    """
+    check_phrases(concepts)
+    with _working(base, embeddings, stop):
+        thresholds = []
+        for i, concept in enumerate(concepts):
+            share = part(progress, i / len(concepts), (i + 1) / len(concepts))
+            thresholds.append(threshold(base, concept, seed, share))
+    return Judge(base, tuple(concepts), tuple(thresholds), tuple(embeddings), seed)
+
+
+def threshold(base: Base, concept: Concept, seed: int, progress: Progress = silent) -> float:
+    """τ of one LoRA; MergeError if its own pictures cannot be told from the base's."""
+    phrase, change = concept.phrase, concept.change
+    prompts = concept_prompts(phrase, PICTURES, seed_for(seed, "threshold", phrase))
+    seeds = [seed_for(seed, "threshold", phrase, str(number)) for number in range(PICTURES)]
+    noise = seeded_noise(base, seeds, latent_size(base))
+    guidance = base_model(base.name).guidance
+    medians = []
+    for done, model in enumerate((change, NO_CHANGE)):
+        progress(done / 2, f"pictures of {phrase}")
+        latents = draw_latents(base, prompts, noise, model, steps=STEPS, guidance=guidance)
+        maps = advantage(base, latents, prompts, change, seed=seed)
+        best = maps.mean(dim=(1, 2)) if concept.style else maps.amax(dim=(1, 2))
+        medians.append(best.median().item())
+    own, plain = medians
+    middle = (own + plain) / 2
+    if not (own > plain and middle > 0):
+        raise MergeError(
+            f"{concept.name}: its pictures of “{phrase}” cannot be told from the base's, "
+            "so nothing can be learned from them; check its trigger phrase and strength."
+        )
+    return middle
+
+
+@torch.no_grad()
+def encode(base: Base, images: Sequence[Image.Image]) -> Tensor:
+    """Latents (images, channels, height, width) of pictures of one size, by the base's VAE."""
+    vae = base.pipeline.vae
+    for image in images:
+        latent_size(base, f"{image.width}x{image.height}")  # MergeError for other sizes
+    pixels = torch.from_numpy(np.stack([np.array(image.convert("RGB")) for image in images]))
+    values = (pixels.permute(0, 3, 1, 2) / 127.5 - 1).to(base.device, vae.dtype)
+    encoded = vae.encode(values)  # an AutoencoderTiny gives latents, not a distribution
+    latents = encoded.latents if "latents" in encoded else encoded.latent_dist.mode()
+    return (latents * vae.config.scaling_factor).to(base.dtype)
+
+
+@contextmanager
+def _working(base: Base, embeddings: Sequence[Embedding], stop: Stop) -> Iterator[None]:
+    """The embeddings in use, Stop at every layer, and a clear error when memory runs out."""
+    memory = explain_out_of_memory(f"Looking at pictures on {base.device}", REMEDY)
+    with memory, using_embeddings(base, embeddings), base.stopping_at_layers(stop):
+        yield
