@@ -20,7 +20,9 @@ from torch import Tensor
 from merging import formats
 from merging.adapter import Adapter
 from merging.base_models import MINI
+from merging.calibration.prompts import is_style
 from merging.diffusion.base import Base
+from merging.diffusion.compose import COMPOSITIONS
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Case, Concept, PictureTask, article
@@ -32,6 +34,7 @@ from merging.evaluation.variants import ENTRANTS
 from merging.io.atomic_write import write_whole
 from merging.io.files import file_sha256
 from merging.io.png import save_png
+from merging.io.regions import Region
 from merging.runtime.progress import Progress, part, silent
 from merging.scoring.references import open_reference
 
@@ -60,6 +63,7 @@ class Arena:
         adapters: Sequence[tuple[Adapter, float]],
         compose: str = "sum",
         progress: Progress = silent,
+        regions: Sequence[Region] = (),
     ) -> list[Image.Image]:
         """Pictures with the settings of the run."""
         return render(
@@ -70,6 +74,7 @@ class Arena:
             steps=self.steps,
             guidance=self.guidance,
             compose=compose,
+            regions=regions,
             progress=progress,
         )
 
@@ -138,6 +143,8 @@ def _draw_pictures(
     arena: Arena, compose: str, case: Case, adapter_sets: AdapterSets, progress: Progress
 ) -> list[Image.Image]:
     """One picture per task, drawn in batches of the same adapters."""
+    if "regions" in COMPOSITIONS[compose].needs:
+        return _draw_in_stripes(arena, compose, case, adapter_sets[0], progress)
     indices = [_adapter_set_index(case, task) % len(adapter_sets) for task in case.tasks]
     images: dict[int, Image.Image] = {}
     for index, group in groupby(
@@ -150,6 +157,32 @@ def _draw_pictures(
         drawn = arena.draw(prompts, seeds, adapter_sets[index], compose, group_progress)
         images |= dict(zip(rows, drawn, strict=True))
     return [images[i] for i in range(len(indices))]
+
+
+def _draw_in_stripes(
+    arena: Arena,
+    compose: str,
+    case: Case,
+    adapters: Sequence[tuple[Adapter, float]],
+    progress: Progress,
+) -> list[Image.Image]:
+    """One picture per task; the things of a prompt stand side by side, and no other LoRA acts."""
+    images = []
+    for place, task in enumerate(case.tasks):
+        named = [pair for pair in adapters if pair[0].trigger in task.named]
+        regions = stripes([name for name in task.named if name in case.triggers])
+        images += arena.draw(
+            [task.prompt], [task.seed], named, compose if regions else "sum", regions=regions
+        )
+        progress((place + 1) / len(case.tasks), f"picture {place + 1} of {len(case.tasks)}")
+    return images
+
+
+def stripes(triggers: Sequence[str]) -> list[Region]:
+    """Upright boxes of equal width for the things among the triggers, from left to right."""
+    things = [name for name in triggers if not is_style(name)]
+    count = len(things)
+    return [Region(name, (i / count, 0.0, (i + 1) / count, 1.0)) for i, name in enumerate(things)]
 
 
 def _adapter_set_index(case: Case, task: PictureTask) -> int:
