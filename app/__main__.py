@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from app.settings.load import flags, with_file, with_page
 from app.settings.model import Settings, workplace
@@ -18,7 +19,7 @@ WAKE_SECONDS = 0.1  # how often the program checks whether it should end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; prints an error and returns 2 for wrong settings."""
+    """Serve until interrupted, then end the process; for wrong settings, print why and return 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     stop_requested = catch_signals()
@@ -30,7 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MergeError, OSError) as error:
         print(f"iteris-studio: {error}", file=sys.stderr)
         return 2
-    return 0
+    return end_process()
+
+
+def end_process() -> NoReturn:
+    """End now, whatever threads there are.
+
+    A worker may still be inside a native call that cannot be interrupted, as when torch loads a
+    model; Python would wait for Gradio's threads and then abort in that call. Nothing is lost:
+    files appear whole or not at all, and the indexes are SQLite's.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def catch_signals() -> Callable[[], bool]:

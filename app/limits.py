@@ -17,6 +17,8 @@ from merging.errors import MergeError
 from merging.io.regions import MAX_REGIONS
 from merging.options import Dtype, Precision
 
+LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
+
 
 def check_file(settings: Settings, path: Path, name: str = "") -> None:
     """MergeError if the file is too large, is gone, or is no regular file."""
@@ -166,5 +168,7 @@ def check_base(settings: Settings, name: str) -> None:
     """MergeError for a folder or Hub id in a public app, except for the operator's base model."""
     if not name.strip():
         raise MergeError("Name the base model: a folder in diffusers layout, or a Hub id.")
+    if any(len(part.encode()) > LONGEST_FILE_NAME for part in Path(name).parts) or "\0" in name:
+        raise MergeError(f"No folder and no Hub id can be called {name[:40]!r}…; name another one.")
     if name not in (*BASE_MODELS, settings.base) and not settings.free_base:
         raise MergeError("This base model is not offered here; choose one from the list.")

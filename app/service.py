@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 DrawEvent = Step | Picture | Preview | MissingScores
 ComparisonEvent = DrawEvent | FinishedMerge
 BatchEvent = Step | FinishedMerge | BatchResult
-LAST_SECONDS = 60.0  # to wait for a base model that is being loaded, which cannot be stopped
+LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers or steps they do
 
 
 def _line(settings: Settings) -> Line:

@@ -73,11 +73,10 @@ class Option:
         )
 
     def _bounds(self) -> str:
+        most = f" to {self.highest:.19g}" if self.highest else ""
         if self.above is not None:
-            return f" above {self.above:g}"
-        if self.lowest is None:
-            return ""
-        return f" from {self.lowest:g}" + (f" to {self.highest:g}" if self.highest else "")
+            return f" above {self.above:g}{most.replace(' to ', ' and at most ')}"
+        return f" from {self.lowest:.19g}{most}" if self.lowest is not None else ""
 
 
 def option(default: Any, title: str, help: str, kind: Kind, stage: Stage, **about: Any) -> Any:

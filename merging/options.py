@@ -26,6 +26,9 @@ Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is n
 # --- of a picture ---------------------------------------------------------------------------------
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 
+# --- of a merge's numbers: far beyond any use, and far from what float64 cannot hold ------------
+MOST = 1e6
+
 # --- of the machine -------------------------------------------------------------------------------
 DEVICES = ("auto", "cpu", "cuda", "mps")  # where a base model works
 
@@ -85,6 +88,7 @@ class MergeOptions:
         "whole",
         "calibration",
         lowest=1,
+        highest=1_000_000,
         unset="all of them",
         unset_word="all",
         unset_zero=True,
@@ -104,6 +108,7 @@ class MergeOptions:
         "number",
         "solver",
         above=0,
+        highest=MOST,
     )
     cross_ridge: float | None = option(
         None,
@@ -112,6 +117,7 @@ class MergeOptions:
         "number",
         "solver",
         lowest=0,
+        highest=MOST,
         unset="as the fallback asks",
     )
     mode: Mode = option(
@@ -178,6 +184,7 @@ class MergeOptions:
         "number",
         "calibration",
         above=0,
+        highest=MOST,
     )
     preserve: float | None = option(
         None,
@@ -186,6 +193,7 @@ class MergeOptions:
         "number",
         "calibration",
         lowest=0,
+        highest=MOST,
         unset="0.3 beside prompts that name several, else 0",
     )
     rounds: int | None = option(
@@ -196,10 +204,17 @@ class MergeOptions:
         "solver",
         concerns="merged inputs",
         lowest=1,
+        highest=100,
         unset="one pass",
     )
     seed: int = option(
-        0, "Seed of the merge", "The same seed gives the same file.", "whole", "result"
+        0,
+        "Seed of the merge",
+        "The same seed gives the same file.",
+        "whole",
+        "result",
+        lowest=-(2**63),  # the range of torch's generators
+        highest=2**63 - 1,
     )
 
     def __post_init__(self) -> None:

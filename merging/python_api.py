@@ -51,13 +51,19 @@ def merge(
 ) -> MergeResult:
     """Merge the request's LoRAs into one adapter, on ``base`` where the method needs a model.
 
-    ``watch`` gets the report of a layer as soon as it is solved. Raises MergeError for wrong
+    ``watch`` gets the report of a layer as soon as it is solved. The report's notes begin with what
+    is unusual in the LoRAs' weights. Raises MergeError for wrong
     input, Cancelled once ``stop`` turns true.
     """
     from merging import engine  # imports torch
+    from merging.analysis.findings import findings, sentences
 
+    unusual = sentences(findings([source.adapter for source in request.sources]))
     if base is None:
-        return engine.merge(request, None, progress, stop, watch)
-    from merging.diffusion.calibrate import activations  # imports diffusers
+        result = engine.merge(request, None, progress, stop, watch)
+    else:
+        from merging.diffusion.calibrate import activations  # imports diffusers
 
-    return engine.merge(request, activations(base), progress, stop, watch)
+        result = engine.merge(request, activations(base), progress, stop, watch)
+    result.report.notes[:0] = unusual
+    return result

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.examples import Example, examples
 from app.service import Studio
+from app.ui.api.checked_blocks import CheckedBlocks
 from app.ui.api.endpoints import ENDPOINTS, add_endpoints
 from app.ui.common import AT_ONCE, QUIET
 from app.ui.handlers.batch import BatchHandlers, wire_batch
@@ -44,7 +45,7 @@ REFERENCES_NOTE = (
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole app: the page and the public endpoints."""
-    with gr.Blocks(title="IterIS Studio", analytics_enabled=False) as demo:
+    with CheckedBlocks(title="IterIS Studio", analytics_enabled=False) as demo:
         gr.HTML(render_template("header"), elem_id="header")
         login_button(studio.settings.login)
         pairs = examples()

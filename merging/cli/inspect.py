@@ -6,13 +6,18 @@ It does without torch, which takes seconds to import, unless the weights are rea
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, Summary, summary
 from merging.cli.parser import CommandParser
 from merging.formats.vector_deltas import describe_counts
 from merging.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from merging.analysis.findings import Finding  # which imports torch
+    from merging.formats.families.layer_tensors import BaseWeights
 
 
 def add_inspect(sub: CommandParser) -> None:
@@ -30,6 +35,7 @@ class InspectAnswer(TypedDict):
     """A summary of every file, in the order of the command line."""
 
     files: list[Summary]
+    findings: list[Finding]  # with --values: what is unusual in the weights, alone and together
 
 
 def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[InspectAnswer, str]:
@@ -39,8 +45,32 @@ def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[Inspe
         from merging.diffusion.base import load_base  # with diffusers
 
         weights = load_base(options.base, "cpu").weight
-    summaries = [summary(_local_path(path), options.values, weights) for path in options.files]
-    return {"files": summaries}, "\n\n".join(_text(file) for file in summaries)
+    paths = [_local_path(path) for path in options.files]
+    summaries = [summary(path, options.values, weights) for path in paths]
+    found = _findings(paths, summaries, weights) if options.values else []
+    text = "\n\n".join(_text(file) for file in summaries)
+    lines = _plain_lines([f"finding  {finding.sentence}" for finding in found])
+    return {"files": summaries, "findings": found}, "\n\n".join(filter(None, [text, lines]))
+
+
+def _findings(
+    paths: Sequence[Path], summaries: Sequence[Summary], weights: BaseWeights | None
+) -> list[Finding]:
+    """What is unusual in the LoRAs among the files; those for other bases are not compared."""
+    from merging import formats
+    from merging.analysis.findings import findings
+
+    loras = [
+        formats.read(path, weights=weights)
+        for path, file in zip(paths, summaries, strict=True)
+        if "layers" in file
+    ]
+    bases = dict.fromkeys(lora.base for lora in loras)
+    return [
+        finding
+        for base in bases
+        for finding in findings([lora for lora in loras if lora.base == base])
+    ]
 
 
 def _local_path(path: Path) -> Path:

@@ -39,6 +39,10 @@ COMMANDS = {
         "A merged file once more, from the recipe inside it and the same inputs.",
         "replay:add_replay",
     ),
+    "verify": (
+        "Whether the inputs that a merged file names are at hand, unaltered.",
+        "verify:add_verify",
+    ),
     "render": ("Prompts in, PNG files out.", "render:add_render"),
     "methods": ("The table of methods.", "methods:add_methods"),
     "ranks": (

@@ -61,6 +61,7 @@ def model_card(
         "## Files",
         "\n".join(f"- `{name}`" for name in files),
         "\n".join(f"- {_cell(check)}" for check in checks),
+        "To check the sources: `python -m merging verify MERGED.safetensors FILE…`. "
         "To merge again from the recipe (`recipe.json`, also in the adapter's header): "
         "`python -m merging replay MERGED.safetensors FILE…`.",
     ]
@@ -87,8 +88,8 @@ def _front_matter(recipe: Mapping[str, Any], all_terms: Sequence[SourceTerms], t
 def _sources(recipe: Mapping[str, Any], all_terms: Sequence[SourceTerms]) -> str:
     terms_by_name = {terms.name: terms for terms in all_terms}
     rows = [
-        "| LoRA | strength | trigger | author | licence | SHA-256 |",
-        "|---|---|---|---|---|---|",
+        "| LoRA | strength | trigger | author | licence | from | SHA-256 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for source in recipe["sources"]:
         terms = terms_by_name.get(source["name"], SourceTerms(source["name"]))
@@ -98,7 +99,8 @@ def _sources(recipe: Mapping[str, Any], all_terms: Sequence[SourceTerms]) -> str
             source["trigger"],
             terms.author or "unknown",
             terms.licence or UNKNOWN,
-            f"`{source['sha256'][:16]}…`",
+            source.get("origin") or "a local file",
+            f"`{source['sha256']}`",
         )
         rows.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(rows)

@@ -12,10 +12,16 @@ import gradio as gr
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
+from app.ui.api.checks import LONGEST_TEXT, listed, text, uploads
 from app.ui.api.endpoint import Argument, choice
 from merging.errors import MergeError
 from merging.io.regions import FORM, Region, parse_region
 from merging.options import Precision
+from merging.request import MAX_STRENGTH
+
+MAX_REGIONS = 32
+LONGEST_NAME = 1000  # characters of a folder or a Hub id
+NUMBERS = f"numbers of at most {MAX_STRENGTH:g}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class PerFile:
         kinds: tuple[type, ...] = (str,) if self.items == "string" else (int, float)
         fits = isinstance(values, list) and len(values) == count
         if not (fits and all(_has_type(v, kinds) for v in values)):  # type: ignore[attr-defined]
-            plural = "texts" if self.items == "string" else "numbers"
+            plural = "texts" if self.items == "string" else NUMBERS
             raise MergeError(
                 f"{name} must be a list of {count} {plural}, one per file in their order."
             )
@@ -84,19 +90,25 @@ PER_FILE = {
 }
 
 
-def file_arguments(help: str, *without: str) -> dict[str, Argument]:
+def file_arguments(settings: Settings, help: str, *without: str) -> dict[str, Argument]:
     """``files``, with this help, and the list arguments but for ``without``, by name."""
+    most = settings.max_files + settings.max_words
     files = gr.File(file_count="multiple", file_types=[".safetensors"], label="files")
     # Gradio's schema has references, which its MCP tools leave unresolved.
     definitions = files.api_info()["$defs"]
     file = definitions["FileData"]
     file["properties"]["meta"] = definitions["FileDataMeta"]
     lists = {
-        name: Argument(entry.help, None, _schema(gr.JSON(label=name), {"type": entry.items}))
+        name: Argument(
+            entry.help,
+            None,
+            _schema(gr.JSON(label=name), {"type": entry.items}),
+            listed(f"{entry.items}s", most),
+        )
         for name, entry in PER_FILE.items()
         if name not in without
     }
-    return {"files": Argument(help, None, _schema(files, file)), **lists}
+    return {"files": Argument(help, None, _schema(files, file), uploads(most)), **lists}
 
 
 def base_arguments(settings: Settings) -> dict[str, Argument]:
@@ -106,11 +118,14 @@ def base_arguments(settings: Settings) -> dict[str, Argument]:
             "base model: mini (embedded), sd15, or where allowed a folder or a Hub id",
             MergeOrder.base,
             gr.Textbox(settings.base, label="base"),
+            text(LONGEST_NAME),
         ),
-        "precision": Argument(
+        "precision": choice(
             "precision of the base model: auto (fp32 on a CPU, else fp16), fp32, fp16 or bf16",
+            "precision",
+            get_args(Precision),
             MergeOrder.precision,
-            choice("precision", get_args(Precision), settings.precision),
+            settings.precision,
         ),
     }
 
@@ -118,15 +133,16 @@ def base_arguments(settings: Settings) -> dict[str, Argument]:
 def region_argument() -> Argument:
     """``regions``: boxes for the compositions that need them."""
     about = f"boxes for compose regions, each {FORM} in shares of the picture from 0 to 1"
-    return Argument(about, None, _schema(gr.JSON(label="regions"), {"type": "string"}))
+    widget = _schema(gr.JSON(label="regions"), {"type": "string"})
+    return Argument(about, None, widget, listed("texts", MAX_REGIONS))
 
 
 def read_regions(values: object) -> tuple[Region, ...]:
     """The regions of a call; MergeError if ``values`` is no list of such texts."""
-    listed = [] if values is None else values
-    if not (isinstance(listed, list) and all(isinstance(text, str) for text in listed)):
+    boxes = [] if values is None else values
+    if not (isinstance(boxes, list) and all(isinstance(box, str) for box in boxes)):
         raise MergeError(f"regions must be a list of texts, each {FORM}.")
-    return tuple(map(parse_region, listed))
+    return tuple(map(parse_region, boxes))
 
 
 def _schema(widget: gr.components.Component, items: dict[str, Any]) -> gr.components.Component:
@@ -164,4 +180,7 @@ def selected_files(
 
 
 def _has_type(entry: object, kinds: tuple[type, ...]) -> bool:
-    return isinstance(entry, kinds) and not isinstance(entry, bool)
+    if isinstance(entry, str):
+        return str in kinds and len(entry) <= LONGEST_TEXT
+    number = isinstance(entry, kinds) and not isinstance(entry, bool)
+    return number and abs(entry) <= MAX_STRENGTH  # type: ignore[arg-type]

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from app.jobs.queue import Step
+from app.ui.api.checked_blocks import CheckedBlocks
+from app.ui.api.checks import Check, one_of
 from app.ui.common import error_sentence
 from merging.errors import Cancelled, MergeError
 
@@ -29,6 +31,7 @@ class Argument:
     help: str
     default: Any  # REQUIRED for none
     widget: gr.components.Component
+    check: Check  # of what the client sends
 
 
 def endpoint(
@@ -76,11 +79,29 @@ def add_endpoint(
         api_name=function.__name__,
         concurrency_limit=None,
     )
+    check_inputs(function.__name__, {name: arg.check for name, arg in arguments.items()})
 
 
-def choice(name: str, choices: tuple[str, ...], value: str) -> gr.Dropdown:
-    """The widget of an argument with a list of choices."""
-    return gr.Dropdown(list(choices), value=value, label=name)
+def check_inputs(endpoint: str, checks: Mapping[str, Check]) -> None:
+    """Let the page check an endpoint's arguments, in their order, before Gradio converts them."""
+
+    def check(values: list[Any]) -> None:
+        if len(values) > len(checks):
+            raise MergeError(f"{endpoint} takes {len(checks)} arguments, not {len(values)}.")
+        for (name, fits), value in zip(checks.items(), values, strict=False):
+            fits(name, value)
+
+    page = gr.context.Context.root_block
+    if isinstance(page, CheckedBlocks):
+        page.checks[endpoint] = check
+
+
+def choice(
+    help: str, name: str, choices: tuple[str, ...], default: str, shown: str = ""
+) -> Argument:
+    """An argument with a list of choices; the page may show another one than the default."""
+    widget = gr.Dropdown(list(choices), value=shown or default, label=name)
+    return Argument(help, default, widget, one_of(choices))
 
 
 @contextmanager
@@ -89,7 +110,7 @@ def client_errors() -> Iterator[None]:
     try:
         yield
     except MergeError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise gr.Error(error_sentence(error), print_exception=False) from None
     except Cancelled:
         raise gr.Error("Stopped.", print_exception=False) from None
     except Exception as error:

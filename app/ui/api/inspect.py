@@ -9,6 +9,8 @@ from pathlib import Path
 import gradio as gr
 
 from app.service import Studio
+from app.ui.api.checks import upload
+from app.ui.api.endpoint import check_inputs
 from merging.analysis.summary import Summary
 from merging.methods import METHODS, MethodData
 
@@ -31,12 +33,16 @@ def add_inspect(studio: Studio, errors: Callable[[], AbstractContextManager[None
         """All merge methods by name: what they do, what they need, and their papers."""
         return {name: method.as_dict() for name, method in METHODS.items()}
 
-    for function, inputs in (
-        (inspect, [gr.File(file_types=[".safetensors"], label="file")]),
-        (methods, []),
-    ):
+    file = gr.File(file_types=[".safetensors"], label="file")
+    for function, inputs, checks in ((inspect, [file], {"file": _upload}), (methods, [], {})):
         name = function.__name__
         answer = gr.JSON(label="answer")
         gr.Button(name).click(
             function, inputs, answer, api_name=name, concurrency_limit=None, show_progress="hidden"
         )
+        check_inputs(name, checks)
+
+
+def _upload(name: str, value: object) -> None:
+    if value is not None:  # none at all has a sentence of its own
+        upload(name, value)

@@ -16,6 +16,7 @@ from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.arguments import base_arguments, file_arguments, selected_files
+from app.ui.api.checks import Check, number, text
 from app.ui.api.endpoint import (
     Answer,
     Argument,
@@ -29,12 +30,13 @@ from app.ui.common import current_client
 from app.ui.sections.merge_options import read_value
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
-from merging.options import Dtype, merge_options, options_by_stage
+from merging.options import MOST, Dtype, merge_options, options_by_stage
 
 ABOUT = """Merge Stable Diffusion 1.x LoRA files into one adapter file, without training.
 
 Returns the file, and the recipe with a report of every layer. Lists have one entry per file, in
 the order of the files, or are left out. A call takes from seconds to minutes."""
+LONGEST_RANK = 20  # characters
 FILES = "two or more LoRAs, and textual inversions that their prompts use, as .safetensors"
 
 
@@ -42,23 +44,23 @@ def merge_arguments(settings: Settings) -> dict[str, Argument]:
     """All arguments by name, in order; call it inside ``gr.Blocks``."""
     options = {option.name: _option_argument(option) for option in options_by_stage()}
     return {
-        **file_arguments(FILES),
+        **file_arguments(settings, FILES),
         "prompts": Argument(
             "calibration prompts for all LoRAs, one per line, each with a trigger word",
             "",
             gr.Textbox("", label="prompts"),
+            text(),
         ),
         **base_arguments(settings),
         **options,
-        "dtype": Argument(
-            "precision of the file, fp16, bf16 or fp32",
-            MergeOrder.dtype,
-            choice("dtype", get_args(Dtype), MergeOrder.dtype),
+        "dtype": choice(
+            "precision of the file, fp16, bf16 or fp32", "dtype", get_args(Dtype), MergeOrder.dtype
         ),
-        "file_format": Argument(
+        "file_format": choice(
             "kohya (for A1111, Forge, ComfyUI, InvokeAI), diffusers, or full (whole matrices)",
+            "file_format",
+            tuple(FORMS),
             "kohya",
-            choice("file_format", tuple(FORMS), "kohya"),
         ),
     }
 
@@ -103,15 +105,15 @@ def _option_argument(option: Option) -> Argument:
     values = {"choice": tuple(option.choices), "method": tuple(METHODS), "rank": RANKS}
     choices = ", ".join(values.get(option.kind, ()))
     unset = f"; none for {option.unset}" if option.optional else ""
-    text = f"{option.title}. {option.help}{f' One of {choices}' if choices else ''}{unset}"
-    return Argument(text, option.default, _option_widget(option, values.get(option.kind, ())))
+    help = f"{option.title}. {option.help}{f' One of {choices}' if choices else ''}{unset}"
+    if values.get(option.kind) and option.kind != "rank":
+        return choice(help, option.name, values[option.kind], option.default)
+    return Argument(help, option.default, _option_widget(option), _option_check(option))
 
 
-def _option_widget(option: Option, values: tuple[str, ...]) -> gr.components.Component:
+def _option_widget(option: Option) -> gr.components.Component:
     if option.kind == "rank":  # a word or a number
         return gr.Textbox(str(option.default), label=option.name)
-    if values:
-        return choice(option.name, values, option.default)
     return gr.Number(
         option.default,
         label=option.name,
@@ -119,3 +121,13 @@ def _option_widget(option: Option, values: tuple[str, ...]) -> gr.components.Com
         minimum=0 if option.unset_zero else option.lowest,
         maximum=option.highest,
     )
+
+
+def _option_check(option: Option) -> Check:
+    """A number within the option's bounds; what else the option asks for is checked with it."""
+    if option.kind == "rank":
+        return text(LONGEST_RANK)
+    bounds = (0.0 if option.unset_zero else None, option.above, option.lowest, -MOST)
+    lowest = next(bound for bound in bounds if bound is not None)
+    highest = MOST if option.highest is None else option.highest
+    return number(lowest, highest, option.kind == "whole", option.optional)

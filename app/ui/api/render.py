@@ -18,6 +18,7 @@ from app.ui.api.arguments import (
     region_argument,
     selected_files,
 )
+from app.ui.api.checks import LARGEST_SEED, number, text
 from app.ui.api.endpoint import (
     REQUIRED,
     Answer,
@@ -35,49 +36,51 @@ ABOUT = """Draw one picture with a base model and any number of LoRA files, or n
 
 Returns a PNG with its settings inside. Lists have one entry per file, in the order of the files, or
 are left out."""
+MAX_STEPS, MAX_GUIDANCE, LONGEST_SIZE = 100, 30, 20
 FILES = "LoRAs, such as the answer of merge, and textual inversions, as .safetensors"
 
 
 def render_arguments(settings: Settings) -> dict[str, Argument]:
     """All arguments by name, in order; call it inside ``gr.Blocks``."""
     return {
-        "prompt": Argument("what to draw", REQUIRED, gr.Textbox("", label="prompt")),
-        **file_arguments(FILES, "own_prompts"),
+        "prompt": Argument("what to draw", REQUIRED, gr.Textbox("", label="prompt"), text()),
+        **file_arguments(settings, FILES, "own_prompts"),
         **base_arguments(settings),
         "seed": Argument(
             "the same seed gives the same picture",
             DrawOrder.seed,
             gr.Number(DrawOrder.seed, label="seed", precision=0, minimum=0),
+            number(0, LARGEST_SEED, whole=True),
         ),
         "steps": Argument(
             "number of sampling steps",
             DrawOrder.steps,
-            gr.Number(DrawOrder.steps, label="steps", precision=0, minimum=1, maximum=100),
+            gr.Number(DrawOrder.steps, label="steps", precision=0, minimum=1, maximum=MAX_STEPS),
+            number(1, MAX_STEPS, whole=True),
         ),
         "guidance": Argument(
             "CFG scale: how closely the prompt is followed; that of the base model unless given",
             None,
-            gr.Number(None, label="guidance", minimum=0, maximum=30),
+            gr.Number(None, label="guidance", minimum=0, maximum=MAX_GUIDANCE),
+            number(0, MAX_GUIDANCE, optional=True),
         ),
         "negative": Argument(
-            "what should not be in the picture", "", gr.Textbox("", label="negative")
+            "what should not be in the picture", "", gr.Textbox("", label="negative"), text()
         ),
-        "sampler": Argument(
-            "sampling method",
-            DrawOrder.sampler,
-            choice("sampler", get_args(Sampler), DrawOrder.sampler),
-        ),
-        "compose": Argument(
+        "sampler": choice("sampling method", "sampler", get_args(Sampler), DrawOrder.sampler),
+        "compose": choice(
             "how several LoRAs act together: sum (all of them everywhere), or a way to compose "
             "without merging",
+            "compose",
+            ("sum", *COMPOSED),
             "sum",
-            choice("compose", ("sum", *COMPOSED), "sum"),
         ),
         "regions": region_argument(),
         "size": Argument(
             "WIDTHxHEIGHT in pixels, such as 512x768; the size of the base model unless given",
             "",
             gr.Textbox("", label="size"),
+            text(LONGEST_SIZE),
         ),
     }
 

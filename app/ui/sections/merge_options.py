@@ -28,6 +28,7 @@ from merging.options import (
 
 FIXED = "fixed"  # the choice that shows the field for a number
 RANK_TITLES = {"exact": "exact", "auto": "automatic", "full": "uncut"}
+MOST_OF_A_SLIDER = 10_000  # a number that may be larger is typed
 SLIDER_MAX = 200  # calibration prompts; more help little
 
 
@@ -151,7 +152,7 @@ def option_widget(option: Option) -> Any:
     if option.optional:
         about["info"] += f" Empty: {option.unset}."
         return gr.Textbox(value, **about, placeholder="automatic", max_lines=1, min_width=140)
-    if option.highest:
+    if option.kind == "whole" and 0 < (option.highest or 0) <= MOST_OF_A_SLIDER:
         return gr.Slider(option.lowest or 0, SLIDER_MAX, value, step=1, **about)
     return gr.Number(
         value, **about, minimum=option.lowest, precision=0 if option.kind == "whole" else None

@@ -10,18 +10,28 @@ from urllib.parse import unquote
 SERVED_URL = re.compile(r"https?://[^/]+/(?:[^?#]+/)?gradio_api/file=([^?#]+)")
 
 
+class BadBody(ValueError):
+    """What is wrong with a body, as a sentence for the client."""
+
+
 def read_json(body: bytes) -> Any:
-    """The parsed body, None for an empty one. ValueError if it is no JSON, or nested too deep."""
+    """The parsed body, None for an empty one.
+
+    BadBody if it is no JSON, is nested too deep, or has half a character: such text cannot be
+    written into any file.
+    """
     try:
-        return json.loads(body or b"null")
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        request = json.loads(body or b"null")
+        json.dumps(request, ensure_ascii=False).encode()
+        return request
+    except (ValueError, RecursionError) as error:
+        raise BadBody("The request is no JSON, or has a text that is not valid Unicode.") from error
 
 
 def use_local_paths(request: Any) -> bool:
     """Replace URLs of files that this app serves by their paths, in place; True if it did.
 
-    ValueError if a file is at another URL, which Gradio would download without a size limit. Gradio
+    BadBody if a file is at another URL, which Gradio would download without a size limit. Gradio
     itself checks that a path is an upload or an output.
     """
     changed = _convert_listed_urls(request)
@@ -32,7 +42,7 @@ def use_local_paths(request: Any) -> bool:
             if "://" in (url := str(value.get("path", ""))):
                 url_match = SERVED_URL.fullmatch(url)
                 if not url_match:
-                    raise ValueError("a file at another address")
+                    raise BadBody("Upload the file first: files by URL are not accepted.")
                 value["path"], changed = unquote(url_match[1]), True
             pending.extend(value.values())
         elif isinstance(value, list):

@@ -13,19 +13,20 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.ui.common import CLIENT, DISK_FULL, INTERNAL_ERROR
-from app.ui.security.bodies import read_json, use_local_paths
+from app.ui.security.bodies import BadBody, read_json, use_local_paths
 from app.ui.security.clients import Streams, client_of, is_stream
 from app.ui.security.headers import PageHeaders
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import NoRoom, Uploads
 
 log = logging.getLogger(__name__)
+HEALTH = "/health"  # answers as soon as the app serves, at next to no cost
 MAX_JSON = 256 << 10
 MAX_UPLOAD = 1 << 30
 # Gradio would download what is behind a file's or a proxy's path with a scheme.
 REMOTE_FILE = re.compile(r"/gradio_api/(?:file[=/].*:/|proxy=)", re.IGNORECASE | re.DOTALL)
 TOO_LARGE = "The request is too large."
-TOO_MANY_STREAMS = "Too many pages or calls are open from your address: close some of them."
+CROWDED = "Too many pages or calls are open from your address: close some of them."
 
 
 class Guard:
@@ -66,18 +67,19 @@ class Guard:
             await _report(answer.send, error)
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == HEALTH and scope["method"] in ("GET", "HEAD"):
+            await _answer(send, 200, "ok")  # a probe may use any name of the machine
+            return
         if refusal := self._sites.refusal(scope):
-            await _deny(send, 403, refusal)
+            await _answer(send, 403, refusal)
             return
         client = client_of(scope, self._proxies)
         scope = {**scope, "headers": self._sites.trusted_headers(scope), CLIENT: client}
         if REMOTE_FILE.search(scope["path"]):
-            await _deny(send, 404, "Files elsewhere on the web are not fetched.")
+            await _answer(send, 404, "Files elsewhere on the web are not fetched.")
         elif is_stream(scope):
             with self._streams.place(client) as free:
-                await (
-                    self._app(scope, receive, send) if free else _deny(send, 429, TOO_MANY_STREAMS)
-                )
+                await (self._app(scope, receive, send) if free else _answer(send, 429, CROWDED))
         elif scope["method"] != "POST" or "/gradio_api/" not in scope["path"]:
             await self._app(scope, receive, send)
         elif scope["path"].rstrip("/").endswith("/upload"):
@@ -88,7 +90,7 @@ class Guard:
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload: limited by its declared length, and by its real length while it arrives."""
         if _declared_length(scope) > MAX_UPLOAD:
-            await _deny(send, 413, "The upload is too large.")
+            await _answer(send, 413, "The upload is too large.")
             return
         with self._uploads.receiving(scope[CLIENT], _declared_length(scope)) as take:
             received = 0
@@ -107,17 +109,17 @@ class Guard:
         """A JSON request: read whole, checked, and sent on."""
         body = await _whole_body(scope, receive)
         if body is None:
-            await _deny(send, 413, TOO_LARGE)
+            await _answer(send, 413, TOO_LARGE)
             return
         try:
             request = read_json(body)
             if use_local_paths(request):
                 body = json.dumps(request).encode()
-        except ValueError:
-            await _deny(send, 422, "Upload the file first: files by URL are not accepted.")
+        except BadBody as error:
+            await _answer(send, 422, str(error))
             return
         if not self._knows(scope["path"], request):
-            await _deny(send, 404, "This app has no such endpoint or component.")
+            await _answer(send, 404, "This app has no such endpoint or component.")
             return
         headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -159,16 +161,16 @@ def _declared_length(scope: Scope) -> int:
 async def _report(send: Send, error: Exception) -> None:
     """Answer for an exception of Gradio's: with 507 if there is no room, else with 500."""
     if isinstance(error, NoRoom):
-        await _deny(send, 507, str(error))
+        await _answer(send, 507, str(error))
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.warning("a request found the disk full")
-        await _deny(send, 507, DISK_FULL)
+        await _answer(send, 507, DISK_FULL)
     else:
         log.error("a request failed", exc_info=error)
-        await _deny(send, 500, INTERNAL_ERROR)
+        await _answer(send, 500, INTERNAL_ERROR)
 
 
-async def _deny(send: Send, status: int, text: str) -> None:
+async def _answer(send: Send, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})

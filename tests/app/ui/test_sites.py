@@ -164,6 +164,11 @@ def test_what_does_not_exist_is_not_found(url: str, path: str, body: dict[str, A
     assert (answer.status_code, "no such" in answer.text) == (404, True)
 
 
+def test_health_answers_under_any_name(url: str) -> None:
+    answer = asked(url, path="health", host="10.0.0.5")
+    assert (answer.status_code, answer.text) == (200, "ok")
+
+
 def guarded(settings: Settings, private: bool) -> TestClient:
     """The guard around an app that tells who the client is, with Starlette's real login cookie."""
 
