@@ -31,6 +31,7 @@ from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, Stop, check, never, part, saying
 
 MAX_MERGES = 256  # merges of one batch
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SUMMARY = "summary.csv"
 
 
@@ -159,9 +160,15 @@ def _summary_line(row: BatchRow) -> tuple[object, ...]:
 def _summary_csv(rows: Sequence[BatchRow], request: MergeRequest) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
-        [format_value(value) for value in line] for line in summary_table(rows, request)
+        [_cell(value) for value in line] for line in summary_table(rows, request)
     )
     return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    """A value in a table: spreadsheets would run a text that begins like a formula."""
+    text = format_value(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA_STARTS) else text
 
 
 def _with_strengths(request: MergeRequest, method: str, strengths: Sequence[float]) -> MergeRequest:

@@ -20,7 +20,7 @@ from app.schemas.merge import FinishedMerge, SelectedFile
 from app.storage.history_entry import FIELDS, HistoryEntry, entry_of
 from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
 from app.storage.sessions import keep_copy
-from app.storage.sqlite import add_column, index
+from app.storage.sqlite import add_column, exclusive, index
 from merging.errors import MergeError
 from merging.io.files import file_sha256
 
@@ -69,15 +69,16 @@ class History:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         files: list[str] = []
-        try:
-            put = partial(self._store, files)
-            merge = merge_json(merged, put)
-            sheet = sheet_json(scene, pictures, put) if scene else "null"
-            row = (merge, json.dumps(merged.report), sheet, json.dumps(files))
-            return self._write(row, entry)
-        except (OSError, MergeError):
-            self._remove_unused(files)
-            raise
+        with exclusive(self._folder, "The history's"):
+            try:
+                put = partial(self._store, files)
+                merge = merge_json(merged, put)
+                sheet = sheet_json(scene, pictures, put) if scene else "null"
+                row = (merge, json.dumps(merged.report), sheet, json.dumps(files))
+                return self._write(row, entry)
+            except (OSError, MergeError):
+                self._remove_unused(files)
+                raise
 
     def entries(self, start: int, count: int) -> list[HistoryEntry]:
         """``count`` entries from ``start`` on, the newest first."""
@@ -132,9 +133,10 @@ class History:
         rows = self._rows("where id = ?", (entry,), "files")
         if not rows:
             return
-        with self._index() as connection:
-            connection.execute("delete from moments where id = ?", (entry,))
-        self._remove_unused(json.loads(rows[0][0]))
+        with exclusive(self._folder, "The history's"):
+            with self._index() as connection:
+                connection.execute("delete from moments where id = ?", (entry,))
+            self._remove_unused(json.loads(rows[0][0]))
 
     def pin(self, entry: int, pinned: bool) -> None:
         """Protect an entry from ``make_room``, or no longer; MergeError if it is gone."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.schemas.card import Card
 from app.storage.sessions import keep_copy
-from app.storage.sqlite import add_column, index
+from app.storage.sqlite import add_column, exclusive, index
 from merging.errors import MergeError
 from merging.io.hub import NamedFile
 
@@ -65,15 +65,16 @@ class Library:
         """Add a file, or mark it as used again. Raises OSError or MergeError if that fails."""
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._file(card.sha256)
-        fresh = not target.is_file()
-        if fresh:
-            keep_copy(card.path, target)
-        try:
-            self._note(card)
-        except (OSError, MergeError):
+        with exclusive(self._folder, "The library's"):
+            fresh = not target.is_file()
             if fresh:
-                target.unlink()
-            raise
+                keep_copy(card.path, target)
+            try:
+                self._note(card)
+            except (OSError, MergeError):
+                if fresh:
+                    target.unlink()
+                raise
 
     def _note(self, card: Card) -> None:
         """Write the file's row of the index, as the one that was used last."""
@@ -112,10 +113,11 @@ class Library:
 
     def forget(self, sha256: str) -> None:
         """Delete a file and its entry."""
-        with self._index() as connection:
-            known = connection.execute("delete from loras where sha256 = ?", (sha256,)).rowcount
-        if known:
-            self._file(sha256).unlink(missing_ok=True)
+        with exclusive(self._folder, "The library's"):
+            with self._index() as connection:
+                known = connection.execute("delete from loras where sha256 = ?", (sha256,)).rowcount
+            if known:
+                self._file(sha256).unlink(missing_ok=True)
 
     def _all(self) -> list[LibraryEntry]:
         """Every entry, the one that was used last first."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from merging.errors import MergeError
 
+LOCK = ".lock"  # beside an index
+
 
 @contextmanager
 def index(path: Path, table: str, owner: str) -> Iterator[sqlite3.Connection]:
@@ -32,6 +34,22 @@ def index(path: Path, table: str, owner: str) -> Iterator[sqlite3.Connection]:
     except sqlite3.DatabaseError as error:
         raise MergeError(
             f"{owner} index {path.name} cannot be read ({error}); delete it to start a new one."
+        ) from error
+
+
+@contextmanager
+def exclusive(folder: Path, owner: str) -> Iterator[None]:
+    """Nobody else, in this process or another, changes the files of a folder meanwhile.
+
+    The lock is SQLite's, on an empty file: it works on all systems, and ends with the process.
+    """
+    try:
+        with closing(sqlite3.connect(folder / LOCK, timeout=30, isolation_level=None)) as lock:
+            lock.execute("begin exclusive")
+            yield
+    except sqlite3.Error as error:
+        raise MergeError(
+            f"{owner} folder is in use or cannot be written ({error}); try again."
         ) from error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,13 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
 INTERNAL_ERROR = "An internal error, not your mistake. Please report what you did just before."
 CLIENT = "iteris.client"  # the key of the client's name in an ASGI scope
+NOT_WRITABLE = (
+    "The folder of this app cannot be read or written: whoever runs it must allow that, or choose "
+    "another one (ITERIS_WORK, ITERIS_HOME)."
+)
+OUT_OF_MEMORY = (
+    "This machine ran out of memory: use fewer LoRAs, prompts or layers, or a smaller picture."
+)
 DISK_FULL = "The disk of this machine is full: delete old files or pictures, and try again."
 
 
@@ -37,10 +46,26 @@ def error_sentence(error: Exception) -> str:
     system = error.system if isinstance(error, FileError) else error
     if isinstance(system, OSError) and system.errno in (errno.ENOSPC, errno.EDQUOT):
         return DISK_FULL
+    if isinstance(system, OSError) and system.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return NOT_WRITABLE
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY
     if not isinstance(error, MergeError):
         return INTERNAL_ERROR
     path = getattr(system, "filename", None)
-    return str(error).replace(f"{Path(path).parent}{os.sep}", "") if path else str(error)
+    text = str(error).replace(f"{Path(path).parent}{os.sep}", "") if path else str(error)
+    # Visitors' files are in the folder for temporary files, under names that nobody else may know.
+    return re.sub(rf"{re.escape(tempfile.gettempdir())}[^\s“”'\"]*{re.escape(os.sep)}", "", text)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's MemoryError, torch's on a GPU, or the RuntimeError of its allocator on the CPU."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in text)
+    )
 
 
 def updates_or_problem(message: gr.HTML, work: Callable[[], Updates]) -> Updates:

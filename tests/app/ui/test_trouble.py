@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from app.schemas.draw import DrawOrder
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.common import DISK_FULL, error_sentence
+from app.ui.common import DISK_FULL, OUT_OF_MEMORY, error_sentence
 from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
 from tests.app.visits import added, finished
@@ -89,7 +90,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
             kept = studio.keep(session, cards[0])
             assert "could not be stored in the library (No space left" in kept
             new = {path.name for path in files_in(work)} - {path.name for path in before}
-            assert new <= {"filler", "index.sqlite"}
+            assert new <= {"filler", "index.sqlite", ".lock"}
         assert finished(studio, session, order).kohya.is_file()
         assert studio.keep(session, cards[0]) == ""
         assert [entry.name for entry in studio.library(session).search()] == ["sks-cat"]
@@ -135,6 +136,11 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
     except MergeError as error:
         assert error_sentence(error) == "a.png cannot be written (why)."
     assert "report what you did" in error_sentence(RuntimeError("/secret"))
+    inside = Path(tempfile.gettempdir()) / "sessions" / "token" / "a.png"
+    assert error_sentence(MergeError(f"“{inside}” is bad.")) == "“a.png” is bad."
+    assert error_sentence(MemoryError()) == OUT_OF_MEMORY
+    allocator = "[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+    assert error_sentence(RuntimeError(allocator)) == OUT_OF_MEMORY
 
 
 @small_disks

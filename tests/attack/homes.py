@@ -1,0 +1,159 @@
+"""kill -9 at random moments, and two apps on one home: nothing half, nothing lost that was kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from app.schemas.batch import BatchOrder
+from app.schemas.card import Card
+from app.schemas.draw import DrawOrder, Picture
+from app.schemas.export import ExportOrder
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
+from app.service import Studio
+from app.settings.model import Settings
+from app.storage.library import Library
+from merging.errors import MergeError
+from merging.io.files import file_sha256
+from tests.attack.outcome import Outcome
+from tests.attack.running import PAIR
+
+SEED = 22
+LONGEST = 2.5  # seconds until a kill
+
+
+def kills(folder: Path, rounds: int) -> Outcome:
+    """Kill a process that adds, merges, draws, exports and keeps, and look at what it left."""
+    outcome = Outcome(f"kill -9 at random moments (seed {SEED})")
+    chance = random.Random(SEED)
+    studio = Studio(Settings(device="cpu", work=folder / "work", home=folder / "home"))
+    warm(studio)
+    told: set[str] = set()
+    for _ in range(rounds):
+        told |= said_until_killed(lambda say: act(studio, say), chance.uniform(0, LONGEST))
+        check_home(studio, told, outcome)
+    outcome.figures = f"{len(told):,} things told as kept, all there"
+    return outcome
+
+
+def warm(studio: Studio) -> None:
+    """Load the base and all imports, which every forked process then has."""
+    session = studio.open_session()
+    list(studio.draw(session, DrawOrder((), "a cat", steps=1)))
+    cards = added(studio, session)
+    list(studio.merge(session, MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")))
+
+
+def added(studio: Studio, session: str) -> list[Card]:
+    cards: list[Card] = []
+    for path in PAIR:
+        cards.append(studio.add(session, path, cards))
+    return cards
+
+
+def act(studio: Studio, say: Callable[[str], None]) -> None:
+    """What a person does, again and again; each thing is said once it was told as kept."""
+    while True:
+        session = studio.open_session()
+        cards = added(studio, session)
+        for card in cards:
+            if not studio.keep(session, card):
+                say(f"library {card.sha256}")
+        order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum", seed=os.getpid())
+        (merged,) = (
+            item for item in studio.merge(session, order) if isinstance(item, FinishedMerge)
+        )
+        entry, problem = studio.remember(session, merged)
+        if not problem:
+            say(f"history {entry}")
+        scene = DrawOrder((), "a cat", steps=1)
+        pictures = [x for x in studio.draw(session, scene) if isinstance(x, Picture)]
+        entry, problem = studio.remember(session, merged, scene, pictures)
+        if not problem:
+            say(f"history {entry}")
+        studio.take(session, ExportOrder(merged))
+        list(studio.batch(session, BatchOrder(order, ("sum", "average"))))
+        studio.library(session).forget(cards[0].sha256)
+
+
+def said_until_killed(work: Callable[[Callable[[str], None]], None], seconds: float) -> set[str]:
+    """The lines that a forked process says before it is killed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        with suppress(BaseException), os.fdopen(writing, "w", buffering=1) as lines:
+            work(lambda line: print(line, file=lines, flush=True))
+        os._exit(1)
+    os.close(writing)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        return {line.strip() for line in said if line.endswith("\n")}
+
+
+def check_home(studio: Studio, told: set[str], outcome: Outcome) -> None:
+    """Every file is whole, every entry opens, and what was told as kept is there."""
+    home = studio.settings.home
+    assert home
+    for path in home.rglob("*.safetensors"):
+        if not path.name.startswith("."):
+            outcome.expect(path.stem == file_sha256(path), f"{path.name} is not whole")
+    session = studio.open_session()
+    for line in sorted(told):
+        kind, _, name = line.partition(" ")
+        if kind == "history":
+            outcome.expect(opens(lambda n=name: studio.recall(session, int(n))), f"{line} is lost")
+    # the first LoRA of the pair is forgotten again and again: its kept file may be gone, no other
+    kept = {line.partition(" ")[2] for line in told if line.startswith("library")}
+    for sha256 in kept - {file_sha256(PAIR[0])}:
+        outcome.expect(opens(lambda s=sha256: studio.library(session).file(s)), f"{sha256} is lost")
+
+
+def opens(look: Callable[[], object]) -> bool:
+    try:
+        look()
+    except MergeError:
+        return False
+    return True
+
+
+def rivals(folder: Path, rounds: int) -> Outcome:
+    """Two processes on one home: one keeps a file while the other forgets it."""
+    outcome = Outcome("two apps on one home, keep against forget")
+    studio = Studio(Settings(device="cpu", work=folder / "work", home=folder / "home"))
+    session = studio.open_session()
+    card = studio.add(session, PAIR[0], [])
+    library = Library(folder / "home" / "library")
+    library.keep(card)
+    for number in range(rounds):
+        children = [
+            forked(lambda: library.keep(card)),
+            forked(lambda: library.forget(card.sha256)),
+        ]
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        outcome.expect(not any(ends), f"round {number}: an app failed")
+        listed = bool(library._all())
+        lies = (folder / "home" / "library" / f"{card.sha256}.safetensors").is_file()
+        outcome.expect(listed == lies, f"round {number}: listed {listed}, on the disk {lies}")
+        if not listed:
+            library.keep(card)
+    return outcome
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Start a process that works and ends with 0, or 1 after an error."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    with suppress(BaseException):
+        work()
+        status = 0
+    os._exit(status)
