@@ -11,8 +11,6 @@ from pathlib import Path
 
 from merging.errors import MergeError
 
-LOCK = ".lock"  # beside an index
-
 
 @contextmanager
 def index(path: Path, table: str, owner: str) -> Iterator[sqlite3.Connection]:
@@ -44,13 +42,18 @@ def exclusive(folder: Path, owner: str) -> Iterator[None]:
     The lock is SQLite's, on an empty file: it works on all systems, and ends with the process.
     """
     try:
-        with closing(sqlite3.connect(folder / LOCK, timeout=30, isolation_level=None)) as lock:
+        with closing(sqlite3.connect(_lock(folder), timeout=30, isolation_level=None)) as lock:
             lock.execute("begin exclusive")
             yield
     except sqlite3.Error as error:
         raise MergeError(
             f"{owner} folder is in use or cannot be written ({error}); try again."
         ) from error
+
+
+def _lock(folder: Path) -> Path:
+    """The file that is locked, beside the folder."""
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def add_column(connection: sqlite3.Connection, table: str, column: str, kind: str) -> None:

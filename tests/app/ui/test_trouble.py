@@ -90,7 +90,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
             kept = studio.keep(session, cards[0])
             assert "could not be stored in the library (No space left" in kept
             new = {path.name for path in files_in(work)} - {path.name for path in before}
-            assert new <= {"filler", "index.sqlite", ".lock"}
+            assert new <= {"filler", "index.sqlite", ".library.lock"}
         assert finished(studio, session, order).kohya.is_file()
         assert studio.keep(session, cards[0]) == ""
         assert [entry.name for entry in studio.library(session).search()] == ["sks-cat"]
