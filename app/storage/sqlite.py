@@ -24,8 +24,7 @@ def index(path: Path, table: str, owner: str) -> Iterator[sqlite3.Connection]:
             connection.execute(table)
             yield connection
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # not in Python 3.10
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        _raise_if_full(error)
         raise MergeError(
             f"{owner} index {path.name} cannot be used now ({error}); try again."
         ) from error
@@ -46,9 +45,16 @@ def exclusive(folder: Path, owner: str) -> Iterator[None]:
             lock.execute("begin exclusive")
             yield
     except sqlite3.Error as error:
+        _raise_if_full(error)
         raise MergeError(
             f"{owner} folder is in use or cannot be written ({error}); try again."
         ) from error
+
+
+def _raise_if_full(error: sqlite3.Error) -> None:
+    """OSError if the disk is full; Python 3.10 does not tell."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
 def _lock(folder: Path) -> Path:

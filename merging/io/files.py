@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
@@ -28,12 +27,9 @@ def open_regular(path: Path, name: str) -> BinaryIO:
 
     Opening a pipe would wait for its other end, and a device has no end.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    if S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    raise MergeError(f"{name} is a folder, a pipe or a device; a .safetensors file is needed.")
+    if not S_ISREG(path.stat().st_mode):
+        raise MergeError(f"{name} is a folder, a pipe or a device; a .safetensors file is needed.")
+    return path.open("rb")
 
 
 def file_sha256(path: Path) -> str:
