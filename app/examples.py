@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from merging.bundled import LORAS, shelf_pairs
+from merging.io.assets import ASSETS
 from merging.io.files import file_sha256
 
-FIRST = "dog-car"  # the example that shows best what a merge does
+PICTURES = ASSETS / "examples"  # python -m assets.build.examples draws them
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An example's two pictures from one seed, and how many of ``seeds`` show both concepts."""
+
+    together: Path
+    merged: Path
+    prompt: str
+    seed: int
+    seeds: int
+    together_shows: int
+    merged_shows: int
 
 
 @dataclass(frozen=True)
@@ -18,23 +34,53 @@ class Example:
 
     title: str  # "cat + pizza"
     files: tuple[Path, ...]
+    comparison: Comparison | None = None
+
+    @property
+    def gain(self) -> int:
+        """How many more of the pictures show both concepts once they are merged."""
+        shown = self.comparison
+        return shown.merged_shows - shown.together_shows if shown else 0
 
 
-def examples(folder: Path = LORAS) -> tuple[Example, ...]:
-    """The bundled tuning pairs of objects, FIRST before the others; () without shelf.json.
+def examples(folder: Path = LORAS, pictures: Path = PICTURES) -> tuple[Example, ...]:
+    """The bundled tuning pairs of objects, largest gain first; () without shelf.json.
 
     The test pairs are reserved for the benchmark's last run.
     """
     if not (folder / "shelf.json").is_file():
         return ()
-    pairs = shelf_pairs("tuning", "object", folder)
-    ordered = (pairs[name] for name in sorted(pairs, key=lambda name: name != FIRST))
-    return tuple(
+    compared = _comparisons(pictures)
+    pairs = shelf_pairs("tuning", "object", folder).values()
+    found = [
         Example(
             title=" + ".join(entry.object for entry in entries),
             files=tuple(folder / entry.file for entry in entries),
+            comparison=compared.get(tuple(Path(entry.file).stem for entry in entries)),
         )
-        for entries in ordered
+        for entries in pairs
+    ]
+    return tuple(sorted(found, key=lambda example: -example.gain))
+
+
+def _comparisons(folder: Path) -> dict[tuple[str, ...], Comparison]:
+    """The drawn comparisons by the names of their LoRAs; {} where none were drawn."""
+    if not (folder / "examples.json").is_file():
+        return {}
+    rows = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    return {tuple(row["loras"]): _comparison(row, folder) for row in rows}
+
+
+def _comparison(row: dict[str, Any], folder: Path) -> Comparison:
+    names = "+".join(row["loras"])
+    return Comparison(
+        together=folder / f"{names}-sum.png",
+        merged=folder / f"{names}-merged.png",
+        prompt=row["prompt"],
+        seed=row["seed"],
+        seeds=row["seeds"],
+        together_shows=row["sum"],
+        merged_shows=row["merged"],
     )
 
 

@@ -8,13 +8,14 @@ from stat import S_ISREG
 from typing import get_args
 
 from app.schemas.batch import BatchOrder
-from app.schemas.card import LONGEST_WORD, Card, fits
+from app.schemas.card import LONGEST_WORD, Card, fits, misfit
 from app.schemas.draw import COLUMNS, COMPOSED, DrawOrder, OtherMerge
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.settings.model import Settings
 from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
 from merging.io.regions import MAX_REGIONS
+from merging.methods import METHODS
 from merging.options import Dtype, Precision
 
 LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
@@ -69,6 +70,17 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
     check_here(order.picks)
     check_base(settings, order.base)
     check_choice(order.precision, get_args(Precision))
+
+
+def check_ready(settings: Settings, order: MergeOrder, cards: Sequence[Card]) -> None:
+    """MergeError for what can be told before a merge: also a wrong base, or missing triggers."""
+    check_merge(settings, order)
+    made_for = {card.path: card.base for card in cards}
+    for pick in order.picks:
+        if sentence := misfit(pick.name, made_for.get(pick.path, order.base), order.base):
+            raise MergeError(sentence)
+        if METHODS[order.method].calibrated and not (pick.trigger or pick.prompts):
+            raise MergeError(f"{pick.name} names no trigger words: type them behind its ⋯.")
 
 
 def check_choice(precision: str, choices: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ class Studio:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self.room = room_of(settings)
-        self._executor = executor or LocalExecutor(_line(settings), settings.max_minutes)
+        self.executor = executor or LocalExecutor(_line(settings), settings.max_minutes)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()
 
@@ -256,7 +256,7 @@ class Studio:
         client = self.store.client(session)
         self.room.check(client)
         folder = self.store.new_folder(session)
-        items = self._executor.run(session, work(folder), client)
+        items = self.executor.run(session, work(folder), client)
         return with_folder(folder, items, partial(self.room.note, client))
 
     def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
@@ -277,18 +277,18 @@ class Studio:
 
     def stop(self, session: str) -> bool:
         """Stop the visit's job, running or in line; False if it has none."""
-        return self._executor.stop(session)
+        return self.executor.stop(session)
 
     def close(self) -> None:
         """Stop all jobs and wait for their end; called once, before the program ends."""
-        self._executor.close(LAST_SECONDS)
+        self.executor.close(LAST_SECONDS)
 
     def warm_up(self) -> None:
         """Load the base model in the background, so that the first visitor need not wait for it."""
 
         def body() -> None:
             try:
-                for _ in self._executor.run(
+                for _ in self.executor.run(
                     "warm-up", lambda *arguments: self._engine.load(*arguments)
                 ):
                     pass

@@ -82,6 +82,11 @@ class LocalExecutor:
             job.stop.set()
         return bool(jobs)
 
+    def has(self, owner: str) -> bool:
+        """Whether ``owner`` has a job, in line or running."""
+        with self._moved:
+            return bool(self._line.of(owner))
+
     def close(self, patience: float) -> None:
         """Stop every job, start no more, and wait ``patience`` seconds for each worker.
 

@@ -41,6 +41,13 @@ def current_client() -> str:
     return str(scope.get(CLIENT, ""))
 
 
+def user_change(widget: Any) -> Any:
+    """The event of a change by the user: of a slider only once it is let go, of a file a drop."""
+    if isinstance(widget, gr.Slider):
+        return widget.release
+    return widget.upload if isinstance(widget, gr.File) else widget.input
+
+
 def error_sentence(error: Exception) -> str:
     """One sentence for the visitor, without the path of any folder on this machine."""
     system = error.system if isinstance(error, FileError) else error

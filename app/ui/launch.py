@@ -18,7 +18,7 @@ from app.storage.room import Room, room_of
 from app.ui.security.guard import Guard
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import Uploads
-from app.ui.theme import STYLE, theme
+from app.ui.theme import SCRIPT, STYLES, theme
 from merging.errors import MergeError
 
 # Gradio keeps the widgets of so many visits, up to 0.7 MB each (measured with 6.31).
@@ -41,7 +41,8 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
         server_port=settings.port,
         root_path=settings.root_path or None,
         theme=theme(),
-        css_paths=[STYLE],
+        css_paths=STYLES,
+        js=SCRIPT.read_text(encoding="utf-8"),
         show_error=False,
         ssr_mode=False,
         pwa=False,
@@ -52,7 +53,7 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
         mcp_server=settings.mcp,
         max_file_size=settings.max_mb * 2**20,
         state_session_capacity=MAX_SESSIONS,
-        footer_links=["api", "settings"],
+        footer_links=[],
         app_kwargs={
             "middleware": [_guard(demo, settings, room or room_of(settings))],
             "openapi_url": None,

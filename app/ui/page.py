@@ -1,7 +1,8 @@
-"""The page: four steps, History, Settings, Help, and the progress bar at its foot."""
+"""The page: header, first screen, workbench, panels, and the dock at its foot."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -9,8 +10,9 @@ import gradio as gr
 from app.examples import Example, examples
 from app.service import Studio
 from app.ui.api.checked_blocks import CheckedBlocks
+from app.settings.model import Settings
 from app.ui.api.endpoints import ENDPOINTS, add_endpoints
-from app.ui.common import AT_ONCE, QUIET
+from app.ui.common import AT_ONCE, QUIET, user_change
 from app.ui.handlers.batch import BatchHandlers, wire_batch
 from app.ui.handlers.export import ExportHandlers
 from app.ui.handlers.files import LOOK, FileHandlers, wire_files
@@ -18,24 +20,27 @@ from app.ui.handlers.form import Form
 from app.ui.handlers.history import HistoryHandlers, wire_history
 from app.ui.handlers.jobs import Handlers
 from app.ui.handlers.library import LibraryHandlers, wire_library
-from app.ui.handlers.load_picture import picture_loader
+from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
-from app.ui.html.rendering import render_template
-from app.ui.sections.add_files import add_section, example_buttons
+from app.ui.sections.add_files import AddFilesSection, OtherSources, add_section, other_sources
+from app.ui.sections.base_model import BaseChoice, base_model_widgets
 from app.ui.sections.batch import BatchSection, batch_section
-from app.ui.sections.draw_form import DrawForm, draw_form_widgets
-from app.ui.sections.export import export_section
+from app.ui.sections.dock import Dock, Results, dock_section
+from app.ui.sections.draw_form import DrawForm, draw_form_widgets, prompt_widgets
+from app.ui.sections.export import ExportWidgets, Files, export_section
+from app.ui.sections.header import header, header_html
 from app.ui.sections.help import help_section
-from app.ui.sections.history import history_section
+from app.ui.sections.hero import comparison, example_cards, pitch
+from app.ui.sections.history import HistorySection, history_section
 from app.ui.sections.hub import login_button
 from app.ui.sections.lora_card import LoraCard
 from app.ui.sections.merge_options import OptionWidgets, option_widgets
 from app.ui.sections.pictures import PicturesSection, pictures_section
-from app.ui.sections.progress_bar import ProgressBar, Results
-from app.ui.sections.settings import settings_section
 
 # Jobs wait in the executor's queue, where Stop reaches them, and not in Gradio's.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
+# Of several changes, only the last one counts.
+LAST: dict[str, Any] = {**AT_ONCE, "trigger_mode": "always_last"}
 
 REFERENCES_NOTE = (
     "Drop a few real pictures of each concept: all further pictures get a score of how similar "
@@ -43,104 +48,135 @@ REFERENCES_NOTE = (
 )
 
 
+@dataclass(frozen=True)
+class Sections:
+    """All widgets of the page, section by section."""
+
+    top: gr.HTML
+    adding: AddFilesSection
+    cards: tuple[gr.Button, ...]  # of the examples
+    options: OptionWidgets
+    batch: BatchSection
+    sources: OtherSources
+    draw_form: DrawForm
+    chips: gr.HTML
+    another: gr.Button
+    pictures: PicturesSection
+    files: Files
+    export_form: ExportWidgets
+    chart: gr.HTML
+    base: BaseChoice
+    history: HistorySection
+    dock: Dock
+
+
 def build(studio: Studio) -> gr.Blocks:
     """The whole app: the page and the public endpoints."""
+    pairs = examples()
     with CheckedBlocks(title="IterIS Studio", analytics_enabled=False) as demo:
-        gr.HTML(render_template("header"), elem_id="header")
-        login_button(studio.settings.login)
-        pairs = examples()
-        with gr.Row(elem_id="columns"):
-            with gr.Column(scale=5, min_width=320):
-                try_buttons = example_buttons(pairs)
-                adding = add_section(studio.settings)
-                options, merge, chart, batch = _merge_section()
-            with gr.Column(scale=6, min_width=320):
-                base = studio.settings.base
-                draw_form, write_example, draw, pictures, upload = _compare_section(
-                    adding.slots, base
-                )
-                files, export_form = export_section(studio.settings.login)
-        history = history_section(studio.settings)
-        settings_section(studio.settings)
-        help_section()
-        run_buttons = [place.run_again for place in history.places]
-        dock = _dock((merge, draw, *try_buttons, batch.make, history.draw_both, *run_buttons))
+        with gr.Column(elem_id="page"):
+            sections = _sections(studio.settings, pairs)
         add_endpoints(studio)  # first, or events of the page would take their names
-        states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
-        form = Form(*states, adding.base, adding.slots, options, draw_form)
-        loader = picture_loader(form, *upload)
-        results = Results(pictures, files)
-        ExportHandlers(studio, form, pictures, files, export_form).wire()
-        file_handlers = FileHandlers(studio, form, adding)
-        handlers = Handlers(studio, form, results, dock, chart, history.message)
-        history_handlers = HistoryHandlers(file_handlers, loader, handlers, history)
-        wire_files(file_handlers)
-        prompt_outputs = {form.suggested, draw_form.prompt, adding.problems}
-        another_prompt = file_handlers.safely(form.another_prompt)
-        write_example.click(another_prompt, form.inputs, prompt_outputs, **AT_ONCE)
-        wire_library(LibraryHandlers(file_handlers))
-        wire_history(history_handlers, JOB)
-        events = [
-            *_wire_jobs(handlers, merge, draw),
-            wire_batch(BatchHandlers(handlers, batch), JOB),
-        ]
-        buttons = tuple(zip(try_buttons, pairs, strict=True))
-        events += _wire_examples(file_handlers, handlers, buttons)
-        look, inputs = history_handlers.look, history_handlers.inputs
-        for event in events:
-            event.then(look, inputs, history_handlers.list_outputs, **AT_ONCE)
+        _wire(studio, demo, sections, pairs)
     for function in demo.fns.values():
         if function.api_name not in ENDPOINTS:  # such as that of the login button
             function.api_visibility = "private"
     return demo
 
 
-def _merge_section() -> tuple[OptionWidgets, gr.Button, gr.HTML, BatchSection]:
-    with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(2, "Merge", "All LoRAs become one adapter; nothing is trained."))
-        options = option_widgets()
-        merge = gr.Button("Merge and draw", variant="primary", elem_id="merge")
-        chart = gr.HTML(visible=False, elem_id="chart")
-        batch = batch_section()
-    return options, merge, chart, batch
+def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
+    """The widgets, in the order in which the Tab key reaches them."""
+    top = header(settings.base)
+    login_button(settings.login)
+    with gr.Row(elem_id="studio"):
+        comparison(pairs)
+        with gr.Column(elem_id="rail"):
+            pitch()
+            adding = add_section(settings)
+            cards = example_cards(pairs)
+            options, batch = _merge_section()
+            sources = other_sources(settings)
+        with gr.Column(elem_id="stage"):
+            drawing = _stage_section(adding.slots, settings.base)
+            taking = export_section(settings.login)
+    base, history = base_model_widgets(settings), history_section(settings)
+    help_section(settings)
+    again = [place.run_again for place in history.places]
+    dock = dock_section((*cards, batch.make, history.draw_both, *again))
+    rail = (adding, cards, options, batch, sources)
+    return Sections(top, *(*rail, *drawing, *taking, base, history, dock))
 
 
-def _compare_section(
+def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Example, ...]) -> None:
+    """Connect the sections with their handlers."""
+    adding, files, history = sections.adding, sections.files, sections.history
+    states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
+    form = Form(
+        *(*states, sections.base, adding.slots, sections.options),
+        *(sections.draw_form, sections.chips),
+    )
+    results = Results(sections.pictures, files)
+    ExportHandlers(studio, form, sections.pictures, files, sections.export_form).wire()
+    loader = PictureLoader(form)
+    file_handlers = FileHandlers(studio, form, adding, loader, sections.sources)
+    handlers = Handlers(studio, form, results, sections.dock, sections.chart, history.message)
+    history_handlers = HistoryHandlers(file_handlers, loader, handlers, history)
+    listed = [*wire_files(file_handlers), wire_library(LibraryHandlers(file_handlers))]
+    for event in listed:
+        event.then(handlers.change, form.inputs, handlers.dock.readiness, **AT_ONCE)
+    _wire_form(file_handlers, handlers, sections.top, sections.another)
+    wire_history(history_handlers, JOB)
+    buttons = tuple(zip(sections.cards, pairs, strict=True))
+    events = [
+        sections.dock.press.click(handlers.press, form.inputs, handlers.outputs, **JOB),
+        wire_batch(BatchHandlers(handlers, sections.batch), JOB),
+        *_wire_examples(file_handlers, handlers, buttons),
+    ]
+    look, inputs = history_handlers.look, history_handlers.inputs
+    for event in events:
+        event.then(look, inputs, history_handlers.list_outputs, **AT_ONCE)
+        event.then(handlers.look, form.inputs, handlers.dock.readiness, **AT_ONCE)
+    demo.load(look, inputs, history_handlers.list_outputs, **AT_ONCE)
+
+
+def _merge_section() -> tuple[OptionWidgets, BatchSection]:
+    with gr.Column(elem_id="merge"):
+        return option_widgets(), batch_section()
+
+
+def _stage_section(
     slots: tuple[LoraCard, ...], base: str
-) -> tuple[DrawForm, gr.Button, gr.Button, PicturesSection, tuple[gr.File, gr.HTML]]:
-    with gr.Column(elem_classes="sheet", elem_id="compare"):
-        gr.HTML(markup.heading(3, "Compare", "The same prompt and noise in every picture."))
-        pictures = pictures_section()
-        draw_form, write_example = draw_form_widgets(base)
+) -> tuple[DrawForm, gr.HTML, gr.Button, PicturesSection]:
+    prompt, chips, another = prompt_widgets()
+    pictures = pictures_section()
+    with gr.Accordion("Picture settings", open=False, elem_id="draw-form"):
+        draw_form = draw_form_widgets(base, prompt)
         with gr.Accordion("Scores from your own pictures", open=False):
             gr.HTML(markup.paragraph("about", REFERENCES_NOTE))
             for slot in slots:
                 slot.references.render()
-        draw = gr.Button("Draw again", elem_id="draw")
-        with gr.Accordion("Load settings from a picture", open=False):
-            picture = gr.File(
-                file_types=[".png"], label="A PNG that was drawn here", height=140, elem_id="like"
-            )
-            message = gr.HTML(visible=False, elem_id="like-said")
     pictures.wire()
-    return draw_form, write_example, draw, pictures, (picture, message)
+    return draw_form, chips, another, pictures
 
 
-def _dock(starters: tuple[gr.Button, ...]) -> ProgressBar:
-    with gr.Row(visible=False, elem_id="dock") as bar:
-        status = gr.HTML(elem_id="status")
-        stop = gr.Button("Stop", variant="stop", size="sm", scale=0, min_width=110)
-    return ProgressBar(bar, status, stop, starters)
-
-
-def _wire_jobs(handlers: Handlers, merge: gr.Button, draw: gr.Button) -> list[Any]:
-    """Connect Merge, Draw and Stop; returns the events that add to the history."""
-    form, dock, outputs = handlers.form, handlers.dock, handlers.outputs
+def _wire_form(
+    file_handlers: FileHandlers, handlers: Handlers, top: gr.HTML, another: gr.Button
+) -> None:
+    """Connect prompt, base model and dock: the dock follows every change of a merge's settings."""
+    form, dock, adding = handlers.form, handlers.dock, file_handlers.adding
+    prompt = form.draw_form.prompt
+    prompt_outputs = {form.suggested, prompt, adding.problems}
+    another_prompt = file_handlers.safely(form.another_prompt)
+    another.click(another_prompt, form.inputs, prompt_outputs, **AT_ONCE)
+    prompt.change(form.chip_update, form.inputs, form.chips, **LAST)
+    form.base.radio.change(
+        lambda values: {top: header_html(form.base.name(values))}, form.inputs, {top}, **AT_ONCE
+    )
+    slots = [widget for slot in form.slots for widget in slot.settings]
+    of_a_merge = [*vars(form.base).values(), *form.options.all, *slots]
+    changes = [user_change(widget) for widget in of_a_merge]
+    gr.on(changes, handlers.change, form.inputs, dock.readiness, **LAST)
     dock.stop.click(handlers.stop, form.inputs, dock.stop, **AT_ONCE)
-    return [
-        merge.click(handlers.merge, form.inputs, outputs, **JOB),
-        draw.click(handlers.draw, form.inputs, outputs, **JOB),
-    ]
 
 
 def _wire_examples(
@@ -150,9 +186,9 @@ def _wire_examples(
 ) -> list[Any]:
     """Connect the examples: load, merge, draw; returns the events that add to the history."""
     form, events = handlers.form, []
-    outputs = {*form.outputs, file_handlers.adding.problems, form.base.radio}
+    outputs = {*form.outputs, file_handlers.adding.problems, form.base.radio, form.base.other}
     for button, example in buttons:
         loaded = button.click(file_handlers.example(example), form.inputs, outputs, **QUIET)
         loaded.then(file_handlers.look, form.inputs, file_handlers.adding.conflicts, **LOOK)
-        events.append(loaded.success(handlers.merge, form.inputs, handlers.outputs, **JOB))
+        events.append(loaded.success(handlers.press, form.inputs, handlers.outputs, **JOB))
     return events

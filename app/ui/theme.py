@@ -6,7 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE = Path(__file__).with_name("style.css")
+STYLES = sorted(Path(__file__).with_name("styles").glob("*.css"))
+SCRIPT = Path(__file__).with_name("script.js")
 
 IRIS = gr.themes.Color(
     c50="#f5f4ff",

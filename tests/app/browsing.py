@@ -9,6 +9,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
+from merging.methods import METHODS
+
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 QUIET = (
@@ -41,23 +43,34 @@ class Visitor:
         """Load the page and wait until it stands."""
         self.page.goto(url)
         expect(self.page.get_by_role("heading", name="IterIS Studio")).to_be_visible()
-        expect(self.merge_button).to_be_enabled()
+        expect(self.page.locator("#upload")).to_be_visible()
         return self
 
     def add(self, *files: Path) -> None:
         """Drop files on the page."""
         self.page.locator("#upload input[type=file]").set_input_files(list(files))
 
+    def fold(self, title: str) -> None:
+        """Open a fold, unless it is open."""
+        button = self.page.locator(".label-wrap", has_text=title).first
+        if "open" not in str(button.get_attribute("class")).split():
+            button.click()
+
     def quick(self) -> None:
         """Small numbers: few prompts, few layers, few steps."""
         self.prompts(4)
         self.page.get_by_label("text encoder + cross-attention (fast)").check()
-        self.number("Steps", 3)
+        self.steps(3)
 
     def prompts(self, count: int) -> None:
         """So many calibration prompts per LoRA."""
-        self.page.get_by_role("button", name="Advanced").click()
+        self.fold("Settings of the merge")
         self.number("Calibration prompts per LoRA", count)
+
+    def steps(self, count: int) -> None:
+        """So many sampling steps a picture."""
+        self.fold("Picture settings")
+        self.number("Steps", count)
 
     def number(self, label: str, value: float) -> None:
         """Type into the number beside the first slider of this name, and see it taken.
@@ -80,20 +93,28 @@ class Visitor:
         self.page.locator("#composed input").click()
         self.page.get_by_role("option", name=title).click()
 
-    def method(self, title: str) -> None:
-        """Choose a method, and see its sentence."""
-        self.page.get_by_label("Method", exact=True).click()
-        self.page.get_by_role("option", name=title, exact=True).click()
-        expect(self.page.locator("#about-method")).to_contain_text("Strength")
+    def method(self, name: str) -> None:
+        """Choose a method, among the others if need be, and see its sentence."""
+        self.page.get_by_label("Other methods…").check()
+        self.page.locator(f"#method input[value='{name}']").check()
+        expect(self.page.locator("#about-method")).to_contain_text(METHODS[name].source)
 
     @property
-    def triggers(self) -> Locator:
-        """The trigger field of every card."""
-        return self.page.get_by_label("Trigger words")
+    def loras(self) -> Locator:
+        """The rows of the files."""
+        return self.page.locator(".lora")
 
     @property
-    def merge_button(self) -> Locator:
-        return self.page.get_by_role("button", name="Merge and draw")
+    def press(self) -> Locator:
+        """The one primary button."""
+        return self.page.locator("#press")
+
+    def drawer(self, place: int) -> Locator:
+        """The drawer of a row, opened."""
+        slot = self.page.locator(".slot").nth(place)
+        if not slot.locator(".label-wrap.open").count():
+            slot.get_by_role("button", name="More about this LoRA").click()
+        return slot
 
     @property
     def running(self) -> Locator:
@@ -102,11 +123,16 @@ class Visitor:
 
     @property
     def pictures(self) -> Locator:
-        return self.page.locator("#pictures .thumbnail-item img")
+        return self.page.locator("#pictures img")
+
+    def address(self, picture: Locator) -> str:
+        """Where a picture is served."""
+        return str(picture.evaluate("picture => picture.src"))
 
     def merge(self) -> None:
-        """Press Merge, and wait until it is done."""
-        self.merge_button.click()
+        """Press the button, and wait until all is done."""
+        self.press.click()
+        expect(self.running).to_be_visible()
         self.hear("done")
 
     def hear(self, kind: str, words: str = "") -> None:
@@ -115,7 +141,7 @@ class Visitor:
 
     def problems(self) -> str:
         """What was said of files that were not taken."""
-        said = self.page.locator(".problems")
+        said = self.page.locator("#problems .problems")
         expect(said).to_be_visible()
         return said.inner_text()
 
@@ -157,7 +183,7 @@ def picture_of_the_page(url: str, files: Sequence[Path], out: Path) -> None:
         page = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5)
         visitor = Visitor(page).open(url)
         visitor.add(*files)
-        expect(visitor.triggers).to_have_count(len(files))
+        expect(visitor.loras).to_have_count(len(files))
         visitor.merge()
         expect(visitor.pictures).to_have_count(len(files) + 3)
         page.locator("#dock").evaluate("dock => dock.style.display = 'none'")

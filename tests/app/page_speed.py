@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 
 OFTEN, PATIENCE = 0.01, 120.0  # seconds: between two knocks, and until we give up
 LOADS = 3
-EXAMPLE = "Try it: dog + car"
+EXAMPLE = "cat + pizza"
 
 
 def measure() -> dict[str, float]:

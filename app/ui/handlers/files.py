@@ -1,4 +1,4 @@
-"""Step 1: files are added, removed and moved, and conflicts between them are shown."""
+"""Files are added, removed and moved, and how the LoRAs meet is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import gradio as gr
 
 from app.a1111_prompt import apply_prompt
 from app.examples import Example
-from app.prompts import template_prompts
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.service import Studio
@@ -25,13 +24,15 @@ from app.ui.common import (
     error_sentence,
     updates_or_problem,
 )
+from app.ui.handlers.calibration_prompts import CalibrationPrompts
 from app.ui.handlers.form import Form
+from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflict_table
-from app.ui.sections.add_files import FETCH, AddFilesSection
+from app.ui.html.lora_card import row_html
+from app.ui.sections.add_files import FETCH, AddFilesSection, OtherSources
 from app.ui.sections.lora_card import LoraCard
 from merging.base_models import MINI, base_model
-from merging.calibration.prompts import tag_prompts
 from merging.errors import MergeError
 from merging.io.hub import NamedFile
 
@@ -43,20 +44,28 @@ LOOK: dict[str, Any] = {**QUIET, "concurrency_id": "look", "trigger_mode": "alwa
 
 @dataclass(frozen=True)
 class FileHandlers:
-    """The behaviour of step 1."""
+    """The behaviour of the rows and of all that adds to them."""
 
     studio: Studio
     form: Form
     adding: AddFilesSection
+    loader: PictureLoader
+    sources: OtherSources
 
     def add_files(self, values: Values) -> Updates:
-        """Add a card for each uploaded file, and one sentence for each that is refused."""
-        files = [
-            NamedFile(Path(path), Path(path).name) for path in values[self.adding.upload] or []
-        ]
-        return self.add_cards(values, files, list(values[self.form.cards])) | {
-            self.adding.upload: None
-        }
+        """Take what was dropped: LoRAs become rows, a picture drawn here fills the form."""
+        paths = [Path(path) for path in values[self.adding.upload] or []]
+        pictures = [path for path in paths if path.suffix.lower() == ".png"]
+        files = [NamedFile(path, path.name) for path in paths if path not in pictures]
+        updates = self.add_cards(values, files, list(values[self.form.cards]))
+        for picture in pictures:
+            updates |= self._load_picture(picture, values | updates)
+        return updates | {self.adding.upload: None}
+
+    def _load_picture(self, path: Path, values: Values) -> Updates:
+        """The settings of a picture, and a sentence on it."""
+        updates, sentence = self.loader.load(path, values)
+        return updates | {self.adding.problems: gr.HTML(markup.messages([sentence]), visible=True)}
 
     def fetch(self, values: Values) -> Iterator[Updates]:
         """Download a file from the Hub and add its card; the text box is emptied on success."""
@@ -78,10 +87,10 @@ class FileHandlers:
         """Replace the list by a bundled pair."""
 
         def load(values: Values) -> Updates:
-            radio = self.form.base.radio
-            new_values = values | {radio: MINI.name, self.form.draw_form.prompt: ""}
+            base = self.form.base.updates_for(MINI.name)
+            new_values = values | base | {self.form.draw_form.prompt: ""}
             files = [NamedFile(path, path.name) for path in example.files]
-            return self.add_cards(new_values, files, [], keep=False) | {radio: MINI.name}
+            return base | self.add_cards(new_values, files, [], keep=False)
 
         return self.safely(load)
 
@@ -115,27 +124,17 @@ class FileHandlers:
         """The same handler; its errors are shown above the list."""
         return lambda values: updates_or_problem(self.adding.problems, lambda: work(values))
 
-    def write_out(self, place: int) -> Callable[[Values], Updates]:
-        """Write one LoRA's template prompts into its prompt field, to be edited."""
-        return self._lines(place, self._templates)
-
-    def use_captions(self, place: int) -> Callable[[Values], Updates]:
-        """Write prompts from the training captions in the file."""
-        return self._lines(
-            place, lambda _values, card, pick: tag_prompts(pick.trigger, card.captions)
-        )
-
     def paste(self, values: Values) -> Updates:
         """Fill in strengths and prompt from an A1111 prompt."""
         try:
-            pasted_prompt = apply_prompt(values[self.adding.prompt] or "", self.form.picks(values))
+            pasted_prompt = apply_prompt(values[self.sources.prompt] or "", self.form.picks(values))
         except MergeError as error:
-            return {self.adding.paste_message: problems_html([str(error)])}
+            return {self.sources.paste_message: problems_html([str(error)])}
         prompt = self.form.draw_form.prompt
         return {
             **self.form.card_updates(list(values[self.form.cards]), pasted_prompt.picks, values),
             **({prompt: pasted_prompt.prompt} if pasted_prompt.prompt else {}),
-            self.adding.paste_message: gr.HTML(markup.messages(pasted_prompt.notes), visible=True),
+            self.sources.paste_message: gr.HTML(markup.messages(pasted_prompt.notes), visible=True),
         }
 
     def look(self, values: Values) -> Updates:
@@ -148,29 +147,24 @@ class FileHandlers:
             text = markup.problem_list([str(error)])
         return {self.adding.conflicts: gr.HTML(text, visible=bool(text))}
 
+    def change_trigger(self, place: int) -> Callable[[Values], Updates]:
+        """Other trigger words: on the row, in the prompt that the page wrote, and in its chips."""
+
+        def show(values: Values) -> Updates:
+            form, cards, picks = self.form, values[self.form.cards], self.form.picks(values)
+            if place >= len(cards):
+                return {}
+            written = form.prompt_update(values, form.prompt(values, picks))
+            info = row_html(cards[place], form.base.name(values), picks[place].trigger)
+            return {form.slots[place].info: info, **written, **form.chip_update(values | written)}
+
+        return self.safely(show)
+
     def change_base(self, values: Values) -> Updates:
         """Another base model: the cards show whether they fit it, and guidance gets its default."""
         form = self.form
         guidance = {form.draw_form.guidance: base_model(form.base.name(values)).guidance}
         return form.card_updates(values[form.cards], form.picks(values), values) | guidance
-
-    def _lines(
-        self, place: int, lines: Callable[[Values, Card, SelectedFile], tuple[str, ...]]
-    ) -> Callable[[Values], Updates]:
-        """A handler that writes lines into one LoRA's prompt field."""
-
-        def fill(values: Values) -> Updates:
-            pick = self.form.picks(values)[place]
-            prompts = lines(values, values[self.form.cards][place], pick)
-            text = "\n".join(prompts[: self.studio.settings.max_lines])
-            return {self.form.slots[place].prompts: text, self.adding.problems: problems_html([])}
-
-        return self.safely(fill)
-
-    def _templates(self, values: Values, _card: Card, pick: SelectedFile) -> tuple[str, ...]:
-        options = self.form.options
-        count, seed = int(values[options["samples"]]), int(values[options["seed"]] or 0)
-        return template_prompts(pick.trigger, count, seed)
 
     def add_cards(
         self,
@@ -218,8 +212,11 @@ def problems_html(sentences: list[str]) -> gr.HTML:
     return gr.HTML(markup.problem_list(sentences), visible=bool(sentences))
 
 
-def wire_files(listing: FileHandlers) -> None:
-    """Connect step 1; conflicts are computed anew after every change."""
+def wire_files(listing: FileHandlers) -> list[Any]:
+    """Connect the section; returns the events that change the list of files.
+
+    Conflicts are computed anew after every change.
+    """
     form, adding = listing.form, listing.adding
     changed = {*form.outputs, adding.problems}
     upload = adding.upload
@@ -234,12 +231,15 @@ def wire_files(listing: FileHandlers) -> None:
             **QUIET,
         ),
         upload.upload(
-            listing.safely(listing.add_files), {*form.inputs, upload}, {*changed, upload}, **QUIET
+            listing.safely(listing.add_files),
+            {*form.inputs, upload},
+            {*changed, upload, *listing.loader.outputs},
+            **QUIET,
         ),
-        adding.paste.click(
+        listing.sources.paste.click(
             listing.paste,
-            {*form.inputs, adding.prompt},
-            {*form.outputs, adding.paste_message},
+            {*form.inputs, listing.sources.prompt},
+            {*form.outputs, listing.sources.paste_message},
             **AT_ONCE,
         ),
     ]
@@ -251,6 +251,7 @@ def wire_files(listing: FileHandlers) -> None:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     strengths = [event for slot in form.slots for event in slot.strength_events]
     gr.on(strengths, listing.look, form.inputs, adding.conflicts, **LOOK)
+    return events
 
 
 def _wire_slot(listing: FileHandlers, place: int, slot: LoraCard) -> list[Any]:
@@ -258,8 +259,16 @@ def _wire_slot(listing: FileHandlers, place: int, slot: LoraCard) -> list[Any]:
     form = listing.form
     changed = {*form.outputs, listing.adding.problems}
     lines = {slot.prompts, listing.adding.problems}
-    slot.write_out.click(listing.write_out(place), form.inputs, lines, **AT_ONCE)
-    slot.captions.click(listing.use_captions(place), form.inputs, lines, **AT_ONCE)
+    prompts = CalibrationPrompts(listing.studio, form, place)
+    trigger_outputs = {slot.info, form.suggested, form.draw_form.prompt, form.chips}
+    slot.trigger.input(
+        listing.change_trigger(place),
+        form.inputs,
+        trigger_outputs | {listing.adding.problems},
+        **AT_ONCE,
+    )
+    slot.write_out.click(listing.safely(prompts.templates), form.inputs, lines, **AT_ONCE)
+    slot.captions.click(listing.safely(prompts.captions), form.inputs, lines, **AT_ONCE)
     slot.up.click(listing.move(place, -1), form.inputs, changed, **AT_ONCE)
     slot.down.click(listing.move(place, +1), form.inputs, changed, **AT_ONCE)
     return [slot.remove.click(listing.remove(place), form.inputs, changed, **AT_ONCE)]

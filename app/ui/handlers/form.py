@@ -1,4 +1,4 @@
-"""The input widgets of steps 1 to 3: their values as orders, and cards as their updates."""
+"""The input widgets: their values as orders, and cards as their updates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.schemas.card import Card
 from app.schemas.draw import DrawOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.ui.common import Updates, Values
+from app.ui.html import fragments as markup
 from app.ui.sections.base_model import BaseChoice
 from app.ui.sections.draw_form import DrawForm
 from app.ui.sections.lora_card import LoraCard
@@ -31,6 +32,7 @@ class Form:
     slots: tuple[LoraCard, ...]
     options: OptionWidgets
     draw_form: DrawForm
+    chips: gr.HTML  # which triggers the prompt has
 
     @property
     def inputs(self) -> set[Any]:
@@ -52,7 +54,8 @@ class Form:
     def outputs(self) -> set[Any]:
         """Everything that changes with the list of files."""
         slots = [part for slot in self.slots for part in slot.widgets]
-        return {self.session, self.cards, self.suggested, self.draw_form.prompt, *slots}
+        states = {self.session, self.cards, self.suggested}
+        return {*states, self.draw_form.prompt, self.chips, *slots}
 
     def merge_order(self, values: Values) -> MergeOrder:
         """The merge that the widgets describe."""
@@ -108,6 +111,11 @@ class Form:
         index = examples.index(typed) + 1 if typed in examples else 0
         return self.prompt_update(values, examples[index % len(examples)])
 
+    def chip_update(self, values: Values) -> Updates:
+        """Show which triggers the prompt has."""
+        triggers = _triggers(self.picks(values))
+        return {self.chips: markup.chips(values[self.draw_form.prompt], triggers)}
+
     def prompt_update(self, values: Values, prompt: str) -> Updates:
         """Write a prompt into its field, and remember that the page wrote it."""
         if prompt == values[self.draw_form.prompt]:
@@ -120,7 +128,9 @@ class Form:
         """The cards and the suggested prompt for these files."""
         base = self.base.name(values)
         updates: Updates = {self.cards: cards}
-        updates |= self.prompt_update(values, self.prompt(values, picks))
+        prompt = self.prompt(values, picks)
+        updates |= self.prompt_update(values, prompt)
+        updates[self.chips] = markup.chips(prompt, _triggers(picks))
         for place, (slot, card, pick) in enumerate(zip(self.slots, cards, picks, strict=False)):
             updates |= slot.show(card, base, pick)
             updates |= slot.move_buttons(place, len(cards))

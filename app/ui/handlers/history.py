@@ -18,7 +18,7 @@ from app.shell_commands import draw_commands
 from app.storage.history import GONE, History, OpenedEntry
 from app.ui.common import AT_ONCE, QUIET, Updates, Values, updates_or_problem
 from app.ui.handlers.files import LOOK, FileHandlers
-from app.ui.handlers.jobs import Handlers, JobUpdates, pictures_per_row
+from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
 from app.ui.sections.history import PLACES, HistorySection, differences_html
@@ -29,9 +29,9 @@ OTHER_FILE = "Run again: the file has changed, as after an update or on another 
 LETTERS = "AB"
 NO_COMMON_PICTURES = (
     "These merges have no pictures with the same prompt, seed and settings. “Draw both anew” "
-    "draws some, with the prompt and the seeds of step 3."
+    "draws some, with the prompt and the seeds of the page."
 )
-BOTH_DRAWN = "Done: both are drawn, in the History section."
+BOTH_DRAWN = "Done: both are drawn, in the history."
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class HistoryHandlers:
         return lambda values: self._updates_or_problem(lambda: keep(values))
 
     def open(self, place: int) -> Callable[[Values], Updates]:
-        """Show a merge and its pictures in the four steps again."""
+        """Show a merge and its pictures on the page again."""
         return lambda values: self._updates_or_problem(lambda: self._open_entry(values, place)[1])
 
     def run_again(self, place: int) -> Callable[[Values], Iterator[Updates]]:
@@ -169,7 +169,7 @@ class HistoryHandlers:
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
         gone = [pick.name for pick in opened.merged.order.picks if pick not in opened.here]
         missing = [f"{name} is no longer in your library: add its file." for name in gone]
-        note = markup.messages(["It is back on the page, in the four steps above.", *missing])
+        note = markup.messages(["It is back on the page.", *missing])
         updates = {
             self.handlers.form.session: session,
             **self._form_updates(values, opened, cards),
@@ -198,7 +198,7 @@ class HistoryHandlers:
         updates = {self.handlers.form.merged: merged, **files.show_merge(merged)}
         if not scene or not pictures:
             return updates | views.clear()
-        updates |= views.show_pictures(pictures, pictures_per_row(scene), scene.of_the_merge)
+        updates |= views.show_pictures(pictures)
         return updates | views.show_views(pictures, draw_commands(scene))
 
     def _run_again(self, values: Values, place: int) -> JobUpdates:
@@ -279,8 +279,8 @@ class HistoryHandlers:
 def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> None:
     """Connect the section and its buttons."""
     past, listing, inputs = history_handlers.past, history_handlers.listing, history_handlers.inputs
+    jobs = history_handlers.handlers
     list_outputs, open_outputs = history_handlers.list_outputs, history_handlers.open_outputs
-    past.section.expand(history_handlers.look, inputs, list_outputs, **AT_ONCE)
     past.newer.click(history_handlers.turn(-1), inputs, list_outputs, **AT_ONCE)
     past.older.click(history_handlers.turn(+1), inputs, list_outputs, **AT_ONCE)
     past.compare.click(history_handlers.compare, inputs, history_handlers.compare_outputs, **QUIET)
@@ -295,4 +295,5 @@ def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> None
         run = place.run_again.click(history_handlers.run_again(number), inputs, run_outputs, **job)
         run.then(history_handlers.look, inputs, list_outputs, **AT_ONCE)
         for event in (opened, run):
+            event.then(jobs.look, inputs, jobs.dock.readiness, **AT_ONCE)
             event.then(listing.look, listing.form.inputs, listing.adding.conflicts, **LOOK)

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 
 from app.jobs.queue import Step
+from app.limits import check_ready
 from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture, Preview
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
@@ -25,8 +26,8 @@ from app.ui.handlers.files import problems_html
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.error_chart import error_chart
+from app.ui.sections.dock import ANOTHER, DRAW, FIRST, MERGE, Dock, Results
 from app.ui.sections.draw_form import MAX_OTHERS
-from app.ui.sections.progress_bar import ProgressBar, Results
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
 
@@ -39,12 +40,12 @@ STOPPED = "Stopped. Nothing was changed."
 
 @dataclass(frozen=True)
 class Handlers:
-    """The behaviour of steps 2 and 3."""
+    """The behaviour of the dock: merging, drawing, and what is missing for that."""
 
     studio: Studio
     form: Form
     results: Results
-    dock: ProgressBar
+    dock: Dock
     chart: gr.HTML  # errors of the layers, during a merge and after it
     history_problem: gr.HTML  # why a result was not saved in the history
 
@@ -60,13 +61,40 @@ class Handlers:
         widgets = {self.chart, form.merged, form.suggested, form.draw_form.prompt}
         return widgets | self.message_outputs | self.results.outputs
 
-    def merge(self, values: Values) -> Iterator[Updates]:
-        """Merge, show the files, and draw the comparison."""
-        yield from self.run_job(self._merge(values), "Reading the files")
+    def press(self, values: Values) -> Iterator[Updates]:
+        """Merge and draw, or only draw if nothing of the merge has changed."""
+        yield from self.run_job(self._press(values), "Getting ready")
 
-    def draw(self, values: Values) -> Iterator[Updates]:
-        """Draw the comparison again."""
-        yield from self.run_job(self._draw(values), "Getting ready to draw")
+    def look(self, values: Values) -> Updates:
+        """Show what the button will do, or what is missing; nothing while a job runs."""
+        if self.studio.executor.has(values[self.form.session]):
+            return {}
+        label = MERGE
+        try:
+            label = self._label(values)
+            order = self.form.merge_order(values)
+            check_ready(self.studio.settings, order, values[self.form.cards])
+        except MergeError as error:
+            return self.dock.missing(label, error_sentence(error))
+        return self.dock.ready(DRAW if self._is_merged(values, order) else MERGE)
+
+    def change(self, values: Values) -> Updates:
+        """The same after a change, which also clears what the last job left in the dock."""
+        updates = self.look(values)
+        return {self.dock.status: "", **updates} if updates else {}
+
+    def _label(self, values: Values) -> str:
+        """What the button says while something is missing."""
+        count = sum(pick.on and not pick.is_word for pick in self.form.picks(values))
+        return (FIRST, ANOTHER)[count] if count < 2 else MERGE
+
+    def _is_merged(self, values: Values, order: MergeOrder) -> bool:
+        merged: FinishedMerge | None = values[self.form.merged]
+        return merged is not None and merged.order == order
+
+    def _press(self, values: Values) -> JobUpdates:
+        drawn = self._is_merged(values, self.form.merge_order(values))
+        yield from self._draw(values) if drawn else self._merge(values)
 
     def stop(self, values: Values) -> Updates:
         """Ask the job to stop; its own handler shows when it has ended."""
@@ -124,7 +152,7 @@ class Handlers:
                 elif isinstance(item, Picture | Preview):
                     drawn = with_picture(drawn, item)
                     shown = scene.arranged([*drawn.values()])
-                    yield views.show_pictures(shown, pictures_per_row(scene), scene.of_the_merge)
+                    yield views.show_pictures(shown, waiting="merged" in scene.columns)
                 else:
                     merged, scene = item, order.drawn(item)
                     yield {self.form.merged: merged, **self.results.files.show_merge(merged)}
@@ -132,7 +160,7 @@ class Handlers:
         if merged is None:
             raise RuntimeError("a merge ended without a result")
         pictures = scene.arranged([*drawn.values()])
-        yield views.show_views(pictures, draw_commands(scene))
+        yield views.show_pictures(pictures) | views.show_views(pictures, draw_commands(scene))
         yield from self.add_to_history(session, merged, scene, pictures, entry)
 
     def run_merge(self, session: str, order: MergeOrder) -> Generator[Updates, None, FinishedMerge]:
@@ -174,9 +202,9 @@ class Handlers:
                 else:
                     drawn = with_picture(drawn, item)
                     shown = order.arranged([*drawn.values()])
-                    yield views.show_pictures(shown, pictures_per_row(order), order.of_the_merge)
+                    yield views.show_pictures(shown, waiting="merged" in order.columns)
         pictures = order.arranged([*drawn.values()])
-        yield views.show_views(pictures, draw_commands(order))
+        yield views.show_pictures(pictures) | views.show_views(pictures, draw_commands(order))
         yield from self.add_to_history(session, merged, order, pictures, entry)
 
     def add_to_history(
@@ -226,7 +254,7 @@ class Handlers:
             log.exception("a job failed")
             outcome = markup.outcome("failed", error_sentence(error))
         else:
-            outcome = markup.outcome("done", done or "Done.", link=not done)
+            outcome = markup.outcome("done", done or "Done.")
         yield results | self.dock.idle(outcome)
 
 
@@ -234,8 +262,3 @@ def with_picture(shown: Shown, item: Picture | Preview) -> Shown:
     """The pictures with one more, which takes the place of its previews."""
     picture = item.picture if isinstance(item, Preview) else item
     return shown | {(picture.column, picture.title, picture.prompt, picture.seed): picture}
-
-
-def pictures_per_row(order: DrawOrder) -> int:
-    """Pictures per row of the grid, so that the seeds of one column are side by side."""
-    return {1: 3, 3: 3, 6: 3}.get(order.count, 4)

@@ -25,12 +25,12 @@ class LibraryHandlers:
     @property
     def inputs(self) -> set[Any]:
         """The form, the search text and the ticked files."""
-        widgets = self.listing.adding.library
+        widgets = self.listing.sources.library
         return {*self.listing.form.inputs, widgets.search, widgets.results}
 
     def search(self, values: Values) -> Updates:
         """Show the matches, or the newest files if the search text is empty."""
-        widgets, adding = self.listing.adding.library, self.listing.adding
+        widgets, adding = self.listing.sources.library, self.listing.adding
         text = values[widgets.search] or ""
         try:
             begun = self.listing.studio.begun(values[self.listing.form.session])
@@ -47,7 +47,7 @@ class LibraryHandlers:
 
     def add(self, values: Values) -> Updates:
         """Add the ticked files to the list."""
-        widgets = self.listing.adding.library
+        widgets = self.listing.sources.library
         files, problems = [], []
         for sha256 in values[widgets.results] or []:
             try:
@@ -59,7 +59,7 @@ class LibraryHandlers:
 
     def forget(self, values: Values) -> Updates:
         """Delete the ticked files from the library; cards stay."""
-        for sha256 in values[self.listing.adding.library.results] or []:
+        for sha256 in values[self.listing.sources.library.results] or []:
             self._library(values).forget(sha256)
         return self.search(values)
 
@@ -67,10 +67,13 @@ class LibraryHandlers:
         return self.listing.studio.library(values[self.listing.form.session])
 
 
-def wire_library(library_handlers: LibraryHandlers) -> None:
-    """Connect the section: it searches while the visitor types, and when it opens."""
+def wire_library(library_handlers: LibraryHandlers) -> Any:
+    """Connect the section: it searches while the visitor types, and when it opens.
+
+    Returns the event that adds files to the list.
+    """
     listing = library_handlers.listing
-    form, adding, widgets = listing.form, listing.adding, listing.adding.library
+    form, adding, widgets = listing.form, listing.adding, listing.sources.library
     outputs = {widgets.results, adding.problems}
     gr.on(
         [widgets.section.expand, widgets.search.change],
@@ -84,3 +87,4 @@ def wire_library(library_handlers: LibraryHandlers) -> None:
     widgets.forget.click(forget, library_handlers.inputs, outputs, **AT_ONCE)
     added = widgets.add.click(add, library_handlers.inputs, {*form.outputs, *outputs}, **QUIET)
     added.then(listing.look, form.inputs, adding.conflicts, **LOOK)
+    return added

@@ -6,59 +6,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from app.schemas.card import Card
-from app.ui.common import QUIET, Updates, Values
+from app.ui.common import Updates, Values
 from app.ui.handlers.form import Form
-from app.ui.html import fragments as markup
-from merging.errors import MergeError
 from merging.io.png import Origin, UsedAdapter, read_origin
 
 
 @dataclass(frozen=True)
 class PictureLoader:
-    """The upload field, and the form that it fills."""
+    """Fills the form with the settings of a picture."""
 
     form: Form
-    upload: gr.File
-    message: gr.HTML
 
-    def load(self, values: Values) -> Updates:
-        """Fill in the settings in the picture; all others stay as they are."""
-        if not values[self.upload]:
-            return {self.message: gr.HTML(visible=False)}
-        path = Path(values[self.upload])
-        try:
-            origin, recipe = read_origin(path)
-        except MergeError as error:
-            return {
-                self.upload: None,
-                self.message: gr.HTML(markup.problem_list([str(error)]), visible=True),
-            }
+    @property
+    def outputs(self) -> set[Any]:
+        """Everything that a picture may change."""
+        form = self.form
+        slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
+        return {form.suggested, *form.options.all, *vars(form.draw_form).values(), *slots}
+
+    def load(self, path: Path, values: Values) -> tuple[Updates, str]:
+        """Updates with the settings in a picture, and a sentence; all others stay as they are.
+
+        MergeError if it is no picture that was drawn here.
+        """
+        origin, recipe = read_origin(path)
         used = recipe_sources(recipe) if recipe else origin.adapters
-        return {
-            self.upload: None,
+        updates = {
             self.form.suggested: "",
             **self.form.draw_form.updates_from_picture(origin),
             **(self.form.options.show(recipe) if recipe else {}),
             **self._slots(values[self.form.cards], used),
-            self.message: gr.HTML(
-                loaded_sentence(origin, values[self.form.cards], used), visible=True
-            ),
         }
-
-    def wire(self) -> None:
-        """Read a picture as soon as it is uploaded."""
-        form = self.form
-        slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
-        outputs = {
-            *(self.upload, self.message, form.suggested),
-            *form.options.all,
-            *vars(form.draw_form).values(),
-            *slots,
-        }
-        self.upload.upload(self.load, form.inputs | {self.upload}, outputs, **QUIET)
+        return updates, loaded_sentence(origin, values[self.form.cards], used)
 
     def _slots(self, cards: list[Card], used: tuple[UsedAdapter, ...]) -> Updates:
         """Strength and trigger words of the LoRAs that are loaded, identified by their SHA-256."""
@@ -68,13 +48,6 @@ class PictureLoader:
             if lora := by_hash.get(card.sha256):
                 updates |= {slot.strength: lora.strength, slot.trigger: lora.trigger}
         return updates
-
-
-def picture_loader(form: Form, upload: gr.File, message: gr.HTML) -> PictureLoader:
-    """The loader, connected."""
-    loader = PictureLoader(form, upload, message)
-    loader.wire()
-    return loader
 
 
 def recipe_sources(recipe: dict[str, Any]) -> tuple[UsedAdapter, ...]:
@@ -106,4 +79,4 @@ def loaded_sentence(origin: Origin, cards: list[Card], used: tuple[UsedAdapter, 
     text = f"Settings loaded from the picture (seed {origin.seed}, {origin.steps} steps)."
     if missing:
         text += f" To draw it again, add {', '.join(missing)} and merge."
-    return markup.messages([text])
+    return text

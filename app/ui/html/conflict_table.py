@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
     from merging.analysis.conflicts import BlockConflict, PairConflict
 
+APART = "They hardly touch each other: loading both may do as well."
+MIXED = "They react to the same inputs: loading both mixes them."
 # A row: title, explanation, number in the cell, and darkness of the cell from 0 to 1.
 Row = tuple[str, str, Callable[["BlockConflict"], str], Callable[["BlockConflict"], float]]
 ROWS: tuple[Row, ...] = (
@@ -46,11 +48,15 @@ def conflict_table(report: ConflictReport) -> str:
 
 
 def _pair(pair: PairConflict) -> dict[str, Any]:
-    from merging.analysis.conflicts import advice  # late: it imports torch
+    from merging.analysis.conflicts import SHARED_OVERLAP, advice  # late: it imports torch
 
+    *others, sharing = advice(pair)
+    apart = pair.whole.shared < SHARED_OVERLAP
     return {
         "names": " and ".join(pair.names),
-        "advice": advice(pair),
+        "sentence": others[0] if others else sharing if pair.silent else APART if apart else MIXED,
+        "warns": bool(others) or pair.silent or not apart,
+        "advice": [*others[1:], sharing],
         "blocks": [_short_name(block.block) for block in pair.blocks],
         "rows": [
             (title, help, [(number(block), min(max(heat(block), 0), 1)) for block in pair.blocks])

@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from app.jobs.queue import Step
 from app.schemas.merge import FinishedMerge
 from app.ui.html.rendering import render_template
+from merging.base_models import MINI
 from merging.methods import Method
 
+# Where a finished file loads; one for the embedded base loads here and in diffusers alone.
+PROGRAMS = ("A1111 · Forge", "ComfyUI", "InvokeAI", "diffusers")
+DEMO = ("read back and checked", "for the built-in model alone")
 # From this share and time on, the remaining time of a job can be estimated.
 RELIABLE_SHARE, RELIABLE_SECONDS = 0.05, 1.0
 
@@ -18,14 +22,26 @@ def paragraph(kind: str, text: str) -> str:
     return render_template("paragraph", kind=kind, text=text)
 
 
-def heading(number: int, title: str, hint: str) -> str:
-    """Number, title and hint of one step of the page."""
-    return render_template("heading", number=number, title=title, hint=hint)
+def panel_title(title: str, hint: str) -> str:
+    """The top of a panel that opens from the header, with its close link."""
+    return render_template("panel_title", title=title, hint=hint)
 
 
 def problem_list(sentences: Iterable[str]) -> str:
     """What went wrong, one line per sentence; read out by screen readers."""
     return render_template("problem_list", sentences=list(sentences))
+
+
+def hint(sentence: str) -> str:
+    """What is missing, in the dock; "" for nothing."""
+    return render_template("hint", sentence=sentence) if sentence else ""
+
+
+def chips(prompt: str, triggers: Iterable[str]) -> str:
+    """A chip per trigger: whether the prompt has it, or a button that adds it."""
+    said = prompt.lower()
+    shown = [(trigger, trigger.lower() in said) for trigger in dict.fromkeys(triggers) if trigger]
+    return render_template("chips", chips=shown)
 
 
 def messages(sentences: Iterable[str]) -> str:
@@ -63,7 +79,8 @@ def summary(merged: FinishedMerge) -> str:
         "size": megabytes(merged.kohya.stat().st_size / 2**20),
         "time": f"{merged.seconds:.1f} s",
     }
-    return render_template("summary", merged=merged, facts=facts)
+    loads = DEMO if merged.order.base == MINI.name else PROGRAMS
+    return render_template("summary", merged=merged, facts=facts, loads=loads)
 
 
 def megabytes(size: float) -> str:

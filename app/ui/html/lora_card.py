@@ -1,10 +1,10 @@
-"""The card of one file in HTML."""
+"""The row of one file in HTML, and the facts in its drawer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.schemas.card import Card, misfit, span
+from app.schemas.card import Card, fits, span
 from app.ui.html.fragments import megabytes
 from app.ui.html.rendering import render_template
 
@@ -14,13 +14,23 @@ TEXT = "text encoder"  # block BASE, as users know it
 FEW = 3  # names that are listed before "and n more"
 
 
-def card_html(card: Card, base: str) -> str:
-    """Name, facts, notes, and the rest behind a fold."""
+def row_html(card: Card, base: str, trigger: str) -> str:
+    """Picture, name and trigger of a file; where it was made for another base model, which."""
+    return render_template(
+        "lora_row",
+        card=card,
+        trigger=trigger,
+        misfit="" if fits(card.base, base) else f"for {card.base_title}",
+        letter=card.name[:1].upper(),
+    )
+
+
+def facts_html(card: Card) -> str:
+    """What is known of a file, for its drawer."""
     return render_template(
         "lora_facts",
         card=card,
         facts=_embedding_facts(card) if card.is_word else _facts(card),
-        misfit=misfit(card.name, card.base, base),
         notes=_notes(card),
         rows=_rows(card),
     )
@@ -52,7 +62,7 @@ def _notes(card: Card) -> list[str]:
     if card.needs_base:
         notes.append("Its changes depend on the base model and are computed once it is loaded.")
     if not (card.trigger or card.is_word):
-        notes.append("The file names no trigger words: type them below.")
+        notes.append("The file names no trigger words: type them above.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Step 1 of the page: examples, files, library, a pasted prompt, cards and the base model."""
+"""Where files come in: one drop for everything, names on the Hub, the library, a pasted prompt."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.examples import Example
 from app.settings.model import Settings
-from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
-from app.ui.sections.base_model import BaseChoice, base_model_widgets
 from app.ui.sections.lora_card import LoraCard, lora_card_widgets
 
 FETCH = "Fetch"
@@ -37,65 +34,64 @@ class HubDownload:
 
 @dataclass(frozen=True)
 class AddFilesSection:
-    """The widgets of step 1."""
+    """The widgets through which files come in, and the rows that they become."""
 
     upload: gr.File
     hub: HubDownload
     problems: gr.HTML
     slots: tuple[LoraCard, ...]
+    unify: gr.Button  # keep the LoRAs of one base model
     conflicts: gr.HTML
-    base: BaseChoice
+
+
+@dataclass(frozen=True)
+class OtherSources:
+    """Where LoRAs and strengths may come from, too."""
+
     prompt: gr.Textbox  # of A1111, pasted
     paste: gr.Button
     paste_message: gr.HTML
     library: LibraryWidgets
 
 
-def example_buttons(examples: tuple[Example, ...]) -> tuple[gr.Button, ...]:
-    """One button for every bundled pair of LoRAs."""
-    if not examples:
-        return ()
-    with gr.Column(elem_id="examples", elem_classes="sheet"):
-        gr.HTML(render_template("try"))
-        with gr.Row():
-            return tuple(
-                gr.Button(f"Try it: {example.title}", size="sm", min_width=130)
-                for example in examples
-            )
-
-
 def add_section(settings: Settings) -> AddFilesSection:
-    """The section, with hidden cards for as many files as a merge may have."""
-    with gr.Column(elem_classes="sheet"):
-        gr.HTML(markup.heading(1, "Add LoRAs", "Two or more, trained for the same base model."))
+    """Hidden rows for as many files as a merge may have, and the drop below them."""
+    with gr.Column(elem_id="rows"):
+        slots = tuple(lora_card_widgets() for _ in range(settings.max_files + settings.max_words))
+        problems = gr.HTML(visible=False, elem_id="problems")
+        unify = gr.Button("", visible=False, size="sm", elem_id="unify")
+    with gr.Column(elem_id="add"):
+        gr.HTML(render_template("drop"), elem_id="drop-words")
         upload = gr.File(
             file_count="multiple",
-            file_types=[".safetensors"],
-            label="LoRA files (.safetensors)",
+            label="LoRAs, pictures made here, and what Civitai stores beside a LoRA",
             show_label=False,
-            height=148,
             elem_id="upload",
         )
         hub = _hub()
+    conflicts = gr.HTML(visible=False, elem_id="conflicts")
+    return AddFilesSection(upload, hub, problems, slots, unify, conflicts)
+
+
+def other_sources(settings: Settings) -> OtherSources:
+    """The library and the pasted prompt, in folds."""
+    with gr.Column(elem_id="sources"):
         library = _library(settings)
-        problems = gr.HTML(visible=False)
-        slots = tuple(lora_card_widgets() for _ in range(settings.max_files + settings.max_words))
-        prompt_widgets = _a1111_prompt()
-        conflicts = gr.HTML(visible=False, elem_id="conflicts")
-        base = base_model_widgets(settings)
-    return AddFilesSection(upload, hub, problems, slots, conflicts, base, *prompt_widgets, library)
+        return OtherSources(*_a1111_prompt(), library)
 
 
 def _hub() -> HubDownload:
     with gr.Row(elem_id="hub"):
         source = gr.Textbox(
             "",
-            label="Or a LoRA on the Hugging Face Hub",
-            placeholder="owner/name, or owner/name/file.safetensors",
+            label="A LoRA on the Hugging Face Hub",
+            show_label=False,
+            placeholder="or paste a Hub name: owner/name",
             max_lines=1,
-            min_width=180,
+            min_width=120,
+            container=False,
         )
-        fetch = gr.Button(FETCH, size="md", scale=0, min_width=90)
+        fetch = gr.Button(FETCH, size="md", scale=0, min_width=80)
     return HubDownload(source, fetch)
 
 

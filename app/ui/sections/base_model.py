@@ -1,4 +1,4 @@
-"""The choice of the base model."""
+"""The panel with the choice of the base model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import gradio as gr
 
 from app.settings.model import Settings
 from app.ui.common import AT_ONCE, Updates, Values
+from app.ui.html import fragments as markup
 from merging.base_models import BASE_MODELS
 from merging.options import Precision
 
@@ -42,8 +43,8 @@ def base_model_widgets(settings: Settings) -> BaseChoice:
         choices.append((settings.base, settings.base))
     if settings.free_base:
         choices.append(("Another folder or Hub id", OTHER))
-    titles = {name: f"Base model: {title.split(' · ')[0]}" for title, name in choices}
-    with gr.Accordion(titles[settings.base], open=False) as section:
+    with gr.Column(elem_id="base", elem_classes="sheet"):
+        gr.HTML(markup.panel_title("Base model", "All LoRAs of a merge were made for one."))
         radio = gr.Radio(choices, value=settings.base, label="Base model", show_label=False)
         other = gr.Textbox(
             "",
@@ -57,10 +58,5 @@ def base_model_widgets(settings: Settings) -> BaseChoice:
             label="Precision of the base model",
             info="Automatic: fp32 on a CPU, fp16 elsewhere.",
         )
-    radio.change(
-        lambda name: (gr.Accordion(titles[name]), gr.Textbox(visible=name == OTHER)),
-        radio,
-        [section, other],
-        **AT_ONCE,
-    )
+    radio.change(lambda name: gr.Textbox(visible=name == OTHER), radio, other, **AT_ONCE)
     return BaseChoice(radio, other, precision)

@@ -86,21 +86,27 @@ class DrawForm:
         }
 
 
-def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
-    """The form of step 3, and the button that writes an example prompt."""
+def prompt_widgets() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
+    """The prompt, a chip for every trigger, and the button that suggests another prompt."""
     prompt = gr.Textbox(
         "",
         label="Prompt",
         lines=2,
-        placeholder="Made from the trigger words; change it as you like. "
-        "Several prompts: one per line.",
+        placeholder="What to draw. Several prompts: one per line.",
         elem_id="prompt",
     )
-    another = gr.Button("Write an example", size="sm", elem_id="another")
+    with gr.Row(elem_id="chips-row"):
+        chips = gr.HTML(elem_id="chips")
+        another = gr.Button("Suggest a prompt", size="sm", scale=0, elem_id="another")
+    return prompt, chips, another
+
+
+def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
+    """What else decides on the pictures, in a fold."""
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
         dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
-        count = gr.Slider(1, 8, 1, step=1, label="Count", info="number of seeds", min_width=170)
+        count = gr.Slider(1, 8, 1, step=1, label="Pictures", info="one per seed", min_width=170)
     with gr.Row():
         steps = gr.Slider(
             1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140
@@ -114,8 +120,9 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
             info="CFG scale; higher: closer to the prompt",
             min_width=140,
         )
+    negative, sampler, size = _rare_widgets()
     columns = gr.CheckboxGroup(
-        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Columns"
+        [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Pictures of"
     )
     composed = gr.Dropdown(
         [(f"{row.title} ({row.cost})", name) for name, row in COMPOSED.items()],
@@ -131,18 +138,16 @@ def draw_form_widgets(base: str) -> tuple[DrawForm, gr.Button]:
         multiselect=True,
         visible=False,
         label="Other merges",
-        info=f"The newest {MAX_OTHERS} of the history; every chosen merge is one more column.",
+        info=f"The newest {MAX_OTHERS} of the history; every chosen merge is one more picture.",
         elem_id="others",
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
-    with gr.Accordion("Negative prompt, sampler and size", open=False):
-        folded = _folded_widgets()
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    last = (columns, composed, others, maps)
-    return DrawForm(prompt, seed, count, steps, guidance, *folded, *last), another
+    folded, last = (negative, sampler, size), (columns, composed, others, maps)
+    return DrawForm(prompt, seed, count, steps, guidance, *folded, *last)
 
 
-def _folded_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
+def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
     """Negative prompt, sampler and size."""
     negative = gr.Textbox(
         "", label="Negative prompt", placeholder="What should not be in the pictures."

@@ -1,4 +1,4 @@
-"""Step 4 of the page: the downloads, files of another rank or precision, and the Hub upload."""
+"""Take it: the download first; other files, the Hub upload, recipe and command behind folds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.ui.common import Updates
 from app.ui.html import fragments as markup
 from app.ui.sections.hub import HubUpload, hub_section
 from app.ui.sections.pictures import command_code
+from merging.base_models import MINI
 from merging.options import Dtype
 
 AS_MERGED = ("as merged", "exact")
@@ -24,7 +25,6 @@ AS_MERGED = ("as merged", "exact")
 class Files:
     """The widgets of a finished merge."""
 
-    placeholder: gr.HTML  # until there is a merge
     ready: gr.Column
     summary: gr.HTML
     kohya: gr.DownloadButton
@@ -44,10 +44,9 @@ class Files:
     def show_merge(self, merged: FinishedMerge) -> Updates:
         """Show the downloads of a merge, and clear what belongs to the last one."""
         return {
-            self.placeholder: gr.HTML(visible=False),
             self.ready: gr.Column(visible=True),
             self.summary: markup.summary(merged),
-            self.kohya: gr.DownloadButton(value=str(merged.kohya)),
+            self.kohya: gr.DownloadButton(_download_label(merged), value=str(merged.kohya)),
             self.diffusers: gr.DownloadButton(value=str(merged.diffusers)),
             self.full: gr.DownloadButton(
                 value=str(merged.full) if merged.full else None, visible=bool(merged.full)
@@ -84,7 +83,7 @@ class Files:
 
 @dataclass(frozen=True)
 class ExportWidgets:
-    """The inputs of step 4."""
+    """The inputs for other files."""
 
     hub: HubUpload
     name: gr.Textbox
@@ -93,31 +92,27 @@ class ExportWidgets:
     make: gr.Button
 
 
-def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
-    """The section."""
-    with gr.Column(elem_classes="sheet", elem_id="take"):
-        gr.HTML(markup.heading(4, "Take it", "One file that loads like any other LoRA."))
-        placeholder = gr.HTML(markup.paragraph("nothing", "The merged adapter appears here."))
-        with gr.Column(visible=False, elem_id="download") as ready:
+def export_section(login: bool = False) -> tuple[Files, ExportWidgets, gr.HTML]:
+    """The section, hidden until there is a merge; and the chart of the layers' errors."""
+    with gr.Column(visible=False, elem_id="take") as ready:
+        with gr.Row(elem_id="download"):
+            kohya = gr.DownloadButton("Download LoRA", variant="primary", scale=0, min_width=230)
             summary = gr.HTML(elem_id="summary")
-            with gr.Row():
-                kohya = gr.DownloadButton(
-                    "A1111 · Forge · ComfyUI · InvokeAI", variant="primary", size="md", scale=3
-                )
-                diffusers = gr.DownloadButton("diffusers · PEFT", size="md", scale=2)
-            full = gr.DownloadButton(
-                "Complete, with whole matrices: A1111 · Forge · ComfyUI · InvokeAI",
-                visible=False,
-                size="md",
-                elem_id="full",
-            )
-            words = gr.File(
-                label="Textual inversions that the merge needs",
-                file_count="multiple",
-                interactive=False,
-                visible=False,
-                elem_id="words",
-            )
+        full = gr.DownloadButton(
+            "Complete, with whole matrices: A1111 · Forge · ComfyUI · InvokeAI",
+            visible=False,
+            size="md",
+            elem_id="full",
+        )
+        words = gr.File(
+            label="Textual inversions that the merge needs",
+            file_count="multiple",
+            interactive=False,
+            visible=False,
+            elem_id="words",
+        )
+        with gr.Accordion("Other files, the Hub, recipe and command", open=False, elem_id="more"):
+            diffusers = gr.DownloadButton("Download for diffusers · PEFT", size="md")
             export_inputs, export_outputs = _custom_file()
             hub = hub_section(login)
             with gr.Accordion("Recipe (it is also inside the file)", open=False):
@@ -125,11 +120,19 @@ def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
                     language="json", interactive=False, wrap_lines=True, label="recipe.json"
                 )
             command = command_code("The merge as a command")
+            with gr.Accordion("Error of each layer", open=False):
+                chart = gr.HTML(elem_id="chart")
     files = Files(
-        *(placeholder, ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed),
+        *(ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed),
         *export_outputs,
     )
-    return files, ExportWidgets(hub, *export_inputs)
+    return files, ExportWidgets(hub, *export_inputs), chart
+
+
+def _download_label(merged: FinishedMerge) -> str:
+    """The button's label, with the size; a file for the embedded base fits no program."""
+    kind = "demo LoRA" if merged.order.base == MINI.name else "LoRA"
+    return f"Download {kind} ({markup.megabytes(merged.kohya.stat().st_size / 2**20)})"
 
 
 def _custom_file() -> tuple[tuple[Any, ...], tuple[Any, ...]]:

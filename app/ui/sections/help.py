@@ -1,4 +1,4 @@
-"""The help text: what to do when a merge does not work as hoped."""
+"""The help panel: what to do when a merge does not work as hoped; at home also the settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from pathlib import Path
 
 import gradio as gr
 
+from app.settings.model import Settings
+from app.ui.html.fragments import panel_title
+from app.ui.sections.settings import settings_section
+
 TEXT = Path(__file__).with_name("help.md")
 
 
-def help_section() -> None:
-    """The section, folded, at the foot of the page."""
-    with gr.Accordion("Help: triggers, weak merges, which method when", open=False, elem_id="help"):
+def help_section(settings: Settings) -> None:
+    """The panel, closed."""
+    with gr.Column(elem_id="help", elem_classes="sheet"):
+        gr.HTML(panel_title("Help", "Triggers, weak merges, which method when."))
         gr.Markdown(TEXT.read_text(encoding="utf-8"))
+        settings_section(settings)

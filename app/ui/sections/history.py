@@ -14,7 +14,7 @@ from app.settings.model import Settings
 from app.storage.history import OpenedEntry
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import Updates
-from app.ui.html.fragments import megabytes, paragraph
+from app.ui.html.fragments import megabytes, panel_title, paragraph
 from app.ui.html.rendering import render_template
 from app.ui.sections.pictures import GALLERY
 from merging.base_models import base_model
@@ -60,7 +60,6 @@ class EntryPlace:
 class HistorySection:
     """The widgets of the whole section."""
 
-    section: gr.Accordion
     message: gr.HTML
     entry_ids: gr.State  # ids of the entries on the page
     start: gr.State  # number of newer entries
@@ -96,18 +95,16 @@ class HistorySection:
 
 
 def history_section(settings: Settings) -> HistorySection:
-    """The section, folded, below the four steps."""
+    """The panel, closed."""
     lifetime = (
         "It stays on this machine until you delete it."
         if settings.home
         else "Only you see it, and it is deleted after your visit."
     )
     limit = f"Above {settings.max_history_mb} MB the oldest are deleted, but none ticked “Keep”."
-    message = gr.HTML(visible=False, elem_id="history-said")
-    with gr.Accordion("History: merges and pictures of before", open=False, elem_id="history") as (
-        section
-    ):
-        gr.HTML(paragraph("about", f"All merges with their pictures. {lifetime} {limit}"))
+    with gr.Column(elem_id="history", elem_classes="sheet"):
+        gr.HTML(panel_title("History", f"All merges with their pictures. {lifetime} {limit}"))
+        message = gr.HTML(visible=False, elem_id="history-said")
         size = gr.HTML(_size(0, 0))
         places = tuple(_place() for _ in range(PLACES))
         with gr.Row():
@@ -119,13 +116,11 @@ def history_section(settings: Settings) -> HistorySection:
         pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **GALLERY)
     states = gr.State([]), gr.State(0)
     both = compare, draw_both
-    return HistorySection(
-        section, message, *states, size, places, newer, older, *both, differences, pairs
-    )
+    return HistorySection(message, *states, size, places, newer, older, *both, differences, pairs)
 
 
 def _place() -> EntryPlace:
-    with gr.Column(visible=False, elem_classes="slot past") as group:
+    with gr.Column(visible=False, elem_classes="past") as group:
         text = gr.HTML()
         with gr.Row(elem_classes="tools"):
             ticked, pinned = (

@@ -1,4 +1,4 @@
-"""The card of one LoRA: what the file is, its trigger words, strengths and prompts."""
+"""One LoRA: a row with its name, trigger and strength, and a drawer with everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gradio as gr
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.ui.common import AT_ONCE, Updates, Values
-from app.ui.html.lora_card import card_html
+from app.ui.html.lora_card import facts_html, row_html
 from merging.block_weights import LISTS, PRESETS
 from merging.calibration.prompts import concept_prompts
 from merging.io.files import PICTURE_ENDINGS
@@ -26,14 +26,15 @@ class LoraCard:
 
     group: gr.Column
     info: gr.HTML
+    strength: gr.Slider
+    references: gr.File  # rendered below the pictures
+    more: gr.Accordion  # the drawer
+    trigger: gr.Dropdown
     on: gr.Checkbox
     up: gr.Button
     down: gr.Button
     remove: gr.Button
-    trigger: gr.Dropdown
-    strength: gr.Slider
-    references: gr.File  # rendered in step 3
-    more: gr.Accordion
+    parts_and_blocks: gr.Column
     separate: gr.Checkbox
     parts: gr.Row
     text_encoder: gr.Slider
@@ -42,6 +43,7 @@ class LoraCard:
     prompts: gr.Textbox
     write_out: gr.Button
     captions: gr.Button
+    facts: gr.HTML
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -97,7 +99,8 @@ class LoraCard:
         te, unet = (pick.strength if value is None else value for value in parts)
         return {
             self.group: gr.Column(visible=True, elem_classes=_classes(pick.on)),
-            self.info: card_html(card, base),
+            self.info: row_html(card, base, pick.trigger),
+            self.facts: facts_html(card),
             self.on: pick.on,
             self.trigger: gr.Dropdown(
                 choices=list(card.words),
@@ -106,7 +109,7 @@ class LoraCard:
                 visible=lora or len(card.embeddings) == 1,
             ),
             self.strength: gr.Slider(value=pick.strength, visible=lora),
-            self.more: gr.Accordion(visible=lora),
+            self.parts_and_blocks: gr.Column(visible=lora),
             self.separate: separate,
             self.parts: gr.Row(visible=separate),
             self.text_encoder: te,
@@ -134,6 +137,7 @@ class LoraCard:
         """The widgets, hidden and emptied."""
         return {
             self.group: gr.Column(visible=False),
+            self.more: gr.Accordion(open=False),
             self.trigger: "",
             self.strength: 1.0,
             self.references: gr.File(value=None, visible=False),
@@ -146,68 +150,71 @@ def nonempty_lines(text: str | None) -> tuple[str, ...]:
 
 
 def lora_card_widgets() -> LoraCard:
-    """One card, hidden."""
+    """One row with its drawer, hidden."""
     with gr.Column(visible=False, elem_classes=_classes(True)) as group:
-        info = gr.HTML()
-        with gr.Row(elem_classes="tools"):
-            on = gr.Checkbox(True, label="Use", container=False, min_width=60)
-            up, down, remove = (
-                gr.Button(label, size="sm", scale=0, min_width=0)
-                for label in ("Up", "Down", "Remove")
-            )
-        with gr.Row(equal_height=True):
+        info = gr.HTML(elem_classes="row")
+        strength = gr.Slider(
+            -2, 2, 1, step=0.05, label="Strength", elem_classes="strength", min_width=0
+        )
+        with gr.Accordion("More about this LoRA", open=False, elem_classes="more") as more:
             trigger = gr.Dropdown(
-                [],
-                value="",
-                allow_custom_value=True,
-                label="Trigger words",
-                min_width=140,
+                [], value="", allow_custom_value=True, label="Trigger words", min_width=140
             )
-            strength = gr.Slider(
-                -2, 2, 1, step=0.05, label="Strength", info="1 is as trained", min_width=180
-            )
-        more = _more()
+            tools = _tools()
+            with gr.Column() as parts_and_blocks:
+                advanced = _parts_and_blocks()
+            facts = gr.HTML()
+    on = tools[0]
     on.input(lambda on: gr.Column(elem_classes=_classes(on)), on, group, **AT_ONCE)
-    return LoraCard(group, info, on, up, down, remove, trigger, strength, _references(), *more)
+    row = (group, info, strength, _references(), more)
+    return LoraCard(*row, trigger, *tools, parts_and_blocks, *(*advanced, facts))
 
 
-def _more() -> tuple[Any, ...]:
-    """Rarely used settings: parts, blocks and calibration prompts."""
-    with gr.Accordion("More: parts, blocks, prompts", open=False, elem_classes="more") as more:
-        separate = gr.Checkbox(
-            False,
-            label="Text encoder and UNet apart",
-            info="Separate strengths instead of one.",
+def _tools() -> tuple[gr.Checkbox, gr.Button, gr.Button, gr.Button]:
+    with gr.Row(elem_classes="tools"):
+        on = gr.Checkbox(True, label="Use", container=False, min_width=60)
+        up, down, remove = (
+            gr.Button(label, size="sm", scale=0, min_width=0) for label in ("Up", "Down", "Remove")
         )
-        with gr.Row(visible=False) as parts:
-            te, unet = (
-                gr.Slider(-2, 2, 1, step=0.05, label=label, min_width=150)
-                for label in ("Text encoder", "UNet")
-            )
-        blocks = gr.Dropdown(
-            [ALL_BLOCKS, *PRESETS],
-            value=ALL_BLOCKS,
-            allow_custom_value=True,
-            label="Block weights",
-            info=f"A preset, or {_counts()} numbers with commas; they multiply the strength.",
+    return on, up, down, remove
+
+
+def _parts_and_blocks() -> tuple[Any, ...]:
+    """Rarely used settings: strengths of parts and blocks, and calibration prompts."""
+    separate = gr.Checkbox(
+        False,
+        label="Text encoder and UNet apart",
+        info="Separate strengths instead of one.",
+    )
+    with gr.Row(visible=False) as parts:
+        te, unet = (
+            gr.Slider(-2, 2, 1, step=0.05, label=label, min_width=150)
+            for label in ("Text encoder", "UNet")
         )
-        prompts = gr.Textbox(
-            "",
-            label="Calibration prompts",
-            info="One per line. Empty: sentences like these are made from the trigger words.",
-            lines=3,
-            max_lines=8,
+    blocks = gr.Dropdown(
+        [ALL_BLOCKS, *PRESETS],
+        value=ALL_BLOCKS,
+        allow_custom_value=True,
+        label="Block weights",
+        info=f"A preset, or {_counts()} numbers with commas; they multiply the strength.",
+    )
+    prompts = gr.Textbox(
+        "",
+        label="Calibration prompts",
+        info="One per line. Empty: sentences like these are made from the trigger words.",
+        lines=3,
+        max_lines=8,
+    )
+    with gr.Row():
+        write_out, captions = (
+            gr.Button(label, size="sm", min_width=120) for label in (WRITE_OUT, CAPTIONS)
         )
-        with gr.Row():
-            write_out, captions = (
-                gr.Button(label, size="sm", min_width=120) for label in (WRITE_OUT, CAPTIONS)
-            )
     separate.input(lambda checked: gr.Row(visible=checked), separate, parts, **AT_ONCE)
-    return more, separate, parts, te, unet, blocks, prompts, write_out, captions
+    return separate, parts, te, unet, blocks, prompts, write_out, captions
 
 
 def _references() -> gr.File:
-    """Created with the card, but rendered in step 3."""
+    """Created with the row, but rendered below the pictures."""
     return gr.File(
         file_count="multiple",
         file_types=list(PICTURE_ENDINGS),

@@ -1,4 +1,4 @@
-"""Step 2 of the page: the method, a preset, and the options of the method.
+"""How to merge: the method, a preset, and the options of the method.
 
 The widgets are made from the declarations in merging/options.py, one per option.
 """
@@ -11,8 +11,9 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.ui.common import AT_ONCE, Updates, Values
+from app.ui.common import AT_ONCE, Updates, Values, user_change
 from app.ui.html import fragments as markup
+from app.ui.html.rendering import render_template
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
@@ -26,6 +27,11 @@ from merging.options import (
     preset_options,
 )
 
+USUAL = {  # a title and a reason for each of the methods that most people need
+    "iteris": ("Keep both (IterIS)", "Learns from prompts what each LoRA does, and keeps it."),
+    "tsv": ("Quick (TSV)", "No prompts, seconds; next best for two subjects."),
+    "sum": ("As loaded together (sum)", "What your program does with both LoRAs on."),
+}
 FIXED = "fixed"  # the choice that shows the field for a number
 RANK_TITLES = {"exact": "exact", "auto": "automatic", "full": "uncut"}
 MOST_OF_A_SLIDER = 10_000  # a number that may be larger is typed
@@ -34,7 +40,7 @@ SLIDER_MAX = 200  # calibration prompts; more help little
 
 @dataclass(frozen=True)
 class OptionWidgets:
-    """The widgets of all options; all but method and preset are folded under Advanced."""
+    """The widgets of all options; all but the method are in a fold."""
 
     by_option: Mapping[str, Any]  # option name → widget
     preset: gr.Radio
@@ -94,16 +100,17 @@ class OptionWidgets:
 
 
 def option_widgets() -> OptionWidgets:
-    """All widgets of step 2."""
-    method = _method_choice()
+    """All widgets that say how to merge."""
+    method = method_choice()
+    gr.Checkbox(False, label="Other methods…", container=False, elem_id="all-methods")
     about = gr.HTML(method_about(MergeOptions.method), elem_id="about-method")
-    preset = gr.Radio(
-        [(preset.title, name) for name, preset in PRESETS.items()],
-        value="best",
-        label="How thorough",
-        info=". ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values()) + ".",
-    )
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+    with gr.Accordion("Settings of the merge", open=False, elem_id="advanced"):
+        preset = gr.Radio(
+            [(preset.title, name) for name, preset in PRESETS.items()],
+            value="best",
+            label="How thorough",
+            info=". ".join(f"{preset.title}: {preset.help}" for preset in PRESETS.values()) + ".",
+        )
         others = {
             option.name: option_widget(option)
             for option in options_by_stage()
@@ -122,10 +129,7 @@ def _connect(widgets: OptionWidgets, about: gr.HTML) -> None:
     method.change(widgets.shown_for, method, widgets.method_dependent, **AT_ONCE)
     preset_widgets = [widgets[name] for name in preset_options("best")]
     preset.input(widgets.at_preset, preset, set(preset_widgets), **AT_ONCE)
-    changes = [
-        widget.release if isinstance(widget, gr.Slider) else widget.input
-        for widget in preset_widgets
-    ]
+    changes = [user_change(widget) for widget in preset_widgets]
     gr.on(changes, lambda: None, None, preset, **AT_ONCE)
 
 
@@ -134,9 +138,33 @@ def method_about(name: str) -> str:
     return markup.method(METHODS[name])
 
 
-def _method_choice() -> gr.Dropdown:
-    methods = [(method.title, name) for name, method in METHODS.items()]
-    return gr.Dropdown(methods, value=MergeOptions.method, label="Method", elem_id="method")
+def method_choice() -> gr.Radio:
+    """The three ways that most people need with a reason each; a fold has all other methods."""
+    groups = method_groups()
+    gr.HTML(render_template("method_groups", groups=groups, usual=len(USUAL)), elem_id="groups")
+    choices = [(method_text(name), name) for names in groups.values() for name in names]
+    return gr.Radio(
+        choices,
+        value=MergeOptions.method,
+        label="Method",
+        show_label=False,
+        elem_id="method",
+    )
+
+
+def method_groups() -> dict[str, list[str]]:
+    """All methods: the usual ones, then the others by what they need, under the group's title."""
+    others = [name for name in METHODS if name not in USUAL]
+    return {
+        "": list(USUAL),
+        "From the weights alone: seconds": [n for n in others if not METHODS[n].calibrated],
+        "With calibration prompts: slower": [n for n in others if METHODS[n].calibrated],
+    }
+
+
+def method_text(name: str) -> str:
+    """Title and sentence of a method, in two lines."""
+    return "\n".join(USUAL.get(name, (METHODS[name].title, METHODS[name].summary)))
 
 
 def option_widget(option: Option) -> Any:

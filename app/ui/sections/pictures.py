@@ -1,10 +1,12 @@
-"""Views of a comparison: a grid, two pictures under a slider, heat maps, and commands."""
+"""The stage with the pictures, and closer looks at them: slider, heat maps, commands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -12,9 +14,10 @@ from app.schemas.draw import Picture
 from app.ui.common import AT_ONCE, Updates
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
+from app.ui.html.stage import stage_html
 
 NO_PICTURES = (
-    "The pictures appear here: the base model, each LoRA alone, their plain sum, and the merge."
+    "The pictures appear here: the base model, each LoRA alone, loaded together, and merged."
 )
 MAPS = (
     "Bright: where the model paid attention to the trigger words. An even haze: nowhere in "
@@ -36,37 +39,28 @@ class PicturesSection:
     """The widgets that show the last pictures."""
 
     drawn: gr.State  # list[Picture]
-    placeholder: gr.HTML  # until there are pictures
-    tabs: gr.Tabs
-    gallery: gr.Gallery
-    mark: gr.HTML  # CSS that outlines the merge's pictures
+    stage: gr.HTML
     scores: gr.HTML  # what the scores mean, or why they are missing
+    closer: gr.Accordion
     left: gr.Dropdown
     right: gr.Dropdown
-    slider: gr.ImageSlider
+    slider: gr.HTML
     map_choice: gr.Dropdown
     maps: gr.Gallery
     command: gr.Code
 
     def clear(self) -> Updates:
-        """Remove the last comparison.
+        """Remove the last comparison."""
+        return {self.stage: empty_stage(), self.drawn: []}
 
-        The tabs stay visible: if they were hidden and shown again within a moment, as with few
-        steps, the page could leave them hidden.
-        """
-        return {self.gallery: gr.Gallery([]), self.drawn: []}
+    def show_pictures(self, drawn: list[Picture], waiting: bool = False) -> Updates:
+        """The pictures so far; ``waiting`` for the merge's leaves room for it."""
+        return {self.drawn: drawn, self.stage: stage_html(drawn, self.address, waiting)}
 
-    def show_pictures(self, drawn: list[Picture], columns: int, of_the_merge: range) -> Updates:
-        """The pictures so far, ``columns`` in a row; the merge's pictures are outlined."""
-        return {
-            self.drawn: drawn,
-            self.placeholder: gr.HTML(visible=False),
-            self.tabs: gr.Tabs(visible=True),
-            self.mark: render_template("mark", places=of_the_merge),
-            self.gallery: gr.Gallery(
-                [(str(picture.path), picture.caption) for picture in drawn], columns=columns
-            ),
-        }
+    def address(self, path: Path) -> str:
+        """Where the browser finds a picture: Gradio serves its own copy, as for a gallery."""
+        copy = self.stage.move_resource_to_block_cache(path)
+        return f"gradio_api/file={quote(str(copy))}"
 
     def show_score_help(self, scored: bool) -> Updates:
         """What the scores mean, if there will be any."""
@@ -81,19 +75,28 @@ class PicturesSection:
         names = [picture.caption for picture in drawn]
         left, right = names[max(0, len(names) - 2)], names[-1]
         return {
+            self.closer: gr.Accordion(visible=True),
             self.left: gr.Dropdown(names, value=left),
             self.right: gr.Dropdown(names, value=right),
-            self.slider: slider_pair(drawn, left, right),
+            self.slider: self.slider_html(drawn, left, right),
             self.map_choice: gr.Dropdown(names, value=right),
             self.maps: map_pictures(drawn, right),
             self.command: command,
         }
 
+    def slider_html(self, drawn: Sequence[Picture], left: str, right: str) -> str:
+        """Two pictures, chosen by their captions, under a slider; "" if one is gone."""
+        paths = {picture.caption: picture.path for picture in drawn}
+        if not {left, right} <= paths.keys():
+            return ""
+        sides = [(caption, self.address(paths[caption])) for caption in (left, right)]
+        return render_template("comparison", sides=sides, note="")
+
     def wire(self) -> None:
         """Connect the choices of slider and heat maps."""
         for side in (self.left, self.right):
             choice = [self.drawn, self.left, self.right]
-            side.input(slider_pair, choice, self.slider, **AT_ONCE)
+            side.input(self.slider_html, choice, self.slider, **AT_ONCE)
         self.map_choice.input(map_pictures, [self.drawn, self.map_choice], self.maps, **AT_ONCE)
 
     @property
@@ -101,26 +104,24 @@ class PicturesSection:
         return set(vars(self).values())
 
 
+def empty_stage() -> str:
+    """What stands in the place of the pictures until there are some."""
+    return markup.paragraph("nothing pictures", NO_PICTURES)
+
+
 def pictures_section() -> PicturesSection:
-    """The upper part of step 3, empty."""
-    placeholder = gr.HTML(markup.paragraph("nothing pictures", NO_PICTURES))
-    with gr.Tabs(visible=False, elem_id="views") as tabs:
-        with gr.Tab("Grid"):
-            gallery = gr.Gallery(label="Pictures", columns=3, elem_id="pictures", **GALLERY)
-            mark = gr.HTML(elem_id="mark")
-            scores = gr.HTML(visible=False, elem_id="scores")
+    """The stage, empty, and a fold with closer looks, hidden."""
+    stage = gr.HTML(empty_stage(), elem_id="pictures")
+    scores = gr.HTML(visible=False, elem_id="scores")
+    with (
+        gr.Accordion("Look closer", open=False, visible=False, elem_id="closer") as closer,
+        gr.Tabs(elem_id="views"),
+    ):
         with gr.Tab("Slider"):
             with gr.Row():
                 left = gr.Dropdown([], label="Left", min_width=140)
                 right = gr.Dropdown([], label="Right", min_width=140)
-            slider = gr.ImageSlider(
-                label="Drag the line",
-                show_label=False,
-                format="png",
-                interactive=False,
-                buttons=["fullscreen"],
-                elem_id="slider",
-            )
+            slider = gr.HTML(elem_id="slider")
         with gr.Tab("Heat maps"):
             gr.HTML(markup.paragraph("about", MAPS))
             map_choice = gr.Dropdown([], label="Picture")
@@ -128,9 +129,8 @@ def pictures_section() -> PicturesSection:
         with gr.Tab("Command"):
             command = command_code("The pictures as commands", folded=False)
     drawn = gr.State([])
-    grid = gallery, mark, scores
     slider_view = left, right, slider
-    return PicturesSection(drawn, placeholder, tabs, *grid, *slider_view, map_choice, maps, command)
+    return PicturesSection(drawn, stage, scores, closer, *slider_view, map_choice, maps, command)
 
 
 def command_code(label: str, folded: bool = True) -> gr.Code:
@@ -145,12 +145,6 @@ def command_code(label: str, folded: bool = True) -> gr.Code:
         return gr.Code(label=label, **options)
     with gr.Accordion(label, open=False):
         return gr.Code(label=label, **options)
-
-
-def slider_pair(drawn: Sequence[Picture], left: str, right: str) -> tuple[str, str] | None:
-    """The paths of two pictures by their captions; None if one is gone."""
-    paths = {picture.caption: str(picture.path) for picture in drawn}
-    return (paths[left], paths[right]) if {left, right} <= paths.keys() else None
 
 
 def map_pictures(drawn: Sequence[Picture], caption: str) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from merging.io.png import read_origin
 from tests.app.accessibility import accessible
@@ -17,23 +17,29 @@ SCORED = r" · text-align \d\.\d\d · sks cat -?\d\.\d\d"
 
 def summed(visitor: Visitor, pair: tuple[Path, Path]) -> None:
     """Both LoRAs merged by the fastest method, few steps a picture."""
-    if visitor.triggers.count() == 0:
+    if visitor.loras.count() == 0:
         visitor.add(*pair)
-    expect(visitor.triggers).to_have_count(2)
-    visitor.method("Weighted sum")
-    visitor.number("Steps", 2)
+    expect(visitor.loras).to_have_count(2)
+    visitor.method("sum")
+    visitor.steps(2)
     visitor.merge()
     expect(visitor.pictures).to_have_count(5)
 
 
-def test_each_base_brings_the_guidance_it_draws_best_with(arrive: Arrive) -> None:
-    page = arrive().page
+def test_each_base_brings_the_guidance_it_draws_best_with(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(pair[0])
+    visitor.fold("Picture settings")
     guidance = page.get_by_label("number input for Guidance")
     expect(guidance).to_have_value("3")
-    page.get_by_role("button", name="Base model").click()
+    page.get_by_role("link", name="Base model").click()
     for base, value in (("Stable Diffusion 1.5", "7"), ("Embedded mini model", "3")):
-        page.get_by_label(base).check()
+        page.locator("#base").get_by_label(base).check()
         expect(guidance).to_have_value(value)
+        expect(page.locator("#header .base-link")).to_have_text(base)
 
 
 def test_a_comparison_is_looked_at_in_three_ways(
@@ -42,10 +48,9 @@ def test_a_comparison_is_looked_at_in_three_ways(
     visitor = arrive()
     page = visitor.page
     summed(visitor, pair)
-    visitor.number("Count", 2)
+    visitor.number("Pictures", 2)
     visitor.compose("Gated, no merge")
     page.get_by_label("Each LoRA alone").uncheck()
-    page.get_by_role("button", name="Negative prompt, sampler and size").click()
     page.get_by_role("button", name="Random seed").click()
     expect(page.get_by_label("Seed", exact=True)).not_to_have_value("0")
     page.get_by_label("Negative prompt", exact=True).fill("a photo of a dog")
@@ -53,7 +58,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     seed = int(page.get_by_label("Seed", exact=True).input_value())
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (300, 200), "tan").save(photo)
-    page.get_by_role("button", name="Scores from").click()
+    visitor.fold("Scores from")
     expect(page.locator(".references:visible")).to_have_count(2)
     page.locator(".references input[type=file]").first.set_input_files(photo)
     expect(page.locator(".references").first).to_contain_text("photo")
@@ -61,20 +66,24 @@ def test_a_comparison_is_looked_at_in_three_ways(
     expect(visitor.pictures).to_have_count(8)
     visitor.hear("done")
     captions = [str(image.get_attribute("alt")) for image in visitor.pictures.all()]
-    titles = ["Base model", "Loaded together", "Gated, no merge", "Merged (Weighted sum)"]
-    plain = [f"{title} · seed {s}" for title in titles for s in (seed, seed + 1)]
+    large, small = ("Loaded together", "Merged (Weighted sum)"), ("Base model", "Gated, no merge")
+    plain = [f"{title} · seed {s}" for s in (seed, seed + 1) for title in (*large, *small)]
     for caption, start in zip(captions, plain, strict=True):
         assert re.fullmatch(re.escape(start) + SCORED, caption), caption
     expect(page.locator("#scores")).to_contain_text("Compare the columns with each other")
     visitor.keep("scores")
 
-    accessible(visitor, "#compare")
+    accessible(visitor, "#stage")
 
+    visitor.fold("Look closer")
     page.get_by_role("tab", name="Slider").click()
+    divide = page.locator("#slider input[type=range]")
+    divide.press("ArrowLeft")
+    expect(page.locator("#slider .pair")).to_have_attribute("style", "--cut: 49%;")
     both = page.locator("#slider img")
     before = [image.get_attribute("src") for image in both.all()]
     page.get_by_label("Left").click()
-    page.get_by_role("option", name=captions[0]).click()
+    page.get_by_role("option", name=captions[2]).click()
     expect(both.first).not_to_have_attribute("src", str(before[0]))
     visitor.keep("slider")
     accessible(visitor, "#views")
@@ -90,10 +99,14 @@ def test_a_comparison_is_looked_at_in_three_ways(
     accessible(visitor, "#views")
     page.get_by_role("tab", name="Heat maps").click()
 
-    saved = tmp_path / "picture.png"
-    saved.write_bytes(page.request.get(str(maps.first.get_attribute("src"))).body())
+    the_settings_are_inside(visitor, maps.first, tmp_path / "picture.png", seed + 1)
+
+
+def the_settings_are_inside(visitor: Visitor, picture: Locator, saved: Path, seed: int) -> None:
+    """A picture from the page carries its seed, its prompts and the recipe of the merge."""
+    saved.write_bytes(visitor.page.request.get(visitor.address(picture)).body())
     origin, recipe = read_origin(saved)
-    assert (origin.seed, origin.negative) == (seed + 1, "a photo of a dog")
+    assert (origin.seed, origin.negative) == (seed, "a photo of a dog")
     assert recipe is not None and recipe["method"] == "sum"
     assert Image.open(saved).size == (80, 64)
 
@@ -103,24 +116,25 @@ def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_p
     page = visitor.page
     summed(visitor, pair)
     saved = tmp_path / "picture.png"
-    source = str(visitor.pictures.last.get_attribute("src"))
-    saved.write_bytes(page.request.get(source).body())
+    merged = page.get_by_alt_text("Merged (Weighted sum)")
+    saved.write_bytes(page.request.get(visitor.address(merged)).body())
 
     later = arrive(PHONE, "?__theme=dark")
-    later.page.get_by_role("button", name="Load settings from a picture").click()
-    drop = later.page.locator("#like input[type=file]")
-    drop.set_input_files(saved)
-    expect(later.page.locator("#like-said")).to_contain_text("add sks-cat, vxz-pizza and merge")
+    later.add(saved)
+    said = later.page.locator("#problems")
+    expect(said).to_contain_text("add sks-cat, vxz-pizza and merge")
+    later.add(*pair)
+    later.fold("Picture settings")
     prompt = "a photo of a sks cat and a vxz pizza on a green background"
     expect(later.page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
     expect(later.page.get_by_label("number input for Steps")).to_have_value("2")
-    expect(later.page.get_by_label("Method", exact=True)).to_have_value("Weighted sum")
+    expect(later.page.locator("#method input[value=sum]")).to_be_checked()
     assert later.fits()
     later.keep("loaded")
     mute = tmp_path / "mute.png"
     mute.write_bytes(b"no picture")
-    drop.set_input_files(mute)
-    expect(later.page.locator("#like-said")).to_contain_text("mute.png is no PNG picture")
+    later.add(mute)
+    expect(said).to_contain_text("mute.png is no PNG picture")
 
 
 def test_files_are_made_to_measure_and_the_token_is_forgotten(
@@ -132,12 +146,14 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
     letter = tmp_path / "letter.png"
     letter.write_text("dear friend")
     visitor.add(*pair)
-    page.get_by_role("button", name="Scores from").click()
+    visitor.fold("Picture settings")
+    visitor.fold("Scores from")
     page.locator(".references input[type=file]").last.set_input_files(letter)
     expect(page.locator(".references").nth(1)).to_contain_text("letter")
     summed(visitor, pair)
     expect(page.locator("#scores")).to_contain_text("No scores: letter.png is no picture")
-    page.get_by_role("button", name="Smaller, other precision").click()
+    visitor.fold("Other files")
+    visitor.fold("Smaller, other precision")
     expect(page.locator("#curve svg")).to_be_visible()
     page.get_by_label("Rank of the file").click()
     page.get_by_role("option", name="8: keeps").click()

@@ -21,13 +21,13 @@ PASTED = "a cat, a pizza <lora:SKS-cat:0.5:lbw=MIDD> <lora:vxz-pizza:0.4:0.9> <l
 
 def names(page: Page) -> Locator:
     """The titles of the cards, in their order."""
-    return page.locator(".slot h3:visible")
+    return page.locator(".lora strong")
 
 
 def recipe(page: Page) -> dict[str, Any]:
     """The recipe in the file that the page offers after a merge."""
     with page.expect_download() as download:
-        page.get_by_text("A1111 · Forge").click()
+        page.get_by_text("Download demo LoRA").click()
     found = read_recipe(formats.read(Path(download.value.path()), name="merged").metadata)
     assert found
     return found
@@ -45,7 +45,8 @@ def test_a_pasted_prompt_reaches_the_recipe(
     word = tmp_path / "my word.safetensors"
     save_file({"emb_params": torch.ones(2, 128)}, word)
     visitor.add(word, *pair)
-    expect(visitor.triggers).to_have_count(2)
+    expect(visitor.loras).to_have_count(3)
+    visitor.drawer(0)
     called = page.get_by_label("Its word in prompts")
     expect(called).to_have_value("my word")
     called.fill("zz")
@@ -57,15 +58,15 @@ def test_a_pasted_prompt_reaches_the_recipe(
         "Not loaded, add the file and paste again: mug"
     )
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a cat, a pizza")
-    for fold in page.get_by_role("button", name="More: parts, blocks, prompts").all():
-        fold.click()
+    for place in (1, 2):
+        visitor.drawer(place)
     expect(page.get_by_label("Block weights").first).to_have_value("MIDD")
     expect(page.get_by_label("number input for Text encoder")).to_have_value("0.4")
     expect(page.locator(".conflicts")).to_contain_text("changes the model")
     assert visitor.fits()
     visitor.keep("concepts-phone-dark")
-    visitor.method("Weighted sum")
-    visitor.number("Steps", 1)
+    visitor.method("sum")
+    visitor.steps(1)
     visitor.merge()
     made = recipe(page)
     expect(page.locator("#words")).to_contain_text("zz")
@@ -84,35 +85,39 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     visitor = arrive()
     page = visitor.page
     visitor.add(*pair)
-    expect(visitor.triggers).to_have_count(2)
-    expect(page.locator(".strip")).to_be_visible()
-    page.get_by_role("button", name="Down").first.press("Enter")
-    expect(page.locator(".slot h3").first).to_have_text("vxz-pizza")
+    expect(visitor.loras).to_have_count(2)
+    expect(page.locator("#conflicts")).to_contain_text("loading both mixes them")
+    more = page.get_by_role("button", name="More about this LoRA")
+    more.first.press("Enter")
+    page.get_by_role("button", name="Down").press("Enter")
     expect(names(page)).to_have_text(["vxz-pizza", "sks-cat"])
-    page.get_by_role("button", name="More: parts").nth(1).press("Enter")
-    prompts = page.get_by_label("Calibration prompts").first
-    page.get_by_role("button", name="Write the templates out").press("Enter")
+    more.nth(1).press("Enter")
+    slot = page.locator(".slot").nth(1)
+    prompts = slot.get_by_label("Calibration prompts")
+    slot.get_by_role("button", name="Write the templates out").press("Enter")
     expect(prompts).to_have_value(lines_with("sks cat"))
     prompts.fill("a sks cat on a mat\n\na small sks cat")
-    use = page.get_by_label("Use", exact=True)
-    use.first.press("Space")
+    use = slot.get_by_label("Use", exact=True)
+    use.press("Space")
     expect(page.locator(".conflicts")).to_be_hidden()
-    visitor.merge_button.press("Enter")
-    visitor.hear("failed", "there is only one")
-    use.first.press("Space")
+    expect(visitor.press).to_have_text("Add another LoRA")
+    use.press("Space")
     expect(page.locator(".conflicts")).to_be_visible()
     visitor.keep("concepts")
     visitor.quick()
     page.get_by_role("button", name="Paste an A1111 prompt").press("Enter")
-    page.get_by_role("button", name="Base model").press("Enter")
+    page.get_by_role("link", name="Base model").press("Enter")
     of_the_base = page.locator("fieldset", has_text="Precision of the base model")
     of_the_base.get_by_label("fp32").check()
     accessible(visitor)
-    visitor.merge_button.press("Enter")
-    expect(page.locator("#chart svg")).to_be_visible()
+    expect(visitor.press).to_have_text("Merge and draw")
+    page.keyboard.press("Control+Enter")
     visitor.hear("done")
+    visitor.fold("Other files")
+    visitor.fold("Error of each layer")
+    expect(page.locator("#chart svg")).to_be_visible()
     visitor.keep("merge")
-    accessible(visitor, "#chart")
+    accessible(visitor, "#take")
     saved = recipe(page)
     pizza, cat = saved["sources"]
     assert saved["base_precision"] == "fp32"
@@ -129,13 +134,13 @@ def test_an_unknown_preset_is_said(arrive: Arrive, pair: tuple[Path, Path]) -> N
     visitor = arrive()
     page = visitor.page
     visitor.add(*pair)
-    expect(visitor.triggers).to_have_count(2)
-    page.get_by_role("button", name="More: parts").first.click()
+    expect(visitor.loras).to_have_count(2)
+    visitor.drawer(0)
     blocks = page.get_by_label("Block weights").first
     blocks.fill("MIDDLE")
     blocks.press("Enter")
     expect(page.locator("#conflicts .problems")).to_contain_text("“MIDDLE” are neither a preset")
-    visitor.merge_button.click()
+    visitor.press.click()
     visitor.hear("failed", "neither a preset")
 
 
@@ -143,9 +148,9 @@ def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[P
     visitor = arrive()
     page = visitor.page
     visitor.add(*pair)
-    expect(visitor.triggers).to_have_count(2)
-    page.get_by_role("button", name="Remove").first.click()
-    expect(visitor.triggers).to_have_count(1)
+    expect(visitor.loras).to_have_count(2)
+    visitor.drawer(0).get_by_role("button", name="Remove").click()
+    expect(visitor.loras).to_have_count(1)
     page.get_by_role("button", name="Your library").click()
     page.get_by_label("Search").fill("a cat on a sofa")
     found = page.locator("#found label")
@@ -155,7 +160,7 @@ def test_the_library_finds_by_scene_what_was_added(arrive: Arrive, pair: tuple[P
     visitor.keep("library")
     accessible(visitor, "#library")
     page.locator("#library").get_by_role("button", name="Add").click()
-    expect(visitor.triggers).to_have_count(2)
+    expect(visitor.loras).to_have_count(2)
     expect(names(page)).to_have_text(["vxz-pizza", "sks-cat"])
     found.click()
     page.locator("#library").get_by_role("button", name="Delete").click()

@@ -12,9 +12,9 @@ from app.service import Studio
 from app.ui.common import Updates
 from app.ui.handlers.form import Form
 from app.ui.handlers.jobs import Handlers
+from app.ui.sections.dock import Dock, Results
 from app.ui.sections.export import export_section
 from app.ui.sections.pictures import pictures_section
-from app.ui.sections.progress_bar import ProgressBar, Results
 from merging.errors import Cancelled, MergeError
 
 
@@ -22,7 +22,7 @@ from merging.errors import Cancelled, MergeError
 def handlers() -> Handlers:
     """Handlers over widgets of their own; a job's updates need neither service nor form."""
     with gr.Blocks():
-        dock = ProgressBar(gr.Row(), gr.HTML(), gr.Button(), (gr.Button(),))
+        dock = Dock(gr.HTML(), gr.Button(), gr.Button(), (gr.Button(),))
         results = Results(pictures_section(), export_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
         return Handlers(nobody, form, results, dock, gr.HTML(), gr.HTML())
@@ -36,13 +36,13 @@ def test_the_last_update_brings_the_newest_results(
     results, dock = handlers.results, handlers.dock
 
     def job() -> Generator[Updates, None, None]:
-        yield {results.views.gallery: "one picture", results.files.summary: "merged"}
+        yield {results.views.stage: "one picture", results.files.summary: "merged"}
         yield {dock.status: "drawing"}
-        yield {results.views.gallery: "two pictures"}
+        yield {results.views.stage: "two pictures"}
         if ending is not None:
             raise ending
 
     *_, last = handlers.run_job(job(), "Starting")
-    assert last[results.views.gallery] == "two pictures"
+    assert last[results.views.stage] == "two pictures"
     assert last[results.files.summary] == "merged"
     assert last[dock.status] != "drawing"

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from merging.methods import METHODS
 from tests.app.accessibility import accessible
 from tests.app.browsing import DESKTOP, PHONE, Arrive, Visitor
-
-HISTORY = "History: merges and pictures of before"
 
 
 def entries(page: Page) -> list[str]:
@@ -20,14 +19,16 @@ def entries(page: Page) -> list[str]:
 def merged_twice(visitor: Visitor, pair: tuple[Path, Path]) -> None:
     """An average and a sum, with pictures of one step."""
     visitor.add(*pair)
-    expect(visitor.triggers).to_have_count(2)
-    visitor.number("Steps", 1)
+    expect(visitor.loras).to_have_count(2)
+    visitor.steps(1)
     visitor.page.get_by_label("Heat maps: show").uncheck()
-    for title in ("Weighted average", "Weighted sum"):
-        visitor.method(title)
-        visitor.merge_button.click()
-        expect(visitor.pictures.last).to_have_attribute("alt", f"Merged ({title})")
-        expect(visitor.merge_button).to_be_enabled()
+    for name in ("average", "sum"):
+        visitor.method(name)
+        expect(visitor.press).to_have_text("Merge and draw")
+        visitor.press.click()
+        expect(visitor.page.get_by_alt_text(f"Merged ({METHODS[name].title})")).to_be_visible()
+        expect(visitor.press).to_have_text("Draw again")
+        expect(visitor.press).to_be_enabled()
 
 
 def compared(visitor: Visitor) -> None:
@@ -55,10 +56,8 @@ def beside_another(visitor: Visitor) -> None:
     page.get_by_role("button", name="Draw again").click()
     titles = ("Merged (Weighted average)", "Weighted sum of sks-cat + vxz-pizza, no. 2")
     expect(visitor.pictures).to_have_count(6)
-    merge, other = visitor.pictures.all()[-2:]
-    assert (merge.get_attribute("alt"), other.get_attribute("alt")) == titles
-    expect(merge).to_have_css("outline-style", "solid")
-    expect(other).to_have_css("outline-style", "none")
+    for title, place in zip(titles, (".large", ".small-shots"), strict=True):
+        expect(page.locator(place).get_by_alt_text(title)).to_be_visible()
     visitor.hear("done")
     expect(page.locator("#history .entry:visible")).to_have_count(4)
     newest = page.locator("#history .entry").first.locator("img")
@@ -68,7 +67,7 @@ def beside_another(visitor: Visitor) -> None:
     page.set_viewport_size(PHONE)
     assert visitor.fits()
     visitor.keep("others-phone")
-    accessible(visitor, "#compare")
+    accessible(visitor, "#stage")
     page.set_viewport_size(DESKTOP)
 
 
@@ -79,7 +78,7 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     page = visitor.page
     page.emulate_media(color_scheme="dark")
     merged_twice(visitor, pair)
-    page.get_by_role("button", name=HISTORY).click()
+    page.get_by_role("link", name="History").click()
     shown = page.locator("#history .entry:visible")
     expect(shown).to_have_count(2)
     names = [f"Weighted {how} of sks-cat + vxz-pizza" for how in ("sum", "average")]
@@ -99,15 +98,15 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     page.set_viewport_size(DESKTOP)
     visitor.keep("compared-dark")
 
-    page.get_by_role("button", name="Remove").first.click()
-    expect(visitor.triggers).to_have_count(1)
+    visitor.drawer(0).get_by_role("button", name="Remove").click()
+    expect(visitor.loras).to_have_count(1)
     page.get_by_role("button", name="Open again").nth(1).click()
     expect(page.locator("#history-said")).to_contain_text("It is back on the page")
     expect(page.locator("#summary")).to_contain_text("Weighted average")
-    expect(visitor.triggers).to_have_count(2)
-    expect(page.get_by_label("Method", exact=True)).to_have_value("Weighted average")
+    expect(visitor.loras).to_have_count(2)
+    expect(page.locator("#method input[value=average]")).to_be_checked()
     expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
-    expect(visitor.pictures.last).to_have_attribute("alt", "Merged (Weighted average)")
+    expect(page.get_by_alt_text("Merged (Weighted average)")).to_be_visible()
 
     page.get_by_role("button", name="Run again").nth(1).click()
     expect(page.locator("#history-said")).to_contain_text("the same as before, byte for byte")
@@ -123,5 +122,5 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
         expect(shown).to_have_count(left)
     expect(page.locator("#others")).to_be_hidden()
     other = arrive()
-    other.page.get_by_role("button", name=HISTORY).click()
+    other.page.get_by_role("link", name="History").click()
     expect(other.page.locator("#history")).to_contain_text("Nothing yet")

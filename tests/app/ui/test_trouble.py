@@ -155,14 +155,14 @@ def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
         assert visitor.problems() == f"sks-cat.safetensors: {DISK_FULL}"
         mounted("-o", "remount,size=32m", str(folder))
         visitor.add(*pair)
-        expect(visitor.triggers).to_have_count(2)
-        visitor.method("Weighted sum")
-        visitor.number("Steps", 1)
+        expect(visitor.loras).to_have_count(2)
+        visitor.method("sum")
+        visitor.steps(1)
         with filled(folder):
-            visitor.merge_button.click()
+            visitor.press.click()
             visitor.hear("failed", DISK_FULL)
             visitor.keep("disk-full")
-    visitor.merge_button.click()
+    visitor.press.click()
     visitor.hear("failed", "Your session has expired: reload the page")
     visitor.add(pair[0])
     assert "Your session has expired" in visitor.problems()
@@ -171,7 +171,7 @@ def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     later.add(*pair)
     expect(later.page.locator("#conflicts .strip")).to_be_visible()
     blocks.state_holder.session_data.clear()
-    later.page.get_by_role("button", name="Remove").first.click()
+    later.drawer(0).get_by_role("button", name="Remove").click()
     assert "Your session has expired" in later.problems()
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_the_hub_becomes_a_card(
     """First without a network; then the Hub is a folder here."""
     visitor = arrive()
     page = visitor.page
-    box = page.get_by_label("Or a LoRA on the Hugging Face Hub")
+    box = page.get_by_label("A LoRA on the Hugging Face Hub")
     box.fill("me/pets")
     page.get_by_role("button", name="Fetch").click()
     assert "could not be asked for it" in visitor.problems()
@@ -193,7 +193,7 @@ def test_a_file_of_the_hub_becomes_a_card(
     online({"cat.safetensors": pair[0].stat().st_size})
     box.fill("https://huggingface.co/me/pets")
     box.press("Enter")
-    expect(visitor.triggers).to_have_count(1)
+    expect(visitor.loras).to_have_count(1)
     expect(page.locator(".problems")).to_have_count(0)
     expect(box).to_have_value("")
     expect(page.locator(".lora dl").first).to_contain_text("me/pets/cat.safetensors@4444")

@@ -1,0 +1,59 @@
+// What the page does in the browser alone: sliders, chips, the theme, keys, drops and pastes.
+() => {
+  const find = (selector) => document.querySelector(selector);
+  const actions = {
+    theme: () => document.body.classList.toggle("dark"),
+    say: ({ words }) => type("#prompt textarea", (text) => (text ? `${text.trimEnd()}, ${words}` : words)),
+    seed: ({ seed }) => type("#seeds input[type=number]", () => seed),
+  };
+
+  // A field takes a text as if it was typed: in a later frame, when its fold is open.
+  function type(selector, change) {
+    const field = find(selector);
+    if (!field) return;
+    field.value = change(field.value);
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.dispatchEvent(new Event("blur", { bubbles: true }));
+  }
+
+  function upload(files) {
+    const input = find("#upload input[type=file]");
+    if (!input || !files.length) return;
+    const carrier = new DataTransfer();
+    for (const file of files) carrier.items.add(file);
+    input.files = carrier.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  document.addEventListener("click", (event) => {
+    // Gradio's page has a base address, for which a link to a part of the page would load it anew.
+    const link = event.target.closest('#page a[href^="#"]');
+    if (link) {
+      event.preventDefault();
+      location.hash = link.hash;
+    }
+    const source = event.target.closest("[data-do]");
+    const action = source && actions[source.dataset.do];
+    if (action) action(source.dataset);
+  });
+  document.addEventListener("input", ({ target }) => {
+    if (target.dataset?.do === "cut") target.closest(".pair").style.setProperty("--cut", `${target.value}%`);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("#press:enabled")?.click();
+    if (event.key === "Escape" && location.hash) location.hash = "";
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) return upload(event.clipboardData.files);
+    if (event.target.closest("input, textarea, [contenteditable]")) return;
+    type("#hub input", () => event.clipboardData.getData("text").trim());
+    find("#hub input")?.focus();
+  });
+  // Files may be dropped anywhere; where Gradio has a drop of its own, that one takes them.
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (event.target.closest(".upload-container, input[type=file]") || !event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    upload(event.dataTransfer.files);
+  });
+}

@@ -1,0 +1,20 @@
+"""The top of the page: its name, the base model, and the panels that open below."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.ui.html.rendering import render_template
+from merging.base_models import BASE_MODELS, base_model
+
+
+def header(base: str) -> gr.HTML:
+    """The header, with the name of the chosen base model."""
+    return gr.HTML(header_html(base), elem_id="header")
+
+
+def header_html(base: str) -> str:
+    """The header; a known base model goes by the first part of its label."""
+    known = BASE_MODELS.get(base)
+    title = known.label.split(" · ")[0] if known else base_model(base).title
+    return render_template("header", base=title)
