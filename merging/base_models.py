@@ -22,6 +22,7 @@ class BaseModel:
     label: str = ""  # on the page's list of bases
     folder: Path | None = None  # where it ships with the project
     hub_id: str = ""
+    download: str = "several GB"  # what it costs to have it
     revision: str | None = None  # the commit on the Hub
     guidance: float = 7.0  # at which it draws best
     clip: str = "openai/clip-vit-base-patch32"  # folder or Hub id; scores its pictures
@@ -60,6 +61,7 @@ SD15 = BaseModel(
     title="Stable Diffusion 1.5",
     label="Stable Diffusion 1.5 · 512×512, downloaded once, several GB",
     hub_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    download="about 5.5 GB",  # its safetensors in fp32
     revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     # Forge lists a LoRA under SD 1 for this architecture alone.
     header={

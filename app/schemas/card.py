@@ -56,6 +56,12 @@ def fits(made_for: str, base: str) -> bool:
     return made_for == base or not {made_for, base} <= BASE_MODELS.keys()
 
 
+def bases_of(cards: Iterable[Card]) -> list[str]:
+    """The known base models that the LoRAs were made for, the one of most of them first."""
+    names = [card.base for card in cards if not card.is_word and card.base in BASE_MODELS]
+    return sorted(dict.fromkeys(names), key=lambda name: -names.count(name))
+
+
 def misfit(name: str, made_for: str, base: str) -> str:
     """A sentence if the file ``name`` was made for another base model than ``base``, else ""."""
     if fits(made_for, base):

@@ -186,7 +186,7 @@ def _wire_examples(
 ) -> list[Any]:
     """Connect the examples: load, merge, draw; returns the events that add to the history."""
     form, events = handlers.form, []
-    outputs = {*form.outputs, file_handlers.adding.problems, form.base.radio, form.base.other}
+    outputs = {*form.outputs, *file_handlers.bases.outputs}
     for button, example in buttons:
         loaded = button.click(file_handlers.example(example), form.inputs, outputs, **QUIET)
         loaded.then(file_handlers.look, form.inputs, file_handlers.adding.conflicts, **LOOK)

@@ -10,11 +10,12 @@ from functools import cached_property
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
 from merging.adapter import VectorDelta
-from merging.base_models import base_model
+from merging.base_models import BaseModel, base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, output_change
 from merging.diffusion.quiet_loading import quiet_loading
 from merging.errors import MergeError
@@ -225,10 +226,22 @@ def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
             "or choose the embedded base (mini) or a local folder."
         ) from error
     except (OSError, ValueError) as error:
+        if model.hub_id and not _is_cached(model):
+            raise MergeError(
+                f"{model.title} is not on this machine and could not be downloaded: connect to the "
+                f"network for one download of {model.download}, or choose a folder in diffusers "
+                "layout as the base model."
+            ) from error
         raise MergeError(
             f"{model.source} is no Stable Diffusion model that can be loaded here: "
             f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
         ) from error
+
+
+def _is_cached(model: BaseModel) -> bool:
+    """Whether the list of the model's parts has been downloaded."""
+    place = try_to_load_from_cache(model.hub_id, "model_index.json", revision=model.revision)
+    return isinstance(place, str)
 
 
 def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:

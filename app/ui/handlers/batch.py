@@ -14,7 +14,7 @@ from app.schemas.batch import BatchOrder, strengths_of, strengths_text
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
 from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
-from app.ui.handlers.files import problems_html
+from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text

@@ -24,6 +24,7 @@ from app.ui.common import (
     error_sentence,
     updates_or_problem,
 )
+from app.ui.handlers.base_model import BaseHandlers, problems_html
 from app.ui.handlers.calibration_prompts import CalibrationPrompts
 from app.ui.handlers.form import Form
 from app.ui.handlers.load_picture import PictureLoader
@@ -32,7 +33,7 @@ from app.ui.html.conflict_table import conflict_table
 from app.ui.html.lora_card import row_html
 from app.ui.sections.add_files import FETCH, AddFilesSection, OtherSources
 from app.ui.sections.lora_card import LoraCard
-from merging.base_models import MINI, base_model
+from merging.base_models import MINI
 from merging.errors import MergeError
 from merging.io.hub import NamedFile
 
@@ -51,6 +52,11 @@ class FileHandlers:
     adding: AddFilesSection
     loader: PictureLoader
     sources: OtherSources
+
+    @property
+    def bases(self) -> BaseHandlers:
+        """How files and visitor choose the base model."""
+        return BaseHandlers(self.form, self.adding)
 
     def add_files(self, values: Values) -> Updates:
         """Take what was dropped: LoRAs become rows, a picture drawn here fills the form."""
@@ -87,7 +93,7 @@ class FileHandlers:
         """Replace the list by a bundled pair."""
 
         def load(values: Values) -> Updates:
-            base = self.form.base.updates_for(MINI.name)
+            base = self.bases.updates_for(MINI.name)
             new_values = values | base | {self.form.draw_form.prompt: ""}
             files = [NamedFile(path, path.name) for path in example.files]
             return base | self.add_cards(new_values, files, [], keep=False)
@@ -101,7 +107,8 @@ class FileHandlers:
             cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
             del cards[place : place + 1], picks[place : place + 1]
             return self.form.card_updates(cards, tuple(picks), values) | {
-                self.adding.problems: problems_html([])
+                self.adding.problems: problems_html([]),
+                **self.bases.unify_update(cards),
             }
 
         return self.safely(take)
@@ -160,12 +167,6 @@ class FileHandlers:
 
         return self.safely(show)
 
-    def change_base(self, values: Values) -> Updates:
-        """Another base model: the cards show whether they fit it, and guidance gets its default."""
-        form = self.form
-        guidance = {form.draw_form.guidance: base_model(form.base.name(values)).guidance}
-        return form.card_updates(values[form.cards], form.picks(values), values) | guidance
-
     def add_cards(
         self,
         values: Values,
@@ -180,7 +181,7 @@ class FileHandlers:
         """
         session = self.visit(values, cards)
         picks = list(self.form.picks(values)) if cards else []
-        sentences = list(problems)
+        sentences, before = list(problems), len(cards)
         for file in files:
             try:
                 card = self.studio.add(session, file.path, cards, file.name, file.origin)
@@ -193,10 +194,13 @@ class FileHandlers:
                 cards = [*cards, card]
                 picks.append(SelectedFile.of(card))
                 sentences += filter(None, [self.studio.keep(session, card)] if keep else [])
+        base, notes = self.bases.for_cards(values, cards) if len(cards) > before else ({}, [])
         return {
             self.form.session: session,
-            self.adding.problems: problems_html(sentences),
-            **self.form.card_updates(cards, tuple(picks), values),
+            self.adding.problems: problems_html(sentences, notes),
+            **base,
+            **self.form.card_updates(cards, tuple(picks), values | base),
+            **self.bases.unify_update(cards),
         }
 
     def visit(self, values: Values, cards: Sequence[Card] = ()) -> str:
@@ -207,18 +211,13 @@ class FileHandlers:
         return self.studio.open_session(current_client())
 
 
-def problems_html(sentences: list[str]) -> gr.HTML:
-    """The problems as a list, hidden if there are none."""
-    return gr.HTML(markup.problem_list(sentences), visible=bool(sentences))
-
-
 def wire_files(listing: FileHandlers) -> list[Any]:
     """Connect the section; returns the events that change the list of files.
 
     Conflicts are computed anew after every change.
     """
     form, adding = listing.form, listing.adding
-    changed = {*form.outputs, adding.problems}
+    changed = {*form.outputs, *listing.bases.outputs}
     upload = adding.upload
     hub = adding.hub
     events = [
@@ -243,10 +242,16 @@ def wire_files(listing: FileHandlers) -> list[Any]:
             **AT_ONCE,
         ),
     ]
+    unified = adding.unify.click(
+        listing.safely(listing.bases.unify), form.inputs, changed, **AT_ONCE
+    )
+    events.append(unified)
     for place, slot in enumerate(form.slots):
         events += _wire_slot(listing, place, slot)
     base_outputs = {*changed, form.draw_form.guidance}
-    form.base.radio.input(listing.safely(listing.change_base), form.inputs, base_outputs, **AT_ONCE)
+    form.base.radio.input(
+        listing.safely(listing.bases.change), form.inputs, base_outputs, **AT_ONCE
+    )
     for event in events:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     strengths = [event for slot in form.slots for event in slot.strength_events]
@@ -257,7 +262,7 @@ def wire_files(listing: FileHandlers) -> list[Any]:
 def _wire_slot(listing: FileHandlers, place: int, slot: LoraCard) -> list[Any]:
     """Connect the buttons of one card; returns the events that change the list."""
     form = listing.form
-    changed = {*form.outputs, listing.adding.problems}
+    changed = {*form.outputs, *listing.bases.outputs}
     lines = {slot.prompts, listing.adding.problems}
     prompts = CalibrationPrompts(listing.studio, form, place)
     trigger_outputs = {slot.info, form.suggested, form.draw_form.prompt, form.chips}

@@ -22,7 +22,7 @@ from app.service import Studio
 from app.shell_commands import draw_commands
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import Updates, Values, error_sentence
-from app.ui.handlers.files import problems_html
+from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.html.error_chart import error_chart

@@ -9,7 +9,8 @@ import gradio as gr
 
 from app.storage.library import Library
 from app.ui.common import AT_ONCE, QUIET, Updates, Values
-from app.ui.handlers.files import LOOK, FileHandlers, problems_html
+from app.ui.handlers.base_model import problems_html
+from app.ui.handlers.files import LOOK, FileHandlers
 from merging.errors import MergeError
 
 NEWEST, MATCHES, NO_MATCH = "Newest first", "Best matches first", "No matches"
@@ -85,6 +86,7 @@ def wire_library(library_handlers: LibraryHandlers) -> Any:
     )
     add, forget = listing.safely(library_handlers.add), listing.safely(library_handlers.forget)
     widgets.forget.click(forget, library_handlers.inputs, outputs, **AT_ONCE)
-    added = widgets.add.click(add, library_handlers.inputs, {*form.outputs, *outputs}, **QUIET)
+    listed = {*form.outputs, *outputs, *listing.bases.outputs}
+    added = widgets.add.click(add, library_handlers.inputs, listed, **QUIET)
     added.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     return added
