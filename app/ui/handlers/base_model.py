@@ -55,11 +55,12 @@ class BaseHandlers:
         pairs = [pair for pair in zip(cards, picks, strict=True) if fits(pair[0].base, wanted)]
         base = self.updates_for(wanted)
         left = [card for card, _ in pairs]
+        changed = wanted != self.form.base.name(values)
         return {
             **base,
             **self.form.card_updates(left, tuple(pick for _, pick in pairs), values | base),
             **self.unify_update(left),
-            self.adding.problems: problems_html([], [using_base(wanted)]),
+            self.adding.problems: problems_html([], [using_base(wanted)] if changed else []),
         }
 
     def change(self, values: Values) -> Updates:
