@@ -53,7 +53,7 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
         mcp_server=settings.mcp,
         max_file_size=settings.max_mb * 2**20,
         state_session_capacity=MAX_SESSIONS,
-        footer_links=[],
+        footer_links=["api"],
         app_kwargs={
             "middleware": [_guard(demo, settings, room or room_of(settings))],
             "openapi_url": None,

@@ -9,8 +9,8 @@ import gradio as gr
 
 from app.examples import Example, examples
 from app.service import Studio
-from app.ui.api.checked_blocks import CheckedBlocks
 from app.settings.model import Settings
+from app.ui.api.checked_blocks import CheckedBlocks
 from app.ui.api.endpoints import ENDPOINTS, add_endpoints
 from app.ui.common import AT_ONCE, QUIET, user_change
 from app.ui.handlers.batch import BatchHandlers, wire_batch

@@ -20,7 +20,7 @@ from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text
 from app.ui.sections.batch import BatchSection
 
-DONE = "Done: the zip is ready, in step 2."
+DONE = "Done: the zip is ready, under “Several at once”."
 
 
 @dataclass(frozen=True)

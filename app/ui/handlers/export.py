@@ -1,4 +1,4 @@
-"""Step 4: other ranks, precisions and formats, and the upload to the Hub."""
+"""Take it: other ranks, precisions and formats, and the upload to the Hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_LOGGED_IN = "Nobody is logged in: use the button at the top of the page, the
 
 @dataclass(frozen=True)
 class ExportHandlers:
-    """The behaviour of step 4."""
+    """The behaviour of the downloads."""
 
     studio: Studio
     form: Form
