@@ -9,7 +9,8 @@
 
 All other layers have LoRA k in box k. LoRAs without a region act everywhere. The paper's third loss
 is on self-attention that leaves a box; isolation already forbids the part that goes to other boxes,
-and the rest is left out.
+and the rest is left out. Its step of 20 times the gradient is for raw attention of one layer; the
+loss here is on maps from 0 to 1, so the moves have a fixed length instead.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from merging.diffusion.compose.scene import Scene, summed_deltas, summed_shifts
 from merging.diffusion.gate import constant_gate, gated
 
 LONGEST, PATIENT = 25, 5  # steps in which the latents are moved: at most, and at least
-RATE = 20.0
+RATE = 0.1  # root mean square of the first move; later ones are smaller
 NEVER = -1e4  # a bias that leaves no attention, within the range of half precision
 
 
@@ -134,7 +135,8 @@ class LoraComposer(Composer):
         self.moving = moment.step < PATIENT or loss.item() <= self.best
         self.best = min(self.best, loss.item())
         rate = RATE * (1 - 0.5 * moment.step / last) ** 0.5
-        return latents - rate * gradient if self.moving else latents
+        length = gradient.square().mean().sqrt().clamp_min(1e-12)
+        return latents - rate * gradient / length if self.moving else latents
 
     def _maps(self, latents: Tensor, time: Tensor) -> Tensor:
         """The attention to the concepts of the boxes: (boxes, height, width)."""
