@@ -179,7 +179,7 @@ def check_others(settings: Settings, others: Sequence[OtherMerge], base: str) ->
 def check_base(settings: Settings, name: str) -> None:
     """MergeError for a folder or Hub id in a public app, except for the operator's base model."""
     if not name.strip():
-        raise MergeError("Name the base model: a folder in diffusers layout, or a Hub id.")
+        raise MergeError("Name the base model: a folder, a .safetensors file, or a Hub id.")
     if any(len(part.encode()) > LONGEST_FILE_NAME for part in Path(name).parts) or "\0" in name:
         raise MergeError(f"No folder and no Hub id can be called {name[:40]!r}…; name another one.")
     if name not in (*BASE_MODELS, settings.base) and not settings.free_base:

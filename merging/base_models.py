@@ -34,7 +34,7 @@ class BaseModel:
 
     @property
     def source(self) -> str:
-        """What diffusers loads it from: a folder or a Hub id."""
+        """What diffusers loads it from: a folder, a single file or a Hub id."""
         return str(self.folder or self.hub_id or self.name)
 
 

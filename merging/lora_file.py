@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
-from merging.formats import read
+from merging.formats import LayerTable, overview, read
 from merging.io.hub import resolve_file
 from merging.request import Source
 
@@ -32,10 +32,20 @@ class LoraInput:
     unet: float = 1.0  # times the strength
     blocks: Mapping[str, float] | None = None  # times all of these
 
-    def source(self, base: Base) -> Source:
-        """Read the adapter for a base, downloaded if it is on the Hub, with these strengths."""
+    def source(self, base: Base | None, table: LayerTable | None = None) -> Source:
+        """Read the adapter for a base, downloaded if it is on the Hub, with these strengths.
+
+        Without a base it is read for ``table``, or for the base model that it fits.
+        """
         file = resolve_file(self.path)
-        return self.source_of(read(file.path, base.table, file.name, base.weight), file.origin)
+        fitting, weights = (base.table, base.weight) if base else (table, None)
+        return self.source_of(read(file.path, fitting, file.name, weights), file.origin)
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether its change depends on the base model's weights, by its header."""
+        file = resolve_file(self.path)
+        return overview(file.path, name=file.name).needs_base
 
     def source_of(self, adapter: Adapter, origin: str = "") -> Source:
         """An adapter that has been read, with these strengths."""

@@ -45,7 +45,7 @@ class Settings:
         "ITERIS_BASE",
         MODEL,
         "Base model",
-        "mini, sd15, a folder in diffusers layout, or a Hub id",
+        "mini, sd15, a folder in diffusers layout, a .safetensors checkpoint, or a Hub id",
         offered=tuple(BASE_MODELS),
     )
     device: str = setting(

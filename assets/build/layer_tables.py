@@ -18,7 +18,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from merging.diffusion.random_sd15 import SD15_TEXT_ENCODER, SD15_UNET
+from merging.diffusion.loading.sd15_config import SD15_TEXT_ENCODER, SD15_UNET
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "assets" / "mini-sd"

@@ -55,8 +55,9 @@ def run_conflicts(options: argparse.Namespace, _progress: Progress) -> tuple[Con
     """Compare every pair of LoRAs, block by block."""
     if len(options.files) < 2:
         raise MergeError("Conflicts are between LoRAs: name at least two files.")
-    base = load_base(options.base, "cpu")
-    sources = [parse_file_argument(text).source(base) for text in options.files]
+    files = [parse_file_argument(text) for text in options.files]
+    base = load_base(options.base, "cpu") if any(file.needs_base for file in files) else None
+    sources = [file.source(base) for file in files]
     pairs = sorted(conflicts(sources), key=lambda pair: -pair.severity)
     return {"pairs": [_pair_data(pair) for pair in pairs]}, "\n\n".join(map(_pair_text, pairs))
 

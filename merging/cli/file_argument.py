@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from merging.diffusion.base import Base
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats import read_embeddings
+from merging.formats import LayerTable, read_embeddings
 from merging.io.hub import resolve_file
 from merging.lora_file import LoraInput, lora_input
 
@@ -32,13 +31,13 @@ def parse_file_argument(text: str) -> LoraInput:
     return lora_input(Path(file), strength, te, unet, parts.get("lbw"))
 
 
-def embeddings_of(texts: Sequence[str], base: Base) -> tuple[Embedding, ...]:
+def embeddings_of(texts: Sequence[str], table: LayerTable) -> tuple[Embedding, ...]:
     """Textual inversions from arguments FILE or FILE=WORD; WORD replaces the file's own word."""
     embeddings: list[Embedding] = []
     for text in texts:
         file, equals, word = ("", "", "") if Path(text).exists() else text.rpartition("=")
         resolved = resolve_file(Path(file if equals else text))
-        in_file = read_embeddings(resolved.path, base.table, resolved.name, word.strip())
+        in_file = read_embeddings(resolved.path, table, resolved.name, word.strip())
         embeddings += [replace(embedding, origin=resolved.origin) for embedding in in_file]
     return tuple(embeddings)
 

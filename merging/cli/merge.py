@@ -7,11 +7,11 @@ from pathlib import Path
 
 from merging import formats
 from merging.analysis.plots import report_plot
-from merging.cli.merge_options import add_merge_options, request_of
+from merging.cli.merge_options import add_merge_options, needs_base, request_of
 from merging.cli.output import SavedMerge, describe_merge
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
-from merging.export.save import save
+from merging.export.save import recipe_base, save
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
 from merging.methods import METHODS
 from merging.options import MergeOptions
@@ -62,17 +62,23 @@ class MergeAnswer(SavedMerge, total=False):
 
 
 def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAnswer, str]:
-    """Merge the files, write the adapter and the files that the options ask for beside it."""
-    base = load_base(options.base, options.device, options.precision)
+    """Merge the files, write the adapter and the files that the options ask for beside it.
+
+    The base model is loaded only if the method, a file or the preview needs it.
+    """
+    base = None
+    if options.preview is not None or needs_base(options, options.method):
+        base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
     result = merge(request, base, progress)
-    saved = save(result, options.out, options.format, options.dtype, base)
+    merged_on = recipe_base(base, request.sources[0].adapter.base)
+    saved = save(result, options.out, options.format, options.dtype, base, merged_on)
     merge_data, text = describe_merge(saved, result)
     answer: MergeAnswer = {**merge_data}
     if options.sidecar:
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
-    if prompt is not None:
+    if base and prompt is not None:
         saved_form = formats.adapter_in_format(result.adapter, options.format)
         picture = write_preview(base, saved_form, prompt, request.seed, options.out, progress)
         answer["preview"] = str(picture)

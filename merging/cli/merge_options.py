@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from merging import formats
+from merging.base_models import MINI
 from merging.cli.arguments import one_per_file, read_prompts, read_recipe_file
 from merging.cli.file_argument import embeddings_of, parse_file_argument
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base
 from merging.export.recipe import replay
+from merging.methods import METHODS
 from merging.option_field import RANKS, Option
 from merging.options import DEVICES, PRESETS, Precision, merge_options, preset_options, read_rank
 from merging.request import MergeRequest
 
 READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
-BASES = "base model: mini, sd15, a folder in diffusers layout or a Hub id"
+BASES = "base model: mini, sd15, a folder in diffusers layout, a .safetensors file or a Hub id"
 FORMATS = "kohya: A1111, Forge, ComfyUI, InvokeAI; diffusers; full: whole differences of weights"
 
 
@@ -123,13 +125,26 @@ def add_device(sub: CommandParser) -> None:
     sub.experts.add_argument("--device", choices=DEVICES, default="auto", help=text)
 
 
-def request_of(options: argparse.Namespace, base: Base, method: str) -> MergeRequest:
+def needs_base(options: argparse.Namespace, method: str) -> bool:
+    """Whether the method, a recipe or a file needs the base model's weights."""
+    if options.recipe:
+        method = str(read_recipe_file(options.recipe).get("method"))
+    if method not in METHODS or METHODS[method].needs != "nothing":
+        return True
+    return any(parse_file_argument(text).needs_base for text in options.files)
+
+
+def request_of(options: argparse.Namespace, base: Base | None, method: str) -> MergeRequest:
     """The merge that the options describe, by ``method`` unless a recipe names another.
 
-    Raises MergeError for options that do not fit together.
+    Without a base the files are read for the one that --base names, or that they fit. Raises
+    MergeError for options that do not fit together.
     """
-    sources = [parse_file_argument(text).source(base) for text in options.files]
-    embeddings = embeddings_of(options.embedding, base)
+    is_named = options.base in formats.TABLES and options.base != MINI.name  # mini is the default
+    named = formats.table(options.base) if is_named else None
+    sources = [parse_file_argument(text).source(base, named) for text in options.files]
+    table = base.table if base else formats.table(sources[0].adapter.base)
+    embeddings = embeddings_of(options.embedding, table)
     if options.recipe:
         adapters = [source.adapter for source in sources]
         return replay(read_recipe_file(options.recipe), adapters, embeddings)

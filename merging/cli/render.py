@@ -178,7 +178,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
     adapters = [(source.weighted_adapter, source.strength) for source in sources]
     scorer = _scorer(options.reference, base)
     concepts, words = judged_concepts(options.judge, adapters, base)
-    embeddings = embeddings_of(options.embedding, base)
+    embeddings = embeddings_of(options.embedding, base.table)
     drawing = part(progress, 0.0, 0.5) if concepts else progress
     scenes = [(text, settings.seed + index) for text in prompts for index in range(options.count)]
     images = render(

@@ -10,14 +10,11 @@ from functools import cached_property
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
 from merging.adapter import VectorDelta
-from merging.base_models import BaseModel, base_model
 from merging.diffusion.layer_ops import Change, Layer, Module, output_change
-from merging.diffusion.quiet_loading import quiet_loading
+from merging.diffusion.loading.pipeline import load_pipeline
 from merging.errors import MergeError
 from merging.formats.layer_tables import LayerTable
 from merging.formats.vector_deltas import vector_lengths
@@ -151,18 +148,17 @@ def canonical(part: str, name: str) -> str:
 
 
 def load_base(name: str = "mini", device: str = "auto", precision: Precision = "auto") -> Base:
-    """Load "mini", "sd15", a folder in diffusers layout, or a Hub id.
+    """Load "mini", "sd15", a folder in diffusers layout, a .safetensors checkpoint, or a Hub id.
 
     Precision "auto" is float32 on a CPU, float16 elsewhere. Raises MergeError when it cannot be
     had, saying why.
     """
     where = pick_device(device)
     dtype = pick_dtype(where, precision)
-    pipeline = _load(name, dtype).to(where)
+    pipeline = load_pipeline(name, dtype).to(where)
     pipeline.set_progress_bar_config(disable=True)
     # PNDM's config lacks clip_sample, whose default in DDIM would clip the latents.
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    _check_family(name, pipeline)
     return Base(name, pipeline, where, dtype, precision=precision)
 
 
@@ -210,47 +206,6 @@ def pick_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     if precision not in DTYPES:
         raise MergeError(f"The precision must be auto, {', '.join(DTYPES)}, not {precision!r}.")
     return DTYPES[precision]
-
-
-def _load(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline from disk or the Hub; one sentence if it is not to be had."""
-    model = base_model(name)
-    try:
-        with quiet_loading():
-            return StableDiffusionPipeline.from_pretrained(
-                model.source, revision=model.revision, dtype=dtype, use_safetensors=True
-            )
-    except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
-        raise MergeError(
-            f"{model.source} could not be downloaded ({type(error).__name__}): check the network, "
-            "or choose the embedded base (mini) or a local folder."
-        ) from error
-    except (OSError, ValueError) as error:
-        if model.hub_id and not _is_cached(model):
-            raise MergeError(
-                f"{model.title} is not on this machine and could not be downloaded: connect to the "
-                f"network for one download of {model.download}, or choose a folder in diffusers "
-                "layout as the base model."
-            ) from error
-        raise MergeError(
-            f"{model.source} is no Stable Diffusion model that can be loaded here: "
-            f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
-        ) from error
-
-
-def _is_cached(model: BaseModel) -> bool:
-    """Whether the list of the model's parts has been downloaded."""
-    place = try_to_load_from_cache(model.hub_id, "model_index.json", revision=model.revision)
-    return isinstance(place, str)
-
-
-def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
-    """Only epsilon-predicting models with one text encoder are Stable Diffusion 1.x."""
-    if pipeline.scheduler.config.prediction_type != "epsilon":
-        raise MergeError(
-            f"{name} predicts {pipeline.scheduler.config.prediction_type}, not noise; "
-            "it is no Stable Diffusion 1.x model."
-        )
 
 
 def _addition_hook(addition: Change) -> Callable:

@@ -16,44 +16,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from merging.adapter import Adapter, LoraLayer
 from merging.base_models import MINI, SD15
 from merging.diffusion.base import Base, pick_device
-
-# stable-diffusion-v1-5/stable-diffusion-v1-5, the config.json of each part
-SD15_UNET = {
-    "sample_size": 64,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}
-SD15_TEXT_ENCODER = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "projection_dim": 768,
-}
-SD15_VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-SD15_SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
+from merging.diffusion.loading.sd15_config import (
+    SD15_SCHEDULE,
+    SD15_TEXT_ENCODER,
+    SD15_UNET,
+    SD15_VAE,
+)
 
 
 def random_sd15(side: int = 64, seed: int = 0, device: str = "auto") -> Base:

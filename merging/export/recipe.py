@@ -69,13 +69,13 @@ def recipe(
 ) -> Recipe:
     """The request as plain data: every option, and each source by name and SHA-256.
 
-    ``base`` is the name, Hub id or folder of the base model; of a folder only the name is saved,
-    and the ``fingerprint`` of its weights identifies the model. ``precision`` is the base model's.
-    Fingerprint and precision are left out for a merge that does not use the base model.
+    ``base`` is the name, Hub id or folder of the base model; of a folder or file only the name
+    is saved, and the ``fingerprint`` of its weights identifies the model. ``precision`` is the base
+    model's. Fingerprint and precision are left out for a merge that does not use the base model.
     """
     if not request.based:
         fingerprint, precision = "", "auto"
-    name = Path(base).name if Path(base).is_dir() else base
+    name = Path(base).name if Path(base).exists() else base
     embeddings = list(map(_embedding_entry, request.embeddings))
     entries = {
         "version": __version__,

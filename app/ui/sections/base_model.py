@@ -42,14 +42,14 @@ def base_model_widgets(settings: Settings) -> BaseChoice:
     if settings.base not in BASE_MODELS:
         choices.append((settings.base, settings.base))
     if settings.free_base:
-        choices.append(("Another folder or Hub id", OTHER))
+        choices.append(("Another folder, .safetensors file or Hub id", OTHER))
     with gr.Column(elem_id="base", elem_classes="sheet"):
         gr.HTML(markup.panel_title("Base model", "All LoRAs of a merge were made for one."))
         radio = gr.Radio(choices, value=settings.base, label="Base model", show_label=False)
         other = gr.Textbox(
             "",
-            label="Folder in diffusers layout, or Hub id",
-            placeholder="/models/my-sd15 or owner/name",
+            label="Folder in diffusers layout, .safetensors checkpoint, or Hub id",
+            placeholder="/models/my-sd15.safetensors or owner/name",
             visible=False,
         )
         precision = gr.Radio(

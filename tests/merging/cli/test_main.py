@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from merging import formats
 from merging.__main__ import main
+from merging.adapter import Adapter, LoraLayer
 from merging.methods import METHODS
 from tests.conftest import HEAVY, ROOT, SHELF, distance
 from tests.merging.cli.commands import answer, done, run
@@ -160,3 +162,24 @@ def test_bad_input_ends_the_process_without_a_traceback() -> None:
     ended = run("inspect", "nowhere.safetensors")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
+
+
+def test_a_sum_needs_no_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files for Stable Diffusion 1.5 are summed where no base is to be had."""
+    layers = {
+        name: (torch.ones(shape[0], 1), torch.ones(1, shape[1]))
+        for name, shape in formats.table("sd15").shapes.items()
+        if name.endswith("attn2.to_k")
+    }
+    files = []
+    for name in ("one", "two"):
+        adapter = Adapter(name, {k: LoraLayer(*v, alpha=1.0) for k, v in layers.items()}, "sd15")
+        files.append(tmp_path / f"{name}.safetensors")
+        formats.write_kohya(adapter, files[-1], torch.float32, {"note": name})
+    for base in ([], ["--base", "sd15"], ["--base", "nowhere"]):
+        out = tmp_path / "out.safetensors"
+        done(capsys, "merge", *files, "--method", "sum", *base, "--dtype", "fp32", "--out", out)
+        merged = formats.read(out)
+        assert merged.base == "sd15"
+        two = torch.tensor(2.0)
+        assert all((layer.delta() - two).abs().max() < 1e-3 for layer in merged.layers.values())
