@@ -1,0 +1,26 @@
+"""The first screen: a comparison that moves, few words, few Tab stops, no sideways scroll."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import ViewportSize, expect
+
+from tests.app.accessibility import accessible
+from tests.app.browsing import DESKTOP, PHONE, Arrive
+from tests.app.page_counts import tab_stops, words
+
+MOST_WORDS, MOST_STOPS = 60, 10
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_newcomer_meets_a_picture_and_few_words(arrive: Arrive, size: ViewportSize) -> None:
+    visitor = arrive(size)
+    page = visitor.page
+    assert visitor.fits()
+    assert words(page) <= MOST_WORDS
+    assert tab_stops(page) <= MOST_STOPS
+    divide = page.locator("#comparison input[type=range]")
+    divide.press("ArrowRight")
+    expect(page.locator("#comparison .pair")).to_have_attribute("style", "--cut: 51%;")
+    expect(page.locator("#dock")).to_be_hidden()
+    accessible(visitor)
