@@ -116,7 +116,7 @@ def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_p
     page = visitor.page
     summed(visitor, pair)
     saved = tmp_path / "picture.png"
-    merged = page.get_by_alt_text("Merged (Weighted sum)")
+    merged = page.locator("#pictures").get_by_alt_text("Merged (Weighted sum)")
     saved.write_bytes(page.request.get(visitor.address(merged)).body())
 
     later = arrive(PHONE, "?__theme=dark")
