@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.calibration.plan import Activations, Sweep
+from merging.calibration.plan import Activations, Refiner, Sweep
+from merging.calibration.refine_plan import refine_plan
 from merging.calibration.row_sets import row_sets
 from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, solved_layers
 from merging.calibration.teachers import composite_deltas, composite_shifts
@@ -32,6 +33,8 @@ from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers
 from merging.source_deltas import source_deltas
 from merging.vector_deltas import VectorDeltas, merge_shifts, notes, scaled_shifts
+
+UNREFINED_SHARE = 0.2  # of the progress bar, for what comes before a refinement
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def merge(
     progress: Progress = silent,
     stop: Stop = never,
     watch: Watch = no_watch,
+    refiner: Refiner | None = None,
 ) -> MergeResult:
     """Merge the sources into one adapter; ``watch`` gets every layer's report as it is solved.
 
@@ -103,11 +107,20 @@ def merge(
     report = Report(METHODS[request.method].title)
     deltas = tuple(source_deltas(source, report.notes) for source in request.sources)
     work = _Work(request, deltas, report, watch, tuple(map(scaled_shifts, request.sources)))
+    refines = request.refine > 0 and len(request.sources) > 1  # one LoRA is its own merge
+    if refines and refiner is None:
+        raise MergeError("Refining a merge needs a base model; choose one, or set refine to 0.")
+    solving = part(progress, 0.0, UNREFINED_SHARE) if refines else progress
     if work.method.needs == "nothing":
-        _merge_weights(work, progress, stop)
+        _merge_weights(work, solving, stop)
     else:
-        _merge_with_model(work, activations, progress, stop)
+        _merge_with_model(work, activations, solving, stop)
     shifts = merge_shifts(work.shifts, work.method, work.problem)
+    if refines and refiner is not None:
+        plan = refine_plan(request, work.deltas, work.shifts, work.merged, shifts, work.phases)
+        refined = refiner(plan, part(progress, UNREFINED_SHARE, 1.0), stop)
+        work.merged |= refined.layers
+        report.notes += refined.notes
     report.notes += notes(request, shifts)
     order = _layer_order(work.deltas)
     layers = {

@@ -207,6 +207,17 @@ class MergeOptions:
         highest=100,
         unset="one pass",
     )
+    refine: int = option(
+        0,
+        "Steps of refinement",
+        "The merge is trained so many steps on pictures that its LoRAs paint together; 240 are "
+        "usual, and take minutes on a GPU. 0: none.",
+        "whole",
+        "result",
+        concerns="every method",
+        lowest=0,
+        highest=5000,
+    )
     seed: int = option(
         0,
         "Seed of the merge",

@@ -63,7 +63,9 @@ def merge(
         result = engine.merge(request, None, progress, stop, watch)
     else:
         from merging.diffusion.calibrate import activations  # imports diffusers
+        from merging.diffusion.refine.run import refiner
 
-        result = engine.merge(request, activations(base), progress, stop, watch)
+        model = activations(base)
+        result = engine.merge(request, model, progress, stop, watch, refiner(base))
     result.report.notes[:0] = unusual
     return result

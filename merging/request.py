@@ -61,7 +61,7 @@ class MergeRequest(MergeOptions):
     def based(self) -> bool:
         """Whether the result depends on the base model's weights: by the method or by a file."""
         by_file = any(source.adapter.based for source in self.sources)
-        return by_file or METHODS[self.method].needs != "nothing"
+        return by_file or self.refine > 0 or METHODS[self.method].needs != "nothing"
 
     @property
     def all_embeddings(self) -> tuple[Embedding, ...]:

@@ -71,6 +71,31 @@ class Sweep:
         return self.shifts + self.composite_shifts
 
 
+@dataclass(frozen=True)
+class RefinePlan:
+    """A merge to be trained end to end (merging/diffusion/refine/training.py)."""
+
+    names: tuple[str, ...]  # of the LoRAs
+    phrases: tuple[str, ...]  # their trigger phrases
+    prompts: tuple[tuple[str, ...], ...]  # calibration prompts of their own; () makes some
+    deltas: tuple[Mapping[str, Delta], ...]  # per LoRA: layer → change, all scales folded in
+    shifts: tuple[Mapping[str, VectorDelta], ...]  # per LoRA: of biases and normalisations
+    start: Mapping[str, Delta]  # the merge to begin with
+    start_shifts: Mapping[str, VectorDelta]  # stay as they are
+    steps: int
+    seed: int
+    embeddings: tuple[Embedding, ...] = ()
+    phases: Phases = field(default_factory=Phases)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The trained merge, and sentences on it for the report."""
+
+    layers: Mapping[str, Delta]
+    notes: tuple[str, ...]
+
+
 # (layer, base weight (out, in) in float64, its row sets) → the merged change of the layer
 SolveLayer = Callable[[str, Tensor, tuple[RowStatistics, ...]], Delta]
 
@@ -81,3 +106,7 @@ class Activations(Protocol):
     def __call__(self, sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop, /) -> None:
         """Solve every target once, or once per round."""
         ...
+
+
+# Trains a merge end to end on the model.
+Refiner = Callable[[RefinePlan, Progress, Stop], Refined]

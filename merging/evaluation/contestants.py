@@ -107,6 +107,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         **preset_options("best"),
     ),
     "gated": Contestant("gated at sampling time, no merge", _all, compose="gated"),
+    "refined": merged("TSV, refined in 240 steps", method="tsv", refine=240),
     **{
         name: Contestant(f"{row.title}, no merge", _all, compose=name)
         for name, row in COMPOSITIONS.items()

@@ -28,6 +28,14 @@ class ModelChange:
         with base.changed(self.deltas), base.changed(self.shifts):
             yield
 
+    def on(self, base: Base) -> ModelChange:
+        """The same in the base's precision on its device, for many uses."""
+        place = base.device, base.dtype
+        return ModelChange(
+            {layer: delta.to(*place) for layer, delta in self.deltas.items()},
+            {module: shift.to(*place) for module, shift in self.shifts.items()},
+        )
+
 
 NO_CHANGE = ModelChange()
 

@@ -102,6 +102,12 @@ class Judge:
             maps.append(around(plain[asked] - error) / middle)
         return torch.stack(maps, dim=1)
 
+    def of(self, numbers: Sequence[int]) -> Judge:
+        """The judge of some of the concepts."""
+        concepts = tuple(self.concepts[i] for i in numbers)
+        thresholds = tuple(self.thresholds[i] for i in numbers)
+        return Judge(self.base, concepts, thresholds, self.embeddings, self.seed)
+
     def read(self, maps: Tensor) -> tuple[Finding, ...]:
         """The findings in one picture's m (concepts, height, width)."""
         owners = owner_of(maps, [concept.style for concept in self.concepts])

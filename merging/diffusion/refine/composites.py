@@ -1,0 +1,160 @@
+"""Composites: pictures that show two concepts, painted by their LoRAs and checked by them alone.
+
+m_i(p)  advantage of LoRA i in thresholds (`merging.diffusion.refine.judge`)
+p_i     the place with the largest m_i
+A composite is kept if m_i(p_i) > 1 for both things, each is at most 0.6 of its best at the other's
+p, and the two p are a quarter of a side apart. With a style, the style must be above 1 on average
+and the thing above 1 at its p.
+w_i(p)  weight of LoRA i at every place, as a target: 1 where m_i is above a quarter of its best and
+        the largest, one place wider and with soft edges; a style's is 1 everywhere
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from merging.base_models import base_model
+from merging.calibration.prompts import composed_prompts
+from merging.diffusion.base import latent_size
+from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
+from merging.diffusion.refine.advantage import window
+from merging.diffusion.refine.concept import Concept
+from merging.diffusion.refine.judge import Judge
+from merging.diffusion.refine.paint import GROWTH, grown, paint
+from merging.runtime.progress import Progress, part
+from merging.runtime.seeds import seed_for
+
+STEPS = 15
+TRIED, FEWEST = 192, 4  # pictures tried, over all orders; at least so many of each
+MOST_OF_AN_ORDER = 64
+ELSEWHERE = 0.6  # most of its best that a thing may have at the other's place
+APART = 1 / 4  # distance of the two places, as a share of the side
+PLACED = 0.25  # share of the best m above which a place has weight
+
+Order = tuple[int, int]  # indices of the LoRA that paints first, and of the other
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Finished latents, and whose prediction is wanted at every place of them."""
+
+    latents: Tensor  # (n, channels, height, width)
+    prompts: tuple[str, ...]
+    weights: Tensor  # w (n, LoRAs, height, width), on the CPU
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.prompts)
+
+    def rows(self, numbers: Sequence[int]) -> Pictures:
+        """Some of them."""
+        some = torch.tensor(numbers, dtype=torch.long)
+        prompts = tuple(self.prompts[number] for number in numbers)
+        return Pictures(self.latents[some.to(self.latents.device)], prompts, self.weights[some])
+
+
+def joined(parts: Sequence[Pictures]) -> Pictures:
+    """All pictures of these parts."""
+    return Pictures(
+        torch.cat([one.latents for one in parts]),
+        tuple(prompt for one in parts for prompt in one.prompts),
+        torch.cat([one.weights for one in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Composites:
+    """The composites that were kept, and how many were tried."""
+
+    pictures: Pictures
+    tried: dict[str, int]  # "sks cat + qfj dog", in the order of painting
+    kept: dict[str, int]
+
+
+def orders(concepts: Sequence[Concept]) -> list[Order]:
+    """Every ordered pair of things, and every thing with every style after it."""
+    return [(i, j) for i, j in permutations(range(len(concepts)), 2) if not concepts[i].style]
+
+
+def tried_of_each(count: int) -> int:
+    """Pictures tried of each of ``count`` orders."""
+    return max(FEWEST, min(MOST_OF_AN_ORDER, TRIED // max(1, count)))
+
+
+def draw_composites(judge: Judge, seed: int, progress: Progress) -> Composites:
+    """Paint and check every order of two concepts, batch by batch."""
+    pairs = orders(judge.concepts)
+    parts, tried, kept = [], {}, {}
+    for number, order in enumerate(pairs):
+        share = part(progress, number / len(pairs), (number + 1) / len(pairs))
+        name = " + ".join(judge.concepts[i].phrase for i in order)
+        pictures = _composites_of(judge, order, tried_of_each(len(pairs)), seed, share)
+        parts.append(pictures)
+        tried[name], kept[name] = tried_of_each(len(pairs)), len(pictures)
+    return Composites(joined(parts), tried, kept)
+
+
+def _composites_of(
+    judge: Judge, order: Order, count: int, seed: int, progress: Progress
+) -> Pictures:
+    """Those of one order that are kept."""
+    base, two = judge.base, [judge.concepts[i] for i in order]
+    phrases = sorted(concept.phrase for concept in two)
+    prompts = composed_prompts(phrases, count, seed_for(seed, "painted", *phrases))
+    names = [concept.phrase for concept in two]
+    seeds = [seed_for(seed, "painted", *names, str(number)) for number in range(count)]
+    pair = judge.of(order)
+    size, parts = latent_size(base), []
+    batch = max(1, POSITIONS_PER_BATCH // (2 * size[0] * size[1]))
+    for start in range(0, count, batch):
+        rows = slice(start, start + batch)
+        share = part(progress, start / count, min(1.0, (start + batch) / count))
+        share(0.0, f"painting {' and '.join(names)}")
+        latents = paint(
+            base,
+            two,
+            prompts[rows],
+            seeds[rows],
+            size,
+            steps=STEPS,
+            guidance=base_model(base.name).guidance,
+            progress=share,
+        )
+        maps = pair.maps(latents, prompts[rows])
+        weights = torch.zeros(len(latents), len(judge.concepts), *size)
+        weights[:, list(order)] = place_weights(maps, [concept.style for concept in two])
+        good = shows_both(maps, [concept.style for concept in two]).nonzero().flatten().tolist()
+        parts.append(Pictures(latents, prompts[rows], weights).rows(good))
+    return joined(parts)
+
+
+def shows_both(maps: Tensor, styles: Sequence[bool]) -> Tensor:
+    """Whether each picture passes the check at the top, by m (pictures, 2, height, width)."""
+    best, places = maps.flatten(2).max(dim=2)
+    if any(styles):
+        thing, style = styles.index(False), styles.index(True)
+        return (best[:, thing] > 1) & (maps[:, style].mean(dim=(1, 2)) > 1)
+    across = maps.flatten(2).gather(2, places.flip(1)[..., None])[..., 0]  # m_i at the other's p
+    rows, columns = places // maps.shape[3], places % maps.shape[3]
+    distance = (rows[:, 0] - rows[:, 1]).abs() + (columns[:, 0] - columns[:, 1]).abs()
+    apart = distance >= APART * min(maps.shape[2:])
+    return (best > 1).all(dim=1) & (across < ELSEWHERE * best).all(dim=1) & apart
+
+
+def place_weights(maps: Tensor, styles: Sequence[bool]) -> Tensor:
+    """w of m (pictures, LoRAs, height, width), of the same shape; things' sum to 1 at most."""
+    is_style = torch.tensor(styles)[None, :, None, None]
+    maps = maps.clamp_min(0).masked_fill(is_style, 0)
+    above = maps > PLACED * maps.amax(dim=(2, 3), keepdim=True)
+    values = torch.stack([grown(one[:, None])[:, 0] for one in (maps * above).unbind(1)], dim=1)
+    most, owner = values.max(dim=1, keepdim=True)
+    owned = torch.zeros_like(values).scatter_(1, owner, (most > 0).float())
+    side = window(owned, GROWTH)
+    soft = F.avg_pool2d(owned, side, 1, side // 2, count_include_pad=False)
+    return torch.where(is_style, 1.0, soft)

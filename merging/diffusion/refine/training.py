@@ -1,0 +1,166 @@
+"""Training of a merge: it learns to predict in every place what the LoRA of that place predicts.
+
+x_t     a picture x₀ (`merging.diffusion.refine.lessons`), noised by n at t
+ε_i(x_t), ε_0(x_t), ε(x_t)   predictions of LoRA i, of the base and of the merged model
+w_i(p)  weight of LoRA i at place p of x₀
+    ε*(p) = Σ_i w_i(p) ε_i(p) + (1 − Σ_i w_i(p)) ε_0(p)
+    loss  = mean of min(1, 5 / SNR(t)) ‖ε − ε*‖²      (min-SNR, arXiv:2303.09556)
+So a LoRA's ε in its place and the base's everywhere else; alone the LoRA's, of other things the
+base's. Predictions are the targets, and not n: the pictures were drawn with guidance, whose colours
+a merge trained on n would take over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from merging.diffusion.base import Base
+from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
+from merging.diffusion.refine.composites import Pictures, joined
+from merging.diffusion.refine.concept import NO_CHANGE, ModelChange
+from merging.diffusion.refine.lessons import Lessons
+from merging.diffusion.refine.sampling import noise_scheduler, text_states
+from merging.diffusion.refine.student import Student, autocast
+from merging.runtime.progress import Progress
+
+# The recipe of the trial on cat and dog, 240 steps (docs/ablation.md).
+RATE, WARM_UP, MOST_NORM = 1e-3, 20, 1.0
+COMPOSITES, ALONE, PLAIN = 14, 12, 6  # rows of a step
+SNR = 5.0
+EMPTY_EVERY, EMPTY = 8, 2  # so many prompts are empty in every eighth step
+KINDS = {"composites": COMPOSITES, "alone": ALONE, "plain": PLAIN}
+
+
+@dataclass
+class Losses:
+    """The loss of every step, by the kind of picture."""
+
+    by_kind: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+    def add(self, losses: Tensor) -> None:
+        """Add one step's, row by row in the order of the kinds."""
+        for kind, rows in zip(KINDS, losses.split(tuple(KINDS.values())), strict=True):
+            self.by_kind[kind].append(rows.mean().item())
+
+    def ends(self, kind: str) -> tuple[float, float]:
+        """Means over the first and the last tenth of the steps."""
+        values = self.by_kind[kind]
+        tenth = max(1, len(values) // 10)
+        return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
+
+
+def train(
+    student: Student,
+    loras: Sequence[ModelChange],
+    lessons: Lessons,
+    steps: int,
+    seed: int,
+    progress: Progress,
+) -> Losses:
+    """Train the student's factors in place; the base must be `trainable`."""
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(student.parameters, lr=RATE, weight_decay=0.0)
+    losses = Losses()
+    for step in range(steps):
+        progress(step / steps, f"refining, step {step + 1} of {steps}")
+        rows = _rows(lessons, step, generator)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * schedule(step, steps)
+        losses.add(_backward(student, loras, rows, generator))
+        torch.nn.utils.clip_grad_norm_(student.parameters, MOST_NORM)
+        optimiser.step()
+        optimiser.zero_grad()
+    return losses
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the rate: a warm-up, then half a cosine."""
+    return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _rows(lessons: Lessons, step: int, generator: torch.Generator) -> Pictures:
+    """One step's pictures: composites, then the LoRAs in turn, then other things."""
+
+    def some(pictures: Pictures, count: int) -> Pictures:
+        numbers = torch.randint(len(pictures), (count,), generator=generator)
+        return pictures.rows(numbers.tolist())
+
+    composites = some(lessons.composites.pictures, COMPOSITES)
+    if step % EMPTY_EVERY == 0:
+        prompts = ("",) * EMPTY + composites.prompts[EMPTY:]
+        composites = Pictures(composites.latents, prompts, composites.weights)
+    turns = [lessons.alone[(step * ALONE + row) % len(lessons.alone)] for row in range(ALONE)]
+    alone = [some(pictures, 1) for pictures in turns]
+    return joined([composites, *alone, some(lessons.plain, PLAIN)])
+
+
+def _backward(
+    student: Student, loras: Sequence[ModelChange], rows: Pictures, generator: torch.Generator
+) -> Tensor:
+    """Add the gradients of one step, a few rows at a time; returns the rows' losses."""
+    base, latents = student.base, rows.latents
+    scheduler = noise_scheduler(base)
+    times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    noised = scheduler.add_noise(latents, noise, times.to(base.device))
+    kept = scheduler.alphas_cumprod[times]
+    scale = (SNR * (1 - kept) / kept).clamp(max=1).to(base.device)
+    times = times.to(base.device)
+    size, losses = max(1, POSITIONS_PER_BATCH // latents[0, 0].numel()), []
+    for start in range(0, len(rows), size):
+        few = slice(start, start + size)
+        batch = _Batch(base, noised[few], times[few], rows.prompts[few])
+        wanted = targets(batch, loras, rows.weights[few])
+        with student.applied():
+            errors = (batch.predict() - wanted).square().mean(dim=(1, 2, 3)) * scale[few]
+            (errors.sum() / len(rows)).backward()
+        losses.append(errors.detach().cpu())
+    return torch.cat(losses)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """x_t with its times and prompts."""
+
+    base: Base
+    noised: Tensor
+    times: Tensor
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def rows(self, numbers: Tensor) -> _Batch:
+        """Some of them."""
+        prompts = tuple(self.prompts[number] for number in numbers.tolist())
+        on_device = numbers.to(self.base.device)
+        return _Batch(self.base, self.noised[on_device], self.times[on_device], prompts)
+
+    def predict(self) -> Tensor:
+        """ε(x_t) of the model as it is now, float32."""
+        with autocast(self.base):
+            states = text_states(self.base, self.prompts)
+            unet = self.base.pipeline.unet
+            return unet(self.noised, self.times, encoder_hidden_states=states).sample.float()
+
+
+@torch.no_grad()
+def targets(batch: _Batch, loras: Sequence[ModelChange], weights: Tensor) -> Tensor:
+    """ε* of a batch; every model predicts only the rows in which it has weight."""
+    rest = 1 - weights.sum(dim=1)
+    wanted = torch.zeros_like(batch.noised, dtype=torch.float32)
+    models = [*zip(loras, weights.unbind(1), strict=True), (NO_CHANGE, rest)]
+    for change, share in models:
+        numbers = share.flatten(1).any(dim=1).nonzero().flatten()
+        if not len(numbers):
+            continue
+        with change.applied(batch.base):
+            predicted = batch.rows(numbers).predict()
+        part = share[numbers][:, None].to(predicted)
+        wanted.index_add_(0, numbers.to(wanted.device), part * predicted)
+    return wanted
