@@ -23,16 +23,10 @@ Padding = Literal["keep", "first-eos"]  # tokens after a prompt's end: counted, 
 Tokens = Literal["all", "concept"]  # of a prompt: all of them count, or the trigger's alone
 Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is not low either
 
-# --- of a picture ---------------------------------------------------------------------------------
+# --- of a picture, the machine and numbers --------------------------------------------------------
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
-
-# --- of a merge's numbers: far beyond any use, and far from what float64 cannot hold ------------
-MOST = 1e6
-
-# --- of the machine -------------------------------------------------------------------------------
+MOST = 1e6  # of a merge's numbers: far beyond any use, far from what float64 cannot hold
 DEVICES = ("auto", "cpu", "cuda", "mps")  # where a base model works
-
-# --- of numbers -----------------------------------------------------------------------------------
 Dtype = Literal["fp16", "bf16", "fp32"]  # of an adapter's file
 Precision = Literal["auto", "fp32", "fp16", "bf16"]  # of the base model at work
 
@@ -210,13 +204,11 @@ class MergeOptions:
     refine: int = option(
         0,
         "Steps of refinement",
-        "The merge is trained so many steps on pictures that its LoRAs paint together; 240 are "
-        "usual, and take minutes on a GPU. 0: none.",
+        "Training on pictures that the LoRAs paint together; 240 are usual, 0: none.",
         "whole",
         "result",
         concerns="every method",
         lowest=0,
-        highest=5000,
     )
     seed: int = option(
         0,
