@@ -76,7 +76,7 @@ def serve(settings: Settings, stop_requested: Callable[[], bool]) -> None:
     uploads = Store(settings.work / "gradio", 3600 * settings.keep_hours)
     start_janitor([studio.store, uploads])
     page = build(studio)
-    address = launch(page, settings, studio.room, prevent_thread_lock=True)
+    address = launch(page, settings, studio.room, studio.metrics.text, prevent_thread_lock=True)
     print(f"IterIS Studio is at {address} (Ctrl+C ends it)", flush=True)
     try:
         studio.warm_up()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 from app.examples import bundled
 from app.hub_upload import push
 from app.jobs.job_folder import new_files, with_folder
-from app.jobs.line import Line
+from app.jobs.line import line_of
+from app.jobs.metrics import JobMetrics, Kind
 from app.jobs.queue import LocalExecutor, Step
 from app.limits import (
     check_batch,
@@ -53,12 +54,6 @@ BatchEvent = Step | FinishedMerge | BatchResult
 LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers or steps they do
 
 
-def _line(settings: Settings) -> Line:
-    """The waiting line; at home all jobs are one person's."""
-    most = settings.max_waiting + 1 if settings.private else settings.max_client_jobs
-    return Line(1, settings.max_waiting, most)
-
-
 class Studio:
     """The service behind the page and the API; visitors share nothing but the base models."""
 
@@ -66,7 +61,9 @@ class Studio:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self.room = room_of(settings)
-        self.executor = executor or LocalExecutor(_line(settings), settings.max_minutes)
+        line = line_of(settings)
+        self.executor = executor or LocalExecutor(line, settings.max_minutes)
+        self.metrics = JobMetrics(line, self.room)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()
 
@@ -221,7 +218,7 @@ class Studio:
         """Merge: yields Steps and the result. Closing the generator stops the work."""
         self._check_visit(session)
         check_merge(self.settings, order)
-        items = self._run(session, lambda folder: self._engine.merging(order, folder))
+        items = self._run(session, "merge", lambda folder: self._engine.merging(order, folder))
         return cast(Generator[Step | FinishedMerge, None, None], items)
 
     def merge_and_draw(
@@ -231,24 +228,28 @@ class Studio:
         self._check_visit(session)
         check_merge(self.settings, order.merge)
         check_draw(self.settings, order.scene)
-        items = self._run(session, lambda folder: self._engine.comparing(order, folder))
+        items = self._run(
+            session, "merge and draw", lambda folder: self._engine.comparing(order, folder)
+        )
         return cast(Generator[ComparisonEvent, None, None], items)
 
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""
         self._check_visit(session)
         check_batch(self.settings, order)
-        items = self._run(session, lambda folder: self._engine.batching(order, folder))
+        items = self._run(session, "batch", lambda folder: self._engine.batching(order, folder))
         return cast(Generator[BatchEvent, None, None], items)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""
         self._check_visit(session)
         check_draw(self.settings, order)
-        items = self._run(session, lambda folder: self._engine.drawing(order, folder))
+        items = self._run(session, "draw", lambda folder: self._engine.drawing(order, folder))
         return cast(Generator[DrawEvent, None, None], items)
 
-    def _run(self, session: str, work: Callable[[Path], Work]) -> Generator[object, None, None]:
+    def _run(
+        self, session: str, kind: Kind, work: Callable[[Path], Work]
+    ) -> Generator[object, None, None]:
         """A job in a folder of its own, which is removed if the job ends without a result.
 
         NoRoom, before anything else, if the client's files leave no room for it.
@@ -256,7 +257,7 @@ class Studio:
         client = self.store.client(session)
         self.room.check(client)
         folder = self.store.new_folder(session)
-        items = self.executor.run(session, work(folder), client)
+        items = self.metrics.counted(kind, self.executor.run(session, work(folder), client))
         return with_folder(folder, items, partial(self.room.note, client))
 
     def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
@@ -288,10 +289,7 @@ class Studio:
 
         def body() -> None:
             try:
-                for _ in self.executor.run(
-                    "warm-up", lambda *arguments: self._engine.load(*arguments)
-                ):
-                    pass
+                list(self.executor.run("warm-up", lambda *rest: self._engine.load(*rest)))
             except MergeError as error:
                 log.warning("%s", error)
             except Cancelled:

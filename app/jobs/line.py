@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.settings.model import Settings
 from merging.errors import MergeError
 
 
@@ -109,3 +110,9 @@ class Line:
             for client, turn in self._last_turns.items()
             if client in clients or turn >= self._turn
         }
+
+
+def line_of(settings: Settings) -> Line:
+    """The line that the settings ask for; at home all jobs are one person's."""
+    most = settings.max_waiting + 1 if settings.private else settings.max_client_jobs
+    return Line(1, settings.max_waiting, most)

@@ -124,6 +124,13 @@ class Settings:
         unset="none",
     )
     port: int = setting(7860, "GRADIO_SERVER_PORT", PLACES, "Port", low=1, high=65535)
+    metrics: bool = setting(
+        False,
+        "ITERIS_METRICS",
+        PLACES,
+        "Figures for Prometheus",
+        "on answers /metrics to whoever asks",
+    )
     max_files: int = setting(6, "ITERIS_MAX_FILES", FILES, "LoRAs of one merge", low=2, high=16)
     max_mb: int = setting(400, "ITERIS_MAX_MB", FILES, "MB of one file", low=1, high=4000)
     max_history_mb: int = setting(

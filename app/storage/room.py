@@ -65,6 +65,13 @@ class Room:
             self._expire()
             self._note(client, size)
 
+    @property
+    def total(self) -> int:
+        """The bytes of all clients."""
+        with self._lock:
+            self._expire()
+            return sum(self._totals.values())
+
     def _note(self, client: str, size: int) -> None:
         """Add to the client's last entry if that is recent: uploads come in many pieces."""
         now = self._clock()

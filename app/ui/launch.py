@@ -26,10 +26,17 @@ MAX_SESSIONS = 500
 CALL = re.compile(r"/gradio_api/(?:call(?:/v2)?|run|api)/([^/]+)/?")
 
 
-def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **options: Any) -> str:
+def launch(
+    demo: gr.Blocks,
+    settings: Settings,
+    room: Room | None = None,
+    metrics: Callable[[], bytes] | None = None,
+    **options: Any,
+) -> str:
     """Start serving and return the local URL; ``options`` go to ``Blocks.launch``.
 
-    ``room`` counts the uploads, together with what else is counted there.
+    ``room`` counts the uploads, together with what else is counted there; ``metrics`` makes the
+    figures for Prometheus, which are served if the settings say so.
 
     MergeError if the MCP server is switched on but its package is missing.
     """
@@ -55,7 +62,7 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api"],
         app_kwargs={
-            "middleware": [_guard(demo, settings, room or room_of(settings))],
+            "middleware": [_guard(demo, settings, room or room_of(settings), metrics)],
             "openapi_url": None,
         },
         quiet=True,
@@ -67,7 +74,9 @@ def launch(demo: gr.Blocks, settings: Settings, room: Room | None = None, **opti
     return address
 
 
-def _guard(demo: gr.Blocks, settings: Settings, room: Room) -> Middleware:
+def _guard(
+    demo: gr.Blocks, settings: Settings, room: Room, metrics: Callable[[], bytes] | None
+) -> Middleware:
     """The guard of this page."""
     on_space = get_space() is not None
     return Middleware(
@@ -77,6 +86,7 @@ def _guard(demo: gr.Blocks, settings: Settings, room: Room) -> Middleware:
         knows=_known_names(demo),
         proxies=settings.proxies or int(on_space),
         framed_by_space=on_space,
+        metrics=metrics if settings.metrics else None,
     )
 
 

@@ -21,6 +21,7 @@ from app.ui.security.uploads import NoRoom, Uploads
 
 log = logging.getLogger(__name__)
 HEALTH = "/health"  # answers as soon as the app serves, at next to no cost
+METRICS = "/metrics"
 MAX_JSON = 256 << 10
 MAX_UPLOAD = 1 << 30
 # Gradio would download what is behind a file's or a proxy's path with a scheme.
@@ -40,14 +41,19 @@ class Guard:
         knows: Callable[[str, Any], bool] = lambda _path, _request: True,
         proxies: int = 0,
         framed_by_space: bool = False,
+        metrics: Callable[[], bytes] | None = None,
     ) -> None:
-        """``knows`` tells whether a path and its JSON name an endpoint that exists."""
+        """``knows`` tells whether a path and its JSON name an endpoint that exists.
+
+        ``metrics`` makes what /metrics answers; without it there is no such path.
+        """
         self._app = app
         self._sites = sites
         self._uploads = uploads
         self._knows = knows
         self._proxies = proxies
         self._framed_by_space = framed_by_space
+        self._metrics = metrics
         self._streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +78,9 @@ class Guard:
             return
         if refusal := self._sites.refusal(scope):
             await _answer(send, 403, refusal)
+            return
+        if scope["path"] == METRICS and self._metrics:
+            await _answer(send, 200, self._metrics().decode())
             return
         client = client_of(scope, self._proxies)
         scope = {**scope, "headers": self._sites.trusted_headers(scope), CLIENT: client}

@@ -76,7 +76,7 @@ def running(command: list[str | Path], port: int, path: str = "/") -> Iterator[N
 def app() -> Iterator[int]:
     """The port of a public app under /studio."""
     port = free_port()
-    options = ["--public", "on", "--root-path", "/studio", "--device", "cpu"]
+    options = ["--public", "on", "--root-path", "/studio", "--device", "cpu", "--metrics", "on"]
     command: list[str | Path] = [sys.executable, "-m", "app", "--port", str(port), *options]
     with running(command, port):
         yield port
@@ -104,3 +104,5 @@ def test_a_merge_under_a_path_tells_its_progress(
         assert progress["progress"] < 1 and not job.done(), "progress came while it was at work"
         assert Path(job.result()[0]).stat().st_size > 10_000
         client.close()
+    figures = urlopen(f"http://127.0.0.1:{app}/metrics").read().decode()
+    assert 'iteris_jobs_total{kind="merge",outcome="done"}' in figures
