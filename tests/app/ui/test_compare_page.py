@@ -172,7 +172,7 @@ def test_files_are_made_to_measure_and_the_token_is_forgotten(
     expect(page.locator("#pushed")).to_contain_text("the Hub could not be reached")
     expect(page.get_by_label("Token")).to_have_value("")
     visitor.keep("taken")
-    for fold in ("Recipe", "The merge as a command"):
+    for fold in ("Recipe (it is also", "The merge as a command"):
         page.get_by_role("button", name=fold).click()
     converted = "_r8_full.safetensors --format full --dtype fp16 --rank 8"
     expect(page.locator("#take .cm-content").last).to_contain_text(converted)
