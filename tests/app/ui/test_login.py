@@ -101,16 +101,16 @@ def test_an_own_machine_has_the_token_box_and_no_log_in(url: str) -> None:
 
 
 def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[ExportHandlers, Values]:
-    """The fourth step with a merge in it."""
+    """The downloads with a merge in them."""
     session, cards = studio.open_session(), list[Card]()
     for file in pair:
         cards.append(studio.add(session, file, cards))
     order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     with gr.Blocks():
-        files, asked = export_section(login=True)
+        files, asked, _ = export_section(login=True)
         shown, states = pictures_section(), [gr.State(None) for _ in range(4)]
-    form = Form(*states, *[cast(Any, None)] * 4)
+    form = Form(*states, *[cast(Any, None)] * 5)
     values = {
         form.session: session,
         form.merged: merged,
