@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import get_args
@@ -104,6 +105,8 @@ def check_batch(settings: Settings, order: BatchOrder) -> None:
     check_merge(settings, order.merge)
     if not order.methods:
         raise MergeError("Choose at least one method for the batch.")
+    if order.scene:
+        check_draw(settings, replace(order.scene, count=1))
     if order.count > settings.max_batch:
         raise MergeError(
             f"These are {order.count} merges; at most {settings.max_batch} are made at once here: "

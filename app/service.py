@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 DrawEvent = Step | Picture | Preview | MissingScores
 ComparisonEvent = DrawEvent | FinishedMerge
-BatchEvent = Step | FinishedMerge | BatchResult
+BatchEvent = Step | FinishedMerge | Picture | BatchResult
 LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers or steps they do
 
 

@@ -51,6 +51,14 @@ def batch_command(order: BatchOrder, out: str, recipe: str) -> str:
     lists = [",".join(f"{value:g}" for value in values) for values in strengths]
     # with =, since a list may begin with a minus
     arguments += [f"--strengths={text}" for text in lists]
+    flags = {option.name: option.flag.removeprefix("--") for option in merge_options().values()}
+    for name, tried in order.varied:
+        listed = ",".join(_value_text(merge_options()[name], value) for value in tried)
+        arguments += ["--vary", f"{flags[name]}={listed}"]
+    if order.scene:
+        arguments += [f"--matrix={order.scene.prompts[0]}", "--picture-seed", f"{order.scene.seed}"]
+        arguments += ["--picture-steps", f"{order.scene.steps}"]
+        arguments += ["--picture-guidance", f"{order.scene.guidance:g}"]
     return shlex.join([*PROGRAM, "batch", *arguments, "--out", out])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.schemas.merge import MergeOrder, SelectedFile
+from app.schemas.draw import DrawOrder, Picture
+from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from merging.errors import MergeError
 
 if TYPE_CHECKING:
@@ -22,11 +23,37 @@ class BatchOrder:
     merge: MergeOrder
     methods: tuple[str, ...]
     strengths: tuple[tuple[float, ...], ...]  # a list per LoRA; () is the LoRA's own strength
+    varied: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # further options and their values
+    scene: DrawOrder | None = None  # draws every merge with its first prompt and seed
 
     @property
     def count(self) -> int:
         """The number of merges."""
-        return len(self.methods) * prod(max(len(set(values)), 1) for values in self.strengths)
+        lists = [*self.strengths, *(values for _, values in self.varied)]
+        return len(self.methods) * prod(max(len(set(values)), 1) for values in lists)
+
+    def drawn(self, merged: FinishedMerge) -> DrawOrder | None:
+        """The picture of one of the merges, as an order of its own."""
+        if self.scene is None:
+            return None
+        return replace(
+            self.scene,
+            picks=merged.order.picks,
+            prompt=self.scene.prompts[0],
+            merged=merged.drawn_with,
+            method=merged.method,
+            count=1,
+            columns=("merged",),
+            others=(),
+        )
+
+
+@dataclass(frozen=True)
+class BatchCell:
+    """A merge of a batch that was drawn: a cell of the matrix."""
+
+    settings: Mapping[str, str]  # axis → its label
+    picture: Picture
 
 
 @dataclass(frozen=True)
@@ -36,6 +63,8 @@ class BatchResult:
     order: BatchOrder
     archive: Path
     rows: tuple[BatchRow, ...]
+    cells: tuple[BatchCell, ...] = ()  # of the merges that were drawn
+    matrix: Path | None = None  # all pictures as one PNG
 
     @property
     def recipe(self) -> str:

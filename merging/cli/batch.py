@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from merging.batch import BatchRow, OutputFormat, batch, format_value, plan_batch, summary_table
-from merging.cli.merge_options import add_merge_options, request_of
-from merging.cli.parser import CommandParser
+from merging.batch.matrix import PictureScene
+from merging.cli.merge_options import add_merge_options, read_option, request_of
+from merging.cli.parser import CommandParser, did_you_mean
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
-from merging.options import MergeOptions
+from merging.options import MergeOptions, merge_options
 from merging.runtime.progress import Progress
 
 
@@ -21,7 +23,7 @@ def add_batch(sub: CommandParser) -> None:
     sub.describe(
         "FILE[@STRENGTH]… --out ALL.zip [options]",
         f"{pair} --methods iteris sum --out all.zip",
-        f"{pair} --strengths 0.6,0.8,1 0.8 --out all.zip",
+        f'{pair} --strengths 0.6,1 0.8 --vary rank=4,8 --matrix "sks cat, qfj dog" --out all.zip',
     )
     add_merge_options(sub)
     several: dict[str, Any] = {"action": "extend", "nargs": "+"}
@@ -40,7 +42,30 @@ def add_batch(sub: CommandParser) -> None:
         help="one list per FILE, in order, such as 0.6,0.8,1 (default: the FILEs' own strengths)",
     )
     sub.essentials.add_argument("--out", type=Path, required=True, help="the zip to write")
+    add_matrix(sub)
     sub.set_defaults(run=run_batch)
+
+
+def add_matrix(sub: CommandParser) -> None:
+    """Add what makes a matrix of pictures of the merges."""
+    text = "draw every merge with this prompt, and all as matrix.png (default: no pictures)"
+    sub.essentials.add_argument("--matrix", metavar="PROMPT", help=text)
+    sub.essentials.add_argument(
+        "--vary",
+        action="extend",
+        nargs="+",
+        type=varied_option,
+        default=[],
+        metavar="OPTION=LIST",
+        help="a further axis: an option of a merge and its values, such as ridge=0.001,0.01 "
+        "(default: none)",
+    )
+    add = sub.experts.add_argument
+    scene = PictureScene("")
+    add("--picture-seed", type=int, metavar="N", default=scene.seed, help="seed of all pictures")
+    add("--picture-steps", type=int, metavar="N", default=scene.steps, help="sampling steps")
+    text = "how closely to follow the prompt (default: the best for the base model)"
+    add("--picture-guidance", type=float, metavar="N", help=text)
 
 
 class BatchAnswer(TypedDict):
@@ -55,13 +80,34 @@ def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAns
     base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeOptions.method]
     request = request_of(options, base, methods[0])
-    merges = plan_batch(request, options.methods or [request.method], options.strengths or ())
-    output = OutputFormat(options.base, options.format, options.dtype)
+    merges = plan_batch(
+        request, options.methods or [request.method], options.strengths or (), dict(options.vary)
+    )
+    scene = options.matrix and PictureScene(
+        options.matrix,
+        options.picture_seed,
+        options.picture_steps,
+        options.picture_guidance,
+    )
+    output = OutputFormat(options.base, options.format, options.dtype, scene=scene or None)
     rows = batch(merges, options.out, base, output, progress)
     answer: BatchAnswer = {"out": str(options.out), "merges": rows}
     failed = [f"{row.stem} failed: {row.problem}" for row in rows if row.problem]
     table = [" | ".join(map(format_value, line)) for line in summary_table(rows, request)]
     return answer, "\n".join([f"{options.out}: {len(rows) - len(failed)} merges", *table, *failed])
+
+
+def varied_option(text: str) -> tuple[str, tuple[Any, ...]]:
+    """An option of a merge and its values, of "ridge=0.001,0.01"; argparse's error if wrong."""
+    name, _, values = text.partition("=")
+    options = {option.flag.removeprefix("--"): option for option in merge_options().values()}
+    options.pop("method")  # it has --methods
+    if name not in options or not values:
+        meant = did_you_mean(name, options) or f"; there are {', '.join(options)}"
+        raise argparse.ArgumentTypeError(f"{text!r} is no OPTION=VALUE,VALUE{meant}")
+    option = options[name]
+    read = str if option.kind == "choice" else partial(read_option, option)
+    return option.name, tuple(map(read, values.split(",")))
 
 
 def number_list(text: str) -> tuple[float, ...]:

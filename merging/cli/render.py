@@ -188,6 +188,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         adapters=adapters,
         embeddings=embeddings,
         steps=settings.steps,
+        first_alone=True,
         guidance=settings.guidance,
         compose=settings.compose,
         negative=settings.negative,

@@ -51,6 +51,7 @@ def render(
     size: str = "",
     phrases: Sequence[str] = (),
     regions: Sequence[Region] = (),
+    first_alone: bool = False,
     progress: Progress = silent,
     stop: Stop = never,
     on_estimate: OnEstimate | None = None,
@@ -65,6 +66,9 @@ def render(
     `merging.diffusion.compose.COMPOSITIONS`; a single one acts as it is. Prompts may use the words
     of ``embeddings`` and of the adapters' embeddings. ``regions`` are for compositions that need
     them.
+
+    Pictures that are drawn together differ in their last bits from those drawn one by one. With
+    ``first_alone`` the first is by itself, as in a comparison, which shows it before the others.
 
     ``on_estimate`` gets, after every step, the latents that the pictures seem to come to, and the
     position of the first of them (`merging.diffusion.preview`).
@@ -100,16 +104,24 @@ def render(
     bundled = [embedding for adapter, _ in adapters for embedding in adapter.embeddings]
     with memory, using_embeddings(base, [*bundled, *embeddings]), using_sampler(base, sampler):
         text_ids(base, [*prompts, negative])  # MergeError for long prompts, before any is drawn
-        for start in range(0, len(pairs), batch_size):
+        for places in batches_of(len(pairs), batch_size, first_alone):
             check(stop)
-            chunk = pairs[start : start + batch_size]
-            share = part(progress, start / len(pairs), (start + len(chunk)) / len(pairs))
+            start, chunk = places.start, pairs[places.start : places.stop]
+            share = part(progress, start / len(pairs), places.stop / len(pairs))
             scene = Scene(base, chunk, negative, adapters, latent, steps, guidance, regions)
             watch = _from_place(on_estimate, start)
             images += _draw_batch(scene, row, phrases, share, stop, watch)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
+
+
+def batches_of(count: int, size: int, first_alone: bool) -> list[range]:
+    """The places of so many pictures, in batches that are drawn together."""
+    lead = min(count, 1) if first_alone else 0
+    starts = range(lead, count, size)
+    rest = [range(start, min(start + size, count)) for start in starts]
+    return [range(lead), *rest] if lead else rest
 
 
 def _from_place(on_estimate: OnEstimate | None, start: int) -> Callable[[Tensor], None] | None:

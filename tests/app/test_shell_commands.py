@@ -73,7 +73,8 @@ def test_the_commands_redo_merge_and_pictures(
         negative="it's a dog", sampler="Euler a", columns=(*COLUMNS, "gated"),
         precision="bf16", size="64x80",
     )  # fmt: skip
-    pictures = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
+    found = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
+    pictures = scene.arranged(found)
     commands = draw_commands(scene).splitlines()
     assert len(commands) == 6
     for place in (0, len(commands) - 1):

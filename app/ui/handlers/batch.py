@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from app.jobs.queue import Step
 from app.schemas.batch import BatchOrder, strengths_of, strengths_text
+from app.schemas.draw import Picture
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
 from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
@@ -33,7 +35,7 @@ class BatchHandlers:
     @property
     def inputs(self) -> set[Any]:
         widgets = self.several
-        return {*self.handlers.form.inputs, widgets.methods, widgets.strengths}
+        return {*self.handlers.form.inputs, widgets.methods, widgets.strengths, widgets.draw}
 
     def open(self, values: Values) -> Updates:
         """Fill in one line per LoRA, unless there is a line for every LoRA already."""
@@ -58,33 +60,46 @@ class BatchHandlers:
     def make(self, values: Values) -> Iterator[Updates]:
         """Run the batch."""
         widgets = self.several
-        lasting = {widgets.table, widgets.archive, widgets.command}
+        lasting = {widgets.matrix, widgets.table, widgets.archive, widgets.command}
         yield from self.handlers.run_job(self._run(values), "Reading the files", DONE, lasting)
 
     def _run(self, values: Values) -> JobUpdates:
         order, widgets = self._order(values), self.several
         session, merges = values[self.handlers.form.session], list[FinishedMerge]()
+        pictures: dict[Path, list[Picture]] = {}  # by the folder of their merge
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.handlers.dock.status: markup.progress(item)}
                 elif isinstance(item, FinishedMerge):
                     merges.append(item)
+                elif isinstance(item, Picture):
+                    pictures.setdefault(item.path.parent, []).append(item)
                 else:
                     yield {
+                        widgets.matrix: gr.Image(item.matrix, visible=bool(item.matrix)),
                         widgets.table: batch_table(item),
                         widgets.archive: gr.DownloadButton(value=str(item.archive), visible=True),
                         widgets.command: batch_command(order, item.archive.name, item.recipe),
                     }
         # only now, since a stopped batch must leave nothing in the history
-        problems = [self.handlers.studio.remember(session, merge)[1] for merge in merges]
+        problems = []
+        for merge in merges:
+            drawn = pictures.get(merge.kohya.parent, [])
+            scene = order.drawn(merge) if drawn else None
+            problems.append(self.handlers.studio.remember(session, merge, scene, drawn)[1])
         different = list(dict.fromkeys(filter(None, problems)))
         yield {self.handlers.history_problem: problems_html(different)}
 
     def _order(self, values: Values) -> BatchOrder:
         order = self.handlers.form.merge_order(values)
         strengths = strengths_of(values[self.several.strengths] or "", order.picks)
-        return BatchOrder(order, tuple(values[self.several.methods]), strengths)
+        form, scene = self.handlers.form, None
+        if values[self.several.draw]:
+            prompt = form.prompt(values, order.picks)
+            scene = replace(form.draw_order(values, order, prompt), columns=("merged",))
+        methods = tuple(values[self.several.methods])
+        return BatchOrder(order, methods, strengths, scene=scene)
 
 
 def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
@@ -96,6 +111,6 @@ def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
     gr.on(
         changes, batch_handlers.look, inputs, widgets.count, trigger_mode="always_last", **AT_ONCE
     )
-    outputs = {widgets.table, widgets.archive, widgets.command}
+    outputs = {widgets.matrix, widgets.table, widgets.archive, widgets.command}
     outputs |= batch_handlers.handlers.message_outputs
     return widgets.make.click(batch_handlers.make, inputs, outputs, **job)

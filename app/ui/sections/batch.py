@@ -19,7 +19,9 @@ class BatchSection:
     methods: gr.CheckboxGroup
     strengths: gr.Textbox
     count: gr.HTML
+    draw: gr.Checkbox  # whether every merge is drawn, as a matrix
     make: gr.Button
+    matrix: gr.Image
     table: gr.HTML
     archive: gr.DownloadButton
     command: gr.Code
@@ -42,8 +44,19 @@ def batch_section() -> BatchSection:
             max_lines=8,
         )
         count = gr.HTML(elem_id="batch-count")
+        draw = gr.Checkbox(
+            False,
+            label="Draw them as a matrix",
+            info="Every merge with the first prompt and seed of the pictures, side by side.",
+            elem_id="batch-draw",
+        )
         make = gr.Button("Make them all", size="md", elem_id="batch")
+        matrix = gr.Image(
+            label="Matrix of the merges", visible=False, interactive=False, elem_id="matrix"
+        )
         table = gr.HTML(elem_id="batch-table")
         archive = gr.DownloadButton("Download the batch", visible=False, size="md")
         command = command_code("The batch as a command")
-    return BatchSection(section, methods, strengths, count, make, table, archive, command)
+    return BatchSection(
+        section, methods, strengths, count, draw, make, matrix, table, archive, command
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.preview import Previewer, clean_estimate, fit_previewer
-from merging.diffusion.render import render
+from merging.diffusion.render import batches_of, render
 from merging.options import Sampler
 
 
@@ -54,6 +54,15 @@ def test_the_last_preview_is_like_the_picture(
     )
     assert min(late) > 0.7
     assert sum(late) > sum(early)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_every_picture_is_in_one_batch(count: int) -> None:
+    for first_alone in (False, True):
+        found = batches_of(count, 4, first_alone)
+        assert [place for places in found for place in places] == [*range(count)]
+        assert all(0 < len(places) <= 4 for places in found)
+        assert len(found[0]) == 1 or not first_alone
 
 
 def likeness(preview: Image.Image, picture: Image.Image) -> float:

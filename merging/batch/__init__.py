@@ -1,7 +1,8 @@
-"""Several merges of the same LoRAs at once: every method with every strength, all in one zip.
+"""Several merges of the same LoRAs at once: methods, strengths and options, all in one zip.
 
-The zip has an adapter and a recipe per merge, and summary.csv to compare them. The same request
-gives the same bytes, so the summary has no times in it.
+The zip has an adapter and a recipe per merge, and summary.csv to compare them; with a prompt, a
+picture per merge and all of them as matrix.png. The same request gives the same bytes, so the
+summary has no times in it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from PIL import Image
+
+from merging.batch.matrix import PictureScene, Settings, draw_merge, matrix
+from merging.calibration.cost import merge_cost
 from merging.diffusion.base import Base
 from merging.engine import MergeResult
 from merging.errors import FileError, MergeError
 from merging.export.recipe import recipe
 from merging.export.save import recipe_base, save
 from merging.io.file_names import file_stem, plain
+from merging.io.png import save_png
 from merging.io.zip_archive import Archive, archive
 from merging.methods import METHODS
 from merging.python_api import merge
@@ -32,7 +39,8 @@ from merging.runtime.progress import Progress, Stop, check, never, part, saying
 
 MAX_MERGES = 256  # merges of one batch
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-SUMMARY = "summary.csv"
+SUMMARY, MATRIX = "summary.csv", "matrix.png"
+NOTHING: Mapping[str, Sequence[Any]] = {}  # no option is varied
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class BatchMerge:
 
     stem: str  # of its files
     request: MergeRequest
+    settings: Settings  # what it was made with: axis of the matrix → its label
 
 
 @dataclass(frozen=True)
@@ -68,16 +77,22 @@ class OutputFormat:
     form: str = "kohya"
     dtype: str = "fp16"
     on_merge: Callable[[BatchMerge, MergeResult], None] | None = None  # called with every merge
+    scene: PictureScene | None = None  # to draw every merge; this needs the base
+    on_picture: Callable[[BatchMerge, Image.Image], None] | None = None  # with every picture
 
 
 def plan_batch(
-    request: MergeRequest, methods: Sequence[str], strengths: Sequence[Sequence[float]] = ()
+    request: MergeRequest,
+    methods: Sequence[str],
+    strengths: Sequence[Sequence[float]] = (),
+    varied: Mapping[str, Sequence[Any]] = NOTHING,
 ) -> tuple[BatchMerge, ...]:
     """Every method with every combination of strengths, the last LoRA's changing fastest.
 
     ``strengths`` has a list per source in order, or is empty; an empty list means the source's
-    own strength. Strengths of parts keep their proportion to the whole. Raises MergeError for a
-    combination that cannot be merged, and for no merges or more than MAX_MERGES.
+    own strength. Strengths of parts keep their proportion to the whole. ``varied`` has values of
+    further options of a merge. Raises MergeError for a combination that cannot be merged, and for
+    no merges or more than MAX_MERGES.
     """
     lists = strengths or [()] * len(request.sources)
     if len(lists) != len(request.sources):
@@ -90,17 +105,27 @@ def plan_batch(
         for values, source in zip(lists, request.sources, strict=True)
     ]
     chosen = tuple(dict.fromkeys(methods))
-    count = len(chosen) * prod(map(len, tried))
+    options = [[(name, value) for value in dict.fromkeys(varied[name])] for name in varied]
+    count = len(chosen) * prod(map(len, [*tried, *options]))
     if not 1 <= count <= MAX_MERGES:
         raise MergeError(
             f"A batch has 1 to {MAX_MERGES} merges, not {count}; remove some methods or strengths."
         )
-    combinations = list(product(chosen, product(*tried)))
-    requests = [_with_strengths(request, method, values) for method, values in combinations]
+    combinations = product(chosen, product(*tried), product(*options))
     return tuple(
-        BatchMerge(_stem(place, request), request)
-        for place, request in enumerate(requests, start=1)
+        _planned(place, _with_strengths(request, method, values), dict(changes))
+        for place, (method, values, changes) in enumerate(combinations, start=1)
     )
+
+
+def _planned(place: int, request: MergeRequest, changes: Mapping[str, Any]) -> BatchMerge:
+    """One merge, with these options changed."""
+    request = replace(request, **changes)
+    strengths = [f"{_label(source)} {source.strength:g}" for source in request.sources]
+    labels = {name: f"{name} {format_value(value)}" for name, value in changes.items()}
+    stem = "_".join([_stem(place, request), *(plain(label) for label in labels.values())])
+    settings = {"method": METHODS[request.method].title, "strength": " + ".join(strengths)}
+    return BatchMerge(stem, request, settings | labels)
 
 
 def batch(
@@ -117,19 +142,35 @@ def batch(
     true; there is no zip then.
     """
     folder = batch_stem(merges[0].request)
-    rows = []
+    rows, cells = [], list[tuple[Settings, Image.Image | None]]()
+    costs = [0.0, *accumulate(_cost(planned, output.scene) for planned in merges)]
     with archive(out) as bundle:
         for place, planned in enumerate(merges):
-            ahead = part(progress, place / len(merges), (place + 1) / len(merges))
+            ahead = part(progress, costs[place] / costs[-1], costs[place + 1] / costs[-1])
             title = f"{place + 1} of {len(merges)}, {METHODS[planned.request.method].title}"
             check(stop)
-            rows.append(
-                _add_merge(planned, bundle, folder, base, output, saying(ahead, title), stop)
+            row, image = _add_merge(
+                planned, bundle, folder, base, output, saying(ahead, title), stop
             )
+            rows.append(row)
+            cells.append((planned.settings, image))
         if all(row.problem for row in rows):
             raise MergeError(rows[0].problem)
+        if output.scene:
+            bundle.add(f"{folder}/{MATRIX}", _png(matrix(cells, output.scene)))
         bundle.add(f"{folder}/{SUMMARY}", _summary_csv(rows, merges[0].request).encode())
     return tuple(rows)
+
+
+def _cost(planned: BatchMerge, scene: PictureScene | None) -> float:
+    """What a merge and its picture cost, in predictions of the UNet."""
+    return merge_cost(planned.request) + (2 * scene.steps if scene else 0)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def batch_stem(request: MergeRequest) -> str:
@@ -197,25 +238,35 @@ def _add_merge(
     output: OutputFormat,
     progress: Progress,
     stop: Stop,
-) -> BatchRow:
-    """Merge, and add the adapter, its textual inversions and its recipe to the archive."""
+) -> tuple[BatchRow, Image.Image | None]:
+    """Merge, and add the adapter, its recipe and its picture, if it is drawn, to the archive."""
     request = planned.request
     row = BatchRow(
         planned.stem, request.method, tuple(source.strength for source in request.sources)
     )
     try:
-        result = merge(request, base, progress, stop)
+        whole = _cost(planned, output.scene)
+        middle = merge_cost(request) / whole
+        image = None
+        result = merge(request, base, part(progress, 0.0, middle), stop)
         if output.on_merge:
             output.on_merge(planned, result)
         with TemporaryDirectory(prefix="iteris-batch-") as temporary:
             row = _save_merge(row, Path(temporary), result, base, output)
+            if output.scene and base:
+                file = Path(temporary) / f"{row.stem}.safetensors"
+                drawing = part(progress, middle, 1.0)
+                image = draw_merge(base, file, result.adapter, output.scene, drawing, stop)
+                save_png(image, file.with_suffix(".png"))
+                if output.on_picture:
+                    output.on_picture(planned, image)
             for path in sorted(Path(temporary).iterdir()):
                 bundle.add(f"{folder}/{path.name}", path)
     except FileError as error:
         raise error.system from None  # a full disk stops the whole batch
     except MergeError as error:
-        return replace(row, problem=str(error))
-    return row
+        return replace(row, problem=str(error)), None
+    return row, image
 
 
 def _save_merge(
