@@ -195,6 +195,7 @@ UNUSUAL = {
     "tokens": "concept",
     "rounds": 3,
     "rank": 12,
+    "refine": 40,
     "seed": 9,
 }
 

@@ -17,7 +17,7 @@ from app.schemas.draw import DrawOrder, OtherMerge, Picture
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.shell_commands import merge_command
-from app.ui.html.lora_card import card_html as html
+from app.ui.html.lora_card import facts_html, row_html
 from merging import formats
 from merging.cli.file_argument import parse_file_argument
 from merging.diffusion.base import Base
@@ -70,8 +70,8 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
     session, cards = added(studio, [pair[0], word, pair[1]])
     found = cards[1]
     assert (found.is_word, found.trigger, found.base) == (True, "my word", "mini")
-    assert "my word: 2 vectors" in html(found, "mini") and "rank" not in html(found, "mini")
-    assert "made for the embedded mini model" in html(found, "sd15")
+    assert "my word: 2 vectors" in facts_html(found) and "rank" not in facts_html(found)
+    assert f"for {found.base_title}" in row_html(found, "sd15", found.trigger)
     cat, own, pizza = map(SelectedFile.of, cards)
     hub = "me/x/my word.safetensors@44"
     own = replace(own, trigger="zz", origin=hub)

@@ -70,7 +70,7 @@ def test_the_full_file_is_offered_first_where_it_alone_holds_all(
 ) -> None:
     merged = drawn[1].merged
     with gr.Blocks():
-        files, _ = export_section()
+        files, *_ = export_section()
         for full in (merged.kohya, None):
             shown = files.show_merge(replace(merged, full=full))
             assert shown[files.form] == ("full" if full else "kohya")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.jobs.inspect import MAX_THUMBNAIL, card
 from app.schemas.card import Card
-from app.ui.html.lora_card import card_html as html
+from app.ui.html.lora_card import facts_html, row_html
 from merging import formats
 
 
@@ -37,7 +37,7 @@ def test_a_card_tells_how_much_each_block_changes(pair: tuple[Path, Path], tmp_p
     found = card(pair[0], "cat.safetensors")
     energy = sum(layer.delta().norm().item() ** 2 for layer in cat.layers.values())
     assert sum(norm**2 for norm in found.norms.values()) == pytest.approx(energy, rel=1e-4)
-    assert f"text encoder {found.norms['BASE']:.3g}, IN01" in html(found, "mini")
+    assert f"text encoder {found.norms['BASE']:.3g}, IN01" in facts_html(found)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(pair[0].read_bytes()[:-2000] + b"\xff" * 2000)
     assert card(damaged, "damaged.safetensors").norms == {}
@@ -55,18 +55,19 @@ def test_words_of_the_header_are_offered_the_trigger_first(
     assert (found.trigger, found.class_word) == ("sks", "cat")
     assert found.words == ("sks", "sks cat", "grass")
     assert found.captions[:2] == ("sks cat", "grass")
-    assert "a kind of cat" in html(found, "mini")
+    assert "a kind of cat" in facts_html(found)
 
 
 def test_everything_the_author_wrote_is_escaped(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    text = html(with_header(pair, tmp_path / "o.safetensors", trained_words="<b>x"), "mini")
+    found = with_header(pair, tmp_path / "o.safetensors", trained_words="<b>x")
+    text = row_html(found, "mini", found.trigger) + facts_html(found)
     assert "<b>" not in text and "<i>" not in text
     assert "&lt;b&gt;x" in text
 
 
 def test_a_picture_in_the_header_is_shown(pair: tuple[Path, Path], tmp_path: Path) -> None:
     found = with_header(pair, tmp_path / "o.safetensors", modelspec__thumbnail=picture())
-    assert f'<img src="{picture()}" alt="&lt;i&gt;cat' in html(found, "mini")
+    assert f'<img src="{picture()}" alt="&lt;i&gt;cat' in row_html(found, "mini", "")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_is_surely_no_picture_is_not(
 ) -> None:
     found = with_header(pair, tmp_path / "o.safetensors", modelspec__thumbnail=text)
     assert found.thumbnail == ""
-    assert "<img" not in html(found, "mini")
+    assert "<img" not in row_html(found, "mini", "")
 
 
 def test_what_will_be_dropped_is_said(pair: tuple[Path, Path]) -> None:
@@ -93,9 +94,9 @@ def test_what_will_be_dropped_is_said(pair: tuple[Path, Path]) -> None:
         unmatched=("a", "b", "c", "d"),
         shifts="2 biases and 1 normalisation vector",
     )
-    text = html(found, "sd15")
+    text = row_html(found, "sd15", found.trigger) + facts_html(found)
     assert "2 trained biases left out." in text
     assert "a, b, c and 1 more" in text
     assert "<dd>2 biases and 1 normalisation vector</dd>" in text
-    assert "made for the embedded mini model" in text
+    assert f"for {found.base_title}" in text
     assert found.sha256 in text

@@ -118,7 +118,7 @@ def test_whole_models_are_refused_by_size_without_reading_them(tmp_path: Path) -
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "none.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
-    assert "cannot be read" in refusal(tmp_path / "folder.safetensors")
+    assert "is a folder" in refusal(tmp_path / "folder.safetensors")
 
 
 @pytest.mark.parametrize("length", range(0, 400, 7))
