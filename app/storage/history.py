@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +47,22 @@ class OpenedEntry:
     def here(self) -> tuple[SelectedFile, ...]:
         """The LoRAs whose files still exist."""
         return tuple(pick for pick in self.merged.order.picks if pick.path.is_file())
+
+    @property
+    def files(self) -> tuple[SelectedFile, ...]:
+        """These LoRAs and the textual inversions."""
+        return (*self.here, *self.merged.order.words)
+
+    def moved(self, places: Sequence[Path]) -> OpenedEntry:
+        """The entry with its ``files`` in other places, such as in the rows of the page."""
+        places_of = {file.path: place for file, place in zip(self.files, places, strict=True)}
+        order = self.merged.order
+        picks, words = (
+            tuple(replace(file, path=places_of.get(file.path, file.path)) for file in files)
+            for files in (order.picks, order.words)
+        )
+        order = replace(order, picks=picks, words=words)
+        return replace(self, merged=replace(self.merged, order=order))
 
 
 class History:

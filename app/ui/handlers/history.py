@@ -164,9 +164,10 @@ class HistoryHandlers:
         session = self.listing.visit(values)
         opened = self.studio.recall(session, self._entry_id(values, place))
         cards: list[Card] = []
-        for pick in (*opened.here, *opened.merged.order.words):
+        for pick in opened.files:
             name = f"{pick.name}.safetensors"
             cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
+        opened = opened.moved([card.path for card in cards])
         gone = [pick.name for pick in opened.merged.order.picks if pick not in opened.here]
         missing = [f"{name} is no longer in your library: add its file." for name in gone]
         note = markup.messages(["It is back on the page.", *missing])
@@ -183,7 +184,7 @@ class HistoryHandlers:
         form, order = self.handlers.form, opened.merged.order
         base = form.base.updates_for(order.base)
         updates: Updates = {**base, **form.options.show(opened.merged.recipe)}
-        updates |= {form.options.dtype: order.dtype}
+        updates |= {form.options.dtype: order.dtype, form.base.precision: order.precision}
         if cards:
             picks = (*opened.here, *order.words)
             updates |= form.card_updates(cards, picks, {**values, **base})

@@ -109,6 +109,7 @@ def test_what_was_made_is_opened_made_again_compared_and_deleted(
     expect(page.locator("#method input[value=average]")).to_be_checked()
     expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
     expect(page.locator("#pictures").get_by_alt_text("Merged (Weighted average)")).to_be_visible()
+    expect(visitor.press).to_have_text("Draw again")
 
     page.get_by_role("button", name="Run again").nth(1).click()
     expect(page.locator("#history-said")).to_contain_text("the same as before, byte for byte")
