@@ -21,6 +21,8 @@ from merging.version import __version__
 
 # Values of options that older recipes do not have.
 _OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
+# Options younger than the first recipes: without them a file has the bytes that it always had.
+_LEFT_OUT_AT_DEFAULT = ("refine",)
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
@@ -84,9 +86,19 @@ def recipe(
         **({"base_precision": precision} if precision != "auto" else {}),
         "sources": [_source_entry(source) for source in request.sources],
         **({"embeddings": embeddings} if embeddings else {}),
-        **option_values(request),
+        **_saved_options(request),
     }
     return cast(Recipe, entries)
+
+
+def _saved_options(request: MergeRequest) -> dict[str, Any]:
+    """The values of the options that belong into a recipe."""
+    options = merge_options()
+    return {
+        name: value
+        for name, value in option_values(request).items()
+        if name not in _LEFT_OUT_AT_DEFAULT or value != options[name].default
+    }
 
 
 def header(

@@ -35,6 +35,7 @@ def kills(folder: Path, rounds: int) -> Outcome:
     warm(studio)
     told: set[str] = set()
     for _ in range(rounds):
+        outcome.tried += 1
         told |= said_until_killed(lambda say: act(studio, say), chance.uniform(0, LONGEST))
         check_home(studio, told, outcome)
     outcome.figures = f"{len(told):,} things told as kept, all there"
