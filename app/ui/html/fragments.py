@@ -65,9 +65,9 @@ def _time(step: Step) -> str:
     return f"{text}, about {step.seconds * (1 - step.share) / step.share:.0f} s left"
 
 
-def outcome(kind: str, sentence: str, link: bool = False) -> str:
+def outcome(kind: str, sentence: str) -> str:
     """How a job ended: ``kind`` is done, stopped or failed."""
-    return render_template("outcome", kind=kind, sentence=sentence, link=link)
+    return render_template("outcome", kind=kind, sentence=sentence)
 
 
 def summary(merged: FinishedMerge) -> str:

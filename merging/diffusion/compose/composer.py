@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ class Moment:
     time: Tensor  # the timestep, from 999 down to 0
 
 
-class Composer:
+class Composer(ABC):
     """One way to compose; ``noise`` is what a composition has to define."""
 
     def __init__(self, scene: Scene) -> None:
@@ -39,14 +40,14 @@ class Composer:
         """The latents, unscaled, from which the step starts; most compositions leave them."""
         return latents
 
+    @abstractmethod
     def noise(self, latents: Tensor, moment: Moment) -> Tensor:
         """The prediction for latents (pictures, channels, height, width), guided, same shape.
 
         The latents are scaled as the model takes them.
         """
-        raise NotImplementedError
 
-    def after_step(self) -> None:
+    def after_step(self) -> None:  # noqa: B027 -- most compositions have nothing to do here
         """Called after every step."""
 
     def maps(self, phrases: Sequence[str]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -34,9 +35,9 @@ class TokenGated(Composer):
         ones = torch.ones(scene.streams * len(scene.pairs), len(phrases))
         self.gate = constant_gate(ones, base.pipeline.tokenizer.model_max_length, scene.latent)
 
+    @abstractmethod
     def token_weights(self, texts: Sequence[str]) -> Tensor:
         """Weights (texts, tokens, LoRAs)."""
-        raise NotImplementedError
 
     @contextmanager
     def acting(self) -> Iterator[None]:
