@@ -24,7 +24,7 @@ Role = str  # the purpose of a tensor in its layer: "down", "hada_w1_a", "alpha"
 Names = dict[str, str]  # stem of a key → canonical name of a layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of caches: what is made from a table is made once
 class LayerTable:
     """The layers of a base model: canonical name → weight shape, in forward order."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ HEAD = "| | functions | median | p90 | longest | most .py in one folder | README
 
 
 @dataclass(frozen=True)
-class ExportWidgets:
+class Measures:
     """One row of the table."""
 
     functions: int
@@ -35,11 +36,26 @@ def sources(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+@cache
+def statements(path: Path) -> tuple[ast.stmt, ...]:
+    """All statements of a file, the inner ones too; a file is parsed once."""
+    return tuple(_inner(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+
+
+def _inner(node: ast.AST) -> Iterator[ast.stmt]:
+    """No expression has a statement in it, so none is looked through."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt):
+            yield child
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield from _inner(child)
+
+
 def functions(*paths: Path) -> dict[str, int]:
     """``file:line name`` of every function → its length."""
     lengths = {}
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in statements(path):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 where = f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
                 lengths[where] = _span(node) - _docstring_span(node)
@@ -60,12 +76,12 @@ def files_per_folder(*paths: Path) -> Counter[str]:
     return Counter(path.parent.relative_to(ROOT).as_posix() for path in counted)
 
 
-def measures(package: str) -> ExportWidgets:
+def measures(package: str) -> Measures:
     """The row of one package."""
     paths = sources(package)
     lengths = sorted(functions(*paths).values())
     ((folder, files),) = files_per_folder(*paths).most_common(1)
-    return ExportWidgets(
+    return Measures(
         functions=len(lengths),
         median=statistics.median(lengths),
         p90=lengths[int(0.9 * len(lengths))],
@@ -79,7 +95,7 @@ def readme_lines() -> int:
     return len((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
 
 
-def table(rows: Mapping[str, ExportWidgets], readme: int) -> str:
+def table(rows: Mapping[str, Measures], readme: int) -> str:
     """The rows in Markdown; the README's length stands in the first one."""
     lines = [HEAD, "| --- | --- | --- | --- | --- | --- | --- |"]
     for place, (package, row) in enumerate(rows.items()):

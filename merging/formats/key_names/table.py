@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from merging.formats.key_names import attn_processors, kohya, ldm, peft
 from merging.formats.layer_tables import LayerTable, Names
@@ -18,7 +19,8 @@ SPELLINGS: dict[str, Callable[[LayerTable], Names]] = {
 }
 
 
-def module_names(table: LayerTable) -> dict[str, tuple[str, str]]:
+@lru_cache(maxsize=8)  # more than the bases that are open at a time; a table takes 20 ms
+def module_names(table: LayerTable) -> Mapping[str, tuple[str, str]]:
     """Start of a key → title of its spelling, and module: for all modules of a base."""
     return {
         name: (title, module)
