@@ -28,7 +28,7 @@ from app.limits import (
 )
 from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
-from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture, Preview
+from app.schemas.draw import ComparisonOrder, DrawItem, DrawOrder, OtherMerge, Picture
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.settings.model import Settings
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from merging.analysis.summary import Summary
 
 log = logging.getLogger(__name__)
-DrawEvent = Step | Picture | Preview | MissingScores
+DrawEvent = Step | DrawItem
 ComparisonEvent = DrawEvent | FinishedMerge
 BatchEvent = Step | FinishedMerge | Picture | BatchResult
 LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers or steps they do

@@ -1,10 +1,11 @@
-"""The job behind “Merge and draw”: the argument first, the merge, and the merge beside it."""
+"""The job behind “Merge and draw”: the argument first, the merge beside it, what it shows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from app.jobs.draw import Drawer, draw_stages, load_scorer
+from app.jobs.judging import judging_stages
 from app.jobs.merge import make_merge
 from app.jobs.models import Bases
 from app.jobs.panels import panels
@@ -32,6 +33,7 @@ def comparison_job(
         *draw_stages(before, len(columns)),
         Stage("merging", merge_cost(request)),
         *draw_stages(order.scene, order.columns_after),
+        *judging_stages(order.scene),
     ]
     total = (len(columns) + order.columns_after) * len(order.scene.scenes)
     timetable = Timetable(emit, stages)
@@ -42,3 +44,4 @@ def comparison_job(
     emit(merged)
     after = order.after(merged)
     drawer.draw(after, panels(after, base))
+    drawer.judge(order.drawn(merged))

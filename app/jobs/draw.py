@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from PIL import Image
 from torch import Tensor
 
+from app.jobs.judging import Judging, judging_stages
 from app.jobs.models import Bases
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
@@ -37,9 +38,11 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     base = bases.get(order.base, order.precision, report_steps(emit))
     columns = panels(order, base)
     scorer = load_scorer(bases, base, order, emit)
-    timetable = Timetable(emit, draw_stages(order, len(columns)))
+    timetable = Timetable(emit, [*draw_stages(order, len(columns)), *judging_stages(order)])
     total = len(columns) * len(order.scenes)
-    Drawer(bases, base, scorer, folder, total, timetable, emit, stop).draw(order, columns)
+    drawer = Drawer(bases, base, scorer, folder, total, timetable, emit, stop)
+    drawer.draw(order, columns)
+    drawer.judge(order)
 
 
 def draw_stages(order: DrawOrder, columns: int) -> list[Stage]:
@@ -76,7 +79,7 @@ class Drawer:
     timetable: Timetable
     emit: Emit
     stop: Stop
-    drawn: int = 0
+    pictures: list[Picture] = field(default_factory=list)  # all that were drawn
 
     def draw(self, order: DrawOrder, columns: Sequence[Panel]) -> None:
         """Draw and emit a picture for every scene of every column."""
@@ -84,19 +87,23 @@ class Drawer:
             for panel in columns:
                 self._draw_scenes(order, panel, scenes)
 
+    def judge(self, order: DrawOrder) -> None:
+        """Emit the pictures again, with what was found in them, if that was asked for."""
+        Judging(self.base, order, self.pictures, self.timetable, self.emit, self.stop).run()
+
     def _draw_scenes(self, order: DrawOrder, panel: Panel, scenes: range) -> None:
         """Some scenes of one column, together."""
-        title = f"Drawing {self.drawn + 1} of {self.total}: {panel.title}"
+        title = f"Drawing {len(self.pictures) + 1} of {self.total}: {panel.title}"
         progress = self.timetable.next_stage()
         progress(0.0, title)
         watch = self._previews(order, panel, scenes) if order.previews else None
         images = _render(self.base, panel, order, scenes, saying(progress, title), self.stop, watch)
         scores = _scores(self.scorer, images, [order.scenes[place][0] for place in scenes])
-        column = self.folder / f"{self.drawn}"  # two titles may give the same file name
+        column = self.folder / f"{len(self.pictures)}"  # two titles may give the same file name
         column.mkdir(parents=True)
         for place, image, score in zip(scenes, images, scores, strict=True):
-            self.emit(_save_picture(image, panel, order, place, column, score))
-        self.drawn += len(images)
+            self.pictures.append(_save_picture(image, panel, order, place, column, score))
+            self.emit(self.pictures[-1])
 
     def _previews(self, order: DrawOrder, panel: Panel, places: range) -> OnEstimate:
         """Emit Previews of these scenes, once a step takes long enough."""
@@ -107,7 +114,7 @@ class Drawer:
             if watched[0] - before < PREVIEW_SECONDS:
                 return
             images = self.bases.previewer(self.base).pictures(latents)
-            folder = self.folder / "previews" / f"{self.drawn}-{next(steps)}"
+            folder = self.folder / "previews" / f"{len(self.pictures)}-{next(steps)}"
             folder.mkdir(parents=True)
             for image, place in zip(images, places[first:], strict=False):
                 self.emit(Preview(_save_picture(image, panel, order, place, folder, "")))

@@ -59,6 +59,7 @@ class DrawOrder:
     columns: tuple[str, ...] = USUAL  # names of COLUMNS and COMPOSED
     words: tuple[SelectedFile, ...] = ()  # textual inversions for the prompts
     previews: bool = False  # send rough pictures while a step takes long
+    judged: bool = False  # say which concepts are in the pictures, once all are drawn
     maps: bool = False  # also draw a heat map for every trigger
     precision: str = "auto"  # of the base model
     others: tuple[OtherMerge, ...] = ()  # earlier merges, a column per merge
@@ -116,6 +117,10 @@ class DrawOrder:
         """The triggers that get heat maps."""
         return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
 
+    def asked(self, prompt: str) -> list[str]:
+        """The triggers that a prompt names."""
+        return [trigger for trigger in self.triggers if trigger.lower() in prompt.lower()]
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -160,6 +165,13 @@ class MissingScores:
 
 
 @dataclass(frozen=True)
+class MissingVerdict:
+    """Why it cannot be told which concepts are in the pictures."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """One picture on disk."""
 
@@ -170,3 +182,7 @@ class Picture:
     title: str = ""  # of the column; "each" has a title per LoRA
     prompt: str = ""
     seed: int = 0
+    found: tuple[tuple[str, bool], ...] = ()  # trigger in the prompt → whether it is in the picture
+
+
+DrawItem = Picture | Preview | MissingScores | MissingVerdict  # what a drawing yields

@@ -94,6 +94,7 @@ class Form:
             merged=merged.drawn_with if merged else None,
             method=merged.method if merged else "",
             previews=True,
+            judged=True,
             **self.draw_form.order_fields(values),
         )
 

@@ -196,9 +196,9 @@ class HistoryHandlers:
         """The files and pictures of the entry."""
         files, views = self.handlers.results.files, self.handlers.results.views
         merged, scene, pictures = opened.merged, opened.scene, list(opened.pictures)
-        updates = {self.handlers.form.merged: merged, **files.show_merge(merged)}
+        updates = {self.handlers.form.merged: merged, **files.show_merge(merged), **views.clear()}
         if not scene or not pictures:
-            return updates | views.clear()
+            return updates
         updates |= views.show_pictures(pictures)
         return updates | views.show_views(pictures, draw_commands(scene))
 

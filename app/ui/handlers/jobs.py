@@ -16,7 +16,15 @@ import gradio as gr
 
 from app.jobs.queue import Step
 from app.limits import check_ready
-from app.schemas.draw import ComparisonOrder, DrawOrder, MissingScores, OtherMerge, Picture, Preview
+from app.schemas.draw import (
+    ComparisonOrder,
+    DrawOrder,
+    MissingScores,
+    MissingVerdict,
+    OtherMerge,
+    Picture,
+    Preview,
+)
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
@@ -147,8 +155,8 @@ class Handlers:
                         self.dock.status: markup.progress(item),
                         **self._chart_update(item, rows),
                     }
-                elif isinstance(item, MissingScores):
-                    yield views.show_missing_scores(item.why)
+                elif isinstance(item, MissingScores | MissingVerdict):
+                    yield views.show_missing(item)
                 elif isinstance(item, Picture | Preview):
                     drawn = with_picture(drawn, item)
                     shown = scene.arranged([*drawn.values()])
@@ -192,13 +200,13 @@ class Handlers:
         """Draw a comparison and save it in the history: in ``entry``, or in a new entry."""
         drawn: Shown = {}
         views = self.results.views
-        yield views.show_score_help(bool(order.references))
+        yield views.clear_verdict() | views.show_score_help(bool(order.references))
         with closing(self.studio.draw(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
                     yield {self.dock.status: markup.progress(item)}
-                elif isinstance(item, MissingScores):
-                    yield views.show_missing_scores(item.why)
+                elif isinstance(item, MissingScores | MissingVerdict):
+                    yield views.show_missing(item)
                 else:
                     drawn = with_picture(drawn, item)
                     shown = order.arranged([*drawn.values()])

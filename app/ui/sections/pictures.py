@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from app.schemas.draw import Picture
+from app.schemas.draw import MissingScores, MissingVerdict, Picture
 from app.ui.common import AT_ONCE, Updates
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
 from app.ui.html.stage import stage_html
+from app.ui.html.verdict import verdict_html
 
 NO_PICTURES = (
     "The pictures appear here: the base model, each LoRA alone, loaded together, and merged."
@@ -39,6 +40,7 @@ class PicturesSection:
     """The widgets that show the last pictures."""
 
     drawn: gr.State  # list[Picture]
+    verdict: gr.HTML
     stage: gr.HTML
     scores: gr.HTML  # what the scores mean, or why they are missing
     closer: gr.Accordion
@@ -51,11 +53,17 @@ class PicturesSection:
 
     def clear(self) -> Updates:
         """Remove the last comparison."""
-        return {self.stage: empty_stage(), self.drawn: []}
+        return {self.stage: empty_stage(), self.drawn: [], **self.clear_verdict()}
+
+    def clear_verdict(self) -> Updates:
+        """Take back what was concluded from the last pictures."""
+        return {self.verdict: gr.HTML(visible=False)}
 
     def show_pictures(self, drawn: list[Picture], waiting: bool = False) -> Updates:
         """The pictures so far; ``waiting`` for the merge's leaves room for it."""
-        return {self.drawn: drawn, self.stage: stage_html(drawn, self.address, waiting)}
+        stage = {self.drawn: drawn, self.stage: stage_html(drawn, self.address, waiting)}
+        verdict = verdict_html(drawn)
+        return stage | ({self.verdict: gr.HTML(verdict, visible=True)} if verdict else {})
 
     def address(self, path: Path) -> str:
         """Where the browser finds a picture: Gradio serves its own copy, as for a gallery."""
@@ -66,9 +74,15 @@ class PicturesSection:
         """What the scores mean, if there will be any."""
         return {self.scores: gr.HTML(render_template("scores"), visible=scored)}
 
-    def show_missing_scores(self, why: str) -> Updates:
-        """Why there are no scores."""
-        return {self.scores: gr.HTML(markup.problem_list([f"No scores: {why}"]), visible=True)}
+    def show_missing(self, missing: MissingScores | MissingVerdict) -> Updates:
+        """Why there are no scores, or why it is not said which concepts are in the pictures."""
+        if isinstance(missing, MissingScores):
+            text = markup.problem_list([f"No scores: {missing.why}"])
+            return {self.scores: gr.HTML(text, visible=True)}
+        text = markup.paragraph(
+            "note", f"What the pictures show could not be counted. {missing.why}"
+        )
+        return {self.verdict: gr.HTML(text, visible=True)}
 
     def show_views(self, drawn: list[Picture], command: str) -> Updates:
         """Slider, heat maps and commands of a complete comparison."""
@@ -111,6 +125,7 @@ def empty_stage() -> str:
 
 def pictures_section() -> PicturesSection:
     """The stage, empty, and a fold with closer looks, hidden."""
+    verdict = gr.HTML(visible=False, elem_id="verdict")
     stage = gr.HTML(empty_stage(), elem_id="pictures")
     scores = gr.HTML(visible=False, elem_id="scores")
     with (
@@ -130,7 +145,9 @@ def pictures_section() -> PicturesSection:
             command = command_code("The pictures as commands", folded=False)
     drawn = gr.State([])
     slider_view = left, right, slider
-    return PicturesSection(drawn, stage, scores, closer, *slider_view, map_choice, maps, command)
+    return PicturesSection(
+        drawn, verdict, stage, scores, closer, *slider_view, map_choice, maps, command
+    )
 
 
 def command_code(label: str, folded: bool = True) -> gr.Code:
