@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 
-from merging.base_models import BaseModel, base_model
+from merging.base_models import base_model
+from merging.diffusion.loading.missing_base import why_missing
 from merging.diffusion.loading.single_file import load_single_file
 from merging.diffusion.quiet_loading import quiet_loading
 from merging.errors import MergeError
@@ -51,7 +51,7 @@ def _load_folder(name: str, dtype: torch.dtype) -> StableDiffusionPipeline:
                 )
         except (HfHubHTTPError, OSError, ValueError) as error:
             errors.append(error)
-    raise _error(model, errors[-2])  # of the last place, without a variant
+    raise MergeError(why_missing(model, errors[-2]))  # of the last place, without a variant
 
 
 def _ways(source: str) -> Iterator[dict[str, Any]]:
@@ -59,30 +59,6 @@ def _ways(source: str) -> Iterator[dict[str, Any]]:
     for local in (True,) if Path(source).is_dir() else (True, False):
         yield {"local_files_only": local}
         yield {"local_files_only": local, "variant": "fp16"}
-
-
-def _error(model: BaseModel, error: Exception) -> MergeError:
-    if isinstance(error, LocalEntryNotFoundError | HfHubHTTPError | ConnectionError):
-        return MergeError(
-            f"{model.source} could not be downloaded ({type(error).__name__}): check the network, "
-            "or choose the embedded base (mini) or a local folder."
-        )
-    if model.hub_id and not _is_cached(model):
-        return MergeError(
-            f"{model.title} is not on this machine and could not be downloaded: connect to the "
-            f"network for one download of {model.download}, or choose a folder in diffusers "
-            "layout or a .safetensors checkpoint as the base model."
-        )
-    return MergeError(
-        f"{model.source} is no Stable Diffusion model that can be loaded here: "
-        f"{str(error).splitlines()[0]} Check the name and the network, or choose mini."
-    )
-
-
-def _is_cached(model: BaseModel) -> bool:
-    """Whether the list of the model's parts has been downloaded."""
-    place = try_to_load_from_cache(model.hub_id, "model_index.json", revision=model.revision)
-    return isinstance(place, str)
 
 
 def _check_family(name: str, pipeline: StableDiffusionPipeline) -> None:
