@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from merging.engine import MergeResult
 
 
-def read(path: str | Path, base: Base | None = None) -> Adapter:
+def read(path: str | Path, base: Base | None = None, leave_out: bool = False) -> Adapter:
     """A LoRA file of any family, its factors in float32.
 
     Without ``base`` the base model is recognised by names and shapes; DoRA, IA³, OFT and GLoRA
-    need ``base`` for its weights. Raises MergeError for a file that cannot be used.
+    need ``base`` for its weights. Raises MergeError for a file that cannot be used, and for one
+    with changes that no layer of the base can have, which ``leave_out`` leaves out.
     """
     if base is None:
-        return formats.read(Path(path))
-    return formats.read(Path(path), base.table, weights=base.weight)
+        return formats.read(Path(path), leave_out=leave_out)
+    return formats.read(Path(path), base.table, weights=base.weight, leave_out=leave_out)
 
 
 def inspect(

@@ -23,7 +23,8 @@ MAX_THUMBNAIL = 400_000  # characters
 def card(path: Path, name: str) -> Card:
     """The card of the file that the user calls ``name``.
 
-    Raises MergeError for a damaged header. Damaged weights raise it where they are used.
+    Raises MergeError for a damaged header, and for a file that cannot be read whole. Damaged
+    weights raise it where they are used.
     """
     try:
         overview = formats.overview(path, name=name)
@@ -31,6 +32,8 @@ def card(path: Path, name: str) -> Card:
         if (embedding_file := formats.read_embedding_file(path, name)) is None:
             raise
         return _embedding_card(path, *embedding_file)
+    if overview.refusal:
+        raise MergeError(overview.refusal)
     return Card(
         path=path,
         name=overview.name,

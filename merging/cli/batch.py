@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from merging.batch import BatchRow, OutputFormat, batch, format_value, plan_batch, summary_table
 from merging.batch.matrix import PictureScene
-from merging.cli.merge_options import add_merge_options, read_option, request_of
+from merging.cli.merge_options import add_merge_options, needs_base, read_option, request_of
 from merging.cli.parser import CommandParser, did_you_mean
 from merging.diffusion.base import load_base
 from merging.methods import METHODS
@@ -77,8 +77,11 @@ class BatchAnswer(TypedDict):
 
 def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAnswer, str]:
     """Merge with every method and strength, write the zip and print its summary."""
-    base = load_base(options.base, options.device, options.precision)
     methods = options.methods or [MergeOptions.method]
+    refined = any(dict(options.vary).get("refine", ()))
+    base = None
+    if options.matrix or refined or any(needs_base(options, method) for method in methods):
+        base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, methods[0])
     merges = plan_batch(
         request, options.methods or [request.method], options.strengths or (), dict(options.vary)
@@ -89,7 +92,8 @@ def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAns
         options.picture_steps,
         options.picture_guidance,
     )
-    output = OutputFormat(options.base, options.format, options.dtype, scene=scene or None)
+    base_name = options.base if base else request.sources[0].adapter.base
+    output = OutputFormat(base_name, options.format, options.dtype, scene=scene or None)
     rows = batch(merges, options.out, base, output, progress)
     answer: BatchAnswer = {"out": str(options.out), "merges": rows}
     failed = [f"{row.stem} failed: {row.problem}" for row in rows if row.problem]

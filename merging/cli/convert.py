@@ -34,6 +34,11 @@ def add_convert(sub: CommandParser) -> None:
     sub.files.add_argument(
         "--rank", type=int, metavar="N", help="largest rank of a layer (default: as it was)"
     )
+    sub.files.add_argument(
+        "--leave-out",
+        action="store_true",
+        help="leave out what no layer of the base can have (default: refuse such a file)",
+    )
     sub.add_weights_base()
     sub.set_defaults(run=run_convert)
 
@@ -51,7 +56,7 @@ def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[Conve
     table, weights = (base.table, base.weight) if base else (None, None)
     path = hub.resolve_file(options.file).path
     overview = formats.overview(path, table)
-    adapter = formats.read(path, table, weights=weights)
+    adapter = formats.read(path, table, weights=weights, leave_out=options.leave_out)
     if options.rank is not None:
         adapter = truncate_rank(adapter, options.rank)
     dtype = options.dtype or main_dtype(overview.dtypes)

@@ -126,10 +126,12 @@ def add_device(sub: CommandParser) -> None:
 
 
 def needs_base(options: argparse.Namespace, method: str) -> bool:
-    """Whether the method, a recipe or a file needs the base model's weights."""
+    """Whether the method, a refinement, a recipe or a file needs the base model's weights."""
+    refine = getattr(options, "refine", 0)
     if options.recipe:
-        method = str(read_recipe_file(options.recipe).get("method"))
-    if method not in METHODS or METHODS[method].needs != "nothing":
+        recipe = read_recipe_file(options.recipe)
+        method, refine = str(recipe.get("method")), recipe.get("refine")
+    if refine or method not in METHODS or METHODS[method].needs != "nothing":
         return True
     return any(parse_file_argument(text).needs_base for text in options.files)
 

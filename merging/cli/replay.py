@@ -20,6 +20,7 @@ from merging.export.recipe import replay
 from merging.export.save import RecipeBase, save
 from merging.io import hub
 from merging.io.files import file_sha256, read_recipe
+from merging.methods import METHODS
 from merging.options import Precision
 from merging.python_api import merge
 from merging.runtime.progress import Progress
@@ -65,17 +66,20 @@ def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayA
             f"{options.merged}: there is no recipe in it; only files that this program has merged "
             "can be replayed."
         )
-    base = _base(options, recipe, overview.base)
-    request = replay(recipe, *_inputs(options.files, recipe, base))
+    files = _files(options.files, recipe)
+    base = _base(options, recipe, overview.base) if _needs_base(recipe, files) else None
+    table = base.table if base else formats.table(overview.base)
+    request = replay(recipe, *_inputs(files, recipe, table, base))
     result = merge(request, base, progress)
     name, fingerprint = (str(recipe.get(key, "")) for key in ("base", "base_fingerprint"))
+    precision = base.precision if base else "auto"
     copy = save(
         result,
         options.out,
         FORMATS.get(overview.family, "diffusers"),
         main_dtype(overview.dtypes),
         base,
-        RecipeBase(name, fingerprint, base.precision),
+        RecipeBase(name, fingerprint, precision),
     )
     same = copy.written.sha256 == file_sha256(path)
     answer, text = describe_merge(copy, result)
@@ -103,23 +107,47 @@ def _base(options: argparse.Namespace, recipe: Mapping[str, Any], default: str) 
     return base
 
 
+def _files(files: list[Path], recipe: Mapping[str, Any]) -> dict[str, Path]:
+    """SHA-256 → path of the files that are in the recipe."""
+    paths = [hub.resolve_file(file).path for file in files]
+    listed = _hashes(recipe.get("sources")) + _hashes(recipe.get("embeddings"))
+    by_hash = {file_sha256(path): path for path in paths}
+    return {sha256: path for sha256, path in by_hash.items() if sha256 in listed}
+
+
+def _needs_base(recipe: Mapping[str, Any], files: Mapping[str, Path]) -> bool:
+    """Whether the recipe's method or one of its LoRAs needs the base model's weights."""
+    method = METHODS.get(str(recipe.get("method")))
+    if method is None or method.needs != "nothing" or recipe.get("refine"):
+        return True
+    loras = [files[sha256] for sha256 in _hashes(recipe.get("sources")) if sha256 in files]
+    return any(formats.overview(path).needs_base for path in loras)
+
+
 def _inputs(
-    files: list[Path], recipe: Mapping[str, Any], base: Base
+    files: Mapping[str, Path],
+    recipe: Mapping[str, Any],
+    table: formats.LayerTable,
+    base: Base | None,
 ) -> tuple[list[Adapter], list[Embedding]]:
-    """The adapters and embeddings of a recipe among the files; other files are not read."""
-    hashes = [_hashes(recipe.get(kind)) for kind in ("sources", "embeddings")]
-    adapters: list[Adapter] = []
-    embeddings: list[Embedding] = []
-    for path in (hub.resolve_file(file).path for file in files):
-        sha256 = file_sha256(path)
-        if sha256 in hashes[0]:
-            adapters.append(formats.read(path, base.table, weights=base.weight))
-        if sha256 in hashes[1]:
-            embeddings += formats.read_embeddings(path, base.table)
+    """The adapters and embeddings of a recipe."""
+    weights = base.weight if base else None
+    adapters = [
+        formats.read(files[sha256], table, weights=weights)
+        for sha256 in dict.fromkeys(_hashes(recipe.get("sources")))
+        if sha256 in files
+    ]
+    embeddings = [
+        embedding
+        for sha256 in dict.fromkeys(_hashes(recipe.get("embeddings")))
+        if sha256 in files
+        for embedding in formats.read_embeddings(files[sha256], table)
+    ]
     return adapters, embeddings
 
 
-def _hashes(entries: Any) -> list[Any]:
+def _hashes(entries: Any) -> list[str]:
     """The SHA-256 of every entry; [] for a damaged list."""
     rows = entries if isinstance(entries, list) else []
-    return [entry.get("sha256") for entry in rows if isinstance(entry, dict)]
+    found = [entry.get("sha256") for entry in rows if isinstance(entry, dict)]
+    return [sha256 for sha256 in found if isinstance(sha256, str)]

@@ -81,10 +81,15 @@ class Base:
             )
         return digest.hexdigest()
 
-    def weight(self, layer: str) -> torch.Tensor | None:
-        """A layer's weight, for the readers of adapters that depend on it; None if it has none."""
-        module = self.layers.get(layer)
-        return None if module is None else module.weight
+    def weight(self, name: str) -> torch.Tensor | None:
+        """A layer's weight or a vector ("module.bias"), for readers of adapters that depend on it.
+
+        None if the base has none.
+        """
+        if name in self.layers:
+            return self.layers[name].weight
+        module, _, parameter = name.rpartition(".")
+        return getattr(self.modules.get(module), parameter, None)
 
     def check_shifts(self, shifts: Mapping[str, VectorDelta]) -> None:
         """MergeError where the base lacks a vector, or has it in another size."""

@@ -60,18 +60,24 @@ def notes(header: Header, keys: list[str], table: LayerTable) -> list[str]:
         f"{word or 'one with the name of the file'} ({vector_count(header.tensors[key])} vectors)"
         for word, key in usable.items()
     ]
-    sentences = []
-    if titles:
-        sentences.append(
-            f"Textual inversions inside the file: {', '.join(titles)}; they are used, and a merge "
-            "writes them to separate files."
-        )
-    if other := [word or "one without a name" for word in keys_by_word(keys) if word not in usable]:
-        sentences.append(
-            f"Textual inversions left out: {', '.join(other)}; their vectors are not "
-            f"{token_width(table)} wide, as those of {table.title} are."
-        )
-    return sentences
+    if not titles:
+        return []
+    return [
+        f"Textual inversions inside the file: {', '.join(titles)}; they are used, and a merge "
+        "writes them to separate files."
+    ]
+
+
+def losses(header: Header, keys: list[str], table: LayerTable) -> list[str]:
+    """The textual inversions that the base cannot use: the rest of a sentence on the file."""
+    usable = usable_words(header, keys, table)
+    other = [word or "one without a name" for word in keys_by_word(keys) if word not in usable]
+    if not other:
+        return []
+    return [
+        f"textual inversions, {', '.join(other)}, whose vectors are not {token_width(table)} wide "
+        f"as those of {table.title} are"
+    ]
 
 
 def read_bundled(body: Body, keys: Iterable[str], table: LayerTable) -> tuple[Embedding, ...]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from merging.errors import MergeError
-from merging.formats import unused_keys, vector_deltas
+from merging.formats import embeddings, unused_keys, vector_deltas
 from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import Misfit
-from merging.formats.families.roles import IA3_WEIGHT, role_of
+from merging.formats.families.roles import IA3_WEIGHT, WHOLE_WEIGHT, is_whole, role_of, whole_role
 from merging.formats.families.unreadable import unreadable as unreadable_family
 from merging.formats.header import Header
 from merging.formats.key_names import kohya
 from merging.formats.key_names.table import module_names
 from merging.formats.layer_tables import TABLES, LayerTable, Role, table
+from merging.formats.tensors import Body
 from merging.formats.unused_keys import UnusedKeys
 
 Keys = dict[str, dict[Role, str]]  # layer → role → key in the file
@@ -66,6 +67,17 @@ class KeyMatch:
         return fits and self.known > len(self.unknown)
 
     @property
+    def needs_base(self) -> bool:
+        """Whether a change depends on the base model's weights."""
+        by_layer = any(map(families.needs_base, self.layers.values()))
+        return by_layer or any(map(is_whole, self.shifts.values()))
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it has whole weights alone: a model, not an adapter."""
+        return bool(self.layers) and all(WHOLE_WEIGHT in keys for keys in self.layers.values())
+
+    @property
     def score(self) -> int:
         """The number of known keys, minus those whose shapes suit another base."""
         return self.known - sum(misfit.foreign for misfit in self.misfits.values())
@@ -79,10 +91,25 @@ def family_text(match: KeyMatch) -> str:
     )
 
 
+def match_file(body: Body, base: LayerTable | None) -> KeyMatch:
+    """`best_match` of an open file, with keys of changes that are 0 told apart."""
+    match = best_match(body.header, base, body.file)
+    return replace(match, unused=unused_keys.with_zeros_apart(match.unused, body))
+
+
+def losses(match: KeyMatch, header: Header) -> list[str]:
+    """What of a file could not be read, each as the rest of a sentence on what it has."""
+    words = embeddings.losses(header, match.unused.get(embeddings.KIND, []), match.table)
+    return unused_keys.losses(match.unused, match.table.title) + words
+
+
 def best_match(header: Header, base: LayerTable | None, file: str) -> KeyMatch:
     """The keys matched to ``base``, or to the base that fits best; MergeError if none fits."""
     matches = [match_keys(header, known) for known in ([base] if base else map(table, TABLES))]
     match = max(matches, key=lambda candidate: candidate.score)
+    if match.is_model:
+        key = next(iter(header.tensors))
+        raise MergeError(f"{file} is a whole model, not a LoRA (it has {key}); choose a LoRA file.")
     if match.clean:
         return match
     for other in map(table, TABLES):
@@ -153,6 +180,7 @@ def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -
                 style == kohya.FAMILY or f"{key[:dot]}.on_input" in header.tensors
             ):
                 role = IA3_WEIGHT
+            role = role or whole_role(ending)
             if role or found is None or not found.role:
                 found = KeyParts(style, module, ending, role)
         dot = key.find(".", dot + 1)
@@ -192,8 +220,6 @@ def _mismatch_text(match: KeyMatch, file: str) -> str:
             f"{file} has no LoRA weights for Stable Diffusion 1.x: its first key is "
             f"{match.unknown[0]}; choose a LoRA in kohya or diffusers form."
         )
-    if not match.layers and (weights := match.unused.get(unused_keys.WHOLE)):
-        return f"{file} is a whole model, not a LoRA (it has {weights[0]}); choose a LoRA file."
     if not match.layers:
         counts = {kind: len(keys) for kind, keys in match.unused.items()}
         for kind, count in vector_deltas.count_by_kind(match.shifts).items():

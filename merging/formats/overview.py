@@ -14,7 +14,7 @@ from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import not_finite_error
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
-from merging.formats.match import KeyMatch, best_match, family_text
+from merging.formats.match import KeyMatch, family_text, losses, match_file
 from merging.formats.peft_settings import Settings, peft_settings
 from merging.formats.tensors import Body, opened
 from merging.formats.unused_keys import UnusedKeys
@@ -50,16 +50,17 @@ class Overview:
     hashes: Mapping[str, str]
     metadata: Mapping[str, str]
     warnings: tuple[str, ...]
+    refusal: str  # why `read` refuses the file without ``leave_out``, "" if it does not
 
 
 def overview(path: Path, table: LayerTable | None = None, name: str | None = None) -> Overview:
-    """Read a file's header, with the arguments and errors of `read`."""
+    """Read a file's header, with the arguments and errors of `read`; lost changes are told."""
     path = Path(path)
     file = printable(Path(name or path).name)
     with opened(path, file) as body:
         header = body.header
         detect.refuse_other_files(header, file)
-        match = best_match(header, table, file)
+        match = match_file(body, table)
         settings = peft_settings(header, path, file)
         stored = _read_alphas(body, match)
     ranks = _ranks(header, match)
@@ -67,13 +68,14 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         stored.get(layer) or settings.alpha(layer, rank) or float(rank)
         for layer, rank in ranks.items()
     ]
+    refusal = unused_keys.refusal(file, losses(match, header))
     inversions = embeddings.usable_words(header, match.unused.get(embeddings.KIND, []), match.table)
     return Overview(
         name=adapter_title(file),
         file_bytes=body.size,
         family=family_text(match),
         base=match.table.name,
-        needs_base=any(families.needs_base(keys) for keys in match.layers.values()),
+        needs_base=match.needs_base,
         matched=_count_by_part(match.layers),
         known=_count_by_part(match.table.shapes),
         unmatched=tuple(dict.fromkeys(unused_keys.module(key) for key in match.unknown)),
@@ -92,15 +94,17 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         trained_words=trigger_words.trained_words(header.metadata),
         hashes={key: header.metadata[key] for key in HASHES if header.metadata.get(key)},
         metadata=header.metadata,
-        warnings=tuple(warnings(header, match, settings, adapter_title(file))),
+        warnings=tuple(
+            filter(None, [refusal, *warnings(header, match, settings, adapter_title(file))])
+        ),
+        refusal=refusal,
     )
 
 
 def warnings(header: Header, match: KeyMatch, settings: Settings, name: str) -> list[str]:
     """Sentences for the user about a file that can be read."""
-    sentences = unused_keys.notes(match.unused, match.table.title) + vector_deltas.notes(
-        match.shifts
-    )
+    sentences = unused_keys.notes(match.unused, match.table.title)
+    sentences += vector_deltas.notes(match.shifts)
     sentences += embeddings.notes(header, match.unused.get(embeddings.KIND, []), match.table)
     if count := sum(_lacks_alpha(layer, keys, settings) for layer, keys in match.layers.items()):
         sentences.append(f"{count} layers have no alpha; their rank is used in its place.")

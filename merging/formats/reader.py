@@ -12,12 +12,12 @@ from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import detect, embeddings, vector_deltas
+from merging.formats import detect, embeddings, unused_keys, vector_deltas
 from merging.formats.families import dora
 from merging.formats.families import table as families
 from merging.formats.families.layer_tensors import BaseWeights, LayerTensors, not_finite_error
 from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
-from merging.formats.match import KeyMatch, best_match, family_text
+from merging.formats.match import KeyMatch, family_text, losses, match_file
 from merging.formats.overview import warnings
 from merging.formats.peft_settings import Settings, peft_settings
 from merging.formats.tensors import Body, opened
@@ -39,20 +39,25 @@ def read(
     table: LayerTable | None = None,
     name: str | None = None,
     weights: BaseWeights | None = None,
+    leave_out: bool = False,
 ) -> Adapter:
     """Read an SD 1.x adapter of any family; the factors are float32, whatever the file has.
 
     Without ``table`` the base model is found by names and shapes ("sd15" or "mini"). ``name`` is
     the file name to show, by default that on the disk. ``weights`` gives the base model's weight of
     a layer: DoRA, IA³, OFT and GLoRA need it. Raises MergeError, with the file's name, for damaged
-    files, other base models and other kinds of files.
+    files, other base models, other kinds of files, and for changes that no layer of the base can
+    have, which ``leave_out`` leaves out.
     """
     path = Path(path)
     file = printable(Path(name or path).name)
     with opened(path, file) as body:
         header = body.header
         detect.refuse_other_files(header, file)
-        match = best_match(header, table, file)
+        match = match_file(body, table)
+        lost = losses(match, header)
+        if lost and not leave_out:
+            raise MergeError(unused_keys.refusal(file, lost))
         settings = peft_settings(header, path, file)
         inversions = embeddings.read_bundled(
             body, match.unused.get(embeddings.KIND, []), match.table
@@ -67,10 +72,13 @@ def read(
             or " ".join(inversion.word for inversion in inversions),
             metadata=header.metadata,
             sha256=body.sha256(),
-            warnings=tuple(warnings(header, match, settings, adapter_title(file))),
+            warnings=(
+                *(f"Left out: {what}." for what in lost),
+                *warnings(header, match, settings, adapter_title(file)),
+            ),
             embeddings=inversions,
-            shifts=vector_deltas.read_shifts(match.shifts, layers, body),
-            based=any(map(families.needs_base, match.layers.values())),
+            shifts=vector_deltas.read_shifts(match.shifts, layers, body, weights),
+            based=match.needs_base,
         )
 
 

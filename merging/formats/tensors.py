@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from merging.errors import MergeError
-from merging.formats.header import Header, open_file, read_header
+from merging.formats.header import BYTES, Header, open_file, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +64,15 @@ class Body:
         if dtype == "BF16":  # the upper half of a float32
             raw, dtype = b"\0\0" + raw, "F32"
         return float(struct.unpack(CODES[dtype], raw)[0])
+
+    def is_zero(self, key: str) -> bool:
+        """Whether all numbers are 0 or −0, read without torch; MergeError as of `tensor`."""
+        import numpy as np
+
+        size = BYTES[self.header.tensors[key].dtype]
+        words = np.frombuffer(self._raw(key), dtype=f"<u{size}")
+        sign = 1 << (8 * size - 1)
+        return not (words & np.array(sign - 1, words.dtype)).any()
 
     def _raw(self, key: str) -> bytearray:
         """The bytes of a tensor."""

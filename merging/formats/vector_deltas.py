@@ -1,7 +1,8 @@
 """Trained vectors: biases, and the weights and biases of normalisations, stored as differences.
 
 LyCORIS writes ``diff_b`` with a full difference, and ``w_norm`` with ``b_norm``; ComfyUI's
-extraction ``diff`` and ``diff_b`` for both; PEFT ``lora_B.bias``, scaled as the factors are.
+extraction ``diff`` and ``diff_b`` for both; PEFT ``lora_B.bias``, scaled as the factors are, and
+whole vectors, from which the base's are subtracted.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from math import prod
 
 from merging.adapter import LoraLayer, VectorDelta
 from merging.errors import MergeError
-from merging.formats.families.layer_tensors import Misfit
-from merging.formats.families.roles import UP_BIAS, is_up_bias
+from merging.formats.families.layer_tensors import BaseWeights, Misfit, base_weight
+from merging.formats.families.roles import UP_BIAS, WHOLE_BIAS, WHOLE_WEIGHT, is_up_bias, is_whole
 from merging.formats.header import FLOATS, Header
 from merging.formats.layer_tables import LayerTable, Role
 from merging.formats.tensors import Body
@@ -23,6 +24,7 @@ PARAMETERS: dict[Role, str] = {
     "b_norm": "bias",
     UP_BIAS: "bias",
     "w_norm": "weight",
+    WHOLE_BIAS: "bias",
 }
 TITLES = {
     "bias": ("bias", "biases"),
@@ -32,7 +34,7 @@ TITLES = {
 
 def parameter(module: str, role: Role, table: LayerTable) -> str:
     """The vector that a tensor changes, ``module.bias`` or ``module.weight``; "" if none."""
-    end = "weight" if role == "diff" else PARAMETERS.get(role, "")
+    end = "weight" if role in ("diff", WHOLE_WEIGHT) else PARAMETERS.get(role, "")
     name = f"{module}.{end}"
     return name if name in table.vectors else ""
 
@@ -95,15 +97,23 @@ def notes(parameters: Iterable[str]) -> list[str]:
 
 
 def read_shifts(
-    keys: Mapping[str, str], layers: Mapping[str, LoraLayer], body: Body
+    keys: Mapping[str, str],
+    layers: Mapping[str, LoraLayer],
+    body: Body,
+    weights: BaseWeights | None,
 ) -> dict[str, VectorDelta]:
-    """Module → its changes, float32, from ``keys`` (parameter → key); MergeError if not finite."""
+    """Module → its changes, float32, from ``keys`` (parameter → key).
+
+    MergeError for numbers that are not finite, and for whole vectors without ``weights``.
+    """
     shifts: dict[str, VectorDelta] = {}
     for name, key in keys.items():
         module, _, end = name.rpartition(".")
         vector = body.tensor(key).float().flatten()
         if is_up_bias(key):
             vector = layers[module].scale * vector
+        if is_whole(key):
+            vector = vector - base_weight(weights, name, "saved whole", body.file).float()
         if not vector.isfinite().all():
             raise MergeError(
                 f"{body.file}: {key} has values that are not finite numbers; its training failed, "

@@ -26,6 +26,8 @@ def factorise_matrix(change: Tensor) -> LoraLayer:
     if change.shape[0] > change.shape[1]:
         transposed = factorise_matrix(change.T)
         return LoraLayer(transposed.down.T, transposed.up.T, transposed.alpha)
+    if not change.any():
+        return LoraLayer(change[:, :1], change[:1], alpha=1.0)
     energy, directions = torch.linalg.eigh(change @ change.T)  # ascending
     lost = energy.clamp_min(0).cumsum(0)
     count = int((lost <= TOLERANCE**2 * lost[-1]).sum().item())  # of negligible directions

@@ -13,7 +13,7 @@ from merging.formats.layer_tables import Role, Shape, flat
 if TYPE_CHECKING:
     from torch import Tensor
 
-# canonical layer name -> its weight, None if unknown
+# canonical name of a layer, or of a vector ("module.bias") -> its weight, None if unknown
 BaseWeights = Callable[[str], "Tensor | None"]
 Shapes = Mapping[Role, Shape]
 
@@ -34,13 +34,28 @@ class LayerTensors:
     @cached_property
     def base(self) -> Tensor:
         """W0 as (out, in) in float64; MergeError without a base model."""
-        weight = self.weights(self.name) if self.weights else None
-        if weight is None or tuple(weight.shape) not in (self.shape, flat(self.shape)):
-            raise MergeError(
-                f"{self.file}: layer {self.name} is {self.kind}, whose change depends on the base "
-                "model's weights; choose the base model too (--base mini, sd15 or a folder)."
-            )
-        return weight.detach().to("cpu").double().reshape(flat(self.shape))
+        weight = base_weight(self.weights, self.name, self.kind, self.file)
+        if tuple(weight.shape) not in (self.shape, flat(self.shape)):
+            raise _base_needed(self.name, self.kind, self.file)
+        return weight.double().reshape(flat(self.shape))
+
+
+def base_weight(weights: BaseWeights | None, name: str, kind: str, file: str) -> Tensor:
+    """The base's weight of a layer, or its vector, on the CPU; MergeError without it.
+
+    ``kind`` says how the file stores the change: "written as OFT".
+    """
+    weight = weights(name) if weights else None
+    if weight is None:
+        raise _base_needed(name, kind, file)
+    return weight.detach().to("cpu")
+
+
+def _base_needed(name: str, kind: str, file: str) -> MergeError:
+    return MergeError(
+        f"{file}: layer {name} is {kind}, whose change depends on the base model's weights; "
+        "choose the base model too (--base mini, sd15 or a folder)."
+    )
 
 
 def alpha_or_rank(alpha: float | None, rank: int) -> float:

@@ -37,6 +37,10 @@ SAME = (
 )
 ENDINGS: dict[str, Role] = RENAMED | {role: role for role in SAME}
 IA3_WEIGHT: Role = "weight"  # the ending of a whole weight too: IA³'s only beside on_input
+# What PEFT trains and saves whole (modules_to_save, bias="all"): the new weight or vector itself.
+WHOLE_WEIGHT: Role = "whole weight"
+WHOLE_BIAS: Role = "whole bias"
+WHOLE = re.compile(r"(modules_to_save\.[\w-]+\.)?(?P<kind>weight|bias)|base_layer\.(?P<own>bias)")
 # PEFT's parameters, which hold the adapter's name inside a live model: lora_A.default.weight.
 NAMED = re.compile(r"(?P<parameter>(lora_[AB]|lora_magnitude_vector)|hada_\w+|lokr_\w+)\.[\w-]+")
 
@@ -44,6 +48,18 @@ NAMED = re.compile(r"(?P<parameter>(lora_[AB]|lora_magnitude_vector)|hada_\w+|lo
 def role_of(ending: str) -> Role:
     """The role of a key's ending, with or without the name of an adapter; "" if unknown."""
     return ENDINGS.get(ending) or ENDINGS.get(NAMED.sub(r"\g<parameter>", ending, count=1), "")
+
+
+def whole_role(ending: str) -> Role:
+    """The role of a tensor that replaces one of the base's; "" for other endings."""
+    found = WHOLE.fullmatch(ending)
+    roles = {"weight": WHOLE_WEIGHT, "bias": WHOLE_BIAS}
+    return roles[found["kind"] or found["own"]] if found else ""
+
+
+def is_whole(key: str) -> bool:
+    """Whether a key of a vector is of the new vector itself, not of its change."""
+    return key.endswith((".weight", ".bias")) and not is_up_bias(key)
 
 
 def is_up_bias(key: str) -> bool:

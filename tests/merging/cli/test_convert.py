@@ -93,6 +93,21 @@ def test_every_family_is_converted(
     assert not (tmp_path / "none.safetensors").exists()
 
 
+def test_what_no_layer_can_have_is_left_out_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = {"lora_unet_nowhere.lora_up.weight": torch.ones(4, 4)}
+    path = saved(tmp_path / "a.safetensors", load_file(CAT) | extra)
+    out = tmp_path / "b.safetensors"
+    for command in (["convert", path, out], ["merge", path, PIZZA, "--method=sum", "--out", out]):
+        text = refused(capsys, *command)
+        assert "1 keys that the embedded mini model does not have" in text
+        assert "convert --leave-out" in text and not out.exists()
+    said = done(capsys, "convert", path, out, "--leave-out")
+    assert "Left out: 1 keys that" in said["notes"][0]
+    assert distance(formats.read(out), formats.read(CAT)) < 1e-3
+
+
 def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
     said = done(capsys, "convert", CAT, there, "--format", "diffusers")

@@ -183,3 +183,9 @@ def test_a_sum_needs_no_base(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert merged.base == "sd15"
         two = torch.tensor(2.0)
         assert all((layer.delta() - two).abs().max() < 1e-3 for layer in merged.layers.values())
+        assert done(capsys, "replay", out, *files, "--out", tmp_path / "again.safetensors")["same"]
+        both = done(
+            capsys, "batch", *files, "--methods", "sum", *base, "--strengths", "0.5,1", "1",
+            "--out", tmp_path / "all.zip",
+        )  # fmt: skip
+        assert [row["problem"] for row in both["merges"]] == ["", ""]

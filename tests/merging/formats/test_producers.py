@@ -282,13 +282,3 @@ def test_t_lora_is_refused_by_name(tmp_path: Path, models: Models) -> None:
     network.save_weights(tmp_path / "a.safetensors", torch.float32, {})
     with pytest.raises(MergeError, match="is written as T-LoRA, which cannot be read"):
         read(tmp_path / "a.safetensors")
-
-
-def test_modules_that_peft_saved_whole_are_told(tmp_path: Path, base: Base, models: Models) -> None:
-    options = {"lora_alpha": 8, "modules_to_save": ["conv_out"]}
-    wrapped = get_peft_model(models["unet"], config(LAYERS, options))
-    trained(wrapped, ("lora_",))
-    wrapped.save_pretrained(tmp_path)
-    names = {canonical("unet", layer): layer for layer in LAYERS}
-    adapter = check(tmp_path / "adapter_model.safetensors", base, changes(models, base, names))
-    assert "2 whole weights left out, such as base_model.model.conv_out." in adapter.warnings[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from lycoris import LycorisNetwork, create_lycoris, create_lycoris_from_weights
+from peft import PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.compose.scene import summed_deltas, summed_shifts
+from merging.errors import MergeError
 from merging.formats import read, write_full
 from merging.formats.vector_deltas import count_by_kind, vector_lengths
 from tests.merging.formats.producers import LAYERS, Models, config, trained
@@ -33,8 +36,8 @@ def noise(unet: nn.Module) -> Tensor:
     return unet(latent, 500, encoder_hidden_states=states).sample
 
 
-def with_ours(base: Base, adapter: Adapter) -> Tensor:
-    used = [(adapter, STRENGTH)]
+def with_ours(base: Base, adapter: Adapter, strength: float = STRENGTH) -> Tensor:
+    used = [(adapter, strength)]
     with base.changed(summed_deltas(base, used)), base.changed(summed_shifts(base, used)):
         return noise(base.pipeline.unet)
 
@@ -91,3 +94,28 @@ def test_peft(tmp_path: Path, base: Base, models: Models) -> None:
         nothing = torch.zeros(1, wide) if before.weight.ndim == 2 else torch.zeros(1, wide, 4, 4)
         change = (layer(nothing) - before(nothing)).reshape(len(before.weight), -1)
         torch.testing.assert_close(own.bias, change[:, 0])
+
+
+WHOLE = {
+    "modules": {"modules_to_save": ["conv_out", "time_embedding.linear_1", "conv_norm_out"]},
+    "all biases": {"bias": "all"},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_peft_saves_whole(tmp_path: Path, base: Base, models: Models, name: str) -> None:
+    """Weights and vectors that are trained themselves: their change is read against the base."""
+    wrapped = get_peft_model(models["unet"], config(LAYERS, {"lora_alpha": 8, **WHOLE[name]}))
+    trained(wrapped, tuple(key for key, own in wrapped.named_parameters() if own.requires_grad))
+    wrapped.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    adapter = read(path, base.table, weights=base.weight)
+    assert adapter.based and adapter.shifts and not adapter.warnings[1:]
+    loaded = PeftModel.from_pretrained(deepcopy(base.pipeline.unet), str(tmp_path))
+    expected = noise(loaded.base_model.model)
+    assert same(with_ours(base, adapter, 1.0), expected)
+    bare = Adapter("bare", {k: v for k, v in adapter.layers.items() if k[5:] in LAYERS})
+    assert not same(with_ours(base, bare, 1.0), expected)
+    with pytest.raises(MergeError, match=r"(saved whole|whole weight), whose change"):
+        read(path, base.table)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.formats import read
+from merging.formats import overview, read
 from tests.merging.formats.handmade import (
     COMFY,
     CONV,
@@ -63,7 +63,9 @@ def test_comfyui_s_extraction(tmp_path: Path) -> None:
     tensors[f"{COMFY[FC1]}.diff_b"] = torch.ones(512)
     tensors["diffusion_model.input_blocks.1.0.in_layers.0.diff"] = torch.ones(64)
     tensors["diffusion_model.input_blocks.1.1.norm.diff"] = torch.ones(64)
-    tensors["diffusion_model.input_blocks.1.3.norm.diff"] = torch.ones(64)
+    equal = "text_encoders.clip_l.transformer.text_projection"  # in both models it compared
+    tensors[f"{equal}.lora_up.weight"] = -torch.zeros(128, 4)
+    tensors[f"{equal}.lora_down.weight"] = torch.ones(4, 128)
     path = saved(tmp_path / "a.safetensors", tensors)
     adapter = read(path)
     check(adapter, dict.fromkeys(COMFY, 1.0))
@@ -76,8 +78,7 @@ def test_comfyui_s_extraction(tmp_path: Path) -> None:
         "unet.down_blocks.0.attentions.0.norm",
     }
     assert (
-        "1 trained normalisation vectors left out, such as diffusion_model.input_blocks.1.3"
-        in warnings
+        f"2 keys that the embedded mini model does not have left out, such as {equal}" in warnings
     )
     assert "7 layers have no alpha" in warnings
     accounted(path)
@@ -148,10 +149,6 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
     ("extra", "message"),
     [
         (
-            {f"{TO_K.kohya}x.lora_down.weight": (4, 8)},
-            f"1 keys left out that the embedded mini model does not have, such as {TO_K.kohya}x",
-        ),
-        (
             {
                 "bundle_emb.sks cat.string_to_param.*": (3, 128),
                 "bundle_emb.sks cat.string_to_token.*": (),
@@ -159,18 +156,13 @@ BASIC = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0})
             },
             "inside the file: sks cat (3 vectors), v1.5 mug (2 vectors); they are used",
         ),
-        (
-            {"bundle_emb.mug.clip_l_out": (2, 128)},
-            "1 vectors for the text encoder's output left out, such as bundle_emb.mug.clip_l_out",
-        ),
         ({"bundle_emb.猫娘.string_to_param.*": (2, 128)}, "inside the file: 猫娘 (2 vectors)"),
         ({"bundle_emb.mug.clip_l": (2, 128)}, "inside the file: mug (2 vectors)"),
         ({"emb_params": (4, 128)}, "inside the file: one with the name of the file (4 vectors)"),
         ({"<sks>": (1, 128)}, "inside the file: <sks> (1 vectors)"),
-        ({"<sks>": (2, 768)}, "left out: <sks>; their vectors are not 128 wide"),
     ],
 )
-def test_other_keys_are_warnings(
+def test_textual_inversions_inside_are_read(
     tmp_path: Path, extra: dict[str, tuple[int, ...]], message: str
 ) -> None:
     path = saved(
@@ -181,6 +173,36 @@ def test_other_keys_are_warnings(
     check(adapter, {TO_K: 1.0})
     assert len(adapter.warnings) == 1
     assert message in adapter.warnings[0]
+    accounted(path)
+
+
+LOST = {
+    f"{TO_K.kohya}x.lora_down.weight": (
+        (4, 8),
+        "1 keys that the embedded mini model does not have, such as lora_unet_",
+    ),
+    "bundle_emb.mug.clip_l_out": (
+        (2, 128),
+        "1 vectors for the text encoder's output, such as bundle_emb.mug.clip_l_out",
+    ),
+    "<sks>": ((2, 768), "textual inversions, <sks>, whose vectors are not 128 wide"),
+    "lora_unet_time_embedding_cond_proj.lora_up.weight": (
+        (4, 256),
+        "1 keys that the embedded mini model does not have, such as lora_unet_time_embedding_cond",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", LOST)
+def test_what_would_be_lost_is_refused(tmp_path: Path, key: str) -> None:
+    """Unless the user says so: convert --leave-out."""
+    shape, message = LOST[key]
+    path = saved(tmp_path / "a.safetensors", BASIC | {key: torch.ones(shape)})
+    assert f"a.safetensors has {message}" in refusal(path)
+    assert overview(path).refusal == overview(path).warnings[0] == refusal(path)
+    adapter = read(path, leave_out=True)
+    check(adapter, {TO_K: 1.0})
+    assert adapter.warnings[0].startswith(f"Left out: {message}")
     accounted(path)
 
 
@@ -196,7 +218,7 @@ def test_the_settings_beside_a_plain_file_are_not_its_own(tmp_path: Path) -> Non
 
 def test_distilled_by_its_layers(tmp_path: Path) -> None:
     extra = {"lora_unet_time_embedding_cond_proj.lora_down.weight": torch.ones(4, 256)}
-    warnings = read(saved(tmp_path / "a.safetensors", BASIC | extra)).warnings
+    warnings = overview(saved(tmp_path / "a.safetensors", BASIC | extra)).warnings
     assert any("By its layers it changes how the model samples" in text for text in warnings)
 
 
@@ -242,12 +264,12 @@ def test_vectors_of_the_output_are_no_words(tmp_path: Path) -> None:
         "bundle_emb.mug.clip_l_out": torch.ones(2, 128),
         "bundle_emb.mug.clip_l": torch.zeros(2, 128),
     }
-    adapter = read(saved(tmp_path / "a.safetensors", BASIC | extra))
+    adapter = read(saved(tmp_path / "a.safetensors", BASIC | extra), leave_out=True)
     [embedding] = adapter.embeddings
     assert (embedding.word, adapter.trigger) == ("mug", "mug")
     assert not embedding.vectors.any()
     del extra["bundle_emb.mug.clip_l"]
-    alone = read(saved(tmp_path / "b.safetensors", BASIC | extra))
+    alone = read(saved(tmp_path / "b.safetensors", BASIC | extra), leave_out=True)
     assert (alone.embeddings, alone.trigger) == ((), "")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from merging.adapter import Adapter, VectorDelta
 from merging.errors import MergeError
-from merging.formats import Written, read, table, write_diffusers, write_full, write_kohya
+from merging.formats import Written, overview, read, table, write_diffusers, write_full, write_kohya
 from merging.formats.compatibility import PROGRAMS
 from merging.formats.layer_tables import table_of
 from merging.formats.vector_deltas import vector_lengths
@@ -128,21 +128,36 @@ def test_what_cannot_be_right_is_refused(
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (f"{TO_K.kohya}.diff_b", "1 trained biases left out"),  # the base has none there
-        (f"{FC1.name}.bias", "1 whole weights left out"),
-        ("lora_unet_nowhere_norm1.w_norm", "1 trained normalisation vectors left out"),
-        (
-            "lora_unet_conv_norm_out.lora_up.weight",
-            "1 keys left out that the embedded mini",
-        ),
+        (f"{TO_K.kohya}.diff_b", "1 trained biases"),  # the base has none there
+        (f"{TO_K.name}.bias", "1 trained biases"),
+        ("lora_unet_nowhere_norm1.w_norm", "1 trained normalisation vectors"),
+        ("lora_unet_conv_norm_out.lora_up.weight", "1 keys that the embedded mini"),
     ],
 )
-def test_vectors_without_a_place_are_warnings(tmp_path: Path, key: str, message: str) -> None:
+def test_vectors_without_a_place_are_refused(tmp_path: Path, key: str, message: str) -> None:
     path = saved(tmp_path / "a.safetensors", BASIC | {key: torch.ones(64)})
-    adapter = read(path)
+    assert f"a.safetensors has {message}" in refusal(path)
+    adapter = read(path, leave_out=True)
     assert not adapter.shifts
-    assert len(adapter.warnings) == 1 and message in adapter.warnings[0]
+    assert len(adapter.warnings) == 1 and f"Left out: {message}" in adapter.warnings[0]
     accounted(path)
+
+
+@pytest.mark.parametrize("end", ["", "modules_to_save.default."])
+def test_whole_vectors_are_read_against_the_base(tmp_path: Path, end: str) -> None:
+    names = (f"{FC1.name}.{end}bias", f"unet.conv_norm_out.{end}weight")
+    tensors = {names[0]: torch.arange(512.0), names[1]: torch.arange(64.0)}
+    base = {
+        f"{FC1.name}.bias": torch.ones(512),
+        "unet.conv_norm_out.weight": torch.full((64,), 2.0),
+    }
+    path = saved(tmp_path / "a.safetensors", BASIC | tensors)
+    shifts = read(path, weights=base.get).shifts
+    bias, weight = shifts[FC1.name].bias, shifts["unet.conv_norm_out"].weight
+    assert bias is not None and torch.equal(bias, torch.arange(512.0) - 1)
+    assert weight is not None and torch.equal(weight, torch.arange(64.0) - 2)
+    assert overview(path).needs_base
+    assert "saved whole, whose change depends on the base" in refusal(path)
 
 
 def test_a_file_of_vectors_alone_is_refused(tmp_path: Path) -> None:
