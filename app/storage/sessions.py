@@ -7,6 +7,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from merging.errors import MergeError
@@ -14,11 +15,20 @@ from merging.io.files import peft_config_path
 
 
 class Store:
-    """Folders with unguessable tokens as names, in one root folder."""
+    """Folders with unguessable tokens as names, in one root folder.
 
-    def __init__(self, root: Path, keep_seconds: float) -> None:
+    An entry is old when its time of use has stayed the same for too long by a clock that never
+    jumps. The machine's own clock is compared with it at the first sweep alone, for what an earlier
+    start has left.
+    """
+
+    def __init__(
+        self, root: Path, keep_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._root = root
         self._keep = keep_seconds
+        self._clock = clock
+        self._seen: dict[Path, tuple[float, float]] | None = None  # entry → its time, seen when
         self._root.mkdir(parents=True, exist_ok=True)
         self._clients: dict[str, str] = {}  # token → client, in memory only
 
@@ -65,8 +75,15 @@ class Store:
 
     def sweep(self) -> int:
         """Remove what has not been used for too long; returns the number of removed entries."""
-        oldest = time.time() - self._keep
-        old = [path for path in self._root.iterdir() if _touched(path) < oldest]
+        before, now = self._seen, self._clock()
+        self._seen = {}
+        for path in self._root.iterdir():
+            if (used := _used(path)) is None:
+                continue  # another sweep has just removed it
+            age = max(0.0, time.time() - used) if before is None else 0.0
+            last = (before or {}).get(path)
+            self._seen[path] = last if last and last[0] == used else (used, now - age)
+        old = [path for path, (_, seen) in self._seen.items() if seen < now - self._keep]
         for path in old:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -91,12 +108,12 @@ def keep_copy(source: Path, target: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _touched(path: Path) -> float:
-    """The time of its last use; inf if another sweep has just removed it."""
+def _used(path: Path) -> float | None:
+    """The time of its last use by the machine's clock; None if it is gone."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
-        return float("inf")
+        return None
 
 
 def start_janitor(stores: list[Store], every_seconds: float = 600) -> threading.Event:

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 
 from app.settings.model import Settings
 from app.storage.room import Room, room_of
+from app.ui.common import CLIENT
 from app.ui.security.guard import Guard
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import Uploads
@@ -23,6 +24,10 @@ from merging.errors import MergeError
 
 # Gradio keeps the widgets of so many visits, up to 0.7 MB each (measured with 6.31).
 MAX_SESSIONS = 500
+# Clients give an idle connection up after 5 s or later; uvicorn does after 5 s too, and on a busy
+# machine it then resets connections on which the next request is already under way.
+KEEP_ALIVE = 75  # s
+FREE_THREADS = 64  # for events beside the jobs in line, each of which holds one
 CALL = re.compile(r"/gradio_api/(?:call(?:/v2)?|run|api)/([^/]+)/?")
 
 
@@ -59,6 +64,7 @@ def launch(
         strict_cors=True,
         mcp_server=settings.mcp,
         max_file_size=settings.max_mb * 2**20,
+        max_threads=settings.max_waiting + FREE_THREADS,
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api"],
         app_kwargs={
@@ -68,6 +74,7 @@ def launch(
         quiet=True,
         **options,
     )
+    demo.server.config.timeout_keep_alive = KEEP_ALIVE  # every new connection reads it
     if demo.mcp_server_obj:
         # For clients without progress, Gradio's own function puts all outputs into one text.
         demo.mcp_server_obj._execute_tool_without_progress = _tool_outputs
@@ -87,7 +94,22 @@ def _guard(
         proxies=settings.proxies or int(on_space),
         framed_by_space=on_space,
         metrics=metrics if settings.metrics else None,
+        events=(lambda _client: 0) if settings.private else _events_of(demo),
     )
+
+
+def _events_of(demo: gr.Blocks) -> Callable[[str], int]:
+    """A function: how many events of a client Gradio has in its queue or at work."""
+
+    def count(client: str) -> int:
+        queue = demo._queue
+        waiting = [
+            event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue
+        ]
+        working = [event for events in queue.active_jobs for event in events or ()]
+        return sum(event.request.scope.get(CLIENT) == client for event in (*waiting, *working))
+
+    return count
 
 
 def _known_names(demo: gr.Blocks) -> Callable[[str, Any], bool]:

@@ -6,7 +6,7 @@ import json
 import struct
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.app.browsing import DESKTOP, Visitor, chromium
 from tests.attack.outcome import Outcome
@@ -45,7 +45,8 @@ def attack(app: Running, folder: Path) -> Outcome:
         page = browser.new_context(viewport=DESKTOP).new_page()
         visitor = Visitor(page).open(app.url)
         visitor.add(hostile_file(folder), PAIR[1])
-        visitor.triggers.nth(1).wait_for()
+        expect(visitor.loras).to_have_count(2)
+        visitor.drawer(0).get_by_text("All facts").click()
         page.wait_for_timeout(2000)
         outcome.expect(not broken(page), "a script of a file ran")
         page.evaluate(f"document.body.insertAdjacentHTML('beforeend', `{HOSTILE.split('$')[0]}`)")

@@ -26,6 +26,8 @@ MAX_JSON = 256 << 10
 MAX_UPLOAD = 1 << 30
 # Gradio would download what is behind a file's or a proxy's path with a scheme.
 REMOTE_FILE = re.compile(r"/gradio_api/(?:file[=/].*:/|proxy=)", re.IGNORECASE | re.DOTALL)
+BEGINNING = re.compile(r"/gradio_api/(?:queue/join|call/|run/|api/)")  # what begins an event
+EVENTS_PER_CLIENT = 32  # in Gradio's queue or at work, beside which others have theirs
 TOO_LARGE = "The request is too large."
 CROWDED = "Too many pages or calls are open from your address: close some of them."
 
@@ -42,10 +44,12 @@ class Guard:
         proxies: int = 0,
         framed_by_space: bool = False,
         metrics: Callable[[], bytes] | None = None,
+        events: Callable[[str], int] = lambda _client: 0,
     ) -> None:
         """``knows`` tells whether a path and its JSON name an endpoint that exists.
 
-        ``metrics`` makes what /metrics answers; without it there is no such path.
+        ``metrics`` makes what /metrics answers; without it there is no such path. ``events`` tells
+        how many events of a client are waiting or at work.
         """
         self._app = app
         self._sites = sites
@@ -54,6 +58,7 @@ class Guard:
         self._proxies = proxies
         self._framed_by_space = framed_by_space
         self._metrics = metrics
+        self._events = events
         self._streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +98,8 @@ class Guard:
             await self._app(scope, receive, send)
         elif scope["path"].rstrip("/").endswith("/upload"):
             await self._upload(scope, receive, send)
+        elif BEGINNING.search(scope["path"]) and self._events(client) >= EVENTS_PER_CLIENT:
+            await _answer(send, 429, CROWDED)
         else:
             await self._event(scope, receive, send)
 

@@ -45,3 +45,17 @@ def test_only_what_is_old_goes(tmp_path: Path) -> None:
     assert store.sweep() == 1
     assert not (tmp_path / old).exists()
     assert store.folder(young).is_dir()
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_a_jump_of_the_machine_s_clock_removes_nothing_in_use(tmp_path: Path, jump: float) -> None:
+    """After a jump, the times of all files are a day away from the clock; only real time counts."""
+    real = iter([0.0, 30.0, 89.0, 120.0, 181.0])
+    store = Store(tmp_path, keep_seconds=60, clock=lambda: next(real))
+    store.sweep()
+    visit = store.open()
+    far = time.time() - jump  # as the clock says it after the jump
+    os.utime(tmp_path / visit, (far, far))
+    assert [store.sweep(), store.sweep()] == [0, 0]
+    store.folder(visit)  # used now
+    assert [store.sweep(), store.sweep()] == [0, 1]
