@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from merging.formats.key_names import kohya, ldm
-from merging.formats.layer_tables import LayerTable, Names
+from merging.formats.layer_tables import LayerTable, Names, Shape
 
 KOHYA_SUFFIXES = {"lora_up.weight", "lora_down.weight", "alpha"}
 # Full differences of weights and vectors, which diffusers does not read.
 DIFFERENCE_SUFFIXES = {"diff", "diff_b", "w_norm", "b_norm"}
 MAX_UNKNOWN_KEYS = {"Forge": 12}  # it refuses files with more unknown keys
+WIDTH_SUFFIXES = {"lora_down.weight", "diff"}  # of tensors whose second size is the input width
+TEXT_LAYERS, TIME_LAYER = ("_attn2_to_k", "_attn2_to_v"), "_time_emb_proj"
 PEFT_SUFFIXES = {"lora_A.weight", "lora_B.weight"}
 RESNET_NAMES = {
     "conv1": "in_layers_2",
@@ -166,6 +168,33 @@ def misread_by_diffusers(layers: Iterable[str], style: str) -> list[str]:
     if style != kohya.FAMILY:
         return [] if attention else encoder
     return [] if any(layer.endswith(".out_proj") for layer in attention) else attention
+
+
+def width_for_invokeai(tensors: Mapping[str, Shape]) -> int | None:
+    """The input width by which InvokeAI tells a kohya file's base model; None: it refuses the file.
+
+    Of the first key, in the file's order, of a layer that reads the text or, which it takes for
+    SDXL, the time.
+    """
+    for key, shape in tensors.items():
+        name, _, ending = key.partition(".")
+        if ending in WIDTH_SUFFIXES and _tells_base(name):
+            return shape[1]
+    return None
+
+
+def hidden_from_invokeai(layers: Iterable[str]) -> bool:
+    """Whether InvokeAI would refuse a kohya file of these layers, or take it for SDXL."""
+    names = sorted(kohya.key_stems(layer)[0] for layer in layers)
+    first = next(filter(_tells_base, names), "")
+    return not first or first.endswith(TIME_LAYER)
+
+
+def _tells_base(name: str) -> bool:
+    """Whether InvokeAI looks at this layer's width."""
+    if name.startswith("lora_te_"):
+        return "_self_attn_" in name
+    return name.startswith("lora_unet_") and name.endswith((*TEXT_LAYERS, TIME_LAYER))
 
 
 def _kohya_names(table: LayerTable) -> Names:

@@ -13,7 +13,13 @@ import torch
 from merging.adapter import Adapter, LoraLayer, VectorDelta, factor_energy
 from merging.base_models import SD15, base_model
 from merging.errors import MergeError
-from merging.formats.compatibility import MAX_UNKNOWN_KEYS, PROGRAMS, misread_by_diffusers
+from merging.formats.compatibility import (
+    MAX_UNKNOWN_KEYS,
+    PROGRAMS,
+    misread_by_diffusers,
+    width_for_invokeai,
+)
+from merging.formats.embeddings import token_width
 from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced_factors
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable
@@ -220,8 +226,16 @@ def _missing_layers(match: KeyMatch, header: Header, actual: Adapter) -> dict[st
                 known.clear()
             known = {layer for layer in known if _has_weight_dimensions(layer, match, header)}
             known.difference_update(misread_by_diffusers(match.layers, match.style))
+        if program.title == "InvokeAI" and not _known_to_invokeai(match, header):
+            known.clear()
         missing[program.title] = [layer for layer in match.layers if layer not in known]
     return missing
+
+
+def _known_to_invokeai(match: KeyMatch, header: Header) -> bool:
+    """Whether InvokeAI takes the file for one of this base, by its own probe."""
+    width = width_for_invokeai({key: info.shape for key, info in header.tensors.items()})
+    return width == token_width(match.table)
 
 
 def _has_weight_dimensions(layer: str, match: KeyMatch, header: Header) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from merging.adapter import Adapter
 from merging.embedding import Embedding
 from merging.errors import MergeError
-from merging.formats.compatibility import misread_by_diffusers
+from merging.formats.compatibility import hidden_from_invokeai, misread_by_diffusers
 from merging.formats.embeddings import read_embeddings
 from merging.formats.half_precision import (
     FactorPair,
@@ -111,6 +111,10 @@ def write_full(
         for layer, delta in stored_deltas(adapter, dtype).items()
     }
     tensors = _vector_tensors(adapter, table, dtype) | tensors
+    if hidden_from_invokeai((*adapter.layers, *adapter.shifts)):
+        marker = _marker(table)
+        zeros = torch.zeros(table.shapes[marker], dtype=dtype)
+        tensors[f"{kohya.key_stems(marker)[0]}.diff"] = zeros
     content = _serialise_with_hashes(tensors, full_header(adapter, table, metadata))
     return write_checked(
         path,
@@ -185,15 +189,20 @@ def _serialise_with_hashes(tensors: Mapping[str, Tensor], header: Mapping[str, s
 def _add_marker(
     pairs: dict[str, FactorPair], table: LayerTable, style: str
 ) -> dict[str, FactorPair]:
-    """The pairs, with an ``out_proj`` of zeros if diffusers would misread them without one."""
+    """The pairs, with a layer of zeros if diffusers or InvokeAI would misread them without one."""
     misread = misread_by_diffusers(pairs, style)
-    if not misread:
+    if not misread and not (style == kohya.FAMILY and hidden_from_invokeai(pairs)):
         return pairs
-    marker = next(layer for layer in table.shapes if layer.endswith(".self_attn.out_proj"))
+    marker = _marker(table)
     rows, columns = table.shapes[marker]
-    pair = pairs[misread[0]]  # for a rank that the file has anyway
+    pair = pairs[misread[0] if misread else next(iter(pairs))]  # for a rank that it has anyway
     up, down = pair.up.new_zeros(rows, pair.rank), pair.down.new_zeros(pair.rank, columns)
     return pairs | {marker: FactorPair(up, down)}
+
+
+def _marker(table: LayerTable) -> str:
+    """The layer by which programs tell how to read a file: a text encoder's first ``out_proj``."""
+    return next(layer for layer in table.shapes if layer.endswith(".self_attn.out_proj"))
 
 
 def _in_weight_shape(pair: FactorPair, layer: str, table: LayerTable) -> tuple[Tensor, Tensor]:
