@@ -72,6 +72,8 @@ def launch(
             "openapi_url": None,
         },
         quiet=True,
+        # Else Gradio asks its own page once, and ends the app if that takes more than 3 s.
+        _frontend=False,
         **options,
     )
     demo.server.config.timeout_keep_alive = KEEP_ALIVE  # every new connection reads it

@@ -25,7 +25,9 @@ from merging.errors import MergeError
 from merging.io.files import MAX_CONFIG, PEFT_CONFIG
 
 HUB_FILE = re.compile(
-    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.safetensors))?(?:@(?P<revision>[\w./-]+))?"
+    r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(?:/(?P<file>[^@]+\.safetensors))?"
+    r"(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?",
+    re.ASCII,
 )
 HUB_PAGE = re.compile(
     r"https?://(?:www\.)?huggingface\.co/(?P<repo>[^/]+/[^/?#]+)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,8 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests.attack.outcome import Outcome
+from tests.attack.outcome import Outcome, within
 
+SEED = 23
 SECRET = re.compile(r"/tmp/|/root|/home/|sessions/|Traceback|File \"|\.py\b")
 SENTENCE = re.compile(r"[A-Z“a-z_/].*[.!?]", re.DOTALL)
 HUGE = "x" * 50_000
@@ -28,12 +31,22 @@ HOSTILE: tuple[Any, ...] = (
 QUICK = {"method": "sum", "steps": 1, "samples": 1, "rows": 1, "targets": "cross-attention"}
 
 
-def attack(url: str, files: list[dict[str, Any]], values: tuple[Any, ...] = HOSTILE) -> Outcome:
-    """Call every public endpoint with each value in each place; ``files`` are uploaded LoRAs."""
-    outcome = Outcome("every endpoint × hostile values")
+def attack(
+    url: str,
+    files: list[dict[str, Any]],
+    values: tuple[Any, ...] = HOSTILE,
+    seconds: float = math.inf,
+) -> Outcome:
+    """Call every public endpoint with each value in each place, in an order by chance.
+
+    ``files`` are uploaded LoRAs.
+    """
+    outcome = Outcome(f"every endpoint × hostile values (seed {SEED})")
     kinds: Counter[str] = Counter()
     with httpx.Client(timeout=120) as client:
-        for name, data, label in calls(client, url, files, values):
+        order = list(calls(client, url, files, values))
+        random.Random(SEED).shuffle(order)
+        for name, data, label in within(order, seconds):
             status, answer = ask(client, url, name, data)
             outcome.expect(is_clean(status, answer), f"{name} {label}: {status} {answer[:200]}")
             kinds["answered" if status == "complete" else "refused"] += 1
@@ -65,7 +78,14 @@ def usual_value(parameter: dict[str, Any], files: list[dict[str, Any]]) -> Any:
 
 
 def ask(client: httpx.Client, url: str, name: str, data: list[Any]) -> tuple[str, str]:
-    """How a call ends (complete, error, or an HTTP status), and its text."""
+    """How a call ends (complete, error, lost, or an HTTP status), and its text."""
+    try:
+        return _ask(client, url, name, data)
+    except httpx.HTTPError as error:
+        return "lost", repr(error)
+
+
+def _ask(client: httpx.Client, url: str, name: str, data: list[Any]) -> tuple[str, str]:
     body = json.dumps({"data": data})  # with NaN, as hostile clients write it
     kind = {"content-type": "application/json"}
     sent = client.post(f"{url}gradio_api/call{name}", content=body, headers=kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import struct
 from collections import Counter
@@ -12,19 +13,19 @@ from merging import formats
 from merging.bundled import LORAS
 from merging.errors import MergeError
 from merging.formats.overview import overview
-from tests.attack.outcome import Outcome
+from tests.attack.outcome import Outcome, within
 
 SEED = 21
 SMALL = min(LORAS.glob("*.safetensors"), key=lambda path: path.stat().st_size)
 WORDS = ("F8_E4M3", "F64", "BOOL", "", "../../x", "\0", "NaN", "[]", "1e999", "\u202e", "9" * 40)
 
 
-def attack(folder: Path, count: int, seed: int = SEED) -> Outcome:
-    """Mutate a bundled LoRA ``count`` times, and read each with both readers."""
+def attack(folder: Path, count: int, seconds: float = math.inf, seed: int = SEED) -> Outcome:
+    """Mutate a bundled LoRA up to ``count`` times, and read each with both readers."""
     outcome = Outcome(f"mutated files × 2 readers (seed {seed})")
     chance, whole, path = random.Random(seed), SMALL.read_bytes(), folder / "m.safetensors"
     kinds: Counter[str] = Counter()
-    for number in range(count):
+    for number in within(range(count), seconds):
         path.write_bytes(mutated(whole, chance))
         for reader in (overview, formats.read):
             try:

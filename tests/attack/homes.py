@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -20,25 +21,26 @@ from app.settings.model import Settings
 from app.storage.library import Library
 from merging.errors import MergeError
 from merging.io.files import file_sha256
-from tests.attack.outcome import Outcome
+from tests.attack.outcome import Outcome, within
 from tests.attack.running import PAIR
 
 SEED = 22
 LONGEST = 2.5  # seconds until a kill
 
 
-def kills(folder: Path, rounds: int) -> Outcome:
+def kills(folder: Path, rounds: int, seconds: float = math.inf) -> Outcome:
     """Kill a process that adds, merges, draws, exports and keeps, and look at what it left."""
     outcome = Outcome(f"kill -9 at random moments (seed {SEED})")
     chance = random.Random(SEED)
     studio = Studio(Settings(device="cpu", work=folder / "work", home=folder / "home"))
     warm(studio)
     told: set[str] = set()
-    for _ in range(rounds):
-        outcome.tried += 1
+    killed = 0
+    for _ in within(range(rounds), seconds):
+        killed += 1
         told |= said_until_killed(lambda say: act(studio, say), chance.uniform(0, LONGEST))
         check_home(studio, told, outcome)
-    outcome.figures = f"{len(told):,} things told as kept, all there"
+    outcome.figures = f"{killed} kills, {len(told):,} things told as kept"
     return outcome
 
 
@@ -125,7 +127,7 @@ def opens(look: Callable[[], object]) -> bool:
     return True
 
 
-def rivals(folder: Path, rounds: int) -> Outcome:
+def rivals(folder: Path, rounds: int, seconds: float = math.inf) -> Outcome:
     """Two processes on one home: one keeps a file while the other forgets it."""
     outcome = Outcome("two apps on one home, keep against forget")
     studio = Studio(Settings(device="cpu", work=folder / "work", home=folder / "home"))
@@ -133,7 +135,7 @@ def rivals(folder: Path, rounds: int) -> Outcome:
     card = studio.add(session, PAIR[0], [])
     library = Library(folder / "home" / "library")
     library.keep(card)
-    for number in range(rounds):
+    for number in within(range(rounds), seconds):
         children = [
             forked(lambda: library.keep(card)),
             forked(lambda: library.forget(card.sha256)),

@@ -1,8 +1,7 @@
-"""Another visitor's session hash, files, stream and cancel; and an end at work."""
+"""Another visitor's session hash, files, stream and cancel."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from contextlib import suppress
@@ -12,7 +11,7 @@ import httpx
 
 from tests.attack.arguments import ask
 from tests.attack.outcome import Outcome
-from tests.attack.running import PAIR, Running, seconds_to_end
+from tests.attack.running import PAIR, Running
 from tests.attack.visitors import address, usual_arguments
 
 FOREIGN = (
@@ -74,22 +73,3 @@ def begins(client: httpx.Client, place: str, headers: dict[str, str]) -> str:
             if time.monotonic() > end:
                 break
     return text
-
-
-def ends(app: Running) -> Outcome:
-    """SIGTERM while a picture is drawn: the process ends within five seconds."""
-    outcome = Outcome("SIGTERM while a picture is drawn")
-    arguments = [100 if value == 1 else value for value in usual_arguments(app.url)]
-    url = f"{app.url}gradio_api/call/render"
-    event = httpx.post(url, json={"data": arguments}, headers=address(14), timeout=60).json()
-    with httpx.stream("GET", f"{url}/{event['event_id']}", headers=address(14), timeout=60) as said:
-        for line in said.iter_lines():
-            if line.startswith("data") and "Waiting" not in line and json.loads(line[6:]):
-                break
-        time.sleep(0.5)
-        seconds = seconds_to_end(app)
-    outcome.expect(seconds < 5, f"it took {seconds:.1f} s")
-    outcome.expect(app.process.returncode == 0, f"it ended with {app.process.returncode}")
-    outcome.expect("Traceback" not in app.log.read_text(), "a traceback is in the log")
-    outcome.figures = f"{seconds:.1f} s"
-    return outcome

@@ -166,6 +166,33 @@ def greedy(app: Running, sessions: int = 24) -> Outcome:
     return outcome
 
 
+def flood(app: Running, calls: int = 300) -> Outcome:
+    """One client calls what is no job, again and again; another visitor's call is taken."""
+    outcome = Outcome(f"{calls} calls of one program that are no jobs, against a visitor")
+
+    async def call(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        place = f"{app.url}gradio_api/call/methods"
+        return await client.post(place, json={"data": []}, headers=address(number))
+
+    async def both() -> tuple[set[int], list[tuple[int, float]]]:
+        async with httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits()) as client:
+            greedy = [asyncio.create_task(call(client, 7)) for _ in range(calls)]
+            seen = []
+            for _ in range(10):
+                begun = time.monotonic()
+                answer = await call(client, 8)
+                seen.append((answer.status_code, time.monotonic() - begun))
+            return {told.status_code for told in await asyncio.gather(*greedy)}, seen
+
+    codes, seen = asyncio.run(both())
+    outcome.expect(codes <= {200, 429}, f"the program was told {codes}")
+    for status, _ in seen:
+        outcome.expect(status == 200, f"the visitor was told {status}")
+    median = statistics.median(seconds for _, seconds in seen)
+    outcome.figures = f"the visitor’s calls were taken in {median:.2f} s at the median"
+    return outcome
+
+
 def leaving(app: Running) -> Outcome:
     """A visitor whose connection is lost frees the worker for the next one."""
     outcome = Outcome("lost connection frees the worker")

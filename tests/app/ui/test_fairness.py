@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gradio import networking
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -102,3 +103,18 @@ def test_an_upload_goes_on_whatever_the_clock_says(settings: Settings, tmp_path:
             pass
         assert own.exists()
     assert not own.exists() and not other.exists()
+
+
+def test_a_page_that_is_slow_at_first_does_not_end_the_app(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio asks its own page when it starts; a busy machine does not answer within its 3 s."""
+
+    def too_slow(url: str, **_: object) -> None:
+        raise httpx.ReadTimeout(url)
+
+    monkeypatch.setattr(networking.httpx, "head", too_slow)
+    page = build(Studio(settings))
+    address = launch(page, replace(settings, port=free_port()), prevent_thread_lock=True)
+    assert httpx.get(f"{address}health", timeout=60).text == "ok"
+    page.close()

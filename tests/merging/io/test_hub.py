@@ -72,8 +72,13 @@ def test_a_visitor_downloads_anonymously_and_gets_no_local_file(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "cat", "/etc/passwd", "../x/y", "me/pets/../../x", "https://evil.org/me/pets", "a/b c"],
-)
+    ["", "cat", "/etc/passwd", "../x/y", "me/pets/../../x", "https://evil.org/me/pets", "a/b c",
+     "me/pets\0", "me\n/pets", "mé/pets", "me/\u202epets", "me/pets\ud83d", "me/pets@", "@main",
+     "me/pets@../../x", "me/pets@a b", "me/pets@v1\r\nHost: x", "me/pets?x=1", "me/pets#x", "file:///etc/passwd",
+     "https://huggingface.co@evil.org/me/pets", "https://huggingface.co.evil.org/me/pets",
+     "-me/pets", "me/.pets", "me/..", "x" * 500 + "/pets", "me/" + "x" * 50_000],
+    ids=ascii,
+)  # fmt: skip
 def test_text_without_a_hub_file_is_refused(
     online: Callable[[Sizes], list[Any]], text: str
 ) -> None:
