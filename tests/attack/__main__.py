@@ -53,7 +53,7 @@ class Counts:
 
 
 SHORT = Counts(100, 3, 5, FEW, 4, 1, 10, 60)
-USUAL = Counts(10_000, 60, 300, arguments.HOSTILE, 10, 2, 60, 45)
+USUAL = Counts(10_000, 60, 300, arguments.HOSTILE, 10, 2, 40, 30)
 FULL = Counts(10_000, 60, 300, arguments.HOSTILE, 20, 10, 200, math.inf)
 
 
