@@ -186,15 +186,17 @@ def browser() -> str:
 def workers(arguments: list[str]) -> list[str]:
     """Options that share all tests among processes; none for chosen files, or if -n is given.
 
-    Every process takes whole files, so that what a file's tests share is made once, and has threads
-    of its own: threads that wait must sleep then, not spin.
+    Every process takes whole files, so that what a file's tests share is made once, in the order in
+    which tests/conftest.py puts them, long ones first. They share the cores as well: with more
+    threads than cores, the same work takes about 1.4 times the processor time.
     """
     chosen = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
     count = min(os.cpu_count() or 1, WORKERS)
     if chosen or count == 1 or any(argument.startswith("-n") for argument in arguments):
         return []
+    os.environ.setdefault("OMP_NUM_THREADS", str((os.cpu_count() or 1) // count))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return ["-n", str(count), "--dist", "loadfile"]
+    return ["-n", str(count), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def test(arguments: list[str]) -> int:

@@ -1,24 +1,30 @@
-"""What many tests share: the embedded base, and adapters with random but real layers."""
+"""What many tests share: the embedded base, and adapters with random but real layers.
+
+torch and the like are imported where they are used: the process that only hands the tests out to
+others reads this file as well.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import pytest
-import torch
 
-from merging.adapter import Adapter, LoraLayer
-from merging.diffusion.base import Base, load_base
-from merging.io import hub
+if TYPE_CHECKING:
+    import torch
+
+    from merging.adapter import Adapter, LoraLayer
+    from merging.diffusion.base import Base
 
 ROOT = Path(__file__).parents[1]
 LORAS = ROOT / "assets" / "loras"
@@ -41,27 +47,41 @@ HEAVY = (  # packages that take long to import
 )
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 APPS = {"blocks", "space", "server"}  # fixtures that start the page
+COSTS = {"browser": 600, "slow": 40, "": 1}  # of a test with a mark, very roughly
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives the browser or needs an app that runs, by the fixtures that it asks for."""
+    """Mark what drives the browser or needs an app that runs, by the fixtures that it asks for.
+
+    Long files come first, so that processes which share the files end at about the same time.
+    """
+    costs = Counter[Path]()
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "browser" in fixtures:
             item.add_marker(pytest.mark.browser)
         if APPS.intersection(fixtures):
             item.add_marker(pytest.mark.slow)
+        costs[item.path] += max(
+            cost for mark, cost in COSTS.items() if item.get_closest_marker(mark) or not mark
+        )
+    items.sort(key=lambda item: -costs[item.path])
 
 
 @pytest.fixture(scope="session")
 def base() -> Base:
     """The embedded base, on the CPU."""
+    from merging.diffusion.base import load_base
+
     return load_base("mini", "cpu")
 
 
 @pytest.fixture(scope="session")
 def random_adapter(base: Base) -> Callable[..., Adapter]:
     """Make an adapter whose every change is ``size`` times as large as the weight it changes."""
+    import torch
+
+    from merging.adapter import Adapter
 
     def make(
         seed: int,
@@ -87,6 +107,7 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sizes],
 
     What is asked for is noted.
     """
+    from merging.io import hub
 
     def there(sizes: Sizes) -> list[Any]:
         asked: list[Any] = []
@@ -116,6 +137,10 @@ def random_layer(
     weight: torch.Tensor, rank: int, alpha: float, size: float, generator: torch.Generator
 ) -> LoraLayer:
     """Factors with ‖Δ‖ = size · ‖weight‖."""
+    import torch
+
+    from merging.adapter import LoraLayer
+
     rank = min(rank, *weight.shape)
     up = torch.randn(weight.shape[0], rank, generator=generator)
     down = torch.randn(rank, weight.shape[1], generator=generator)

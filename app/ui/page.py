@@ -79,6 +79,9 @@ def build(studio: Studio) -> gr.Blocks:
         add_endpoints(studio)  # first, or events of the page would take their names
         _wire(studio, demo, sections, pairs)
     for function in demo.fns.values():
+        # The dock shows all progress. Gradio's page would go through every output of every event
+        # so far at each message of a job, and keep a core busy while it runs.
+        function.show_progress_on = [sections.dock.press]
         if function.api_name not in ENDPOINTS:  # such as that of the login button
             function.api_visibility = "private"
     return demo

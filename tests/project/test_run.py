@@ -25,6 +25,10 @@ def test_all_cores_run_tests(
     cores: int, arguments: list[str], processes: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # set by what is tested, else
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # put back what it is now
+        monkeypatch.delenv(name)
     options = run.workers(arguments)
-    assert options == ([] if processes is None else ["-n", processes, "--dist", "loadfile"])
+    assert options[:2] == ([] if processes is None else ["-n", processes])
+    threads = None if processes is None else str(cores // int(processes))
+    assert os.environ.get("OMP_NUM_THREADS") == threads
