@@ -154,6 +154,7 @@ def _render(order: DrawOrder, name: str, adapters: list[str], compose: str) -> s
     arguments += ["--negative", order.negative.strip()] if order.negative.strip() else []
     arguments += ["--sampler", order.sampler] if order.sampler != "DDIM" else []
     arguments += ["--size", order.size.strip()] if order.size.strip() else []
+    arguments += ["--clip-skip", f"{order.clip_skip}"] if order.clip_skip > 1 else []
     arguments += ["--compose", compose] if compose != "sum" else []
     if order.regions and "regions" in COMPOSITIONS[compose].needs:
         arguments += ["--region", *map(str, order.regions)]

@@ -145,6 +145,7 @@ def _render(
         negative=order.negative.strip(),
         sampler=cast(Sampler, order.sampler),
         size=order.size,
+        clip_skip=order.clip_skip,
         phrases=order.triggers if order.maps else (),
         regions=order.regions if "regions" in COMPOSITIONS[panel.compose].needs else (),
         progress=progress,

@@ -40,6 +40,9 @@ class OtherMerge:
         return tuple(SelectedFile(path, path.stem, is_word=True) for path in self.words)
 
 
+MAX_CLIP_SKIP = 12  # the text encoder of Stable Diffusion 1.x has twelve layers
+
+
 @dataclass(frozen=True)
 class DrawOrder:
     """Pictures to draw: every prompt, with every seed, in every column."""
@@ -56,6 +59,7 @@ class DrawOrder:
     negative: str = ""
     sampler: str = "DDIM"
     size: str = ""  # WIDTHxHEIGHT in pixels, "" for the base's own
+    clip_skip: int = 1  # as A1111 counts: 2 leaves out the text encoder's last layer
     columns: tuple[str, ...] = USUAL  # names of COLUMNS and COMPOSED
     words: tuple[SelectedFile, ...] = ()  # textual inversions for the prompts
     previews: bool = False  # send rough pictures while a step takes long

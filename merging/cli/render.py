@@ -41,6 +41,7 @@ ORIGIN_OPTIONS = (
     "guidance",
     "sampler",
     "size",
+    "clip_skip",
     "compose",
 )  # options that --like can set: fields of an Origin
 
@@ -91,6 +92,8 @@ def _add_look(sub: CommandParser) -> None:
         help=f"{', '.join(get_args(Sampler))} (default: {default.sampler})",
     )
     add("--size", metavar="WIDTHxHEIGHT", help="in pixels (default: the base model's)")
+    text = "2 leaves out the text encoder's last layer, as A1111 counts (default: 1)"
+    add("--clip-skip", type=int, metavar="N", help=text)
     add(
         "--compose",
         choices=list(COMPOSITIONS),
@@ -194,6 +197,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         negative=settings.negative,
         sampler=settings.sampler,  # type: ignore[arg-type] # render refuses others
         size=settings.size,
+        clip_skip=settings.clip_skip,
         regions=settings.regions,
         phrases=_phrases(options.maps, (adapter for adapter, _ in adapters)),
         progress=drawing,

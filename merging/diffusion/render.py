@@ -5,8 +5,8 @@ File loaders are not used: the scaling that they apply differs from file to file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from PIL import Image
@@ -14,16 +14,18 @@ from torch import Tensor
 
 from merging.adapter import Adapter
 from merging.base_models import base_model
-from merging.diffusion.attention_maps import AttentionRecorder, phrase_masks
+from merging.diffusion.attention_maps import AttentionRecorder
 from merging.diffusion.base import Base, latent_side, latent_size
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
 from merging.diffusion.compose import COMPOSITIONS, Composition, composition
-from merging.diffusion.compose.scene import Scene
+from merging.diffusion.compose.scene import Scene, Weighted
 from merging.diffusion.preview import OnEstimate
+from merging.diffusion.prompts.clip_skip import using_clip_skip
+from merging.diffusion.prompts.encoder import piece_count
+from merging.diffusion.prompts.syntax import Prompt, parse_prompt
 from merging.diffusion.sampling import draw
 from merging.diffusion.schedulers import using_sampler
 from merging.diffusion.textual_inversion import using_embeddings
-from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.io.png import Origin, UsedAdapter
@@ -49,6 +51,7 @@ def render(
     negative: str = "",
     sampler: Sampler = "DDIM",
     size: str = "",
+    clip_skip: int = 1,
     phrases: Sequence[str] = (),
     regions: Sequence[Region] = (),
     first_alone: bool = False,
@@ -57,6 +60,9 @@ def render(
     on_estimate: OnEstimate | None = None,
 ) -> list[Image.Image]:
     """One picture per (prompt, seed) pair; ``image.info`` has the texts for its PNG.
+
+    Prompts may have A1111's syntax, (word:1.3), [word] and BREAK, and more tokens than the text
+    encoder reads at once. ``clip_skip`` 2 leaves out the encoder's last layer, as in A1111.
 
     ``guidance`` None is the base's best value. ``size`` is WIDTHxHEIGHT in pixels, "" for the
     native size of the base. With ``phrases``, ``image.info["maps"]`` has the attention to every
@@ -91,29 +97,57 @@ def render(
         compose=compose,
         base=base.name,
         size=size.strip(),
+        clip_skip=clip_skip,
         side=latent_side(base) * base.pipeline.vae_scale_factor,
-        adapters=tuple(
-            UsedAdapter(it.name, weight, it.trigger, it.sha256) for it, weight in adapters
-        ),
+        adapters=tuple(UsedAdapter(one.name, w, one.trigger, one.sha256) for one, w in adapters),
         regions=tuple(regions),
     )
     most = 1 if row.one_by_one else len(pairs)
     batch_size = max(1, min(most, POSITIONS_PER_BATCH // (2 * latent[0] * latent[1])))
     images: list[Image.Image] = []
-    memory = explain_out_of_memory(f"Drawing on {base.device}", "close other programs that use it")
-    bundled = [embedding for adapter, _ in adapters for embedding in adapter.embeddings]
-    with memory, using_embeddings(base, [*bundled, *embeddings]), using_sampler(base, sampler):
-        text_ids(base, [*prompts, negative])  # MergeError for long prompts, before any is drawn
+    written = [(parse_prompt(prompt), seed) for prompt, seed in pairs]
+    avoided = parse_prompt(negative)
+    words = [word for adapter, _ in adapters for word in adapter.embeddings]
+    with _set_up(base, [*words, *embeddings], sampler, clip_skip):
+        _check_prompts(base, [*(prompt for prompt, _ in written), avoided], row, adapters)
         for places in batches_of(len(pairs), batch_size, first_alone):
             check(stop)
-            start, chunk = places.start, pairs[places.start : places.stop]
+            start, chunk = places.start, written[places.start : places.stop]
             share = part(progress, start / len(pairs), places.stop / len(pairs))
-            scene = Scene(base, chunk, negative, adapters, latent, steps, guidance, regions)
+            scene = Scene(base, chunk, avoided, adapters, latent, steps, guidance, regions)
             watch = _from_place(on_estimate, start)
             images += _draw_batch(scene, row, phrases, share, stop, watch)
     for image, (prompt, seed) in zip(images, pairs, strict=True):
         image.info.update(replace(common, prompt=prompt, seed=seed).texts())
     return images
+
+
+@contextmanager
+def _set_up(
+    base: Base, embeddings: Sequence[Embedding], sampler: Sampler, clip_skip: int
+) -> Iterator[None]:
+    """The base with textual inversions, sampler and clip skip; as it was afterwards."""
+    memory = explain_out_of_memory(f"Drawing on {base.device}", "close other programs that use it")
+    with (
+        memory,
+        using_embeddings(base, embeddings),
+        using_sampler(base, sampler),
+        using_clip_skip(base, clip_skip),
+    ):
+        yield
+
+
+def _check_prompts(
+    base: Base, prompts: Sequence[Prompt], row: Composition, adapters: Sequence[Weighted]
+) -> None:
+    """MergeError for prompts that are too long, or too rich for a composition by triggers."""
+    rich = [one for one in prompts if not one.is_plain or piece_count(base, one) > 1]
+    if rich and row.needs and len(adapters) > 1:
+        raise MergeError(
+            f"“{row.title}” looks for triggers among the tokens of a plain prompt: leave out "
+            f"emphasis and BREAK, and keep to {base.pipeline.tokenizer.model_max_length} tokens, "
+            "or let the LoRAs act as a sum."
+        )
 
 
 def batches_of(count: int, size: int, first_alone: bool) -> list[range]:
@@ -152,7 +186,7 @@ def _draw_batch(
     # One LoRA has nothing to be composed with: it acts as it is, unless it has a region.
     alone = len(scene.adapters) < 2 and not scene.regions
     composer = (COMPOSITIONS["sum"] if alone else row).composer_class(scene)
-    marks = phrase_masks(scene.base, scene.prompts, phrases)
+    marks = scene.phrase_masks(phrases)
     watch = AttentionRecorder(scene.base, marks, scene.latent)
     watching = watch.recording() if phrases else nullcontext()
     images = draw(scene, composer, progress, stop, watching, on_estimate)

@@ -56,22 +56,24 @@ def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
 
 def phrase_positions(base: Base, prompt: str, phrase: str) -> list[slice]:
     """Where the phrase's tokens are in the prompt, one slice per occurrence."""
-    ids = token_ids(base, prompt)
-    phrase_ids = token_ids(base, phrase)[1:-1]
+    return _positions(token_ids(base, prompt), token_ids(base, phrase)[1:-1])
+
+
+def _positions(ids: Sequence[int], phrase_ids: Sequence[int]) -> list[slice]:
     size = len(phrase_ids)
     starts = range(len(ids) - size + 1) if size else ()
-    return [slice(i, i + size) for i in starts if ids[i : i + size] == phrase_ids]
+    return [slice(i, i + size) for i in starts if list(ids[i : i + size]) == list(phrase_ids)]
 
 
-def phrase_places(base: Base, prompt: str, phrases: Sequence[str]) -> list[list[slice]]:
-    """Where each phrase is, the longest first: its tokens are in no other phrase.
+def phrase_places(base: Base, ids: Sequence[int], phrases: Sequence[str]) -> list[list[slice]]:
+    """Where each phrase is among a prompt's ids, the longest first: its tokens are in no other.
 
     So “sks cat girl” is not “sks cat” too; equal phrases share their places.
     """
-    lengths = [len(token_ids(base, phrase)) for phrase in phrases]
+    wanted = [token_ids(base, phrase)[1:-1] for phrase in phrases]
     found: dict[int, list[slice]] = {}
-    for i in sorted(range(len(phrases)), key=lambda i: -lengths[i]):
-        places = phrase_positions(base, prompt, phrases[i])
+    for i in sorted(range(len(phrases)), key=lambda i: -len(wanted[i])):
+        places = _positions(ids, wanted[i])
         taken = [place for others in found.values() for place in others if place not in places]
         found[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
     return [found[i] for i in range(len(phrases))]

@@ -24,7 +24,7 @@ from merging.io.regions import MAX_REGIONS, Region, parse_region
 KEYS = ("parameters", "iteris", "recipe")
 MAX_BYTES, MAX_TEXT = 32 << 20, 64 << 10  # of a PNG, and of one of its text fields
 LORA = re.compile(r"\s*<lora:([^:<>]+):(-?[\d.]+)[^<>]*>")
-FIELD = re.compile(r"(Steps|Sampler|CFG scale|Seed|Size|Model): ([^,]+)")
+FIELD = re.compile(r"(Steps|Sampler|CFG scale|Seed|Size|Model|Clip skip): ([^,]+)")
 SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})", re.IGNORECASE)
 
 
@@ -54,10 +54,13 @@ class Origin:
     side: int = 0  # of the base's default pictures, in pixels; 0 if unknown
     adapters: tuple[UsedAdapter, ...] = ()
     regions: tuple[Region, ...] = ()
+    clip_skip: int = 1  # as A1111 counts: 2 leaves out the text encoder's last layer
 
     def texts(self) -> dict[str, str]:
         """The text fields of the PNG."""
         fields = {key: value for key, value in asdict(self).items() if key != "regions"}
+        if self.clip_skip == 1:
+            del fields["clip_skip"]
         fields |= {"regions": list(map(str, self.regions))} if self.regions else {}
         return {"parameters": self.parameters(), "iteris": json.dumps(fields)}
 
@@ -69,6 +72,7 @@ class Origin:
             f"{self.prompt}{loras}{negative}\nSteps: {self.steps}, Sampler: {self.sampler}, "
             f"CFG scale: {self.guidance:g}, Seed: {self.seed}, "
             f"Size: {self.size or f'{self.side}x{self.side}'}, Model: {self.base}"
+            + (f", Clip skip: {self.clip_skip}" if self.clip_skip > 1 else "")
         )
 
 
@@ -128,6 +132,7 @@ def parse_parameters(text: str) -> Origin:
         sampler=fields.get("Sampler", "DDIM").strip(),
         size=fields.get("Size", "").strip(),
         base=fields.get("Model", "").strip(),
+        clip_skip=int(fields.get("Clip skip", 1)),
         adapters=tuple(
             UsedAdapter(name, float(strength)) for name, strength in LORA.findall(prompt)
         ),
@@ -137,6 +142,7 @@ def parse_parameters(text: str) -> Origin:
 def _parse_origin(fields: dict[str, Any]) -> Origin:
     """The settings in the JSON field, each converted to its type."""
     types: dict[str, type] = {"seed": int, "steps": int, "guidance": float, "side": int}
+    types["clip_skip"] = int
     plain = {
         key: types.get(key, str)(fields[key])
         for key in Origin.__dataclass_fields__

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COMPOSED, DrawOrder, Picture
+from app.schemas.draw import COMPOSED, MAX_CLIP_SKIP, DrawOrder, Picture
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.arguments import (
@@ -82,6 +82,12 @@ def render_arguments(settings: Settings) -> dict[str, Argument]:
             gr.Textbox("", label="size"),
             text(LONGEST_SIZE),
         ),
+        "clip_skip": Argument(
+            "2 leaves out the text encoder's last layer, as A1111 counts",
+            1,
+            gr.Number(1, label="clip_skip", precision=0, minimum=1, maximum=MAX_CLIP_SKIP),
+            number(1, MAX_CLIP_SKIP, whole=True),
+        ),
     }
 
 
@@ -96,7 +102,8 @@ def _render(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
     """Progress, and at the end the picture."""
     session = studio.open_session(current_client())
     loras, embeddings = selected_files(studio, session, values)
-    names = ("prompt", "base", "precision", "seed", "steps", "negative", "sampler", "size")
+    plain = ("prompt", "base", "precision", "seed", "steps", "negative", "sampler", "size")
+    names = (*plain, "clip_skip")
     guidance = values["guidance"]
     order = DrawOrder(
         loras,

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COLUMNS, COMPOSED, USUAL, DrawOrder
+from app.schemas.draw import COLUMNS, COMPOSED, MAX_CLIP_SKIP, USUAL, DrawOrder
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
@@ -32,6 +32,7 @@ class DrawForm:
     negative: gr.Textbox
     sampler: gr.Dropdown
     size: gr.Textbox
+    clip_skip: gr.Number
     columns: gr.CheckboxGroup
     composed: gr.Dropdown  # further columns, of LoRAs that are not merged
     others: gr.Dropdown  # entries of the history
@@ -47,6 +48,7 @@ class DrawForm:
             "negative": values[self.negative],
             "sampler": values[self.sampler],
             "size": values[self.size],
+            "clip_skip": int(values[self.clip_skip] or 1),
             "columns": (*values[self.columns], *values[self.composed]),
             "maps": bool(values[self.maps]),
         }
@@ -83,6 +85,7 @@ class DrawForm:
             self.guidance: min(max(origin.guidance, 0.0), MAX_GUIDANCE),
             self.sampler: origin.sampler if is_known else "DDIM",
             self.size: origin.size,
+            self.clip_skip: min(max(origin.clip_skip, 1), MAX_CLIP_SKIP),
         }
 
 
@@ -120,7 +123,7 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
             info="CFG scale; higher: closer to the prompt",
             min_width=140,
         )
-    negative, sampler, size = _rare_widgets()
+    rare = _rare_widgets()
     columns = gr.CheckboxGroup(
         [(title, name) for name, title in COLUMNS.items()], value=list(USUAL), label="Pictures of"
     )
@@ -143,12 +146,11 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    folded, last = (negative, sampler, size), (columns, composed, others, maps)
-    return DrawForm(prompt, seed, count, steps, guidance, *folded, *last)
+    return DrawForm(prompt, seed, count, steps, guidance, *rare, columns, composed, others, maps)
 
 
-def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
-    """Negative prompt, sampler and size."""
+def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox, gr.Number]:
+    """Negative prompt, sampler, size and clip skip."""
     negative = gr.Textbox(
         "", label="Negative prompt", placeholder="What should not be in the pictures."
     )
@@ -165,4 +167,12 @@ def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox]:
         placeholder="automatic",
         max_lines=1,
     )
-    return negative, sampler, size
+    clip_skip = gr.Number(
+        1,
+        label="Clip skip",
+        info="2 leaves out the text encoder's last layer; some LoRAs were trained so.",
+        precision=0,
+        minimum=1,
+        maximum=MAX_CLIP_SKIP,
+    )
+    return negative, sampler, size, clip_skip

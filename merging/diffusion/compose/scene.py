@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter, VectorDelta
+from merging.diffusion.attention_maps import phrase_masks
 from merging.diffusion.base import Base
-from merging.diffusion.tokens import text_ids
+from merging.diffusion.prompts.encoder import encode, piece_count, token_row
 from merging.errors import MergeError
 from merging.io.regions import Region
 from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
@@ -57,13 +58,23 @@ class Scene:
             )
         return phrases
 
+    @cached_property
+    def pieces(self) -> int:
+        """In how many pieces the longest prompt is read; MergeError if they are too many."""
+        return max(piece_count(self.base, text) for text in (*self.prompts, self.negative))
+
+    def phrase_masks(self, phrases: Sequence[str]) -> Tensor:
+        """1 where a prompt's token belongs to a phrase: (pictures, pieces · tokens, phrases)."""
+        rows = [token_row(self.base, prompt) for prompt in self.prompts]
+        return phrase_masks(self.base, self.prompts, phrases, rows)
+
     def generators(self) -> list[torch.Generator]:
         """A new source of noise for every picture, by its seed; on the CPU."""
         return [torch.Generator().manual_seed(seed) for _, seed in self.pairs]
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Output of the text encoder as it is now: (texts, tokens, width)."""
-        return self.base.pipeline.text_encoder(text_ids(self.base, texts))[0]
+        """Output of the text encoder as it is now: (texts, pieces · tokens, width)."""
+        return encode(self.base, texts, self.pieces)
 
     def states(self) -> Tensor:
         """Text states of the model's batch, with the text encoder as it is now."""

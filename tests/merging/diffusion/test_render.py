@@ -162,8 +162,8 @@ def test_values_out_of_range_are_refused(base: Base, values: dict) -> None:
 
 
 def test_too_long_a_prompt_is_refused(base: Base) -> None:
-    with pytest.raises(MergeError, match="tokens and this base reads"):
-        render(base, ["a cat " * 40], [0])
+    with pytest.raises(MergeError, match="times what this base reads at once"):
+        render(base, ["a cat " * 400], [0])
 
 
 def test_an_adapter_for_another_base_is_named(base: Base) -> None:

@@ -36,8 +36,8 @@ def test_padding_and_tokens_choose_the_rows(base: Base) -> None:
 
 def test_tokens_of_a_longer_phrase_belong_to_it_alone(base: Base) -> None:
     prompt = "a sks cat girl and a sks cat"
-    short, long, again = phrase_places(base, prompt, ["sks cat", "sks cat girl", "SKS  cat"])
     ids = base.pipeline.tokenizer(prompt).input_ids
+    short, long, again = phrase_places(base, ids, ["sks cat", "sks cat girl", "SKS  cat"])
     assert [base.pipeline.tokenizer.decode(ids[place]).strip() for place in long] == [
         "sks cat girl"
     ]
