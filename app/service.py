@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from app.examples import bundled
 from app.hub_upload import push
+from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
 from app.jobs.line import line_of
 from app.jobs.metrics import JobMetrics, Kind
@@ -64,6 +65,7 @@ class Studio:
         line = line_of(settings)
         self.executor = executor or LocalExecutor(line, settings.max_minutes)
         self.metrics = JobMetrics(line, self.room)
+        self.held = held_jobs_of(settings)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()
 

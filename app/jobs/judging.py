@@ -20,7 +20,7 @@ from merging.runtime.progress import Progress, Stop, part
 JUDGED = ("sum", "merged")  # columns of the pictures that are looked at
 NEEDED = {"base", "each", *JUDGED}  # columns without which nothing can be told
 MOST_EXAMPLES = 4  # of a LoRA alone, and as many of the base
-PASSES = 9  # of the UNet, for one picture and model
+PASSES = 3  # of the UNet, for one picture and model
 EXAMPLES_SHARE = 0.4  # of the progress, about
 
 

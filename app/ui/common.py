@@ -22,6 +22,13 @@ Values = dict[Any, Any]  # component → value; what Gradio passes to a handler
 Updates = dict[Any, Any]  # component → new value or properties; what a handler returns
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
+# A click on a part with data-choice, anywhere in a component's HTML, is its event "select".
+CHOICES = """element.addEventListener("click", ({ target }) => {
+  const chosen = target.closest("[data-choice]");
+  if (chosen) trigger("select", { choice: Number(chosen.dataset.choice) });
+});"""
+# To what has just been opened, unless a problem is said where the visitor is.
+TO_STAGE = "() => iteris.toStage()"
 INTERNAL_ERROR = "An internal error, not your mistake. Please report what you did just before."
 CLIENT = "iteris.client"  # the key of the client's name in an ASGI scope
 NOT_WRITABLE = (

@@ -21,6 +21,8 @@ from app.ui.handlers.history import HistoryHandlers, wire_history
 from app.ui.handlers.jobs import Handlers
 from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import PictureLoader
+from app.ui.handlers.open_entry import EntryOpener
+from app.ui.handlers.restore import RestoreHandlers, wire_restore
 from app.ui.html import fragments as markup
 from app.ui.sections.add_files import AddFilesSection, OtherSources, add_section, other_sources
 from app.ui.sections.base_model import BaseChoice, base_model_widgets
@@ -64,7 +66,6 @@ class Sections:
     pictures: PicturesSection
     files: Files
     export_form: ExportWidgets
-    chart: gr.HTML
     base: BaseChoice
     history: HistorySection
     dock: Dock
@@ -122,19 +123,22 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
     ExportHandlers(studio, form, sections.pictures, files, sections.export_form).wire()
     loader = PictureLoader(form)
     file_handlers = FileHandlers(studio, form, adding, loader, sections.sources)
-    handlers = Handlers(studio, form, results, sections.dock, sections.chart, history.message)
-    history_handlers = HistoryHandlers(file_handlers, loader, handlers, history)
+    handlers = Handlers(studio, form, results, sections.dock, history.message)
+    opener = EntryOpener(file_handlers, handlers, history.message)
+    history_handlers = HistoryHandlers(opener, history)
     listed = [*wire_files(file_handlers), wire_library(LibraryHandlers(file_handlers))]
     for event in listed:
         event.then(handlers.change, form.inputs, handlers.dock.readiness, **AT_ONCE)
     _wire_form(file_handlers, handlers, sections.top, sections.another)
-    wire_history(history_handlers, JOB)
     buttons = tuple(zip(sections.cards, pairs, strict=True))
     events = [
+        *wire_history(history_handlers, JOB),
         sections.dock.press.click(handlers.press, form.inputs, handlers.outputs, **JOB),
-        wire_batch(BatchHandlers(handlers, sections.batch), JOB),
+        wire_batch(BatchHandlers(handlers, sections.batch, opener), JOB),
         *_wire_examples(file_handlers, handlers, buttons),
     ]
+    restoring = RestoreHandlers(handlers, gr.Textbox(visible="hidden", elem_id="visit"))
+    events += wire_restore(restoring, demo, [*listed, *events], JOB)
     look, inputs = history_handlers.look, history_handlers.inputs
     for event in events:
         event.then(look, inputs, history_handlers.list_outputs, **AT_ONCE)
@@ -179,6 +183,9 @@ def _wire_form(
     of_a_merge = [*vars(form.base).values(), *form.options.all, *slots]
     changes = [user_change(widget) for widget in of_a_merge]
     gr.on(changes, handlers.change, form.inputs, dock.readiness, **LAST)
+    stage = handlers.results.views.stage
+    kept = {form.draw_form.seed, form.draw_form.count, dock.status}
+    stage.select(handlers.keep_seed, None, kept, **AT_ONCE)
     dock.stop.click(handlers.stop, form.inputs, dock.stop, **AT_ONCE)
 
 

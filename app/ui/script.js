@@ -1,13 +1,20 @@
 // What the page does in the browser alone: sliders, chips, the theme, keys, drops and pastes.
 () => {
   const find = (selector) => document.querySelector(selector);
+  // What handlers call, once they have changed the page.
+  globalThis.iteris = {
+    toStage: () => {
+      if (find("#history .problems")) return;
+      location.hash = "";
+      find("#stage")?.scrollIntoView();
+    },
+  };
   const actions = {
     theme: () => document.body.classList.toggle("dark"),
     say: ({ words }) => type("#prompt textarea", (text) => (text ? `${text.trimEnd()}, ${words}` : words)),
-    seed: ({ seed }) => type("#seeds input[type=number]", () => seed),
   };
 
-  // A field takes a text as if it was typed: in a later frame, when its fold is open.
+  // A field takes a text as if it was typed.
   function type(selector, change) {
     const field = find(selector);
     if (!field) return;
@@ -25,6 +32,7 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
+  location.hash = ""; // of a page that was loaded with a panel open, which its link could not open then
   document.addEventListener("click", (event) => {
     // Gradio's page has a base address, for which a link to a part of the page would load it anew.
     const link = event.target.closest('#page a[href^="#"]');

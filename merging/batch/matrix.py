@@ -65,8 +65,9 @@ def matrix(
 
     The first axis with several values goes across, all others go down.
     """
-    placed = {_place(settings, axes(cells)): image for settings, image in cells}
-    across, down = (list(dict.fromkeys(place[axis] for place in placed)) for axis in (0, 1))
+    names = axes([settings for settings, _ in cells])
+    placed = {place(settings, names): image for settings, image in cells}
+    across, down = (list(dict.fromkeys(where[axis] for where in placed)) for axis in (0, 1))
     width, height = _cell_size([image for image in placed.values() if image])
     top = 4 * LINE
     sheet = Image.new(
@@ -91,14 +92,14 @@ def matrix(
     return sheet
 
 
-def axes(cells: Sequence[tuple[Settings, Image.Image | None]]) -> list[str]:
+def axes(merges: Sequence[Settings]) -> list[str]:
     """The settings that have several values, in their order; the first one if none has."""
-    names = [*cells[0][0]]
-    several = [name for name in names if len({settings[name] for settings, _ in cells}) > 1]
+    names = [*merges[0]]
+    several = [name for name in names if len({settings[name] for settings in merges}) > 1]
     return several or names[:1]
 
 
-def _place(settings: Settings, names: Sequence[str]) -> tuple[str, str]:
+def place(settings: Settings, names: Sequence[str]) -> tuple[str, str]:
     """The labels of a merge's column and row."""
     first, *others = names
     return settings[first], " · ".join(settings[name] for name in others)

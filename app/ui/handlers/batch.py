@@ -11,15 +11,17 @@ from typing import Any
 import gradio as gr
 
 from app.jobs.queue import Step
-from app.schemas.batch import BatchOrder, strengths_of, strengths_text
+from app.schemas.batch import BatchOrder, BatchResult, strengths_of, strengths_text
 from app.schemas.draw import Picture
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
-from app.ui.common import AT_ONCE, Updates, Values, updates_or_problem
+from app.ui.common import AT_ONCE, QUIET, TO_STAGE, Updates, Values, updates_or_problem
 from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.jobs import Handlers, JobUpdates
+from app.ui.handlers.open_entry import EntryOpener
 from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text
+from app.ui.html.matrix import matrix_html
 from app.ui.sections.batch import BatchSection
 
 DONE = "Done: the zip is ready, under “Several at once”."
@@ -31,6 +33,7 @@ class BatchHandlers:
 
     handlers: Handlers
     several: BatchSection
+    opener: EntryOpener  # of the matrix's cells; it says why not above the batch's own table
 
     @property
     def inputs(self) -> set[Any]:
@@ -52,6 +55,10 @@ class BatchHandlers:
 
         return updates_or_problem(widgets.count, work)
 
+    def open_merge(self, values: Values, event: gr.EventData) -> Updates:
+        """Bring a merge of the matrix to the workbench."""
+        return self.opener.open(values, int(event.choice))
+
     def look(self, values: Values) -> Updates:
         """Show the number of merges."""
         count = self.several.count
@@ -67,6 +74,7 @@ class BatchHandlers:
         order, widgets = self._order(values), self.several
         session, merges = values[self.handlers.form.session], list[FinishedMerge]()
         pictures: dict[Path, list[Picture]] = {}  # by the folder of their merge
+        result: BatchResult | None = None
         with closing(self.handlers.studio.batch(session, order)) as items:
             for item in items:
                 if isinstance(item, Step):
@@ -76,20 +84,30 @@ class BatchHandlers:
                 elif isinstance(item, Picture):
                     pictures.setdefault(item.path.parent, []).append(item)
                 else:
+                    result = item
                     yield {
-                        widgets.matrix: gr.Image(item.matrix, visible=bool(item.matrix)),
                         widgets.table: batch_table(item),
                         widgets.archive: gr.DownloadButton(value=str(item.archive), visible=True),
                         widgets.command: batch_command(order, item.archive.name, item.recipe),
                     }
         # only now, since a stopped batch must leave nothing in the history
-        problems = []
+        problems, entries = list[str](), dict[Path, int | None]()
         for merge in merges:
             drawn = pictures.get(merge.kohya.parent, [])
             scene = order.drawn(merge) if drawn else None
-            problems.append(self.handlers.studio.remember(session, merge, scene, drawn)[1])
+            entry, problem = self.handlers.studio.remember(session, merge, scene, drawn)
+            problems.append(problem)
+            entries |= {picture.path: entry for picture in drawn}
         different = list(dict.fromkeys(filter(None, problems)))
         yield {self.handlers.history_problem: problems_html(different)}
+        if result is not None:
+            yield self._show_matrix(result, entries)
+
+    def _show_matrix(self, result: BatchResult, entries: dict[Path, int | None]) -> Updates:
+        """The pictures of the merges, each of which opens its entry."""
+        address = self.handlers.results.views.address
+        html = matrix_html(result, entries, address)
+        return {self.several.matrix: gr.HTML(html, visible=bool(html))}
 
     def _order(self, values: Values) -> BatchOrder:
         order = self.handlers.form.merge_order(values)
@@ -105,12 +123,17 @@ class BatchHandlers:
 def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
     """Connect the widgets; returns the event of the button that starts the batch."""
     widgets, inputs = batch_handlers.several, batch_handlers.inputs
-    opened = {widgets.strengths, widgets.count}
-    widgets.section.expand(batch_handlers.open, inputs, opened, **AT_ONCE)
+    filled = {widgets.strengths, widgets.count}
+    widgets.section.expand(batch_handlers.open, inputs, filled, **AT_ONCE)
     changes = [widgets.methods.change, widgets.strengths.change]
     gr.on(
         changes, batch_handlers.look, inputs, widgets.count, trigger_mode="always_last", **AT_ONCE
     )
+    opener = batch_handlers.opener
+    opened = widgets.matrix.select(batch_handlers.open_merge, inputs, opener.outputs, **QUIET)
+    opened.then(None, js=TO_STAGE)
+    jobs = batch_handlers.handlers
+    opened.then(jobs.look, inputs, jobs.dock.readiness, **AT_ONCE)
     outputs = {widgets.matrix, widgets.table, widgets.archive, widgets.command}
     outputs |= batch_handlers.handlers.message_outputs
     return widgets.make.click(batch_handlers.make, inputs, outputs, **job)

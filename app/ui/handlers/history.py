@@ -11,15 +11,13 @@ import gradio as gr
 
 from app.compare_merges import side_by_side
 from app.jobs.queue import Step
-from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
 from app.service import Studio
-from app.shell_commands import draw_commands
 from app.storage.history import GONE, History, OpenedEntry
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, updates_or_problem
+from app.ui.common import AT_ONCE, QUIET, TO_STAGE, Updates, Values, updates_or_problem
 from app.ui.handlers.files import LOOK, FileHandlers
 from app.ui.handlers.jobs import Handlers, JobUpdates
-from app.ui.handlers.load_picture import PictureLoader
+from app.ui.handlers.open_entry import EntryOpener
 from app.ui.html import fragments as markup
 from app.ui.sections.history import PLACES, HistorySection, differences_html
 from merging.errors import MergeError
@@ -38,10 +36,16 @@ BOTH_DRAWN = "Done: both are drawn, in the history."
 class HistoryHandlers:
     """The behaviour of the history section."""
 
-    listing: FileHandlers
-    picture_loader: PictureLoader
-    handlers: Handlers
+    opener: EntryOpener
     past: HistorySection
+
+    @property
+    def handlers(self) -> Handlers:
+        return self.opener.handlers
+
+    @property
+    def listing(self) -> FileHandlers:
+        return self.opener.listing
 
     @property
     def studio(self) -> Studio:
@@ -53,14 +57,6 @@ class HistoryHandlers:
         past = self.past
         ticks = {tick for place in past.places for tick in (place.ticked, place.pinned)}
         return {*self.handlers.form.inputs, past.entry_ids, past.start, *ticks}
-
-    @property
-    def open_outputs(self) -> set[Any]:
-        """Everything that changes when an entry is opened."""
-        form = self.handlers.form
-        widgets = {*vars(form.base).values(), *form.options.all, *vars(form.draw_form).values()}
-        widgets |= {self.past.message, form.merged}
-        return {*form.outputs, *widgets, *self.handlers.results.outputs}
 
     @property
     def list_outputs(self) -> set[Any]:
@@ -116,7 +112,13 @@ class HistoryHandlers:
 
     def open(self, place: int) -> Callable[[Values], Updates]:
         """Show a merge and its pictures on the page again."""
-        return lambda values: self._updates_or_problem(lambda: self._open_entry(values, place)[1])
+
+        def show(values: Values) -> Updates:
+            return self._updates_or_problem(
+                lambda: self.opener.opened(values, self._entry_id(values, place))[1]
+            )
+
+        return show
 
     def run_again(self, place: int) -> Callable[[Values], Iterator[Updates]]:
         """Repeat a merge and its pictures."""
@@ -159,51 +161,8 @@ class HistoryHandlers:
         start = min(start, last)
         return self.past.show(history.entries(start, PLACES), start, count, size)
 
-    def _open_entry(self, values: Values, place: int) -> tuple[OpenedEntry, Updates]:
-        """An entry, and the updates that show it."""
-        session = self.listing.visit(values)
-        opened = self.studio.recall(session, self._entry_id(values, place))
-        cards: list[Card] = []
-        for pick in opened.files:
-            name = f"{pick.name}.safetensors"
-            cards.append(self.studio.add(session, pick.path, cards, name, pick.origin))
-        opened = opened.moved([card.path for card in cards])
-        gone = [pick.name for pick in opened.merged.order.picks if pick not in opened.here]
-        missing = [f"{name} is no longer in your library: add its file." for name in gone]
-        note = markup.messages(["It is back on the page.", *missing])
-        updates = {
-            self.handlers.form.session: session,
-            **self._form_updates(values, opened, cards),
-            **self._result_updates(opened),
-            self.past.message: gr.HTML(note, visible=True),
-        }
-        return opened, updates | self.handlers.offer_merges({**values, **updates})
-
-    def _form_updates(self, values: Values, opened: OpenedEntry, cards: list[Card]) -> Updates:
-        """Cards, options and prompts of the entry; the cards stay if none of its files exists."""
-        form, order = self.handlers.form, opened.merged.order
-        base = form.base.updates_for(order.base)
-        updates: Updates = {**base, **form.options.show(opened.merged.recipe)}
-        updates |= {form.options.dtype: order.dtype, form.base.precision: order.precision}
-        if cards:
-            picks = (*opened.here, *order.words)
-            updates |= form.card_updates(cards, picks, {**values, **base})
-        if opened.scene:
-            updates |= form.draw_form.updates_from_order(opened.scene) | {form.suggested: ""}
-        return updates
-
-    def _result_updates(self, opened: OpenedEntry) -> Updates:
-        """The files and pictures of the entry."""
-        files, views = self.handlers.results.files, self.handlers.results.views
-        merged, scene, pictures = opened.merged, opened.scene, list(opened.pictures)
-        updates = {self.handlers.form.merged: merged, **files.show_merge(merged), **views.clear()}
-        if not scene or not pictures:
-            return updates
-        updates |= views.show_pictures(pictures)
-        return updates | views.show_views(pictures, draw_commands(scene))
-
     def _run_again(self, values: Values, place: int) -> JobUpdates:
-        opened, updates = self._open_entry(values, place)
+        opened, updates = self.opener.opened(values, self._entry_id(values, place))
         yield updates
         session, before = updates[self.handlers.form.session], opened.merged.kohya.read_bytes()
         merged = yield from self.handlers.run_merge(session, opened.merged.order)
@@ -277,16 +236,16 @@ class HistoryHandlers:
         return pictures
 
 
-def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> None:
-    """Connect the section and its buttons."""
+def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> list[Any]:
+    """Connect the section and its buttons; returns the events that change the page's merge."""
     past, listing, inputs = history_handlers.past, history_handlers.listing, history_handlers.inputs
-    jobs = history_handlers.handlers
-    list_outputs, open_outputs = history_handlers.list_outputs, history_handlers.open_outputs
+    list_outputs, open_outputs = history_handlers.list_outputs, history_handlers.opener.outputs
     past.newer.click(history_handlers.turn(-1), inputs, list_outputs, **AT_ONCE)
     past.older.click(history_handlers.turn(+1), inputs, list_outputs, **AT_ONCE)
     past.compare.click(history_handlers.compare, inputs, history_handlers.compare_outputs, **QUIET)
     draw_outputs = {*history_handlers.compare_outputs, *history_handlers.handlers.message_outputs}
     past.draw_both.click(history_handlers.draw_both, inputs, draw_outputs, **job)
+    events = []
     for number, place in enumerate(past.places):
         place.delete.click(history_handlers.delete(number), inputs, list_outputs, **AT_ONCE)
         pin_outputs = {past.message, place.delete}
@@ -294,7 +253,8 @@ def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> None
         opened = place.open.click(history_handlers.open(number), inputs, open_outputs, **QUIET)
         run_outputs = {*open_outputs, *history_handlers.handlers.outputs}
         run = place.run_again.click(history_handlers.run_again(number), inputs, run_outputs, **job)
-        run.then(history_handlers.look, inputs, list_outputs, **AT_ONCE)
+        opened.then(None, js=TO_STAGE)
         for event in (opened, run):
-            event.then(jobs.look, inputs, jobs.dock.readiness, **AT_ONCE)
             event.then(listing.look, listing.form.inputs, listing.adding.conflicts, **LOOK)
+        events += [opened, run]
+    return events

@@ -1,19 +1,21 @@
 """Merging and drawing: widgets → order → service → widgets, and nothing else.
 
 Handlers are generators that pass on the steps of the service. When Gradio closes one because the
-visitor left, the service's iterator is closed too, which stops the job and waits for its end.
+visitor left, “Merge and draw” and “Draw again” go on for a while, for a page that is loaded again;
+any other job is stopped, and its end waited for.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
+from app.jobs.held import HeldJob
 from app.jobs.queue import Step
 from app.limits import check_ready
 from app.schemas.draw import (
@@ -33,17 +35,23 @@ from app.ui.common import Updates, Values, error_sentence
 from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
-from app.ui.html.error_chart import error_chart
 from app.ui.sections.dock import ANOTHER, DRAW, FIRST, MERGE, Dock, Results
 from app.ui.sections.draw_form import MAX_OTHERS
 from merging.errors import Cancelled, MergeError
-from merging.report import LayerReport
 
 log = logging.getLogger(__name__)
 
 JobUpdates = Generator[Updates, None, None]
 Shown = dict[tuple[str, str, str, int], Picture]  # by column, title, prompt and seed
 STOPPED = "Stopped. Nothing was changed."
+
+
+@dataclass(frozen=True)
+class Redrawing:
+    """Pictures of a merge that there is already."""
+
+    merged: FinishedMerge
+    scene: DrawOrder
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,6 @@ class Handlers:
     form: Form
     results: Results
     dock: Dock
-    chart: gr.HTML  # errors of the layers, during a merge and after it
     history_problem: gr.HTML  # why a result was not saved in the history
 
     @property
@@ -66,7 +73,7 @@ class Handlers:
     def outputs(self) -> set[Any]:
         """Everything that a merge or a drawing may change."""
         form = self.form
-        widgets = {self.chart, form.merged, form.suggested, form.draw_form.prompt}
+        widgets = {form.merged, form.suggested, form.draw_form.prompt}
         return widgets | self.message_outputs | self.results.outputs
 
     def press(self, values: Values) -> Iterator[Updates]:
@@ -76,7 +83,7 @@ class Handlers:
     def look(self, values: Values) -> Updates:
         """Show what the button will do, or what is missing; nothing while a job runs."""
         if self.studio.executor.has(values[self.form.session]):
-            return {}
+            return {self.dock.press: gr.skip()}
         label = MERGE
         try:
             label = self._label(values)
@@ -88,8 +95,8 @@ class Handlers:
 
     def change(self, values: Values) -> Updates:
         """The same after a change, which also clears what the last job left in the dock."""
-        updates = self.look(values)
-        return {self.dock.status: "", **updates} if updates else {}
+        busy = self.studio.executor.has(values[self.form.session])
+        return ({} if busy else {self.dock.status: ""}) | self.look(values)
 
     def _label(self, values: Values) -> str:
         """What the button says while something is missing."""
@@ -128,6 +135,16 @@ class Handlers:
         scene = replace(scene, others=self._others(values, merged.order))
         yield from self.run_drawing(values[self.form.session], merged, scene)
 
+    def keep_seed(self, event: gr.EventData) -> Updates:
+        """Draw with the seed of a picture from now on."""
+        seed = int(event.choice)
+        note = f"Seed {seed} is kept: what you draw next begins with it."
+        return {
+            self.form.draw_form.seed: seed,
+            self.form.draw_form.count: 1,
+            self.dock.status: markup.outcome("done", note),
+        }
+
     def offer_merges(self, values: Values) -> Updates:
         """Update the list of other merges for the comparison."""
         form, session = self.form, values[self.form.session]
@@ -142,49 +159,69 @@ class Handlers:
 
     def run_comparison(self, session: str, order: ComparisonOrder) -> JobUpdates:
         """Draw what needs no merge, merge, draw the merge, and save all of it in the history."""
-        drawn: Shown = {}
-        merged: FinishedMerge | None = None
-        entry: int | None = None
-        scene, views, rows = order.scene, self.results.views, dict[str, LayerReport]()
-        yield {self.chart: gr.HTML("", visible=False), **views.clear()}
+        items = self.studio.merge_and_draw(session, order)
+        yield self.results.views.clear()
+        yield from self._follow(session, self.studio.held.begin(session, order, items))
+
+    def run_drawing(
+        self, session: str, merged: FinishedMerge, order: DrawOrder, entry: int | None = None
+    ) -> JobUpdates:
+        """Draw a comparison and save it in the history: in ``entry``, or in a new entry."""
+        items = self.studio.draw(session, order)
+        job = self.studio.held.begin(session, Redrawing(merged, order), items)
+        job.entry = entry
+        yield self.results.views.clear_verdict()
+        yield from self._follow(session, job)
+
+    def rejoin(self, values: Values) -> Iterator[Updates]:
+        """Go on with the job that this visit has, on a page that was loaded again."""
+        session = values[self.form.session]
+        yield {self.dock.press: gr.skip()}  # without any, Gradio empties all widgets
+        job = self.studio.held.of(session)
+        if job is not None:
+            yield from self.run_job(self._follow(session, job), "Coming back to your job")
+
+    def _follow(self, session: str, job: HeldJob) -> JobUpdates:
+        """Show what the job yields, and save its results in the history."""
+        order, views = job.order, self.results.views
+        assert isinstance(order, ComparisonOrder | Redrawing)
+        scene, drawn = order.scene, Shown()
+        merged = order.merged if isinstance(order, Redrawing) else None
         yield views.show_score_help(bool(scene.references))
-        with closing(self.studio.merge_and_draw(session, order)) as items:
+        with closing(self.studio.held.follow(session, job)) as items:
             for item in items:
-                if isinstance(item, Step):
-                    yield {
-                        self.dock.status: markup.progress(item),
-                        **self._chart_update(item, rows),
-                    }
-                elif isinstance(item, MissingScores | MissingVerdict):
-                    yield views.show_missing(item)
+                if isinstance(item, FinishedMerge) and isinstance(order, ComparisonOrder):
+                    merged, scene = item, order.drawn(item)
+                    yield {self.form.merged: merged, **self.results.files.show_merge(merged)}
+                    job.entry = yield from self.add_to_history(session, merged, entry=job.entry)
                 elif isinstance(item, Picture | Preview):
                     drawn = with_picture(drawn, item)
                     shown = scene.arranged([*drawn.values()])
                     yield views.show_pictures(shown, waiting="merged" in scene.columns)
                 else:
-                    merged, scene = item, order.drawn(item)
-                    yield {self.form.merged: merged, **self.results.files.show_merge(merged)}
-                    entry = yield from self.add_to_history(session, merged)
+                    yield self._note(item)
         if merged is None:
             raise RuntimeError("a merge ended without a result")
         pictures = scene.arranged([*drawn.values()])
         yield views.show_pictures(pictures) | views.show_views(pictures, draw_commands(scene))
-        yield from self.add_to_history(session, merged, scene, pictures, entry)
+        yield from self.add_to_history(session, merged, scene, pictures, job.entry)
+
+    def _note(self, item: object) -> Updates:
+        """What comes beside pictures and merges: progress, and what could not be measured."""
+        if isinstance(item, MissingScores | MissingVerdict):
+            return self.results.views.show_missing(item)
+        assert isinstance(item, Step)
+        return {self.dock.status: markup.progress(item)}
 
     def run_merge(self, session: str, order: MergeOrder) -> Generator[Updates, None, FinishedMerge]:
         """Merge and show the files; the pictures of the last merge are removed."""
         merged: FinishedMerge | None = None
-        rows: dict[str, LayerReport] = {}
-        yield {self.chart: gr.HTML("", visible=False)}
         with closing(self.studio.merge(session, order)) as items:
             for item in items:
-                if isinstance(item, Step):
-                    yield {
-                        self.dock.status: markup.progress(item),
-                        **self._chart_update(item, rows),
-                    }
-                else:
+                if isinstance(item, FinishedMerge):
                     merged = item
+                else:
+                    yield self._note(item)
         if merged is None:
             raise RuntimeError("a merge ended without a result")
         yield {
@@ -194,44 +231,19 @@ class Handlers:
         }
         return merged
 
-    def run_drawing(
-        self, session: str, merged: FinishedMerge, order: DrawOrder, entry: int | None = None
-    ) -> JobUpdates:
-        """Draw a comparison and save it in the history: in ``entry``, or in a new entry."""
-        drawn: Shown = {}
-        views = self.results.views
-        yield views.clear_verdict() | views.show_score_help(bool(order.references))
-        with closing(self.studio.draw(session, order)) as items:
-            for item in items:
-                if isinstance(item, Step):
-                    yield {self.dock.status: markup.progress(item)}
-                elif isinstance(item, MissingScores | MissingVerdict):
-                    yield views.show_missing(item)
-                else:
-                    drawn = with_picture(drawn, item)
-                    shown = order.arranged([*drawn.values()])
-                    yield views.show_pictures(shown, waiting="merged" in order.columns)
-        pictures = order.arranged([*drawn.values()])
-        yield views.show_pictures(pictures) | views.show_views(pictures, draw_commands(order))
-        yield from self.add_to_history(session, merged, order, pictures, entry)
-
     def add_to_history(
-        self, session: str, merged: FinishedMerge, *pictures: Any
+        self,
+        session: str,
+        merged: FinishedMerge,
+        scene: DrawOrder | None = None,
+        pictures: Sequence[Picture] = (),
+        entry: int | None = None,
     ) -> Generator[Updates, None, int | None]:
         """Save a result in the history, or show why not; returns the id of the entry."""
-        entry, problem = self.studio.remember(session, merged, *pictures)
+        entry, problem = self.studio.remember(session, merged, scene, pictures, entry)
         if problem:
             yield {self.history_problem: problems_html([problem])}
         return entry
-
-    def _chart_update(self, step: Step, rows: dict[str, LayerReport]) -> Updates:
-        """The chart with the layer of the step, if there is a new one."""
-        row = step.solved
-        if row is None or rows.get(row.layer) is row:
-            return {}
-        rows[row.layer] = row
-        svg = error_chart(list(rows.values()), step.layers)
-        return {self.chart: gr.HTML(svg, visible=True)} if svg else {}
 
     def run_job(
         self, updates: JobUpdates, start: str, done: str = "", lasting: Collection[Any] = ()

@@ -1,4 +1,4 @@
-"""The error of every layer solved so far, as an SVG chart with a log scale."""
+"""The error of every layer of a merge, as an SVG chart with a log scale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import log10
 from typing import Any
 
 from app.ui.html.rendering import render_template
-from merging.report import LayerReport
+from merging.report import LayerData
 
 WIDTH, HEIGHT, LEFT = 600, 150, 44
 LOWEST, HIGHEST = 1e-2, 3.0  # ends of the scale; 1 is the error of an unchanged layer
@@ -15,12 +15,12 @@ LINES = {"sum": "plain sum", "regmean": "RegMean", "merged": "this merge"}
 TICKS = (1.0, 0.1, 0.01)
 
 
-def error_chart(rows: Sequence[LayerReport], total: int = 0) -> str:
-    """A line per kind of error, with room for ``total`` layers; "" if no layer has an error."""
-    solved = [row for row in rows if row.objective]
+def error_chart(rows: Sequence[LayerData]) -> str:
+    """A line per kind of error; "" if no layer has an error, and for reports of older versions."""
+    solved = [row for row in rows if row.get("objective")]
     if not solved:
         return ""
-    count = max(total, len(solved), 2)
+    count = max(len(solved), 2)
     return render_template(
         "error_chart",
         width=WIDTH,
@@ -32,20 +32,20 @@ def error_chart(rows: Sequence[LayerReport], total: int = 0) -> str:
     )
 
 
-def _label(solved: Sequence[LayerReport]) -> str:
+def _label(solved: Sequence[LayerData]) -> str:
     """The chart as text, for screen readers."""
-    errors = solved[-1].objective
+    errors = solved[-1]["objective"]
     values = [f"{title} {errors[name]:.2g}" for name, title in LINES.items() if name in errors]
     text = f"Error on the calibration prompts after {len(solved)} layers"
     return f"{text}; last layer: {', '.join(values)}"
 
 
-def _line(rows: Sequence[LayerReport], name: str, count: int) -> dict[str, Any]:
+def _line(rows: Sequence[LayerData], name: str, count: int) -> dict[str, Any]:
     """One line; the whole width is ``count`` layers."""
     points = [
-        (_x(place, count), _y(row.objective[name]))
+        (_x(place, count), _y(row["objective"][name]))
         for place, row in enumerate(rows)
-        if name in row.objective
+        if name in row["objective"]
     ]
     return {"name": name, "title": LINES[name], "points": points}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from app.ui.common import CHOICES
 from app.ui.sections.pictures import command_code
 from merging.methods import METHODS
 from merging.options import MergeOptions
@@ -21,7 +22,7 @@ class BatchSection:
     count: gr.HTML
     draw: gr.Checkbox  # whether every merge is drawn, as a matrix
     make: gr.Button
-    matrix: gr.Image
+    matrix: gr.HTML
     table: gr.HTML
     archive: gr.DownloadButton
     command: gr.Code
@@ -51,9 +52,7 @@ def batch_section() -> BatchSection:
             elem_id="batch-draw",
         )
         make = gr.Button("Make them all", size="md", elem_id="batch")
-        matrix = gr.Image(
-            label="Matrix of the merges", visible=False, interactive=False, elem_id="matrix"
-        )
+        matrix = gr.HTML(visible=False, elem_id="matrix", js_on_load=CHOICES)
         table = gr.HTML(elem_id="batch-table")
         archive = gr.DownloadButton("Download the batch", visible=False, size="md")
         command = command_code("The batch as a command")

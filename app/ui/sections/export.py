@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import gradio as gr
 
@@ -13,10 +13,12 @@ from app.schemas.merge import FinishedMerge
 from app.shell_commands import merge_command, take_commands
 from app.ui.common import Updates
 from app.ui.html import fragments as markup
+from app.ui.html.error_chart import error_chart
 from app.ui.sections.hub import HubUpload, hub_section
 from app.ui.sections.pictures import command_code
 from merging.base_models import MINI
 from merging.options import Dtype
+from merging.report import LayerData
 
 AS_MERGED = ("as merged", "exact")
 
@@ -34,6 +36,7 @@ class Files:
     recipe: gr.Code
     command: gr.Code
     pushed: gr.HTML
+    chart: gr.HTML  # errors of the layers
     form: gr.Radio
     rank: gr.Dropdown
     curve: gr.HTML
@@ -43,6 +46,7 @@ class Files:
 
     def show_merge(self, merged: FinishedMerge) -> Updates:
         """Show the downloads of a merge, and clear what belongs to the last one."""
+        layers = cast(list[LayerData], merged.report.get("layers", []))
         return {
             self.ready: gr.Column(visible=True),
             self.summary: markup.summary(merged),
@@ -65,6 +69,7 @@ class Files:
             self.archive: gr.DownloadButton(visible=False),
             self.message: "",
             self.pushed: "",
+            self.chart: error_chart(layers),
         }
 
     def show_export(self, order: ExportOrder, export: Export) -> Updates:
@@ -92,8 +97,8 @@ class ExportWidgets:
     make: gr.Button
 
 
-def export_section(login: bool = False) -> tuple[Files, ExportWidgets, gr.HTML]:
-    """The section, hidden until there is a merge; and the chart of the layers' errors."""
+def export_section(login: bool = False) -> tuple[Files, ExportWidgets]:
+    """The section, hidden until there is a merge."""
     with gr.Column(visible=False, elem_id="take") as ready:
         with gr.Row(elem_id="download"):
             kohya = gr.DownloadButton("Download LoRA", variant="primary", scale=0, min_width=230)
@@ -123,10 +128,10 @@ def export_section(login: bool = False) -> tuple[Files, ExportWidgets, gr.HTML]:
             with gr.Accordion("Error of each layer", open=False):
                 chart = gr.HTML(elem_id="chart")
     files = Files(
-        *(ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed),
+        *(ready, summary, kohya, diffusers, full, words, recipe, command, hub.pushed, chart),
         *export_outputs,
     )
-    return files, ExportWidgets(hub, *export_inputs), chart
+    return files, ExportWidgets(hub, *export_inputs)
 
 
 def _download_label(merged: FinishedMerge) -> str:

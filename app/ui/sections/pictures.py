@@ -11,7 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from app.schemas.draw import MissingScores, MissingVerdict, Picture
-from app.ui.common import AT_ONCE, Updates
+from app.ui.common import AT_ONCE, CHOICES, Updates
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
 from app.ui.html.stage import stage_html
@@ -126,7 +126,7 @@ def empty_stage() -> str:
 def pictures_section() -> PicturesSection:
     """The stage, empty, and a fold with closer looks, hidden."""
     verdict = gr.HTML(visible=False, elem_id="verdict")
-    stage = gr.HTML(empty_stage(), elem_id="pictures")
+    stage = gr.HTML(empty_stage(), elem_id="pictures", js_on_load=CHOICES)
     scores = gr.HTML(visible=False, elem_id="scores")
     with (
         gr.Accordion("Look closer", open=False, visible=False, elem_id="closer") as closer,

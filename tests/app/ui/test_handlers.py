@@ -25,7 +25,7 @@ def handlers() -> Handlers:
         dock = Dock(gr.HTML(), gr.Button(), gr.Button(), (gr.Button(),))
         results = Results(pictures_section(), export_section()[0])
         nobody, form = cast(Studio, None), cast(Form, None)
-        return Handlers(nobody, form, results, dock, gr.HTML(), gr.HTML())
+        return Handlers(nobody, form, results, dock, gr.HTML())
 
 
 @pytest.mark.parametrize("ending", [None, Cancelled(), MergeError("no"), RuntimeError("broken")])

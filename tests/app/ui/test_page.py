@@ -81,6 +81,13 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
         visitor.merge()
         expect(visitor.page.locator("#summary")).to_contain_text(METHODS[name].title)
         expect(visitor.pictures).to_have_count(5)
+    visitor.number("Pictures", 2)
+    visitor.merge()
+    visitor.page.locator("#draw-form .label-wrap").first.click()
+    visitor.page.get_by_role("button", name="Keep seed 1").click()
+    visitor.hear("done", "Seed 1 is kept")
+    visitor.fold("Picture settings")
+    expect(visitor.page.get_by_label("Seed", exact=True)).to_have_value("1")
 
 
 def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
@@ -130,6 +137,7 @@ def several_at_once(visitor: Visitor) -> None:
     visitor.hear("stopped")
     section.get_by_label("Weighted sum").check()
     section.get_by_label("IterIS").uncheck()
+    section.get_by_label("Draw them as a matrix").check()
     make.click()
     visitor.hear("done", "the zip is ready")
     expect(page.locator("#batch-table tbody tr")).to_have_count(2)
@@ -144,7 +152,20 @@ def several_at_once(visitor: Visitor) -> None:
         page.get_by_text("Download the batch").click()
     assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
     with zipfile.ZipFile(Path(download.value.path())) as bundle:
-        assert len(bundle.namelist()) == 5
+        assert len(bundle.namelist()) == 8
+    cell_opens_its_merge(visitor)
+
+
+def cell_opens_its_merge(visitor: Visitor) -> None:
+    """A click on the matrix brings strengths, picture and files of that merge."""
+    page = visitor.page
+    cells = page.locator("#matrix button")
+    expect(cells).to_have_count(2)
+    cells.first.click()
+    expect(page.get_by_label("number input for Strength").first).to_have_value("0.5")
+    expect(page.locator("#pictures img")).to_have_count(1)
+    expect(page.locator("#prompt")).to_be_in_viewport()
+    expect(visitor.press).to_have_text("Draw again")
 
 
 def test_visitors_wait_for_each_other_and_share_nothing(
@@ -174,7 +195,11 @@ def test_visitors_wait_for_each_other_and_share_nothing(
     first.hear("stopped")
 
 
-def test_work_ends_when_its_visitor_leaves(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+def test_work_ends_when_its_visitor_leaves(
+    arrive: Arrive, studio: Studio, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at once, but when nobody came back to it."""
+    monkeypatch.setattr(studio.held, "patience", 1.0)
     visitor = arrive()
     visitor.add(*pair)
     expect(visitor.loras).to_have_count(2)
