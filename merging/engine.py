@@ -286,6 +286,6 @@ def _merged_adapter(request: MergeRequest, layers: dict) -> Adapter:
         layers=layers,
         base=sources[0].adapter.base,
         family="merged",
-        trigger=", ".join(source.phrase for source in sources if source.phrase),
+        trigger=", ".join(dict.fromkeys(one.phrase for one in sources if one.phrase)),
         embeddings=request.all_embeddings,
     )

@@ -112,7 +112,7 @@ def header(
     saved = recipe(request, base, fingerprint, precision)
     method = METHODS[request.method]
     names = ", ".join(source.adapter.name for source in request.sources)
-    phrases = [source.phrase for source in request.sources if source.phrase]
+    phrases = dict.fromkeys(source.phrase for source in request.sources if source.phrase)
     fields = {
         RECIPE_KEY: json.dumps(saved, ensure_ascii=False, sort_keys=True),
         "modelspec.title": result.adapter.name,

@@ -42,23 +42,39 @@ WIDTHS: tuple[tuple[str, Mapping[int, str]], ...] = (
 )
 # Kinds of files that are no adapters of layers.
 OTHER_FILES = (
+    (r"lora_controlnet", "a Control-LoRA"),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.", "a whole model"),
     (
-        r"^control_model\.|lora_controlnet|^controlnet|input_hint_block|controlnet_cond_embedding",
+        r"^control_model\.|^controlnet|input_hint_block|controlnet_cond_embedding",
         "a ControlNet",
     ),
     (r"^lllite_unet", "a ControlNet-LLLite"),
     (r"^adapter\.(body|conv_in)", "a T2I-Adapter"),
-    (r"^ip_adapter|^image_proj", "an IP-Adapter"),
+    (r"^(ip_adapter|image_proj)\b|_ip\.weight$|^\d+\.to_\w+_lora\.", "an IP-Adapter"),
     (r"^(encoder|decoder)\.(conv_in|down|up|mid)\b", "a VAE"),
     (r"^(unet|text_encoder):\d+:", "a LoRA of cloneofsimo's trainer, which names no layers"),
 )
+BESIDE = "load it beside the merge, in the program that draws: a merge leaves alone what it changes"
+# What can be done with files that are no LoRAs for Stable Diffusion 1.x.
+REMEDIES = {
+    "AnimateDiff": BESIDE,
+    "a Control-LoRA": BESIDE,
+    "a ControlNet": BESIDE,
+    "a ControlNet-LLLite": BESIDE,
+    "a T2I-Adapter": BESIDE,
+    "an IP-Adapter": BESIDE,
+    "a VAE": BESIDE,
+    "a whole model": "choose it as the base model",
+    "a textual inversion": "use it with --embedding",
+}
 INVERSION = "a textual inversion"
 INVERSIONS = re.compile(r"^bundle_emb\.|string_to_param|^emb_params$|^<.*>$|^clip_[lg](_out)?$")
 # Names of adapters that change how a model samples, not what it shows.
 DISTILLED = re.compile(
     r"(?<![a-z])((animate)?lcm|hyper(-?sd)?|lightning|(sd)?turbo|dpo|spo|tcd|pcm|dmd2?|flash-?sd)(?![a-z])"
 )
+# Names of LoRAs that belong to an IP-Adapter, whose picture they read.
+FACES = re.compile(r"ip-adapter|faceid")
 GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # only distilled models have this layer
 CLAIMS = ("ss_base_model_version", "modelspec.architecture")  # header fields that name the base
 OTHER_CLAIMS = re.compile(r"sd_?v2|stable-diffusion-v2|sd_?xl|stable-diffusion-xl|sd3|flux")
@@ -68,15 +84,16 @@ def refuse_other_files(header: Header, file: str) -> None:
     """Raise MergeError for a file that is for another base model, or of another kind."""
     base, key = _first(header, ARCHITECTURES) or _by_width(header) or ("", "")
     if base:
+        remedy = f"; {REMEDIES[base]}" if base in REMEDIES else ""
         raise MergeError(
             f"{file} was made for {base} (it has {key}); only LoRAs for Stable Diffusion 1.x "
-            "can be merged here."
+            f"can be merged here{remedy}."
         )
     kind, key = _first(header, OTHER_FILES) or ("", "")
     if not kind and all(INVERSIONS.search(key) for key in header.tensors):
         kind, key = INVERSION, next(iter(header.tensors))
     if kind:
-        more = ", or use this one with --embedding" if kind == INVERSION else ""
+        more = f", or {REMEDIES[kind]}" if kind in REMEDIES else ""
         raise MergeError(f"{file} is {kind}, not a LoRA (it has {key}); choose a LoRA file{more}.")
 
 
@@ -128,6 +145,14 @@ def doubts(header: Header, name: str) -> list[str]:
     if by_name or any(GUIDANCE.search(key) for key in header.tensors):
         sentences.append(
             f"By its {'name' if by_name else 'layers'} it changes how the model samples (LCM, "
-            "Hyper, Turbo, DPO …), not what it shows; merging it with concepts rarely works."
+            "Hyper, Turbo, DPO …), not what it shows; merging it with concepts rarely works: load "
+            "it beside the merge, with its own sampler and number of steps."
         )
+    if any(FACES.search(title.lower().replace("_", "-")) for title in titles):
+        sentences.append(
+            "By its name it belongs to an IP-Adapter, beside which alone it shows a face; load it "
+            "with that, not in a merge."
+        )
+    if (layers := header.metadata.get("ss_clip_skip", "")).isdecimal() and int(layers) > 1:
+        sentences.append(f"It was trained with clip skip {layers[:2]}: draw with the same.")
     return sentences

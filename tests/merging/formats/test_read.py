@@ -262,6 +262,9 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
         ("LCM_LoRA", {}, "LCM, Hyper, Turbo"),
         ("AnimateLCM_sd15_t2v_lora", {}, "LCM, Hyper, Turbo"),
         ("cat", {"ss_output_name": "Hyper-SD15-8steps"}, "LCM, Hyper, Turbo"),
+        ("LCM_LoRA", {}, "load it beside the merge, with its own sampler"),
+        ("ip-adapter-faceid_sd15_lora", {}, "belongs to an IP-Adapter"),
+        ("cat", {"ss_clip_skip": "2"}, "trained with clip skip 2: draw with the same"),
     ],
 )
 def test_doubts_are_warnings(

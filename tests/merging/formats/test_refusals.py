@@ -71,7 +71,17 @@ OTHER_FILES: dict[str, tuple[dict[str, Tensor], str]] = {
     "textual inversion (diffusers)": (tensors("<cat-toy>", shape=(1, 768)), "textual inversion"),
     "whole model": (tensors("model.diffusion_model.out.2.weight"), "a whole model"),
     "ControlNet": (tensors("control_model.input_blocks.0.0.weight"), "a ControlNet"),
-    "Control-LoRA": (tensors("lora_controlnet", "input_blocks.0.0.up"), "a ControlNet"),
+    "Control-LoRA": (tensors("lora_controlnet", "input_blocks.0.0.up"), "a Control-LoRA"),
+    "IP-Adapter": (tensors("ip_adapter.1.to_k_ip.weight"), "an IP-Adapter"),
+    "IP-Adapter's FaceID": (tensors("0.to_q_lora.down.weight"), "an IP-Adapter"),
+    "what to do with an IP-Adapter": (
+        tensors("image_proj.norm.weight"),
+        "load it beside the merge",
+    ),
+    "what to do with a motion LoRA": (
+        tensors("mid_block.motion_modules.0.temporal_transformer.proj_in.lora_A.weight"),
+        "can be merged here; load it beside the merge",
+    ),
     "ControlNet-LLLite": (tensors("lllite_unet_input_blocks_4_1.down.0.weight"), "LLLite"),
     "T2I-Adapter": (tensors("adapter.body.0.block1.weight"), "a T2I-Adapter"),
     "VAE": (tensors("decoder.up.0.block.0.conv1.weight"), "a VAE"),
