@@ -149,7 +149,11 @@ def random_layer(
 
 
 def distance(one: Adapter, other: Adapter) -> float:
-    """Largest ‖Δ − Δ'‖ / ‖Δ'‖ over all layers of either; a layer that one lacks counts as 0."""
+    """Largest ‖Δ − Δ'‖ / ‖Δ'‖ over all layers of either.
+
+    A layer that one lacks is infinitely far, unless it is zero: a file may have such a layer
+    because a program recognises the file by it.
+    """
     worst = 0.0
     for name in {*one.layers, *other.layers}:
         ours, theirs = (
@@ -157,7 +161,9 @@ def distance(one: Adapter, other: Adapter) -> float:
             for adapter in (one, other)
         )
         if ours is None or theirs is None:
-            return float("inf")
+            if any(delta is not None and delta.any() for delta in (ours, theirs)):
+                return float("inf")
+            continue
         worst = max(worst, ((ours - theirs).norm() / theirs.norm()).item())
     return worst
 
