@@ -219,7 +219,7 @@ def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[ExportHandlers, V
     order = MergeOrder(tuple(map(SelectedFile.of, cards)), method="sum")
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     with gr.Blocks():
-        files, asked, _ = export_section(login=True)
+        files, asked = export_section(login=True)
         shown, states = pictures_section(), [gr.State(None) for _ in range(4)]
     form = Form(*states, *[cast(Any, None)] * 5)
     values = {

@@ -143,7 +143,7 @@ def test_methods_lists_the_table() -> None:
             ["merge", CAT, PIZZA, "--samples", "0", "--out", "x.safetensors"],
             "samples must be a whole number from 1 to 1000",
         ),
-        (["render", "--prompt", "a " * 50, "--out", "x"], "shorten it"),
+        (["render", "--prompt", "a " * 500, "--out", "x"], "shorten it"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(
