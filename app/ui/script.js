@@ -11,6 +11,10 @@
   };
   const actions = {
     theme: () => document.body.classList.toggle("dark"),
+    notify: async () => {
+      if ((await Notification.requestPermission()) === "granted") localStorage.setItem(CHOICE, "yes");
+      offerNotice();
+    },
     say: ({ words }) => type("#prompt textarea", (text) => (text ? `${text.trimEnd()}, ${words}` : words)),
   };
 
@@ -22,6 +26,37 @@
     field.dispatchEvent(new Event("input", { bubbles: true }));
     field.dispatchEvent(new Event("blur", { bubbles: true }));
   }
+
+  // The tab's title tells how far a job is; a notification tells its end to whoever asked for it.
+  const TITLE = "IterIS Studio", CHOICE = "iteris-notify";
+  let running = false;
+  function follow() {
+    const percent = find("#status [role=progressbar]")?.getAttribute("aria-valuenow");
+    const end = find("#status .done, #status .failed, #status .stopped");
+    if (percent) {
+      running = true;
+      document.title = `${percent} % · ${TITLE}`;
+    } else if (running && end) {
+      running = false;
+      document.title = document.hidden ? `✓ ${TITLE}` : TITLE;
+      if (document.hidden && wantsNotice()) new Notification(TITLE, { body: end.innerText.trim() });
+    }
+  }
+  const wantsNotice = () => globalThis.Notification?.permission === "granted" && localStorage.getItem(CHOICE);
+  function offerNotice() {
+    const possible = globalThis.Notification && Notification.permission !== "denied" && !wantsNotice();
+    find("#page").classList.toggle("offers-notice", Boolean(possible));
+  }
+  function watch() {
+    const status = find("#status");
+    if (!status) return setTimeout(watch, 200); // the page is not built yet
+    new MutationObserver(follow).observe(status, { childList: true, subtree: true, attributes: true });
+    offerNotice();
+  }
+  watch();
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && !running) document.title = TITLE;
+  });
 
   function upload(files) {
     const input = find("#upload input[type=file]");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import zipfile
 from pathlib import Path
@@ -108,9 +109,11 @@ def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, P
     visitor.press.click()
     expect(visitor.running).to_be_visible()
     expect(visitor.press).to_be_disabled()
+    expect(visitor.page).to_have_title(re.compile(r"^\d+ % · IterIS Studio$"))
     accessible(visitor, "#dock")
     visitor.page.get_by_role("button", name="Stop").click()
     visitor.hear("stopped", "Stopped")
+    expect(visitor.page).to_have_title("IterIS Studio")
     expect(visitor.press).to_be_enabled()
     visitor.method("sum")
     visitor.steps(2)
