@@ -64,7 +64,7 @@ def add_section(settings: Settings) -> AddFilesSection:
         gr.HTML(render_template("drop"), elem_id="drop-words")
         upload = gr.File(
             file_count="multiple",
-            label="LoRAs, pictures made here, and what Civitai stores beside a LoRA",
+            label="LoRAs and pictures made here",
             show_label=False,
             elem_id="upload",
         )
