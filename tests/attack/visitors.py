@@ -64,10 +64,10 @@ async def draw(client: httpx.AsyncClient, url: str, number: int, arguments: list
     return job
 
 
-def usual_arguments(url: str) -> list[Any]:
-    """The cheapest picture, by the endpoint's own list of arguments."""
+def usual_arguments(url: str, steps: int = 1) -> list[Any]:
+    """A picture of so many steps, the cheapest of one, by the endpoint's own list of arguments."""
     about = httpx.get(f"{url}gradio_api/info", timeout=60).json()["named_endpoints"]["/render"]
-    given = {"prompt": "a cat", "steps": 1, "base": "mini"}
+    given = {"prompt": "a cat", "steps": steps, "base": "mini"}
     return [
         given.get(each["parameter_name"], each.get("parameter_default"))
         for each in about["parameters"]
@@ -144,7 +144,7 @@ def greedy(app: Running, sessions: int = 24) -> Outcome:
     async def both() -> tuple[list[Job], Job]:
         async with httpx.AsyncClient(timeout=PATIENCE) as client:
             arguments = usual_arguments(app.url)
-            slow = [25 if value == 1 else value for value in arguments]
+            slow = usual_arguments(app.url, steps=25)
             calls: list[Awaitable[Job]] = [
                 asyncio.create_task(draw(client, app.url, 7, slow)) for _ in range(sessions)
             ]
@@ -200,7 +200,7 @@ def leaving(app: Running) -> Outcome:
     async def leave() -> tuple[float, Job]:
         async with httpx.AsyncClient(timeout=PATIENCE) as client:
             arguments = usual_arguments(app.url)
-            long = [100 if value == 1 else value for value in arguments]
+            long = usual_arguments(app.url, steps=100)
             sent = await client.post(
                 f"{app.url}gradio_api/call/render", json={"data": long}, headers=address(9)
             )
