@@ -31,7 +31,7 @@ base = load_base("mini", "cpu")
 request = MergeRequest((Source(read({str(SHELF["sks cat"])!r}, base)),), method="sum")
 save(merge(request), "merged.safetensors", base=base)
 try:
-    render(base, ["cat " * 200], [0])
+    render(base, ["cat " * 500], [0])
 except MergeError:
     print("too long")
 """
