@@ -3,6 +3,7 @@
     python3 run.py [arguments of the app]        the page, on http://127.0.0.1:7860
     python3 run.py test [arguments of pytest]    lint, types and tests, in a real browser too
     python3 run.py test --quick [the same]       without slow tests or a browser
+    python3 run.py space --sdk … OWNER/NAME      a Hugging Face Space; --help tells the rest
     python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
 
 All but the last make the environment .venv beside this file and install the pinned requirements
@@ -31,6 +32,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 MADE = VENV / "made-by-run.py"  # written last, so that a half-made environment is made again
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")  # each has a .lock beside it
+EXTRAS = ("requirements-ray.txt", "requirements-zerogpu.txt")  # so have these, for other executors
 LOCKED = ((3, 10), (3, 11), (3, 12), (3, 13))  # Pythons that the lock files are for
 WORKERS = 4  # processes that run tests, at most: each holds a base model in memory
 UV = "uv==0.13.9"  # what makes them
@@ -129,12 +131,14 @@ def lock(arguments: list[str]) -> int:
     if pip_install(UV):
         return 1
     known: set[str] = set()
-    for place, name in enumerate(REQUIREMENTS, start=1):
-        if status := compile_lock(REQUIREMENTS[:place], arguments):
+    app = REQUIREMENTS[0]
+    for names in ((app,), *((app, extra) for extra in (*REQUIREMENTS[1:], *EXTRAS))):
+        if status := compile_lock(names, arguments):
             return status
-        found = [entry for entry in entries(lock_of(name)) if entry not in known]
-        lock_of(name).write_text(LOCK_HEADER + "\n".join(found) + "\n", encoding="utf-8")
-        known.update(found)
+        lock = lock_of(names[-1])
+        found = [entry for entry in entries(lock) if entry not in known]
+        lock.write_text(LOCK_HEADER + "\n".join(found) + "\n", encoding="utf-8")
+        known = known or set(found)  # of the app: the others are installed beside it
     return 0
 
 
@@ -235,6 +239,8 @@ def main(arguments: list[str]) -> int:
     install("requirements.txt")
     if arguments[:1] == ["test"]:
         return test(arguments[1:])
+    if arguments[:1] == ["space"]:
+        return call(PYTHON, "-m", "app.space", *arguments[1:])
     return start(arguments)
 
 

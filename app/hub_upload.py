@@ -13,6 +13,7 @@ from merging.errors import MergeError
 
 log = logging.getLogger(__name__)
 REPO = re.compile(r"(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}")
+FAILURES = (HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError, TypeError)
 REASONS = {
     401: "the Hub does not know this token; create a token with write access",
     403: "this token may not write there; create one with write access",
@@ -35,11 +36,15 @@ def push(folder: Path, repo: str, token: str, private: bool = True) -> str:
     try:
         place = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=place.repo_id, folder_path=folder)
-    except (HfHubHTTPError, HFValidationError, HTTPError, OSError, ValueError, TypeError) as error:
-        log.warning("upload to the Hub failed: %s", type(error).__name__)
-        status = getattr(getattr(error, "response", None), "status_code", 0)
-        why = REASONS.get(
-            status, f"the Hub could not be reached ({type(error).__name__}); check the network"
-        )
+    except FAILURES as error:
+        why = failure(error)
         raise MergeError(f"{repo} was not uploaded: {why}. The token was not stored.") from None
     return str(place)
+
+
+def failure(error: Exception) -> str:
+    """Why the Hub did not take something, as a part of a sentence; no token is in it."""
+    log.warning("upload to the Hub failed: %s", type(error).__name__)
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    name = type(error).__name__
+    return REASONS.get(status, f"the Hub could not be reached ({name}); check the network")

@@ -17,7 +17,7 @@ from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
 from merging.io.regions import MAX_REGIONS
 from merging.methods import METHODS
-from merging.options import Dtype, Precision
+from merging.options import Dtype
 
 LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
 
@@ -70,7 +70,7 @@ def check_merge(settings: Settings, order: MergeOrder) -> None:
         check_lines(settings, lines)
     check_here(order.picks)
     check_base(settings, order.base)
-    check_choice(order.precision, get_args(Precision))
+    check_choice(order.precision, settings.precisions)
 
 
 def check_ready(settings: Settings, order: MergeOrder, cards: Sequence[Card]) -> None:
@@ -155,7 +155,7 @@ def check_draw(settings: Settings, order: DrawOrder) -> None:
                 f"{len(pictures)}."
             )
     check_base(settings, order.base)
-    check_choice(order.precision, get_args(Precision))
+    check_choice(order.precision, settings.precisions)
 
 
 def check_others(settings: Settings, others: Sequence[OtherMerge], base: str) -> None:

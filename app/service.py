@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from app.hub_upload import push
 from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
 from app.jobs.line import line_of
-from app.jobs.metrics import JobMetrics, Kind
-from app.jobs.queue import LocalExecutor, Step
+from app.jobs.metrics import JobMetrics
+from app.jobs.queue import Executor, Step
+from app.jobs.slots import slots_of
 from app.limits import (
     check_batch,
     check_draw,
@@ -32,19 +33,19 @@ from app.schemas.card import Card
 from app.schemas.draw import ComparisonOrder, DrawItem, DrawOrder, OtherMerge, Picture
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
+from app.schemas.task import Kind, Order, Task
 from app.settings.model import Settings
 from app.storage.history import History, OpenedEntry, room_note
 from app.storage.library import Library
 from app.storage.room import room_of
 from app.storage.sessions import Store
-from merging.errors import Cancelled, MergeError
+from merging.errors import MergeError
 from merging.io.files import peft_config_path
 from merging.io.hub import NamedFile, fetch_file
 
 if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
     from app.jobs.engine import Engine
-    from app.jobs.queue import Work
     from merging.analysis.rank_curve import CurvePoint
     from merging.analysis.summary import Summary
 
@@ -58,16 +59,17 @@ LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers
 class Studio:
     """The service behind the page and the API; visitors share nothing but the base models."""
 
-    def __init__(self, settings: Settings, executor: LocalExecutor | None = None) -> None:
+    def __init__(self, settings: Settings, executor: Executor | None = None) -> None:
         self.settings = settings
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
         self.room = room_of(settings)
         line = line_of(settings)
-        self.executor = executor or LocalExecutor(line, settings.max_minutes)
-        self.metrics = JobMetrics(line, self.room)
-        self.held = held_jobs_of(settings)
         self._loaded_engine: Engine | None = None
         self._engine_lock = threading.Lock()
+        slots = slots_of(settings, lambda: self._engine)
+        self.executor = executor or Executor(slots, line, settings.max_minutes)
+        self.metrics = JobMetrics(line, self.room)
+        self.held = held_jobs_of(settings)
 
     @property
     def _engine(self) -> Engine:
@@ -220,7 +222,7 @@ class Studio:
         """Merge: yields Steps and the result. Closing the generator stops the work."""
         self._check_visit(session)
         check_merge(self.settings, order)
-        items = self._run(session, "merge", lambda folder: self._engine.merging(order, folder))
+        items = self._run(session, "merge", order)
         return cast(Generator[Step | FinishedMerge, None, None], items)
 
     def merge_and_draw(
@@ -230,28 +232,24 @@ class Studio:
         self._check_visit(session)
         check_merge(self.settings, order.merge)
         check_draw(self.settings, order.scene)
-        items = self._run(
-            session, "merge and draw", lambda folder: self._engine.comparing(order, folder)
-        )
+        items = self._run(session, "merge and draw", order)
         return cast(Generator[ComparisonEvent, None, None], items)
 
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""
         self._check_visit(session)
         check_batch(self.settings, order)
-        items = self._run(session, "batch", lambda folder: self._engine.batching(order, folder))
+        items = self._run(session, "batch", order)
         return cast(Generator[BatchEvent, None, None], items)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""
         self._check_visit(session)
         check_draw(self.settings, order)
-        items = self._run(session, "draw", lambda folder: self._engine.drawing(order, folder))
+        items = self._run(session, "draw", order)
         return cast(Generator[DrawEvent, None, None], items)
 
-    def _run(
-        self, session: str, kind: Kind, work: Callable[[Path], Work]
-    ) -> Generator[object, None, None]:
+    def _run(self, session: str, kind: Kind, order: Order) -> Generator[object, None, None]:
         """A job in a folder of its own, which is removed if the job ends without a result.
 
         NoRoom, before anything else, if the client's files leave no room for it.
@@ -259,7 +257,8 @@ class Studio:
         client = self.store.client(session)
         self.room.check(client)
         folder = self.store.new_folder(session)
-        items = self.metrics.counted(kind, self.executor.run(session, work(folder), client))
+        task = Task(kind, order, folder)
+        items = self.metrics.counted(kind, self.executor.run(session, task, client))
         return with_folder(folder, items, partial(self.room.note, client))
 
     def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
@@ -287,14 +286,5 @@ class Studio:
         self.executor.close(LAST_SECONDS)
 
     def warm_up(self) -> None:
-        """Load the base model in the background, so that the first visitor need not wait for it."""
-
-        def body() -> None:
-            try:
-                list(self.executor.run("warm-up", lambda *rest: self._engine.load(*rest)))
-            except MergeError as error:
-                log.warning("%s", error)
-            except Cancelled:
-                log.debug("the program ended before the base model was loaded")
-
-        threading.Thread(target=body, name="iteris-warm-up", daemon=True).start()
+        """Load the base models in the background, so that the first visitor need not wait."""
+        threading.Thread(target=self.executor.warm_up, name="iteris-warm-up", daemon=True).start()

@@ -6,7 +6,7 @@ imports it.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from app.jobs.batch import batch_job
@@ -15,16 +15,23 @@ from app.jobs.conflicts import ConflictFinder
 from app.jobs.draw import draw_job
 from app.jobs.export import curve, take
 from app.jobs.inspect import card
+from app.jobs.job_thread import Emit
 from app.jobs.merge import merge_job
 from app.jobs.models import Bases
-from app.jobs.queue import Work
-from app.schemas.batch import BatchOrder
-from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.export import Export, ExportOrder
-from app.schemas.merge import MergeOrder
+from app.schemas.task import Kind, Task
 from app.settings.model import Settings
 from merging.analysis.summary import summary
+from merging.diffusion.base import Base
 from merging.runtime.progress import Stop, silent
+
+# Each takes the bases, its order, a folder for its files, emit and stop.
+JOBS: dict[Kind, Callable[..., None]] = {
+    "merge": merge_job,
+    "merge and draw": comparison_job,
+    "draw": draw_job,
+    "batch": batch_job,
+}
 
 
 class Engine:
@@ -39,25 +46,17 @@ class Engine:
         self._bases = Bases(settings.device)
         self.meetings = ConflictFinder()
 
-    def merging(self, order: MergeOrder, folder: Path) -> Work:
-        """The work of a merge, for the executor."""
-        return self._bases.job(partial(merge_job, self._bases, order, folder))
+    def perform(self, task: Task, emit: Emit, stop: Stop) -> None:
+        """Do a task in the caller's thread, with exclusive use of the base models."""
+        with self._bases.in_use():
+            if task.kind == "load":
+                self.load()
+            else:
+                JOBS[task.kind](self._bases, task.order, task.folder, emit, stop)
 
-    def drawing(self, order: DrawOrder, folder: Path) -> Work:
-        """The work of a comparison, for the executor."""
-        return self._bases.job(partial(draw_job, self._bases, order, folder))
-
-    def comparing(self, order: ComparisonOrder, folder: Path) -> Work:
-        """The work of a merge with its comparison, for the executor."""
-        return self._bases.job(partial(comparison_job, self._bases, order, folder))
-
-    def batching(self, order: BatchOrder, folder: Path) -> Work:
-        """The work of several merges, for the executor."""
-        return self._bases.job(partial(batch_job, self._bases, order, folder))
-
-    def load(self, _emit: object, _stop: Stop) -> None:
-        """Work that loads the base model of the settings."""
-        self._bases.get(self._settings.base, self._settings.precision, silent)
+    def load(self) -> Base:
+        """The base model of the settings, loaded if needed; MergeError if it cannot be."""
+        return self._bases.get(self._settings.base, self._settings.precision, silent)
 
     def take(self, order: ExportOrder, folder: Path) -> Export:
         """Export a merge, in the caller's thread."""

@@ -6,11 +6,13 @@ A job that nobody has followed for a while is stopped.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.jobs.queue import Step
 from app.settings.model import Settings
@@ -33,8 +35,9 @@ class HeldJob:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def begin(self, items: Generator[object, None, None]) -> None:
-        """Run the job, whose events these are, in a thread."""
-        threading.Thread(target=self._run, args=(items,), name="iteris-held", daemon=True).start()
+        """Run the job, whose events these are, in a thread that knows the visitor's request."""
+        body = partial(contextvars.copy_context().run, self._run, items)
+        threading.Thread(target=body, name="iteris-held", daemon=True).start()
 
     def follow(self) -> Generator[object, None, None]:
         """Everything from the beginning, of its Steps the newest; raises what the job raised.

@@ -114,5 +114,5 @@ class Line:
 
 def line_of(settings: Settings) -> Line:
     """The line that the settings ask for; at home all jobs are one person's."""
-    most = settings.max_waiting + 1 if settings.private else settings.max_client_jobs
-    return Line(1, settings.max_waiting, most)
+    most = settings.max_waiting + settings.slots if settings.private else settings.max_client_jobs
+    return Line(settings.slots, settings.max_waiting, most)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from app.jobs.line import Line
+from app.schemas.task import Kind
 from app.storage.room import Room
 from merging.errors import Cancelled, MergeError
 
-Kind = Literal["merge", "merge and draw", "draw", "batch"]
 SECONDS = (1, 3, 10, 30, 100, 300, 1000, 3000)  # upper edges of the histogram's bins
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from app.jobs.progress import Emit
-from app.jobs.queue import Work
 from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.preview import Previewer, fit_previewer
 from merging.options import Precision
-from merging.runtime.progress import Progress, Stop
+from merging.runtime.progress import Progress
 from merging.scoring.clip import Clip, load_clip
 
 MAX_BASES = 2  # loaded at the same time
@@ -33,14 +31,11 @@ class Bases:
         self._previewers: dict[tuple[str, str], Previewer] = {}
         self._in_use = threading.Lock()
 
-    def job(self, work: Work) -> Work:
-        """The work with exclusive use of the base models while it runs."""
-
-        def exclusive(emit: Emit, stop: Stop) -> None:
-            with self._in_use:
-                work(emit, stop)
-
-        return exclusive
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Exclusive use of the base models, for a job as long as it runs; waits for it."""
+        with self._in_use:
+            yield
 
     @contextmanager
     def if_idle(self, name: str, precision: str) -> Iterator[Base | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from app.jobs.job_thread import Emit
 from app.jobs.queue import Step
 from merging.report import LayerReport
 from merging.runtime.progress import Progress
-
-Emit = Callable[[object], None]
 
 
 class ProgressReporter:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator
 
@@ -59,6 +59,30 @@ class Settings:
     )
     precision: Precision = setting(
         "auto", "ITERIS_PRECISION", MODEL, "Precision", "auto is fp32 on a CPU, fp16 elsewhere"
+    )
+    executor: Literal["local", "ray", "zerogpu"] = setting(
+        "local",
+        "ITERIS_EXECUTOR",
+        MODEL,
+        "Where jobs run",
+        "on this machine, on a Ray cluster, or on a ZeroGPU Space",
+    )
+    ray_address: str = setting(
+        "",
+        "ITERIS_RAY_ADDRESS",
+        MODEL,
+        "Address of the Ray cluster",
+        "host:port of its head",
+        unset="one of this machine alone",
+    )
+    slots: int = setting(
+        1,
+        "ITERIS_SLOTS",
+        MODEL,
+        "Jobs at the same time",
+        "beyond one, each has a process and a base model of its own",
+        low=1,
+        high=64,
     )
     mcp: bool = setting(
         False,
@@ -198,6 +222,11 @@ class Settings:
     def private(self) -> bool:
         """Whether the app is for the person at this machine alone."""
         return self.host in LOOPBACK and not self.public
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that visitors may choose; ZeroGPU has the base model ready in one alone."""
+        return (self.precision,) if self.executor == "zerogpu" else get_args(Precision)
 
     @property
     def host_names(self) -> tuple[str, ...]:

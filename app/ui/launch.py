@@ -64,7 +64,7 @@ def launch(
         strict_cors=True,
         mcp_server=settings.mcp,
         max_file_size=settings.max_mb * 2**20,
-        max_threads=settings.max_waiting + FREE_THREADS,
+        max_threads=settings.max_waiting + settings.slots + FREE_THREADS,
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api"],
         app_kwargs={

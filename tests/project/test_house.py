@@ -115,7 +115,8 @@ def test_requirements_are_installed_before_the_code_is_copied(steps: list[tuple[
 
 # --- pins -----------------------------------------------------------------------------------------
 
-REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")
+EXTRAS = ("requirements-ray.txt", "requirements-zerogpu.txt")  # for one executor each
+REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", *EXTRAS)
 
 
 def pins(name: str) -> list[str]:
@@ -130,8 +131,9 @@ def test_every_pin_is_exact(name: str) -> None:
 
 
 def test_every_import_is_pinned() -> None:
-    """What merging/ and app/ import from outside is named in requirements.txt."""
-    pinned = {normal(re.split(r"==|\[", pin)[0]) for pin in pins("requirements.txt")}
+    """What merging/ and app/ import from outside is named in requirements.txt or an extra."""
+    named = [pin for name in ("requirements.txt", *EXTRAS) for pin in pins(name)]
+    pinned = {normal(re.split(r"==|\[", pin)[0]) for pin in named}
     installed = packages_distributions()
     missing = {
         top

@@ -47,7 +47,7 @@ ROWS = (
     "app.jobs app.compare_merges",
     "app.service",
     "app.ui",
-    "app.__main__",
+    "app.__main__ app.space",
 )
 FLOORS = {room: floor for floor, row in enumerate(ROWS) for room in row.split()}
 
@@ -67,6 +67,8 @@ INSIDE = {
 OWNERS = {
     "gradio": ("app.ui",),
     "diffusers": ("merging.diffusion",),
+    "ray": ("app.jobs.slots.cluster",),
+    "spaces": ("app.jobs.slots.zerogpu",),
     "merging.evaluation": ("merging.evaluation", "merging.cli"),
     "merging.benchmarks": ("merging.benchmarks", "merging.cli"),
     "merging.cli": ("merging.cli", "merging.__main__", "app.settings.load"),  # it has flags, too

@@ -46,7 +46,15 @@ def test_every_pin_is_locked_for_every_python(version: str) -> None:
     assert missing == {"torch"}, "make the lock files anew: python3 run.py lock"
 
 
-@pytest.mark.parametrize("name", run.REQUIREMENTS)
+def test_the_extras_are_pinned_and_locked_as_the_tests_install_them() -> None:
+    tested = {release(pin) for pin in pins("tests/requirements.txt")}
+    for name in run.EXTRAS:
+        assert {release(pin) for pin in pins(name)} <= tested
+        found = {release(one) for one in [*locked(name), *locked("requirements.txt")]}
+        assert {release(pin) for pin in pins(name)} <= found
+
+
+@pytest.mark.parametrize("name", [*run.REQUIREMENTS, *run.EXTRAS])
 def test_every_release_has_hashes_and_no_address(name: str) -> None:
     assert all("--hash=sha256:" in entry for entry in run.entries(run.lock_of(name)))
     text = run.lock_of(name).read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import gradio as gr
 
@@ -11,10 +10,9 @@ from app.settings.model import Settings
 from app.ui.common import AT_ONCE, Updates, Values
 from app.ui.html import fragments as markup
 from merging.base_models import BASE_MODELS
-from merging.options import Precision
 
 OTHER = "other"
-PRECISIONS = [(name, name) for name in get_args(Precision) if name != "auto"]
+TITLES = {"auto": "automatic"}  # of a precision
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def base_model_widgets(settings: Settings) -> BaseChoice:
             visible=False,
         )
         precision = gr.Radio(
-            [("automatic", "auto"), *PRECISIONS],
+            [(TITLES.get(name, name), name) for name in settings.precisions],
             value=settings.precision,
             label="Precision of the base model",
             info="Automatic: fp32 on a CPU, fp16 elsewhere.",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from app.jobs.models import Bases
-from app.jobs.progress import Emit
 from merging.diffusion.base import Base
-from merging.runtime.progress import Stop, never, silent
+from merging.runtime.progress import silent
 
 
 def test_a_base_is_if_idle_between_jobs_alone() -> None:
     bases, seen = Bases("cpu"), list[Base | None]()
     base = bases.get("mini", "auto", silent)
 
-    def work(_emit: Emit, _stop: Stop) -> None:
-        with bases.if_idle("mini", "auto") as during:
-            seen.append(during)
-
-    bases.job(work)(print, never)
+    with bases.in_use(), bases.if_idle("mini", "auto") as during:
+        seen.append(during)
     with bases.if_idle("mini", "auto") as after, bases.if_idle("mini", "auto") as twice:
         seen += [after, twice]
     with bases.if_idle("sd15", "auto") as other:
