@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from app.log import start_log
 from app.settings.load import flags, with_file, with_page
 from app.settings.model import Settings, workplace
 from merging.errors import MergeError
@@ -20,8 +21,7 @@ WAKE_SECONDS = 0.1  # how often the program checks whether it should end
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted, then end the process; for wrong settings, print why and return 2."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_log()
     stop_requested = catch_signals()
     try:
         overrides = os.environ | flags(arguments)
@@ -67,6 +67,7 @@ def catch_signals() -> Callable[[], bool]:
 def serve(settings: Settings, stop_requested: Callable[[], bool]) -> None:
     """Build the page and serve it until the program should end."""
     prepare(settings)
+    start_log(settings.logs)
     from app.service import Studio
     from app.storage.sessions import Store, start_janitor
     from app.ui.launch import launch
@@ -77,6 +78,7 @@ def serve(settings: Settings, stop_requested: Callable[[], bool]) -> None:
     start_janitor([studio.store, uploads])
     page = build(studio)
     address = launch(page, settings, studio.room, studio.metrics.text, prevent_thread_lock=True)
+    start_log(settings.logs)
     print(f"IterIS Studio is at {address} (Ctrl+C ends it)", flush=True)
     try:
         studio.warm_up()

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="iteris-space-") as folder:
-            write_space(options.sdk, Path(folder))
+            write_space(options.sdk, Path(folder), options.hardware)
             if options.dry_run:
                 _show(Path(folder))
             else:
@@ -84,8 +84,11 @@ def _name(text: str) -> str:
     return text
 
 
-def write_space(sdk: Sdk, folder: Path) -> None:
-    """Write all files of the Space into a folder; MergeError if this is no checkout."""
+def write_space(sdk: Sdk, folder: Path, hardware: str | None = None) -> None:
+    """Write all files of the Space into a folder; MergeError if this is no checkout.
+
+    The Dockerfile gets torch with CUDA unless the hardware is a CPU.
+    """
     missing = [name for name in (*FOLDERS, *FILES[sdk]) if not (ROOT / name).exists()]
     if missing:
         raise MergeError(f"{missing[0]} is not in {ROOT}: run this in a checkout of the project.")
@@ -96,6 +99,10 @@ def write_space(sdk: Sdk, folder: Path) -> None:
     (folder / "README.md").write_text(readme(sdk), encoding="utf-8")
     if sdk == "gradio":
         (folder / "requirements.txt").write_text(zerogpu_requirements(), encoding="utf-8")
+    elif not (hardware or HARDWARE[sdk]).startswith("cpu"):
+        text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        text = re.sub(r"^ARG TORCH_INDEX=.*", "ARG TORCH_INDEX=", text, flags=re.MULTILINE)
+        (folder / "Dockerfile").write_text(text, encoding="utf-8")
 
 
 def readme(sdk: Sdk) -> str:

@@ -155,6 +155,13 @@ class Settings:
         "Figures for Prometheus",
         "on answers /metrics to whoever asks",
     )
+    logs: Literal["text", "json"] = setting(
+        "text",
+        "ITERIS_LOGS",
+        PLACES,
+        "Form of the log",
+        "json is an object a line, for a collector",
+    )
     max_files: int = setting(6, "ITERIS_MAX_FILES", FILES, "LoRAs of one merge", low=2, high=16)
     max_mb: int = setting(400, "ITERIS_MAX_MB", FILES, "MB of one file", low=1, high=4000)
     max_history_mb: int = setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -54,12 +55,13 @@ def test_a_wrong_port_is_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
     port = str(free_port())
-    with started(tmp_path, GRADIO_SERVER_PORT=port) as program:
+    with started(tmp_path, GRADIO_SERVER_PORT=port, ITERIS_LOGS="json") as program:
         assert answers(f"http://127.0.0.1:{port}/config", program)
         assert list(tmp_path.glob("iteris-studio-*"))
         program.terminate()
         said = last_words(program)
     assert program.returncode == 0, said
+    assert all(json.loads(line)["level"] for line in said.splitlines())
     assert not list(tmp_path.glob("iteris-studio-*"))
 
 

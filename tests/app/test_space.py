@@ -54,6 +54,17 @@ def test_the_docker_space_answers_where_its_settings_say(spaces: dict[str, Path]
     assert all((spaces["docker"] / name).exists() for name in copied)
 
 
+@pytest.mark.parametrize(("hardware", "cuda"), [(None, False), ("t4-small", True)])
+def test_the_docker_space_gets_torch_for_its_hardware(
+    hardware: str | None, cuda: bool, tmp_path: Path
+) -> None:
+    write_space("docker", tmp_path, hardware)
+    (index,) = re.findall(
+        r"^ARG TORCH_INDEX=(.*)", (tmp_path / "Dockerfile").read_text("utf-8"), re.MULTILINE
+    )
+    assert bool(index) is not cuda
+
+
 def test_zerogpu_gets_the_torch_that_it_offers_and_our_other_pins(spaces: dict[str, Path]) -> None:
     ours = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
     theirs = (spaces["gradio"] / "requirements.txt").read_text("utf-8").splitlines()

@@ -42,7 +42,7 @@ ROWS = (
     "merging.cli",
     "merging.__main__",
     "app",
-    "app.settings app.schemas app.examples app.hub_upload app.prompts",
+    "app.log app.settings app.schemas app.examples app.hub_upload app.prompts",
     "app.storage app.limits app.a1111_prompt app.shell_commands",
     "app.jobs app.compare_merges",
     "app.service",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from app.jobs.job_thread import Emit
 from app.jobs.slots.answers import TICK, Ended, answers
 from app.jobs.slots.slot import WorkerLost
+from app.log import start_log
 from app.schemas.task import Task
 from app.settings.model import Settings
 from merging.runtime.progress import Stop
@@ -85,6 +86,7 @@ class WorkerProcess:
 def serve(pipe: Connection, settings: Settings, number: int) -> None:
     """The worker: do one task after another, until the app has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app stops its jobs and then this process
+    start_log(settings.logs)
     from app.jobs.engine import Engine
 
     engine = Engine(replace(settings, device=_device(settings, number)))

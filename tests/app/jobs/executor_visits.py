@@ -41,6 +41,7 @@ class Visit(threading.Thread):
     def __init__(self, executor: Executor, owner: str, task: Task, client: str = "") -> None:
         super().__init__(daemon=True)
         self.items: list[object] = []
+        self.times: list[float] = []  # when they came
         self.error: Exception | None = None
         self._job = executor.run(owner, task, client or owner)
         self.start()
@@ -49,6 +50,7 @@ class Visit(threading.Thread):
         try:
             for item in self._job:
                 self.items.append(item)
+                self.times.append(time.monotonic())
         except Exception as error:  # noqa: BLE001 -- looked at by the test
             self.error = error
 
