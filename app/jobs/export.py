@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from app.jobs.models import Bases
@@ -60,8 +59,7 @@ def _write_adapter(order: ExportOrder, file: Path, base: Base | None) -> Saved:
     merge_options()["rank"].check(rank)
     truncated = adapter if rank == "exact" else truncate_rank(adapter, rank)
     fields = adapter_metadata(adapter.metadata)
-    named = replace(truncated, name=file.stem)
-    return save_adapter(named, file, order.form, order.dtype, fields, base)
+    return save_adapter(truncated, file, order.form, order.dtype, fields, base)
 
 
 def default_stem(order: ExportOrder) -> str:

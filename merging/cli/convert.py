@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from merging import formats
@@ -60,7 +59,6 @@ def run_convert(options: argparse.Namespace, _progress: Progress) -> tuple[Conve
     if options.rank is not None:
         adapter = truncate_rank(adapter, options.rank)
     dtype = options.dtype or main_dtype(overview.dtypes)
-    adapter = replace(adapter, name=options.out.stem)
     saved = save_adapter(
         adapter, options.out, options.format, dtype, adapter_metadata(adapter.metadata), base
     )

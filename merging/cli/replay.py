@@ -19,7 +19,7 @@ from merging.export.convert import main_dtype
 from merging.export.recipe import replay
 from merging.export.save import RecipeBase, save
 from merging.io import hub
-from merging.io.files import file_sha256, read_recipe
+from merging.io.files import file_sha256, read_recipe, tensors_sha256
 from merging.methods import METHODS
 from merging.options import Precision
 from merging.python_api import merge
@@ -51,13 +51,13 @@ def add_replay(sub: CommandParser) -> None:
 
 
 class ReplayAnswer(SavedMerge):
-    """The merge, and whether the file has the same bytes as the old one."""
+    """The merge, and whether its tensors have the same bytes as the old file's."""
 
     same: bool
 
 
 def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayAnswer, str]:
-    """Merge again; same inputs, base model, versions and processor give the same bytes."""
+    """Merge again; same inputs, base model, versions and processor give the same tensors."""
     path = hub.resolve_file(options.merged).path
     overview = formats.overview(path)
     recipe = read_recipe(overview.metadata)
@@ -81,9 +81,9 @@ def run_replay(options: argparse.Namespace, progress: Progress) -> tuple[ReplayA
         base,
         RecipeBase(name, fingerprint, precision),
     )
-    same = copy.written.sha256 == file_sha256(path)
+    same = tensors_sha256(copy.path) == tensors_sha256(path)
     answer, text = describe_merge(copy, result)
-    verdict = "the same bytes as" if same else "NOT the same bytes as"
+    verdict = "the same tensors as" if same else "NOT the same tensors as"
     return {**answer, "same": same}, f"{text}\n{verdict} {options.merged}"
 
 

@@ -7,7 +7,7 @@ removed, and MergeError names the wrong layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -18,6 +18,7 @@ from merging.diffusion.loader_check import check_with_diffusers
 from merging.engine import MergeResult
 from merging.export.recipe import header
 from merging.export.sidecar import EmbeddingFile, rename_notes, write_embeddings
+from merging.formats.layer_tables import adapter_title, printable
 from merging.formats.verify import Written, WrittenData
 from merging.options import Precision
 
@@ -95,7 +96,11 @@ def save_adapter(
     base: Base | None = None,
     embeddings: bool = True,
 ) -> Saved:
-    """Write an adapter that is no new merge; ``fields`` go into the header unchanged."""
+    """Write an adapter that is no new merge, under the name of its file.
+
+    ``fields`` go into the header unchanged.
+    """
+    adapter = replace(adapter, name=adapter_title(printable(path.name)))
     written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
     if base:
         written = check_with_diffusers(base, path, adapter, written)

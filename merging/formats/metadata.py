@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 
@@ -11,9 +10,6 @@ from merging.base_models import base_model
 from merging.formats.half_precision import FactorPair
 from merging.formats.layer_tables import LayerTable
 from merging.formats.peft_settings import CONFIG_KEY
-
-# sd-scripts' legacy hash covers these bytes of a file.
-LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000
 
 
 def kohya_header(
@@ -25,7 +21,7 @@ def kohya_header(
 ) -> dict[str, str]:
     """All fields of a kohya file but its hashes; ``metadata`` overrides all but the dimensions."""
     ranks = {pair.rank for pair in pairs.values()}
-    fields = _description(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    fields = _description(adapter, table) | dict(metadata)
     dimensions = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": f"{ranks.pop()}" if len(ranks) == 1 else "Dynamic",
@@ -42,7 +38,7 @@ def kohya_header(
 
 def full_header(adapter: Adapter, table: LayerTable, metadata: Mapping[str, str]) -> dict[str, str]:
     """All fields of a file of full differences but its hashes, as LyCORIS names them."""
-    fields = _description(adapter, table) | {"ss_output_name": adapter.name} | dict(metadata)
+    fields = _description(adapter, table) | dict(metadata)
     fields.pop(CONFIG_KEY, None)
     network = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "full"}'}
     return _without_empty(fields) | network
@@ -55,25 +51,13 @@ def diffusers_header(
     return _without_empty(_description(adapter, table) | dict(metadata)) | {"format": "pt"}
 
 
-def model_hashes(content: bytes) -> dict[str, str]:
-    """sd-scripts' two hashes, by which A1111 and Civitai find a model: of the tensors, and legacy.
-
-    ``content`` is the file with its ``ss_`` fields only.
-    """
-    start = 8 + int.from_bytes(content[:8], "little")
-    legacy = content[LEGACY_START : LEGACY_START + LEGACY_LENGTH]
-    return {
-        "sshs_model_hash": hashlib.sha256(content[start:]).hexdigest(),
-        "sshs_legacy_hash": hashlib.sha256(legacy).hexdigest()[:8],
-    }
-
-
 def _description(adapter: Adapter, table: LayerTable) -> dict[str, str]:
     return dict(base_model(table.name).header) | {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.implementation": "diffusers",  # sd-scripts' value for LoRAs of SD 1
         "modelspec.prediction_type": "epsilon",
         "modelspec.title": adapter.name,
+        "ss_output_name": adapter.name,  # the file's: A1111 may call the LoRA by it
         "modelspec.trigger_phrase": adapter.trigger,
     }
 

@@ -1,12 +1,10 @@
 """Write adapters to files: kohya's format for all loaders, diffusers', and full differences.
 
-The same adapter and metadata give the same bytes: the safetensors library shuffles the metadata, so
-the format is written here. A file that fails its check is not saved.
+A file that fails its check is not saved.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,13 +27,13 @@ from merging.formats.half_precision import (
 )
 from merging.formats.key_names import kohya, peft
 from merging.formats.layer_tables import LayerTable, table_of
-from merging.formats.metadata import diffusers_header, full_header, kohya_header, model_hashes
+from merging.formats.metadata import diffusers_header, full_header, kohya_header
 from merging.formats.peft_settings import CONFIG_KEY, build_config
+from merging.formats.serialise import serialise, serialise_with_hashes
 from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
 from merging.formats.verify import Written, verify_file
 from merging.io.atomic_write import write_checked
 
-CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 NO_METADATA: Mapping[str, str] = {}
 FULL_READERS = ("A1111", "Forge", "ComfyUI", "InvokeAI")  # programs that read full differences
@@ -65,7 +63,7 @@ def write_kohya(
         # float32: bfloat16 cannot hold 300 exactly
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
     header = kohya_header(adapter, table, pairs, alpha, metadata)
-    content = _serialise_with_hashes(tensors, header)
+    content = serialise_with_hashes(tensors, header)
     return write_checked(
         path,
         content,
@@ -89,7 +87,7 @@ def write_diffusers(
         tensors[f"{layer}.lora_B.weight"] = up
     settings = {CONFIG_KEY: build_config({key: p.rank for key, p in pairs.items()})}
     header = diffusers_header(adapter, table, metadata) | settings
-    content = serialise(tensors, header)
+    content = serialise_with_hashes(tensors, header)
     return write_checked(
         path,
         content,
@@ -115,7 +113,7 @@ def write_full(
         marker = _marker(table)
         zeros = torch.zeros(table.shapes[marker], dtype=dtype)
         tensors[f"{kohya.key_stems(marker)[0]}.diff"] = zeros
-    content = _serialise_with_hashes(tensors, full_header(adapter, table, metadata))
+    content = serialise_with_hashes(tensors, full_header(adapter, table, metadata))
     return write_checked(
         path,
         content,
@@ -180,12 +178,6 @@ def adapter_in_format(adapter: Adapter, form: str) -> Adapter:
     return adapter if form == "full" else replace(adapter, shifts={})
 
 
-def _serialise_with_hashes(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
-    """The file with sd-scripts' hashes, computed of the file with the ``ss_`` fields only."""
-    training = {key: value for key, value in header.items() if key.startswith("ss_")}
-    return serialise(tensors, {**header, **model_hashes(serialise(tensors, training))})
-
-
 def _add_marker(
     pairs: dict[str, FactorPair], table: LayerTable, style: str
 ) -> dict[str, FactorPair]:
@@ -211,29 +203,3 @@ def _in_weight_shape(pair: FactorPair, layer: str, table: LayerTable) -> tuple[T
     if not kernel:
         return pair.up, pair.down
     return pair.up[..., None, None], pair.down.unflatten(1, table.shapes[layer][1:])
-
-
-def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file: wide types first, then by name, metadata sorted."""
-    keys = sorted(tensors, key=lambda key: (-tensors[key].itemsize, key))
-    rows: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    offset = 0
-    for key in keys:
-        tensor = tensors[key]
-        end = offset + tensor.nbytes
-        rows[key] = {
-            "dtype": CODES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    header = json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)  # the format aligns the tensors to eight bytes
-    return b"".join(
-        (len(header).to_bytes(8, "little"), header, *(_raw_bytes(tensors[k]) for k in keys))
-    )
-
-
-def _raw_bytes(tensor: Tensor) -> bytes:
-    flat = tensor.contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -16,14 +16,16 @@ Result = TypeVar("Result")
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a temporary file, flush it to the disk and rename it; FileError if that fails."""
-    write_checked(path, content, lambda _temporary: None)
+    write_checked(path, [content], lambda _temporary: None)
 
 
-def write_checked(path: Path, content: bytes, check: Callable[[Path], Result]) -> Result:
-    """`write_whole`, but first ``check`` the temporary file; returns what the check returns."""
+def write_checked(
+    path: Path, content: Iterable[bytes | memoryview], check: Callable[[Path], Result]
+) -> Result:
+    """`write_whole` in pieces, but first ``check`` the temporary file; returns the check."""
     with replacing(path, str(path), "choose another place") as temporary:
         with synced_file(temporary) as stream:
-            stream.write(content)
+            stream.writelines(content)
         return check(temporary)
 
 

@@ -34,8 +34,21 @@ def open_regular(path: Path, name: str) -> BinaryIO:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a whole file; FileError if it cannot be read."""
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def tensors_sha256(path: Path) -> str:
+    """SHA-256 of all tensors of a safetensors file, without its header; FileError as above.
+
+    Files of one merge have it in common, whatever their names, which are in their headers.
+    """
+    content = memoryview(_content(path))
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise FileError(f"{path.name} cannot be read ({error.strerror}).", error) from error
 

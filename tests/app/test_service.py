@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 
 from app.examples import examples
 from app.jobs.queue import Step
@@ -23,7 +22,7 @@ from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
 from merging.errors import Cancelled, MergeError
-from merging.export.recipe import header
+from merging.export.save import RecipeBase, save
 from merging.io.files import RECIPE_KEY
 from merging.request import MergeRequest, Source
 from tests.app.visits import QUICK, added, finished
@@ -60,12 +59,10 @@ def test_the_file_is_the_librarys_own(
     )
     request = MergeRequest(sources, **QUICK)
     result = merge(request, activations(base))
-    metadata = header(request, result, "mini", base.fingerprint)
-    formats.write_kohya(result.adapter, tmp_path / "kohya", torch.float16, metadata)
-    formats.write_diffusers(result.adapter, tmp_path / "diffusers", torch.float16, metadata)
     _, found = merged
-    assert found.kohya.read_bytes() == (tmp_path / "kohya").read_bytes()
-    assert found.diffusers.read_bytes() == (tmp_path / "diffusers").read_bytes()
+    for form, path in (("kohya", found.kohya), ("diffusers", found.diffusers)):
+        save(result, tmp_path / path.name, form, merged_on=RecipeBase("mini", base.fingerprint))
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
 @pytest.mark.slow

@@ -104,7 +104,8 @@ def test_a_merge_has_them_and_its_replay_the_same_bytes(
     unet: float,
     blocks: dict[str, float] | None,
 ) -> None:
-    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    first, again = tmp_path / "cat.safetensors", tmp_path / "again" / "cat.safetensors"
+    again.parent.mkdir()
     done(capsys, "merge", f"{CAT}@{words}", "--method", "sum", "--dtype", "fp32", "--out", first)
     assert (
         distance(formats.read(first), apply_block_weights(formats.read(CAT), te, unet, blocks))

@@ -21,9 +21,10 @@ from app.ui.handlers.open_entry import EntryOpener
 from app.ui.html import fragments as markup
 from app.ui.sections.history import PLACES, HistorySection, differences_html
 from merging.errors import MergeError
+from merging.io.files import tensors_sha256
 
-SAME_FILE = "Run again: the file is the same as before, byte for byte."
-OTHER_FILE = "Run again: the file has changed, as after an update or on another machine."
+SAME_MERGE = "Run again: the merge is the same as before, byte for byte."
+OTHER_MERGE = "Run again: the merge has changed, as after an update or on another machine."
 LETTERS = "AB"
 NO_COMMON_PICTURES = (
     "These merges have no pictures with the same prompt, seed and settings. “Draw both anew” "
@@ -164,9 +165,10 @@ class HistoryHandlers:
     def _run_again(self, values: Values, place: int) -> JobUpdates:
         opened, updates = self.opener.opened(values, self._entry_id(values, place))
         yield updates
-        session, before = updates[self.handlers.form.session], opened.merged.kohya.read_bytes()
+        session, before = updates[self.handlers.form.session], tensors_sha256(opened.merged.kohya)
         merged = yield from self.handlers.run_merge(session, opened.merged.order)
-        note = markup.messages([SAME_FILE if merged.kohya.read_bytes() == before else OTHER_FILE])
+        same = tensors_sha256(merged.kohya) == before
+        note = markup.messages([SAME_MERGE if same else OTHER_MERGE])
         yield {self.past.message: gr.HTML(note, visible=True)}
         entry = yield from self.handlers.add_to_history(session, merged)
         if opened.scene:

@@ -25,7 +25,8 @@ from merging.diffusion.calibrate import activations
 from merging.embedding import Embedding
 from merging.engine import merge
 from merging.errors import MergeError
-from merging.export.recipe import header, replay
+from merging.export.recipe import replay
+from merging.export.save import RecipeBase, save
 from merging.lora_file import LoraInput
 from merging.request import MergeRequest, Source
 from tests.app.visits import QUICK, added, finished
@@ -88,9 +89,8 @@ def test_a_word_of_its_own_is_merged_drawn_and_shipped(
         **LITTLE,
     )
     result = merge(request, activations(base))
-    fields = header(request, result, "mini", base.fingerprint)
-    formats.write_kohya(result.adapter, tmp_path / "own", torch.float16, fields)
-    assert merged.kohya.read_bytes() == (tmp_path / "own").read_bytes()
+    save(result, tmp_path / merged.kohya.name, merged_on=RecipeBase("mini", base.fingerprint))
+    assert merged.kohya.read_bytes() == (tmp_path / merged.kohya.name).read_bytes()
     saved = merged.recipe
     assert [each["origin"] for each in saved["embeddings"]] == [hub]  # type: ignore[attr-defined]
     assert replay(saved, [s.adapter for s in request.sources], request.embeddings) == request

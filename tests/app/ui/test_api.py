@@ -28,7 +28,7 @@ from merging.diffusion.base import Base, load_base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.render import render
 from merging.engine import merge
-from merging.export.recipe import header
+from merging.export.save import RecipeBase, save
 from merging.lora_file import lora_input
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
@@ -69,13 +69,9 @@ def test_merge_gives_the_librarys_own_bytes(
     sources = (Source(adapters[0], 1.0, "sks cat"), Source(adapters[1], 0.8, "vxz pizza"))
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    formats.write_kohya(
-        result.adapter,
-        tmp_path / "own",
-        torch.float16,
-        header(request, result, "mini", base.fingerprint),
-    )
-    assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
+    own = tmp_path / Path(file).name
+    save(result, own, merged_on=RecipeBase("mini", base.fingerprint))
+    assert Path(file).read_bytes() == own.read_bytes()
     assert report["recipe"]["sources"][1]["strength"] == 0.8
     assert len(report["layers"]) == len(result.adapter.layers)
 
@@ -135,13 +131,9 @@ def test_every_option_of_a_merge_can_be_called(
     given = {key: value for key, value in UNUSUAL.items() if key not in ("base", "precision")}
     request = MergeRequest(sources, **given | {"rank": 6})
     result = merge(request, activations(base))
-    formats.write_kohya(
-        result.adapter,
-        tmp_path / "own",
-        torch.float32,
-        header(request, result, "mini", base.fingerprint, "fp32"),
-    )
-    assert Path(file).read_bytes() == (tmp_path / "own").read_bytes()
+    own = tmp_path / Path(file).name
+    save(result, own, dtype="fp32", merged_on=RecipeBase("mini", base.fingerprint, "fp32"))
+    assert Path(file).read_bytes() == own.read_bytes()
     assert report["recipe"]["base_precision"] == "fp32"
 
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
-import torch
 from playwright.sync_api import expect
 
 from app.examples import examples
@@ -21,7 +20,7 @@ from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
-from merging.export.recipe import header
+from merging.export.save import RecipeBase, save
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.app.accessibility import accessible
@@ -58,13 +57,9 @@ def test_two_files_become_one_adapter_and_pictures(
     )
     request = MergeRequest(sources, samples=4, targets="cross-attention")
     result = merge(request, activations(base))
-    formats.write_kohya(
-        result.adapter,
-        tmp_path / "own",
-        torch.float16,
-        header(request, result, "mini", base.fingerprint),
-    )
-    assert Path(download.value.path()).read_bytes() == (tmp_path / "own").read_bytes()
+    own = tmp_path / download.value.suggested_filename
+    save(result, own, merged_on=RecipeBase("mini", base.fingerprint))
+    assert Path(download.value.path()).read_bytes() == own.read_bytes()
 
 
 def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path, Path]) -> None:

@@ -92,7 +92,7 @@ def test_same_request_same_bytes_and_a_recipe_replays(
     out, _ = merged
     saved = tmp_path / "recipe.json"
     saved.write_text(json.dumps(answer("inspect", out)["files"][0]["recipe"]), "utf-8")
-    again = tmp_path / "again.safetensors"
+    again = tmp_path / out.name
     done(capsys, "merge", PIZZA, CAT, "--base", "mini", "--recipe", saved, "--out", again)
     assert again.read_bytes() == out.read_bytes()
 

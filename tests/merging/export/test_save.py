@@ -60,9 +60,21 @@ def test_with_a_base_diffusers_loads_what_it_can(
 def test_a_base_changes_no_byte_of_a_merge_without_one(
     tmp_path: Path, result: MergeResult, base: Base, form: str
 ) -> None:
-    one = save(result, tmp_path / "one.safetensors", form, base=base)
-    other = save(result, tmp_path / "other.safetensors", form, merged_on=RecipeBase("mini"))
+    path = tmp_path / "one.safetensors"
+    one = save(result, path, form, base=base)
+    other = save(result, path, form, merged_on=RecipeBase("mini"))
     assert one.written.sha256 == other.written.sha256
+
+
+@pytest.mark.parametrize("form", ["kohya", "diffusers", "full"])
+def test_the_header_has_the_file_s_own_name(tmp_path: Path, result: MergeResult, form: str) -> None:
+    """A1111 may show and call a LoRA by it; the title stays that of the merge."""
+    for name in ("my merge", "größe.v2"):
+        path = tmp_path / f"{name}.safetensors"
+        save(result, path, form)
+        found = formats.overview(path).metadata
+        assert found["ss_output_name"] == name
+        assert found["modelspec.title"] == result.adapter.name
 
 
 def test_a_recipe_names_the_loaded_base_or_what_it_was_called(base: Base) -> None:

@@ -177,9 +177,11 @@ def test_a_file_that_fails_is_not_left_behind(
     if there:
         path.write_bytes(b"before")
     expected = Adapter("a", {s.name: adapter("mini").layers[s.name] for s in (TO_K, CONV)}, "mini")
-    genuine = writer.serialise
+    genuine = writer.serialise_with_hashes
     monkeypatch.setattr(
-        writer, "serialise", lambda tensors, header: genuine(SPOILED[how](tensors), header)
+        writer,
+        "serialise_with_hashes",
+        lambda tensors, header: genuine(SPOILED[how](tensors), header),
     )
     with pytest.raises(MergeError, match=rf"a\.safetensors was not saved: .*layer {TO_K.name} is"):
         write_kohya(expected, path, torch.float16)

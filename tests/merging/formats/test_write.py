@@ -15,8 +15,8 @@ import torch
 
 from merging.adapter import Adapter, LoraLayer
 from merging.errors import MergeError
-from merging.formats import Written, read, write_diffusers, write_kohya
-from merging.formats.writer import serialise
+from merging.formats import Written, read, write_diffusers, write_full, write_kohya
+from merging.formats.serialise import serialise
 from tests.merging.formats.handmade import (
     CONV,
     PROJ_IN,
@@ -111,6 +111,7 @@ def test_kohya_header(tmp_path: Path) -> None:
         "iteris.recipe": '{"a": 1}',
         "modelspec.architecture": "stable-diffusion-v1/lora",
         "modelspec.date": "2026-11-22",
+        "modelspec.hash_sha256": found["modelspec.hash_sha256"],
         "modelspec.implementation": "diffusers",
         "modelspec.prediction_type": "epsilon",
         "modelspec.resolution": "512x512",
@@ -127,13 +128,17 @@ def test_kohya_header(tmp_path: Path) -> None:
         "sshs_legacy_hash": found["sshs_legacy_hash"],
         "sshs_model_hash": found["sshs_model_hash"],
     }
-    assert found["sshs_model_hash"] == hashlib.sha256(body(path)).hexdigest()
 
 
-def test_legacy_hash_is_that_of_sd_scripts(tmp_path: Path) -> None:
-    """SHA-256 of 64 KiB after the first MiB of the file as safetensors writes it with ss_ alone."""
+@pytest.mark.parametrize("write", [*WRITERS, write_full])
+def test_hashes_are_those_of_sd_scripts_and_modelspec(tmp_path: Path, write: Writer) -> None:
+    """Of the tensors, and of 64 KiB after the first MiB of the file as safetensors writes it with
+    ss_ alone."""
     path = tmp_path / "a.safetensors"
-    write_kohya(adapter(), path, torch.float32)
+    write(adapter(), path, torch.float32, {"modelspec.hash_sha256": "a lie"})
+    digest = hashlib.sha256(body(path)).hexdigest()
+    assert metadata(path)["sshs_model_hash"] == digest
+    assert metadata(path)["modelspec.hash_sha256"] == f"0x{digest}"
     training = {key: value for key, value in metadata(path).items() if key.startswith("ss_")}
     content = safetensors.torch.save(safetensors.torch.load_file(path), training)
     assert len(content) > 0x110000
@@ -194,7 +199,7 @@ def test_serialised_is_what_the_library_reads() -> None:
         "c": torch.tensor(2.0),
         "d": torch.arange(6.0).half().reshape(2, 3).T,  # not contiguous
     }
-    found = safetensors.torch.load(serialise(tensors, {"größe": "ß"}))
+    found = safetensors.torch.load(b"".join(serialise(tensors, {"größe": "ß"})))
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[key], tensors[key]) for key in tensors)
 
