@@ -9,6 +9,8 @@ from merging.calibration.prompts import concept_prompts, is_style
 from merging.errors import MergeError
 from merging.runtime.seeds import seed_for
 
+MOST_ALONE = 3  # concepts that get a prompt of their own beside that of all
+
 
 def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
     """The calibration prompts that a merge makes from a trigger with its seed."""
@@ -50,9 +52,24 @@ def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
     )
 
 
+def suggestions(triggers: Sequence[str], base: str) -> tuple[str, ...]:
+    """Prompts for a comparison, one per line: all concepts, then each alone where there are few.
+
+    The first text is the default.
+    """
+    phrases = [trigger.strip() for trigger in triggers if trigger.strip()]
+    joint = example_prompts(phrases, base)
+    alone = [example_prompts([phrase], base) for phrase in phrases if len(phrases) <= MOST_ALONE]
+    orders = len(joint) // len(base_model(base).places)
+    return tuple(
+        "\n".join(dict.fromkeys([prompt, *(prompts[i // orders] for prompts in alone)]))
+        for i, prompt in enumerate(joint)
+    )
+
+
 def suggested_prompt(triggers: Sequence[str], base: str) -> str:
-    """The first example prompt; "" without a trigger."""
-    return example_prompts(triggers, base)[0] if any(map(str.strip, triggers)) else ""
+    """The first of the suggestions; "" without a trigger."""
+    return suggestions(triggers, base)[0] if any(map(str.strip, triggers)) else ""
 
 
 def _enumeration(things: Sequence[str]) -> str:

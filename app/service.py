@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from app.examples import bundled
 from app.hub_upload import push
@@ -17,6 +17,7 @@ from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
 from app.jobs.line import line_of
 from app.jobs.metrics import JobMetrics
+from app.jobs.pace import pace_key
 from app.jobs.queue import Executor, Step
 from app.jobs.slots import slots_of
 from app.limits import (
@@ -222,8 +223,7 @@ class Studio:
         """Merge: yields Steps and the result. Closing the generator stops the work."""
         self._check_visit(session)
         check_merge(self.settings, order)
-        items = self._run(session, "merge", order)
-        return cast(Generator[Step | FinishedMerge, None, None], items)
+        return self._run(session, "merge", order)
 
     def merge_and_draw(
         self, session: str, order: ComparisonOrder
@@ -232,24 +232,21 @@ class Studio:
         self._check_visit(session)
         check_merge(self.settings, order.merge)
         check_draw(self.settings, order.scene)
-        items = self._run(session, "merge and draw", order)
-        return cast(Generator[ComparisonEvent, None, None], items)
+        return self._run(session, "merge and draw", order)
 
     def batch(self, session: str, order: BatchOrder) -> Generator[BatchEvent, None, None]:
         """Several merges into one zip: yields Steps, every merge, and the BatchResult."""
         self._check_visit(session)
         check_batch(self.settings, order)
-        items = self._run(session, "batch", order)
-        return cast(Generator[BatchEvent, None, None], items)
+        return self._run(session, "batch", order)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""
         self._check_visit(session)
         check_draw(self.settings, order)
-        items = self._run(session, "draw", order)
-        return cast(Generator[DrawEvent, None, None], items)
+        return self._run(session, "draw", order)
 
-    def _run(self, session: str, kind: Kind, order: Order) -> Generator[object, None, None]:
+    def _run(self, session: str, kind: Kind, order: Order) -> Generator[Any, None, None]:
         """A job in a folder of its own, which is removed if the job ends without a result.
 
         NoRoom, before anything else, if the client's files leave no room for it.
@@ -260,6 +257,14 @@ class Studio:
         task = Task(kind, order, folder)
         items = self.metrics.counted(kind, self.executor.run(session, task, client))
         return with_folder(folder, items, partial(self.room.note, client))
+
+    def seconds(self, order: ComparisonOrder | DrawOrder) -> float | None:
+        """How long an order will take, about; None before anything was measured here."""
+        return self.executor.pace.seconds(pace_key(order), self._engine.stages(order))
+
+    def usual_seeds(self, base: str) -> int:
+        """How many seeds of a prompt are drawn with a base model unless the visitor says so."""
+        return self._engine.usual_seeds(base)
 
     def curve(self, merged: FinishedMerge, dtype: str) -> tuple[CurvePoint, ...]:
         """The merge's energy and size at smaller ranks."""

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from app.jobs.judging import Judging, judging_stages
 from app.jobs.models import Bases
+from app.jobs.pace import Measured, Stage, pace_key
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
-from app.jobs.timetable import Stage, Timetable
+from app.jobs.timetable import Timetable
 from app.schemas.draw import DrawOrder, MissingScores, Picture, Preview
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
@@ -31,6 +32,9 @@ from merging.runtime.progress import Progress, Stop, saying
 from merging.scoring.references import PictureScorer, build_scorer
 
 PREVIEW_SECONDS = 0.5  # of a step, from which on its picture is shown
+# What a picture takes among others, beside one by itself: between half of it, for the embedded base
+# on one core, and all of it, for large pictures.
+TOGETHER = 0.75
 
 
 def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -38,19 +42,29 @@ def draw_job(bases: Bases, order: DrawOrder, folder: Path, emit: Emit, stop: Sto
     base = bases.get(order.base, order.precision, report_steps(emit))
     columns = panels(order, base)
     scorer = load_scorer(bases, base, order, emit)
-    timetable = Timetable(emit, [*draw_stages(order, len(columns)), *judging_stages(order)])
+    timetable = Timetable(emit, drawing_stages(order, len(columns)))
     total = len(columns) * len(order.scenes)
     drawer = Drawer(bases, base, scorer, folder, total, timetable, emit, stop)
-    drawer.draw(order, columns)
+    for scenes in order.rounds:
+        drawer.draw(order, columns, scenes)
     drawer.judge(order)
+    emit(Measured(pace_key(order), timetable.end()))
 
 
-def draw_stages(order: DrawOrder, columns: int) -> list[Stage]:
-    """The stages in which so many columns are drawn; costs are in predictions of the UNet."""
+def drawing_stages(order: DrawOrder, columns: int) -> list[Stage]:
+    """The stages of drawing alone."""
+    rounds = (round_stages(order, columns, scenes) for scenes in order.rounds)
+    return [*itertools.chain.from_iterable(rounds), *judging_stages(order)]
+
+
+def round_stages(order: DrawOrder, columns: int, scenes: range) -> list[Stage]:
+    """The stages in which these scenes of so many columns are drawn, a stage per column.
+
+    Costs are in predictions of the UNet for one latent by itself.
+    """
     picture = order.steps * (2 if order.guidance > 1 else 1)
-    return [
-        Stage("drawing", len(scenes) * picture) for scenes in order.rounds for _ in range(columns)
-    ]
+    share = TOGETHER if len(scenes) > 1 else 1.0
+    return [Stage("drawing", share * len(scenes) * picture)] * columns
 
 
 def load_scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> PictureScorer | None:
@@ -69,7 +83,7 @@ def load_scorer(bases: Bases, base: Base, order: DrawOrder, emit: Emit) -> Pictu
 
 @dataclass
 class Drawer:
-    """Draws columns, the first scene of all of them before the others; counts the pictures."""
+    """Draws scenes of columns, and counts the pictures."""
 
     bases: Bases
     base: Base
@@ -81,11 +95,10 @@ class Drawer:
     stop: Stop
     pictures: list[Picture] = field(default_factory=list)  # all that were drawn
 
-    def draw(self, order: DrawOrder, columns: Sequence[Panel]) -> None:
-        """Draw and emit a picture for every scene of every column."""
-        for scenes in order.rounds:
-            for panel in columns:
-                self._draw_scenes(order, panel, scenes)
+    def draw(self, order: DrawOrder, columns: Sequence[Panel], scenes: range) -> None:
+        """Draw and emit these scenes of every column."""
+        for panel in columns:
+            self._draw_scenes(order, panel, scenes)
 
     def judge(self, order: DrawOrder) -> None:
         """Emit the pictures again, with what was found in them, if that was asked for."""

@@ -18,6 +18,7 @@ from functools import partial
 
 from app.jobs.job_thread import Emit, JobThread
 from app.jobs.line import Line, Place
+from app.jobs.pace import Measured, Pace
 from app.jobs.slots.slot import Slot, WorkerLost
 from app.schemas.draw import Preview
 from app.schemas.task import Task
@@ -72,6 +73,7 @@ class Executor:
         self._line.slots = len(slots)
         self._jobs: list[_Job] = []
         self._moved = threading.Condition()  # guards the three above
+        self.pace = Pace()
         self._closed = False
         self._max_seconds = 60 * max_minutes
         self._tick = tick
@@ -182,6 +184,9 @@ class Executor:
                     if timed_out:
                         job.stop.set()
                     report = step if report is None else report
+                    if isinstance(report, Measured):
+                        self.pace.note(report)
+                        continue
                     if isinstance(report, Step):
                         falls = report.share < step.share  # never without its text
                         report = step = replace(report, seconds=job.seconds)

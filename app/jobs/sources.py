@@ -11,6 +11,7 @@ from app.prompts import split_prompts
 from app.schemas.card import misfit
 from app.schemas.merge import MergeOrder, SelectedFile
 from merging import formats
+from merging.adapter import Adapter
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats import LayerTable
@@ -28,6 +29,17 @@ def read_request(order: MergeOrder, weights: Weights) -> MergeRequest:
         embeddings=read_embeddings(order.words, formats.table(sources[0].adapter.base)),
         **option_values(order),
     )
+
+
+def outline(order: MergeOrder) -> MergeRequest:
+    """The request with LoRAs that have no layers: what it costs, without reading any file."""
+    bare = [Adapter(pick.name, {}, base=order.base, trigger=pick.trigger) for pick in order.picks]
+    lines = split_prompts([pick.trigger for pick in order.picks], order.prompts)
+    sources = [
+        Source(adapter, prompts=pick.prompts or prompts)
+        for adapter, pick, prompts in zip(bare, order.picks, lines, strict=True)
+    ]
+    return MergeRequest(sources=tuple(sources), **option_values(order))
 
 
 def _sources(order: MergeOrder, weights: Weights) -> tuple[Source, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from app.jobs.pace import Stage, estimate
 from app.jobs.progress import Emit, ProgressReporter
 from merging.runtime.progress import Progress
 
@@ -13,16 +14,6 @@ from merging.runtime.progress import Progress
 TELLING_SHARE = 0.33
 # Before another stage has ended, the first one tells nothing until it has come so far.
 FIRST_SHARE = 0.2
-
-
-@dataclass
-class Stage:
-    """A part of a job."""
-
-    kind: str  # stages of one kind take time in proportion to their costs
-    cost: float  # beside that of the other stages
-    seconds: float = 0.0  # that it has taken
-    share: float = 0.0  # of it that is done
 
 
 class Timetable(ProgressReporter):
@@ -43,11 +34,19 @@ class Timetable(ProgressReporter):
 
     def next_stage(self) -> Progress:
         """End the running stage and begin the next one; returns its progress."""
-        if self._place >= 0:
-            self._running.seconds, self._running.share = self._clock() - self._began, 1.0
+        self._end_stage()
         self._place += 1
         self._began = self._clock()
         return self._report
+
+    def end(self) -> list[Stage]:
+        """End the last stage; returns all, with the seconds that they took."""
+        self._end_stage()
+        return self._stages
+
+    def _end_stage(self) -> None:
+        if self._place >= 0:
+            self._running.seconds, self._running.share = self._clock() - self._began, 1.0
 
     @property
     def _running(self) -> Stage:
@@ -72,7 +71,7 @@ class Timetable(ProgressReporter):
         whole = self._whole_seconds()
         measured = [*ended, replace(running, seconds=whole)]
         later = self._stages[self._place + 1 :]
-        return whole - running.seconds + sum(_estimate(stage, measured) for stage in later)
+        return whole - running.seconds + sum(estimate(stage, measured) for stage in later)
 
     def _whole_seconds(self) -> float:
         """How long the running stage takes: by the others at first, then by its own share."""
@@ -81,11 +80,5 @@ class Timetable(ProgressReporter):
         if not ended:
             return by_share
         weight = min(running.share / TELLING_SHARE, 1.0)
-        guess = (1 - weight) * _estimate(running, ended) + weight * by_share
+        guess = (1 - weight) * estimate(running, ended) + weight * by_share
         return max(guess, running.seconds)
-
-
-def _estimate(stage: Stage, measured: Sequence[Stage]) -> float:
-    """Seconds of a stage by the speed of measured ones, those of its kind if there are any."""
-    alike = [other for other in measured if other.kind == stage.kind] or measured
-    return stage.cost * sum(one.seconds for one in alike) / sum(one.cost for one in alike)

@@ -40,6 +40,7 @@ class OtherMerge:
         return tuple(SelectedFile(path, path.stem, is_word=True) for path in self.words)
 
 
+SEEDS = 2  # of a prompt with the embedded base, which draws it quickly on any machine
 MAX_CLIP_SKIP = 12  # the text encoder of Stable Diffusion 1.x has twelve layers
 
 
@@ -98,6 +99,12 @@ class DrawOrder:
         return sorted(pictures, key=place)
 
     @property
+    def column_count(self) -> int:
+        """The number of columns; "each" has one per LoRA."""
+        own = sum(len(self.picks) if name == "each" else 1 for name in self.columns)
+        return own + len(self.others)
+
+    @property
     def of_the_merge(self) -> range:
         """The positions of the merge's pictures, which come before those of other merges."""
         if self.merged is None or "merged" not in self.columns:
@@ -154,6 +161,11 @@ class ComparisonOrder:
         """The merge's column, and those of earlier merges."""
         columns = tuple(name for name in self.scene.columns if name == "merged")
         return replace(self.drawn(merged), columns=columns)
+
+    @property
+    def columns_before(self) -> int:
+        """The number of columns that are drawn before the merge."""
+        return self.before.column_count
 
     @property
     def columns_after(self) -> int:

@@ -23,9 +23,11 @@ Updates = dict[Any, Any]  # component → new value or properties; what a handle
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
 # A click on a part with data-choice, anywhere in a component's HTML, is its event "select".
-CHOICES = """element.addEventListener("click", ({ target }) => {
-  const chosen = target.closest("[data-choice]");
-  if (chosen) trigger("select", { choice: Number(chosen.dataset.choice) });
+CHOICES = """element.addEventListener("click", (event) => {
+  const chosen = event.ctrlKey || event.metaKey ? null : event.target.closest("[data-choice]");
+  if (!chosen) return;
+  event.preventDefault(); // of a link
+  trigger("select", { choice: Number(chosen.dataset.choice) });
 });"""
 # To what has just been opened, unless a problem is said where the visitor is.
 TO_STAGE = "() => iteris.toStage()"

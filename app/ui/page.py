@@ -183,6 +183,9 @@ def _wire_form(
     of_a_merge = [*vars(form.base).values(), *form.options.all, *slots]
     changes = [user_change(widget) for widget in of_a_merge]
     gr.on(changes, handlers.change, form.inputs, dock.readiness, **LAST)
+    drawing = {**vars(form.draw_form), "prompt": None}.values()
+    costs = [prompt.blur, *(user_change(widget) for widget in drawing if widget)]
+    gr.on(costs, handlers.look, form.inputs, dock.readiness, **LAST)
     stage = handlers.results.views.stage
     kept = {form.draw_form.seed, form.draw_form.count, dock.status}
     stage.select(handlers.keep_seed, None, kept, **AT_ONCE)

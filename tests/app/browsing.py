@@ -22,7 +22,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 150_000  # ms: a merge on two busy cores
+PATIENCE = 300_000  # ms: a merge on two busy cores
 SETTLED, TRIES = 500, 60  # ms between typing and looking, and how often to type again
 expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=760)
@@ -72,6 +72,13 @@ class Visitor:
         self.fold("Picture settings")
         self.number("Steps", count)
 
+    def one(self) -> None:
+        """A single comparison: the first prompt, and one seed."""
+        self.prompt.fill(self.prompt.input_value().splitlines()[0])
+        self.prompt.blur()
+        self.fold("Picture settings")
+        self.number("Pictures", 1)
+
     def number(self, label: str, value: float) -> None:
         """Type into the number beside the first slider of this name, and see it taken.
 
@@ -98,6 +105,11 @@ class Visitor:
         self.page.get_by_label("Other methods…").check()
         self.page.locator(f"#method input[value='{name}']").check()
         expect(self.page.locator("#about-method")).to_contain_text(METHODS[name].source)
+
+    @property
+    def prompt(self) -> Locator:
+        """The prompts, one per line."""
+        return self.page.locator("#prompt textarea")
 
     @property
     def loras(self) -> Locator:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
+from dataclasses import dataclass
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from app.examples import examples
 from tests.app.browsing import DESKTOP, PHONE, Visitor, chromium
@@ -25,6 +25,22 @@ SEEN = """() => {
   return text;
 }"""
 MAX_STOPS = 200
+LAST = 5.0  # seconds
+# Seconds since now: of the first picture, of every time that is told, and of the end.
+LISTEN = r"""() => {
+  const begun = performance.now(), since = () => (performance.now() - begun) / 1000;
+  const heard = (window.heard = { told: [], first: 0, end: 0 });
+  const timer = setInterval(() => {
+    if (!heard.first && document.querySelector('#pictures img')?.complete) heard.first = since();
+    const said = document.querySelector('#status .running')?.innerText ?? '';
+    const told = said.match(/about (\d+ \w+) left/);
+    if (told) heard.told.push([since(), told[1]]);
+    if (heard.told.length && document.querySelector('#status .done')) {
+      heard.end = since();
+      clearInterval(timer);
+    }
+  }, 100);
+}"""
 
 
 def words(page: Page) -> int:
@@ -47,14 +63,42 @@ def height(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollHeight"))
 
 
-def first_picture(visitor: Visitor) -> float:
-    """The share of the time of an example, from its click, after which the first picture stands."""
-    begun = time.perf_counter()
+@dataclass(frozen=True)
+class Wait:
+    """An example from its click to its end."""
+
+    seconds: float
+    first: float  # seconds until the first picture stood
+    told: list[tuple[float, float]]  # when the seconds that are left were told, and how many
+
+    @property
+    def error(self) -> float:
+        """The largest factor between what was told and what was true, in the second half.
+
+        Of the last seconds only those count that are no rounding.
+        """
+        late = [
+            (left, self.seconds - at)
+            for at, left in self.told
+            if at >= self.seconds / 2 and self.seconds - at >= LAST
+        ]
+        return max((max(left / true, true / max(left, 1)) for left, true in late), default=1.0)
+
+
+def waited(visitor: Visitor) -> Wait:
+    """One click on an example, at its defaults."""
+    visitor.page.evaluate(LISTEN)
     visitor.page.get_by_role("button", name=examples()[0].title).click()
-    expect(visitor.pictures.first).to_be_visible()
-    first = time.perf_counter() - begun
     visitor.hear("done")
-    return first / (time.perf_counter() - begun)
+    heard = visitor.page.evaluate("window.heard")
+    told = [(at, seconds_of(text)) for at, text in heard["told"] if text]
+    return Wait(heard["end"], heard["first"], told)
+
+
+def seconds_of(text: str) -> float:
+    """Of a time as the page says it: ``40 s`` or ``3 min``."""
+    number, unit = text.split()
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
 def measure(browser: Browser, url: str) -> dict[str, str]:
@@ -65,8 +109,11 @@ def measure(browser: Browser, url: str) -> dict[str, str]:
         visitor = Visitor(page).open(url)
         found[f"words on the first screen, {name}"] = f"{words(page)}"
         found[f"Tab stops on the first screen, {name}"] = f"{tab_stops(page)}"
-        share = first_picture(visitor)
-        found[f"share of the wait before the first picture, {name}"] = f"{share:.0%}"
+        found[f"height of the first screen, {name}"] = f"{height(page)} px"
+        wait = waited(visitor)
+        found[f"whole wait of an example, {name}"] = f"{wait.seconds:.0f} s"
+        found[f"of it before the first picture, {name}"] = f"{wait.first / wait.seconds:.1%}"
+        found[f"told and true time in the second half, {name}"] = f"within {wait.error:.2f}"
         found[f"height with a merge of two LoRAs, {name}"] = f"{height(page)} px"
         page.context.close()
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.prompts import example_prompts, split_prompts, suggested_prompt
+from app.prompts import example_prompts, split_prompts, suggested_prompt, suggestions
+from merging.base_models import base_model
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
 
@@ -15,19 +16,36 @@ from merging.io.file_names import file_stem
         (
             ["sks cat", "vxz pizza"],
             "mini",
-            "a photo of a sks cat and a vxz pizza on a green background",
+            "a photo of a sks cat and a vxz pizza on a green background\n"
+            "a photo of a sks cat on a green background\n"
+            "a photo of a vxz pizza on a green background",
         ),
-        (["sks cat", " ", "art of x"], "sd15", "a photo of a sks cat and an art of x"),
-        (["a1", "b2", "c3"], "sd15", "a photo of an a1, a b2 and a c3"),
-        (["ink style", "sks cat"], "sd15", "a photo of a sks cat in ink style"),
+        (
+            ["sks cat", " ", "art of x"],
+            "sd15",
+            "a photo of a sks cat and an art of x\na photo of a sks cat\na photo of an art of x",
+        ),
+        (["a", "b", "c", "d"], "sd15", "a photo of an a, a b, a c and a d"),
+        (
+            ["ink style", "sks cat"],
+            "sd15",
+            "a photo of a sks cat in ink style\na photo of a house in ink style\n"
+            "a photo of a sks cat",
+        ),
+        (["sks cat"], "sd15", "a photo of a sks cat"),
         (["", ""], "mini", ""),
     ],
 )
-def test_the_suggested_prompt_needs_every_concept(
+def test_the_suggested_prompts_name_every_concept_together_and_alone(
     triggers: list[str], base: str, expected: str
 ) -> None:
     assert suggested_prompt(triggers, base) == expected
-    examples = example_prompts(triggers, base)
+    texts, examples = suggestions(triggers, base), example_prompts(triggers, base)
+    assert [text.splitlines()[0] for text in texts] == [*examples]
+    places = base_model(base).places
+    for i, text in enumerate(texts):
+        place = places[i * len(places) // len(texts)]
+        assert all(line.endswith(place) for line in text.splitlines())
     assert len({*examples}) == len(examples) >= 4
     for trigger in filter(str.strip, triggers):
         assert all(trigger in example for example in examples)

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.schemas.card import Card, bases_of, fits
+from app.service import Studio
 from app.ui.common import Updates, Values
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
@@ -20,6 +21,7 @@ from merging.base_models import base_model
 class BaseHandlers:
     """How files and visitor choose the base model."""
 
+    studio: Studio
     form: Form
     adding: AddFilesSection
 
@@ -27,13 +29,17 @@ class BaseHandlers:
     def outputs(self) -> set[Any]:
         """What changes when files choose the base model."""
         base = self.form.base
-        shown = {self.adding.problems, self.adding.unify, self.form.draw_form.guidance}
-        return {*shown, base.radio, base.other}
+        drawing = {self.form.draw_form.guidance, self.form.draw_form.count}
+        return {self.adding.problems, self.adding.unify, base.radio, base.other, *drawing}
 
     def updates_for(self, name: str) -> Updates:
-        """Another base model, with the guidance that it draws best with."""
-        guidance = {self.form.draw_form.guidance: base_model(name).guidance}
-        return self.form.base.updates_for(name) | guidance
+        """Another base model, with the guidance and the number of seeds that suit it."""
+        return self.form.base.updates_for(name) | self._drawing_updates(name)
+
+    def _drawing_updates(self, name: str) -> Updates:
+        form = self.form.draw_form
+        seeds = self.studio.usual_seeds(name)
+        return {form.guidance: base_model(name).guidance, form.count: seeds}
 
     def for_cards(self, values: Values, cards: Sequence[Card]) -> tuple[Updates, list[str]]:
         """The base model that all LoRAs were made for, if another one is chosen, and a note."""
@@ -64,10 +70,10 @@ class BaseHandlers:
         }
 
     def change(self, values: Values) -> Updates:
-        """Another base model: the rows show whether they fit it, and guidance gets its default."""
+        """Another base model: the rows show whether they fit it, and drawing gets its defaults."""
         form = self.form
-        guidance = {form.draw_form.guidance: base_model(form.base.name(values)).guidance}
-        return form.card_updates(values[form.cards], form.picks(values), values) | guidance
+        drawing = self._drawing_updates(form.base.name(values))
+        return form.card_updates(values[form.cards], form.picks(values), values) | drawing
 
 
 def problems_html(sentences: Sequence[str], notes: Sequence[str] = ()) -> gr.HTML:

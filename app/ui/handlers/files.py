@@ -56,7 +56,7 @@ class FileHandlers:
     @property
     def bases(self) -> BaseHandlers:
         """How files and visitor choose the base model."""
-        return BaseHandlers(self.form, self.adding)
+        return BaseHandlers(self.studio, self.form, self.adding)
 
     def add_files(self, values: Values) -> Updates:
         """Take what was dropped: LoRAs become rows, a picture drawn here fills the form."""
@@ -248,10 +248,7 @@ def wire_files(listing: FileHandlers) -> list[Any]:
     events.append(unified)
     for place, slot in enumerate(form.slots):
         events += _wire_slot(listing, place, slot)
-    base_outputs = {*changed, form.draw_form.guidance}
-    form.base.radio.input(
-        listing.safely(listing.bases.change), form.inputs, base_outputs, **AT_ONCE
-    )
+    form.base.radio.input(listing.safely(listing.bases.change), form.inputs, changed, **AT_ONCE)
     for event in events:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     strengths = [event for slot in form.slots for event in slot.strength_events]

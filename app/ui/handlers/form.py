@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.prompts import example_prompts, suggested_prompt
+from app.prompts import suggested_prompt, suggestions
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
@@ -107,10 +107,10 @@ class Form:
 
     def another_prompt(self, values: Values) -> Updates:
         """Write the next example prompt."""
-        examples = example_prompts(_triggers(self.picks(values)), self.base.name(values))
+        texts = suggestions(_triggers(self.picks(values)), self.base.name(values))
         typed = values[self.draw_form.prompt]
-        index = examples.index(typed) + 1 if typed in examples else 0
-        return self.prompt_update(values, examples[index % len(examples)])
+        index = texts.index(typed) + 1 if typed in texts else 0
+        return self.prompt_update(values, texts[index % len(texts)])
 
     def chip_update(self, values: Values) -> Updates:
         """Show which triggers the prompt has."""

@@ -17,7 +17,7 @@ import gradio as gr
 
 from app.jobs.held import HeldJob
 from app.jobs.queue import Step
-from app.limits import check_ready
+from app.limits import check_draw, check_ready
 from app.schemas.draw import (
     ComparisonOrder,
     DrawOrder,
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 JobUpdates = Generator[Updates, None, None]
 Shown = dict[tuple[str, str, str, int], Picture]  # by column, title, prompt and seed
-STOPPED = "Stopped. Nothing was changed."
+STOPPED, STAYS = "Stopped. Nothing was changed.", "Stopped. What was finished stays."
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,19 @@ class Handlers:
             check_ready(self.studio.settings, order, values[self.form.cards])
         except MergeError as error:
             return self.dock.missing(label, error_sentence(error))
-        return self.dock.ready(DRAW if self._is_merged(values, order) else MERGE)
+        label = DRAW if self._is_merged(values, order) else MERGE
+        return self.dock.ready(label, self._seconds(values, order))
+
+    def _seconds(self, values: Values, order: MergeOrder) -> float | None:
+        """How long the next job will take, about; None where that cannot be told."""
+        scene = self.form.draw_order(values, order, self.form.prompt(values, order.picks))
+        try:
+            check_draw(self.studio.settings, scene)
+            if self._is_merged(values, order):
+                return self.studio.seconds(scene)
+            return self.studio.seconds(ComparisonOrder(order, scene))
+        except MergeError:
+            return None
 
     def change(self, values: Values) -> Updates:
         """The same after a change, which also clears what the last job left in the dock."""
@@ -267,7 +279,7 @@ class Handlers:
                     results |= {widget: update[widget] for widget in update.keys() & repeated}
                     yield update
         except Cancelled:
-            outcome = markup.outcome("stopped", STOPPED)
+            outcome = markup.outcome("stopped", STAYS if results else STOPPED)
         except MergeError as error:
             outcome = markup.outcome("failed", error_sentence(error))
         except Exception as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from app.jobs.queue import Step
 from app.schemas.merge import FinishedMerge
+from app.ui.html.durations import rounded
 from app.ui.html.rendering import render_template
 from merging.base_models import MINI
 from merging.methods import Method
@@ -59,10 +60,10 @@ def _time(step: Step) -> str:
     """Elapsed seconds, and an estimate of the remaining ones once it is reliable."""
     text = f"{step.seconds:.0f} s"
     if step.left is not None:
-        return f"{text}, about {step.left:.0f} s left"
+        return f"{text}, about {rounded(step.left)} left"
     if step.share < RELIABLE_SHARE or step.seconds < RELIABLE_SECONDS:
         return text
-    return f"{text}, about {step.seconds * (1 - step.share) / step.share:.0f} s left"
+    return f"{text}, about {rounded(step.seconds * (1 - step.share) / step.share)} left"
 
 
 def outcome(kind: str, sentence: str) -> str:

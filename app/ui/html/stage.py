@@ -11,45 +11,46 @@ from app.schemas.draw import Picture
 from app.ui.html.rendering import render_template
 
 Address = Callable[[Path], str]  # where the browser finds a file
-LARGE = ("sum", "merged")  # columns that are shown large
 PLACE = re.compile(r"(prompt|seed) \d+")  # parts of a caption that the stage shows otherwise
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The pictures of one prompt and seed."""
+    """The pictures of one prompt, seed by seed."""
 
     prompt: str
-    seed: int
-    large: list[Picture]
+    together: list[Picture]
+    merged: list[Picture]
     small: list[Picture]
 
 
 def stage_html(drawn: Sequence[Picture], address: Address, waiting: bool = False) -> str:
     """All pictures so far; ``waiting`` leaves room for the merge's."""
-    found = scenes(drawn)
+    seeds = list(dict.fromkeys(picture.seed for picture in drawn))
     return render_template(
         "stage",
-        scenes=found,
+        scenes=scenes(drawn),
         address=address,
         title=title,
         waiting=waiting,
-        several=len({scene.prompt for scene in found}) > 1,
+        seeds=seeds,
+        several=len(seeds) > 1,
     )
 
 
 def scenes(drawn: Sequence[Picture]) -> list[Scene]:
-    """The pictures by prompt and seed, in the order in which they were drawn."""
-    found: dict[tuple[str, int], Scene] = {}
+    """The pictures by prompt, in the order in which they come."""
+    found: dict[str, Scene] = {}
     for picture in drawn:
-        place = picture.prompt, picture.seed
-        scene = found.setdefault(place, Scene(*place, [], []))
-        (scene.large if picture.column in LARGE else scene.small).append(picture)
+        scene = found.setdefault(picture.prompt, Scene(picture.prompt, [], [], []))
+        large = {"sum": scene.together, "merged": scene.merged}
+        large.get(picture.column, scene.small).append(picture)
     return list(found.values())
 
 
-def title(picture: Picture) -> str:
-    """Title and scores of a picture."""
+def title(picture: Picture, named: bool = True) -> str:
+    """Title and scores of a picture, or its scores alone."""
     _, *parts = picture.caption.split(" · ")
     scores = [part for part in parts if not PLACE.fullmatch(part)]
-    return " · ".join(["Merged" if picture.column == "merged" else picture.title, *scores])
+    name = "Merged" if picture.column == "merged" else picture.title
+    return " · ".join([*([name] if named else []), *scores])

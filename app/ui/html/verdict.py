@@ -47,7 +47,7 @@ class Tally:
 
 
 def verdict_html(pictures: Sequence[Picture]) -> str:
-    """The conclusion and the counts; "" before the pictures are judged."""
+    """The conclusion from all prompts, and the counts; "" before the pictures are judged."""
     together, merged = (_found(pictures, column) for column in ("sum", "merged"))
     pairs = [(together[place], merged[place]) for place in together if place in merged]
     if not pairs:
@@ -58,8 +58,10 @@ def verdict_html(pictures: Sequence[Picture]) -> str:
     rest = _tally(pair for pair in pairs if len(pair[0]) < most)
     counts = [f"{what[0].upper()}{what[1:]} in the picture: {joint}."]
     if rest.pairs:
-        counts.append(f"Other prompts, all that they name: {rest}.")
-    return render_template("verdict", sentence=conclusion(joint, what), counts=counts)
+        counts.append(f"Prompts that name {'one' if most == 2 else 'fewer'}: {rest}.")
+        what = "what the prompts name"
+    sentence = conclusion(Tally((*joint.pairs, *rest.pairs)), what)
+    return render_template("verdict", sentence=sentence, counts=counts)
 
 
 def conclusion(tally: Tally, what: str) -> str:

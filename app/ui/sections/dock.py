@@ -9,10 +9,12 @@ import gradio as gr
 
 from app.ui.common import Updates
 from app.ui.html import fragments as markup
+from app.ui.html.durations import rounded
 from app.ui.sections.export import Files
 from app.ui.sections.pictures import PicturesSection
 
 MERGE, DRAW = "Merge and draw", "Draw again"
+WORKING = "Working…"
 FIRST, ANOTHER = "Add two LoRAs", "Add another LoRA"
 
 
@@ -30,7 +32,8 @@ class Dock:
         return {
             self.status: text,
             self.stop: gr.Button("Stop", visible=True, interactive=True),
-            **{button: gr.Button(interactive=False) for button in (self.press, *self.starters)},
+            **{button: gr.Button(interactive=False) for button in self.starters},
+            self.press: gr.Button(WORKING, interactive=False),
         }
 
     def stopping(self) -> Updates:
@@ -45,9 +48,10 @@ class Dock:
             **{button: gr.Button(interactive=True) for button in (self.press, *self.starters)},
         }
 
-    def ready(self, label: str) -> Updates:
-        """What the button will do."""
-        return {self.press: gr.Button(label, interactive=True)}
+    def ready(self, label: str, seconds: float | None = None) -> Updates:
+        """What the button will do, and how long it takes, where that is known."""
+        time = f" · about {rounded(seconds)}" if seconds else ""
+        return {self.press: gr.Button(f"{label}{time}", interactive=True)}
 
     def missing(self, label: str, sentence: str) -> Updates:
         """What is missing before the button can do anything."""

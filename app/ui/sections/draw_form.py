@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COLUMNS, COMPOSED, MAX_CLIP_SKIP, USUAL, DrawOrder
+from app.schemas.draw import COLUMNS, COMPOSED, MAX_CLIP_SKIP, SEEDS, USUAL, DrawOrder
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
@@ -93,9 +93,9 @@ def prompt_widgets() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
     """The prompt, a chip for every trigger, and the button that suggests another prompt."""
     prompt = gr.Textbox(
         "",
-        label="Prompt",
-        lines=2,
-        placeholder="What to draw. Several prompts: one per line.",
+        label="Prompts, one per line",
+        lines=3,
+        placeholder="What to draw",
         elem_id="prompt",
     )
     with gr.Row(elem_id="chips-row"):
@@ -109,7 +109,9 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, min_width=110)
         dice = gr.Button("Random seed", size="md", min_width=110, elem_id="dice")
-        count = gr.Slider(1, 8, 1, step=1, label="Pictures", info="one per seed", min_width=170)
+        count = gr.Slider(
+            1, 8, SEEDS, step=1, label="Pictures", info="of a prompt, each a seed", min_width=170
+        )
     with gr.Row():
         steps = gr.Slider(
             1, MAX_STEPS, 25, step=1, label="Steps", info="more: finer, slower", min_width=140

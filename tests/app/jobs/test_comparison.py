@@ -36,10 +36,10 @@ def test_the_argument_comes_before_the_merge(studio: Studio, pair: tuple[Path, P
     plain = ("base", "each", "each", "sum")
     assert kinds == [
         *((column, 0) for column in plain),
-        *((column, 1) for column in plain),
         "merge",
         ("merged", 0),
         ("merged", 1),
+        *((column, 1) for column in plain[::-1]),
     ]
     (merged,) = (item for item in results if isinstance(item, FinishedMerge))
     pictures = order.scene.arranged([item for item in results if isinstance(item, Picture)])

@@ -22,6 +22,7 @@ def summed(visitor: Visitor, pair: tuple[Path, Path]) -> None:
     expect(visitor.loras).to_have_count(2)
     visitor.method("sum")
     visitor.steps(2)
+    visitor.one()
     visitor.merge()
     expect(visitor.pictures).to_have_count(5)
 
@@ -126,7 +127,7 @@ def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_p
     later.add(*pair)
     later.fold("Picture settings")
     prompt = "a photo of a sks cat and a vxz pizza on a green background"
-    expect(later.page.get_by_label("Prompt", exact=True)).to_have_value(prompt)
+    expect(later.prompt).to_have_value(prompt)
     expect(later.page.get_by_label("number input for Steps")).to_have_value("2")
     expect(later.page.locator("#method input[value=sum]")).to_be_checked()
     assert later.fits()

@@ -59,5 +59,10 @@ def test_prompts_of_both_are_counted_apart_from_those_of_one() -> None:
     ]
     html = verdict_html(pictures)
     assert "Both in the picture: loaded together 0 of 4, merged 4 of 4." in html
-    assert "Other prompts, all that they name: loaded together 1 of 1, merged 1 of 1." in html
+    assert "Prompts that name one: loaded together 1 of 1, merged 1 of 1." in html
+    assert "The merge does better here than loading the LoRAs together." in html
+    surer = verdict_html(
+        [*pictures, *(picture("sum", 7, CAT, 0), picture("merged", 7, CAT, 1))],
+    )
+    assert "The merge shows what the prompts name more often" in surer
     assert verdict_html(pictures[:3]) == ""
