@@ -56,12 +56,21 @@ MINI = BaseModel(
     # It was trained on backgrounds of one colour and knows no other places.
     places=tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
 )
+# Bytes of the files that diffusers downloads for it, in fp32, as the Hub lists them: four for each
+# number, and a header.
+SD15_FILES = {
+    "unet": 3_438_167_540,
+    "text_encoder": 492_265_874,
+    "vae": 334_643_276,
+    "safety_checker": 1_215_981_830,
+}
+SD15_DOWNLOAD = f"{sum(SD15_FILES.values()) / 1e9:.1f} GB"
 SD15 = BaseModel(
     name="sd15",
     title="Stable Diffusion 1.5",
-    label="Stable Diffusion 1.5 · 512×512, downloaded once, several GB",
+    label=f"Stable Diffusion 1.5 · 512×512, downloaded once, {SD15_DOWNLOAD}",
     hub_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    download="about 5.5 GB",  # its safetensors in fp32
+    download=f"about {SD15_DOWNLOAD}",
     revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     # Forge lists a LoRA under SD 1 for this architecture alone.
     header={

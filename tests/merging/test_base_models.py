@@ -8,7 +8,7 @@ from subprocess import run
 
 import pytest
 
-from merging.base_models import BASE_MODELS, MINI, SD15, base_model
+from merging.base_models import BASE_MODELS, MINI, SD15, SD15_FILES, base_model
 from merging.formats import TABLES
 from tests.conftest import HEAVY, ROOT
 
@@ -29,6 +29,26 @@ def test_the_embedded_base_and_what_belongs_to_it_are_there() -> None:
 def test_sd15_is_one_commit_of_a_repository() -> None:
     assert SD15.source == SD15.hub_id
     assert len(SD15.revision or "") == 40
+
+
+def test_the_download_of_sd15_is_what_its_files_take() -> None:
+    """Four bytes for every number of the architectures, and less than a thousandth more."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from merging.diffusion.loading import sd15_config as config
+
+    with torch.device("meta"):
+        parts = {
+            "unet": UNet2DConditionModel.from_config(config.SD15_UNET),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**config.SD15_TEXT_ENCODER)),
+            "vae": AutoencoderKL.from_config(config.SD15_VAE),
+        }
+    for part, model in parts.items():
+        numbers = 4 * sum(parameter.numel() for parameter in model.parameters())
+        assert numbers < SD15_FILES[part] < 1.001 * numbers, part
+    assert SD15.download == "about 5.5 GB"
 
 
 @pytest.mark.parametrize("name", ["/models/my-base", "owner/model"])

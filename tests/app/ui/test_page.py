@@ -16,7 +16,6 @@ from playwright.sync_api import expect
 from app.examples import examples
 from app.schemas.draw import SEEDS
 from app.service import Studio
-from app.settings.model import Settings
 from merging import formats
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -253,45 +252,3 @@ def test_bad_files_are_said_and_good_ones_taken(
     said = f"{others[2].stem}: a merge takes at most 4 LoRAs here"
     expect(visitor.page.locator("#problems")).to_contain_text(said)
     expect(visitor.loras).to_have_count(4)
-
-
-def test_dark_mode_stands(arrive: Arrive, settings: Settings) -> None:
-    visitor = arrive(query="?__theme=dark")
-    assert visitor.fits()
-    visitor.keep("dark")
-    settings_are_saved(visitor, settings)
-
-
-def settings_are_saved(visitor: Visitor, settings: Settings) -> None:
-    """For the next start: a bad value is said, a good one written, what is above the file shown."""
-    page, section = visitor.page, visitor.page.locator("#settings")
-    page.get_by_role("link", name="Help").click()
-    page.get_by_role("button", name="Settings for the next start").click()
-    port, most = section.get_by_label("Port"), section.get_by_label("LoRAs of one merge")
-    expect(port).to_have_value(str(settings.port))
-    expect(port).to_be_disabled()
-    expect(section).to_contain_text("port (GRADIO_SERVER_PORT or --port)")
-    save = section.get_by_role("button", name="Save")
-    most.fill("17")
-    save.click()
-    expect(section.get_by_role("alert")).to_have_text(
-        "max_files must be a whole number from 2 to 16, not '17'."
-    )
-    most.fill("8")
-    section.get_by_label("fp32", exact=True).check()
-    save.click()
-    expect(section.get_by_role("status")).to_contain_text("Saved in settings.toml: precision, max")
-    assert settings.file is not None
-    assert settings.file.read_text("utf-8") == 'precision = "fp32"\nmax_files = 8\n'
-    most.fill("")
-    section.get_by_label("Base model").fill("me/pets")
-    section.get_by_label("Base model").press("Enter")
-    save.click()
-    expect(most).to_have_value("6")
-    expected = 'precision = "fp32"\nmax_files = 6\nbase = "me/pets"\n'
-    assert settings.file.read_text("utf-8") == expected
-    visitor.keep("settings-dark")
-    page.set_viewport_size(PHONE)
-    assert visitor.fits()
-    visitor.keep("settings-phone-dark")
-    accessible(visitor, "#settings")
