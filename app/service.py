@@ -17,9 +17,9 @@ from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
 from app.jobs.line import line_of
 from app.jobs.metrics import JobMetrics
-from app.jobs.pace import pace_key
 from app.jobs.queue import Executor, Step
 from app.jobs.slots import slots_of
+from app.jobs.timing.pace import pace_key
 from app.limits import (
     check_batch,
     check_draw,

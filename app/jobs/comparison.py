@@ -13,11 +13,11 @@ from app.jobs.draw import Drawer, load_scorer, round_stages
 from app.jobs.judging import judging_stages
 from app.jobs.merge import make_merge
 from app.jobs.models import Bases
-from app.jobs.pace import Measured, Stage, pace_key
 from app.jobs.panels import panels
 from app.jobs.progress import Emit, report_steps
 from app.jobs.sources import read_request
-from app.jobs.timetable import Timetable
+from app.jobs.timing.pace import Measured, Stage, pace_key
+from app.jobs.timing.timetable import Timetable
 from app.schemas.draw import ComparisonOrder
 from merging.calibration.cost import merge_cost
 from merging.runtime.progress import Stop

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from app.jobs.judging import Judging, judging_stages
 from app.jobs.models import Bases
-from app.jobs.pace import Measured, Stage, pace_key
 from app.jobs.panels import Panel, panels
 from app.jobs.progress import Emit, report_steps
-from app.jobs.timetable import Timetable
+from app.jobs.timing.pace import Measured, Stage, pace_key
+from app.jobs.timing.timetable import Timetable
 from app.schemas.draw import DrawOrder, MissingScores, Picture, Preview
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS

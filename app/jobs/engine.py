@@ -20,8 +20,8 @@ from app.jobs.inspect import card
 from app.jobs.job_thread import Emit
 from app.jobs.merge import merge_job
 from app.jobs.models import Bases
-from app.jobs.pace import Measured, Stage, pace_key
 from app.jobs.sources import outline
+from app.jobs.timing.pace import Measured, Stage, pace_key
 from app.schemas.draw import SEEDS, ComparisonOrder, DrawOrder
 from app.schemas.export import Export, ExportOrder
 from app.schemas.task import Kind, Task

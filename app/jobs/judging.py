@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from app.jobs.job_thread import Emit
-from app.jobs.pace import Stage
 from app.jobs.sources import read_embeddings, read_source
-from app.jobs.timetable import Timetable
+from app.jobs.timing.pace import Stage
+from app.jobs.timing.timetable import Timetable
 from app.schemas.draw import DrawOrder, MissingVerdict, Picture
 from merging.diffusion.base import Base
 from merging.diffusion.refine.concept import Concept, concept_of

@@ -18,8 +18,8 @@ from functools import partial
 
 from app.jobs.job_thread import Emit, JobThread
 from app.jobs.line import Line, Place
-from app.jobs.pace import Measured, Pace
 from app.jobs.slots.slot import Slot, WorkerLost
+from app.jobs.timing.pace import Measured, Pace
 from app.schemas.draw import Preview
 from app.schemas.task import Task
 from merging.errors import Cancelled, MergeError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.jobs.pace import Measured, Pace, Stage, pace_key
+from app.jobs.timing.pace import Measured, Pace, Stage, pace_key
 from app.schemas.draw import ComparisonOrder, DrawOrder, Picture
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.jobs.pace import Stage
 from app.jobs.queue import Step
-from app.jobs.timetable import Timetable
+from app.jobs.timing.pace import Stage
+from app.jobs.timing.timetable import Timetable
 
 COSTS = (("drawing", 50), ("drawing", 50), ("merging", 1000), ("drawing", 50))
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from app.jobs.pace import Stage, estimate
 from app.jobs.progress import Emit, ProgressReporter
+from app.jobs.timing.pace import Stage, estimate
 from merging.runtime.progress import Progress
 
 # A stage's own share tells better than its cost how long it takes, once it has come so far.
