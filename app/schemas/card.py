@@ -39,6 +39,7 @@ class Card:
     norms: Mapping[str, float]  # block → ‖Δ‖ of its layers; {} where only a merge can tell
     thumbnail: str = ""  # a data URL, "" where the file has no picture
     origin: str = ""  # owner/repo/file@commit where it is from the Hub
+    sidecar: str = ""  # title and base model in the file that lay beside it
 
     @property
     def is_word(self) -> bool:

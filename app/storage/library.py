@@ -111,6 +111,10 @@ class Library:
                 return NamedFile(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
         raise MergeError("This LoRA is no longer in the library: add its file again.")
 
+    def trigger(self, sha256: str) -> str:
+        """The trigger words that a LoRA was kept with, from its header or a file beside it."""
+        return next((entry.trigger for entry in self._all() if entry.sha256 == sha256), "")
+
     def forget(self, sha256: str) -> None:
         """Delete a file and its entry."""
         with exclusive(self._folder, "The library's"):

@@ -1,10 +1,9 @@
 """The pictures on the page's first screen: `python -m assets.build.examples`.
 
 Each bundled example is drawn twice from the same seeds, with its LoRAs loaded together and with
-their merge, at the page's own settings: a prompt with both concepts, and one with each alone. A
-picture is right when the detector finds in it what the prompt names, and no other trigger's look.
-The prompt is kept at which the merge gains most, with its first seed at which only the merge is
-right, and the counts beside it.
+their merge, at the page's own settings, for every prompt with both concepts that the page suggests.
+A picture is right when the detector finds both in it. The prompt is kept at which the merge gains
+most, with its first seed at which only the merge is right, and the counts beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from app.examples import examples
-from app.prompts import suggested_prompt
+from app.prompts import example_prompts
 from merging import formats
 from merging.adapter import Adapter
 from merging.base_models import MINI
@@ -54,10 +53,9 @@ def compare(base: Base, detector: Detector, files: Sequence[Path], folder: Path)
     triggers = [lora.trigger for lora in loras]
     ways = {"sum": [(lora, 1.0) for lora in loras], "merged": [(merged(base, loras), 1.0)]}
     scenes = []
-    for named in (triggers, *([trigger] for trigger in triggers)):
-        prompt = suggested_prompt(named, MINI.name)
+    for prompt in example_prompts(triggers, MINI.name):
         pictures = {way: draw(base, prompt, adapters) for way, adapters in ways.items()}
-        hits = {way: right(detector, pictures[way], named, triggers) for way in WAYS}
+        hits = {way: right(detector, pictures[way], triggers) for way in WAYS}
         scenes.append((sum(hits["merged"]) - sum(hits["sum"]), prompt, pictures, hits))
     _, prompt, pictures, hits = max(scenes, key=lambda scene: scene[0])
     wins = [hits["merged"][seed] and not hits["sum"][seed] for seed in range(SEEDS)]
@@ -80,19 +78,9 @@ def draw(base: Base, prompt: str, adapters: Sequence[tuple[Adapter, float]]) -> 
     return render(base, [prompt] * SEEDS, range(SEEDS), adapters=adapters)
 
 
-def right(
-    detector: Detector,
-    images: Sequence[Image.Image],
-    named: Sequence[str],
-    triggers: Sequence[str],
-) -> list[bool]:
-    """For each picture, whether it shows the looks that are named, and none of the others."""
-    scores = detector.scores(images)
-    found = detector.contains(scores, named, strongest=4 if len(named) > 1 else 1)
-    above = detector.above_threshold(scores)
-    for other in set(triggers) - set(named):
-        found &= ~(above[:, detector.column(other)] & detector.contains(scores, [other]))
-    return found.tolist()
+def right(detector: Detector, images: Sequence[Image.Image], triggers: Sequence[str]) -> list[bool]:
+    """For each picture, whether it shows all these looks."""
+    return list(detector.contains(detector.scores(images), triggers, strongest=4).tolist())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ ROWS = (
     "merging.__main__",
     "app",
     "app.log app.settings app.schemas app.examples app.hub_upload app.prompts",
-    "app.storage app.limits app.a1111_prompt app.shell_commands",
+    "app.storage app.limits app.a1111_prompt app.shell_commands app.sidecars",
     "app.jobs app.compare_merges",
     "app.service",
     "app.ui",

@@ -15,6 +15,7 @@ from app.examples import Example
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.service import Studio
+from app.sidecars import Sidecar, described, unused
 from app.ui.common import (
     AT_ONCE,
     QUIET,
@@ -26,6 +27,7 @@ from app.ui.common import (
 )
 from app.ui.handlers.base_model import BaseHandlers, problems_html
 from app.ui.handlers.calibration_prompts import CalibrationPrompts
+from app.ui.handlers.drop import redescribed, sort_drop
 from app.ui.handlers.form import Form
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
@@ -59,12 +61,13 @@ class FileHandlers:
         return BaseHandlers(self.studio, self.form, self.adding)
 
     def add_files(self, values: Values) -> Updates:
-        """Take what was dropped: LoRAs become rows, a picture drawn here fills the form."""
+        """Take what was dropped: LoRAs with what lies beside them, and pictures drawn here."""
+        cards: list[Card] = list(values[self.form.cards])
         paths = [Path(path) for path in values[self.adding.upload] or []]
-        pictures = [path for path in paths if path.suffix.lower() == ".png"]
-        files = [NamedFile(path, path.name) for path in paths if path not in pictures]
-        updates = self.add_cards(values, files, list(values[self.form.cards]))
-        for picture in pictures:
+        drop = sort_drop(paths, [card.name for card in cards])
+        files = [NamedFile(path, path.name) for path in drop.loras]
+        updates = self.add_cards(values, files, cards, drop.problems, sidecars=drop.sidecars)
+        for picture in drop.drawn_here:
             updates |= self._load_picture(picture, values | updates)
         return updates | {self.adding.upload: None}
 
@@ -174,17 +177,21 @@ class FileHandlers:
         cards: list[Card],
         problems: Sequence[str] = (),
         keep: bool = True,
+        sidecars: Sequence[Sidecar] = (),
     ) -> Updates:
         """Add files to a list of cards, and to the library unless ``keep`` is False.
 
-        ``problems`` are shown together with those of the files.
+        ``problems`` are shown together with those of the files. ``sidecars`` describe these files
+        or those that are there.
         """
         session = self.visit(values, cards)
         picks = list(self.form.picks(values)) if cards else []
         sentences, before = list(problems), len(cards)
+        cards, picks = redescribed(cards, picks, sidecars)
         for file in files:
             try:
-                card = self.studio.add(session, file.path, cards, file.name, file.origin)
+                added = self.studio.add(session, file.path, cards, file.name, file.origin)
+                card = described(added, sidecars)
             except MergeError as error:
                 sentences.append(error_sentence(error))
             except Exception as error:
@@ -194,6 +201,7 @@ class FileHandlers:
                 cards = [*cards, card]
                 picks.append(SelectedFile.of(card))
                 sentences += filter(None, [self.studio.keep(session, card)] if keep else [])
+        sentences += unused(sidecars, cards)
         base, notes = self.bases.for_cards(values, cards) if len(cards) > before else ({}, [])
         return {
             self.form.session: session,

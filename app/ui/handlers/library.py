@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.sidecars import Sidecar
 from app.storage.library import Library
 from app.ui.common import AT_ONCE, QUIET, Updates, Values
 from app.ui.handlers.base_model import problems_html
@@ -49,14 +50,17 @@ class LibraryHandlers:
     def add(self, values: Values) -> Updates:
         """Add the ticked files to the list."""
         widgets = self.listing.sources.library
-        files, problems = [], []
+        library, files, problems, known = self._library(values), [], [], []
         for sha256 in values[widgets.results] or []:
             try:
-                files.append(self._library(values).file(sha256))
+                files.append(library.file(sha256))
             except MergeError as error:
                 problems.append(str(error))
+            if trigger := library.trigger(sha256):  # perhaps of a file beside it, which is gone
+                known.append(Sidecar("library", "", frozenset({sha256}), (trigger,)))
         cards = list(values[self.listing.form.cards])
-        return self.listing.add_cards(values, files, cards, problems) | {widgets.results: []}
+        added = self.listing.add_cards(values, files, cards, problems, sidecars=known)
+        return added | {widgets.results: []}
 
     def forget(self, values: Values) -> Updates:
         """Delete the ticked files from the library; cards stay."""

@@ -84,6 +84,7 @@ def _rows(card: Card) -> dict[str, str]:
         "not in the base": _few(card.unmatched),
         "trigger words in the file": ", ".join(card.words),
         "from the Hub": card.origin,
+        "in the file beside it": card.sidecar,
         "SHA-256": card.sha256,
     }
 

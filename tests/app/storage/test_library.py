@@ -136,3 +136,10 @@ def test_a_library_that_cannot_be_written_is_said(
     studio = Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
     said = studio.keep(studio.open_session(), cat)
     assert said.startswith("sks-cat is in use, but could not be stored in the library (")
+
+
+def test_the_trigger_of_a_file_beside_it_is_remembered(library: Library, cat: Card) -> None:
+    assert library.trigger(cat.sha256) == "sks cat"
+    library.keep(replace(cat, trigger="of its sidecar"))
+    assert library.trigger(cat.sha256) == "of its sidecar"
+    assert library.trigger("unknown") == ""
