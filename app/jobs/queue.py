@@ -210,6 +210,8 @@ class Executor:
         emitted = 0
         for attempt in range(ATTEMPTS):
             folder = task.folder / f"again-{attempt}" if attempt else task.folder
+            if task.order:  # else there are no files
+                folder.mkdir(parents=True, exist_ok=True)
             results = _Results(emit, emitted)
             try:
                 assert job.slot  # it is the job's turn

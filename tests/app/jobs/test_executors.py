@@ -255,3 +255,15 @@ def test_a_job_outlives_its_worker(
     _, results = expected["draw"]
     for got, own in zip(visit.results, results, strict=True):
         assert got.path.read_bytes() == own.path.read_bytes()
+
+
+def test_a_merge_outlives_its_worker(mortal: Executor, engine: Engine, tmp_path: Path) -> None:
+    """Killed between two layers, it gives the same file as one that nothing has happened to."""
+    order = replace(MERGE, method="iteris", samples=4)
+    (own,) = here(engine, "merge", order, tmp_path / "own")
+    visit = Visit(mortal, "a", Task("merge", order, tmp_path / "a"))
+    visit.reach(lambda: any(step.solved for step in visit.steps))
+    os.kill(worker_of(mortal, "a"), signal.SIGKILL)
+    (merged,) = visit.ended().results
+    assert merged.kohya.read_bytes() == own.kohya.read_bytes()
+    assert merged.kohya.is_relative_to(tmp_path / "a")
