@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from gradio_client import Client, handle_file
 
 from app.jobs.held import HeldJob
 from app.jobs.line import line_of
@@ -22,7 +25,10 @@ from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.merge import MergeOrder
 from app.schemas.task import Order, Task
 from app.settings.model import Settings
+from app.space import write_space
 from merging.errors import MergeError
+from tests.app.conftest import free_port
+from tests.app.jobs.executor_visits import PICKS
 from tests.conftest import ROOT
 
 EMULATED = "ITERIS_TEST_ZEROGPU" in os.environ
@@ -107,3 +113,50 @@ def test_more_work_asks_for_more_seconds(tmp_path: Path) -> None:
     for less, order in more:
         assert seconds(Task("draw", less, tmp_path)) < seconds(Task("draw", order, tmp_path))
     assert seconds(Task("batch", BatchOrder(merge, ("sum",) * 90, ()), tmp_path)) == MOST
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(EMULATED, reason="starts a process of its own that emulates ZeroGPU")
+def test_the_space_that_is_uploaded_merges_on_its_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("spaces", reason="requirements-zerogpu.txt is not installed")
+    write_space("gradio", folder := tmp_path / "space")
+    program = (
+        "import runpy, tests.app.jobs.zerogpu; runpy.run_path('space.py', run_name='__main__')"
+    )
+    environ = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+        "ITERIS_BASE": "mini",  # with Stable Diffusion 1.5 it needs the network
+        "ITERIS_PRECISION": "fp32",
+        "ITERIS_DEVICE": "cpu",
+        "ITERIS_PUBLIC": "on",
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port := free_port()),
+    }
+    command = [sys.executable, "-c", program]
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log) as space,
+    ):
+        try:
+            wait_for_health(port, space)
+            client = Client(f"http://127.0.0.1:{port}/", verbose=False, download_files=tmp_path)
+            files = [handle_file(pick.path) for pick in PICKS]
+            merged = client.predict(files, method="sum", api_name="/merge")[0]
+            client.close()
+        finally:
+            space.terminate()
+            space.wait()
+        assert Path(merged).stat().st_size > 10_000
+        log.seek(0)
+        assert re.search(r"ZeroGPU: merge asked for \d+ s and took [\d.]+ s", log.read())
+
+
+def wait_for_health(port: int, program: subprocess.Popen[bytes]) -> None:
+    """Until the program answers."""
+    while True:
+        assert program.poll() is None
+        try:
+            urlopen(f"http://127.0.0.1:{port}/health")
+            return
+        except OSError:
+            time.sleep(0.5)
