@@ -16,7 +16,12 @@ from merging.adapter import Adapter
 from merging.calibration.plan import Activations, Refiner, Sweep
 from merging.calibration.refine_plan import refine_plan
 from merging.calibration.row_sets import row_sets
-from merging.calibration.target_layers import GRAM_BYTES, gram_bytes, solved_layers
+from merging.calibration.target_layers import (
+    GRAM_BYTES,
+    clip_skip_notes,
+    gram_bytes,
+    solved_layers,
+)
 from merging.calibration.teachers import composite_deltas, composite_shifts
 from merging.errors import MergeError
 from merging.linalg.closed_form import LayerProblem
@@ -171,7 +176,9 @@ def _merge_with_model(
     targets = [layer for layer in inside if gram_bytes(work.problem(layer), sets) <= GRAM_BYTES]
     outside = [layer for layer in layers if layer not in set(inside)]
     scope = "text keys and values" if work.method.on_phrases else work.request.targets
-    _merge_fallback(work, outside, f"outside the targets ({scope})")
+    skip = f", clip skip {work.request.clip_skip}" if work.request.clip_skip > 1 else ""
+    _merge_fallback(work, outside, f"outside the targets ({scope}{skip})")
+    work.report.notes += clip_skip_notes(work.request) if sets else []
     wide = [layer for layer in inside if layer not in set(targets)]
     _merge_fallback(work, wide, f"too wide for {GRAM_BYTES / 2**30:g} GiB of Gram matrices")
     if not targets:
@@ -191,6 +198,7 @@ def _merge_with_model(
         rows=work.request.rows,
         rounds=work.request.rounds,
         seed=work.request.seed,
+        clip_skip=work.request.clip_skip,
         embeddings=work.request.all_embeddings,
         shifts=work.shifts,
         phases=work.phases,

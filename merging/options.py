@@ -7,8 +7,7 @@ heavy is imported here, for the page shows the options at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from merging.option_field import STAGES, Option, option
@@ -27,6 +26,7 @@ Rank = int | Literal["exact", "auto", "full"]  # "full" is exact where that is n
 Sampler = Literal["DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC"]
 MOST = 1e6  # of a merge's numbers: far beyond any use, far from what float64 cannot hold
 DEVICES = ("auto", "cpu", "cuda", "mps")  # where a base model works
+MAX_CLIP_SKIP = 12  # the text encoder of Stable Diffusion 1.x has twelve layers
 Dtype = Literal["fp16", "bf16", "fp32"]  # of an adapter's file
 Precision = Literal["auto", "fp32", "fp16", "bf16"]  # of the base model at work
 
@@ -157,6 +157,15 @@ class MergeOptions:
         "solver",
         choices={"all": "all words", "concept": "the trigger words alone"},
     )
+    clip_skip: int = option(
+        1,
+        "Clip skip while learning",
+        "2 leaves out the text encoder's last layer, as some LoRAs were trained; 1: none.",
+        "whole",
+        "calibration",
+        lowest=1,
+        highest=MAX_CLIP_SKIP,
+    )
     # tsv was best on fifteen pairs for tuning (the ablation has the figures).
     teacher: Teacher = option(
         "tsv",
@@ -254,47 +263,3 @@ def read_rank(value: Rank | str) -> Rank:
     """A rank from text such as "16"; anything else is returned as it is, for the check."""
     text = value.strip().lower() if isinstance(value, str) else ""
     return int(text) if text.isdecimal() else text or value  # type: ignore[return-value]
-
-
-# --- presets --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named setting: what it changes of the defaults."""
-
-    title: str
-    help: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-PRESETS: Mapping[str, Preset] = {
-    "fast": Preset(
-        "Fast",
-        "16 prompts a LoRA, cross-attention alone",
-        {"targets": "cross-attention", "samples": 16},
-    ),
-    "best": Preset("Best", "50 prompts a LoRA, all attention"),
-    "thorough": Preset(
-        "Thorough", "100 prompts a LoRA, every layer", {"targets": "all", "samples": 100}
-    ),
-    # What the paper's authors publish: each LoRA on its own prompts, its change alone.
-    "paper": Preset(
-        "As in the paper",
-        "each LoRA on its own prompts, its change alone",
-        {"teacher": "single", "mode": "delta", "fallback": "mean", "ridge": 1e-4},
-    ),
-}
-
-
-def preset_options(name: str) -> dict[str, Any]:
-    """This preset's values for all options that any preset sets: keywords of a MergeRequest."""
-    options = merge_options()
-    decided = dict.fromkeys(key for preset in PRESETS.values() for key in preset.changes)
-    return {key: options[key].default for key in decided} | dict(PRESETS[name].changes)
-
-
-def preset_of(options: Mapping[str, Any]) -> str | None:
-    """The preset that these options (of a recipe, say) agree with; None if there is none."""
-    fitting = (name for name in PRESETS if preset_options(name).items() <= options.items())
-    return next(fitting, None)

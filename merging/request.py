@@ -11,7 +11,7 @@ from merging.blocks import apply_block_weights
 from merging.embedding import Embedding, distinct_embeddings
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.options import MergeOptions, Tokens
+from merging.options import MAX_CLIP_SKIP, MergeOptions, Tokens
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
@@ -42,6 +42,13 @@ class Source:
     def phrase(self) -> str:
         """The trigger phrase of this concept, "" if it is unknown."""
         return self.trigger.strip() or self.adapter.trigger.strip()
+
+    @property
+    def clip_skip(self) -> int:
+        """What it was trained with, by kohya's header: 2 is without the encoder's last layer."""
+        layers = self.adapter.metadata.get("ss_clip_skip", "")
+        number = int(layers) if layers.isdecimal() and len(layers) < 3 else 1
+        return number if 1 <= number <= MAX_CLIP_SKIP else 1
 
     @property
     def step(self) -> int | None:

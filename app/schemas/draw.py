@@ -41,7 +41,6 @@ class OtherMerge:
 
 
 SEEDS = 2  # of a prompt with the embedded base, which draws it quickly on any machine
-MAX_CLIP_SKIP = 12  # the text encoder of Stable Diffusion 1.x has twelve layers
 
 
 @dataclass(frozen=True)

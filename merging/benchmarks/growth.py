@@ -17,7 +17,7 @@ from PIL import Image
 from merging.analysis.plots import picture
 from merging.benchmarks.merge_speed import bench
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
-from merging.options import preset_options
+from merging.presets import preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying, silent
 

@@ -53,6 +53,7 @@ class Sweep:
     rows: int | None = None  # at most so many positions of a picture are used; None: all
     rounds: int | None = None  # None: lockstep, the fixed point itself; k: the paper's iteration
     seed: int = 0
+    clip_skip: int = 1  # as A1111 counts: 2 leaves out the text encoder's last layer
     embeddings: tuple[Embedding, ...] = ()  # textual inversions that the prompts may use
     # per LoRA: layer or normalisation → change of its vectors, at the LoRA's strength
     shifts: tuple[Mapping[str, VectorDelta], ...] = ()
@@ -84,6 +85,7 @@ class RefinePlan:
     start_shifts: Mapping[str, VectorDelta]  # stay as they are
     steps: int
     seed: int
+    clip_skip: int = 1
     embeddings: tuple[Embedding, ...] = ()
     phases: Phases = field(default_factory=Phases)
 

@@ -30,6 +30,7 @@ def refine_plan(
         start_shifts=start_shifts,
         steps=request.refine,
         seed=request.seed,
+        clip_skip=request.clip_skip,
         embeddings=request.all_embeddings,
         phases=phases,
     )

@@ -13,13 +13,15 @@ from merging.benchmarks.machine import machine
 from merging.benchmarks.merge_speed import ROUNDS, bench, speed_table
 from merging.benchmarks.peft_speed import bench_weights, weights_table
 from merging.benchmarks.render_speed import bench_pictures, pictures_table
+from merging.benchmarks.write_speed import bench_writing, writing_table
 from merging.bundled import shelf_pairs
 from merging.cli.merge_options import add_device, add_option, add_preset
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.errors import MergeError
-from merging.options import MergeOptions, merge_options, preset_options
+from merging.options import MergeOptions, merge_options
+from merging.presets import preset_options
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, part, saying
 
@@ -135,10 +137,15 @@ def _bench_pictures(options: argparse.Namespace, progress: Progress) -> dict[str
     return {"pictures": bench_pictures(base, adapters, options.repeats, progress=progress)}
 
 
+def _bench_writing(_options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    return {"writing": bench_writing(progress=progress)}
+
+
 BENCHES = {
     "mini": (_bench_mini, speed_table),
     "sd15": (_bench_sd15, speed_table),
     "growth": (_bench_growth, growth_table),
     "weights": (_bench_weights, weights_table),
     "pictures": (_bench_pictures, pictures_table),
+    "writing": (_bench_writing, writing_table),
 }

@@ -80,7 +80,7 @@ def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAns
         answer["sidecar"] = str(write_sidecar(request, result.adapter, options.out))
     if base and prompt is not None:
         saved_form = formats.adapter_in_format(result.adapter, options.format)
-        picture = write_preview(base, saved_form, prompt, request.seed, options.out, progress)
+        picture = write_preview(base, saved_form, prompt, request, options.out, progress)
         answer["preview"] = str(picture)
     if options.plot:
         report_plot(result.report).save(options.plot)

@@ -18,7 +18,8 @@ from merging.diffusion.base import Base
 from merging.export.recipe import replay
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
-from merging.options import DEVICES, PRESETS, Precision, merge_options, preset_options, read_rank
+from merging.options import DEVICES, Precision, merge_options, read_rank
+from merging.presets import PRESETS, preset_options
 from merging.request import MergeRequest
 
 READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}

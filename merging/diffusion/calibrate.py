@@ -10,6 +10,7 @@ from merging.diffusion.calibration_samples import Sample, batches, draw_samples
 from merging.diffusion.layer_inputs import needs_latents
 from merging.diffusion.layer_ops import flat_weight
 from merging.diffusion.lockstep import Lockstep
+from merging.diffusion.prompts.clip_skip import using_clip_skip
 from merging.diffusion.textual_inversion import using_embeddings
 from merging.errors import MergeError
 from merging.formats.layer_tables import flat
@@ -37,6 +38,7 @@ def activations(base: Base) -> Activations:
             memory,
             parked,
             using_embeddings(base, sweep.embeddings),
+            using_clip_skip(base, sweep.clip_skip),
             base.stopping_at_layers(stop),
         ):
             if sweep.row_sets:

@@ -12,7 +12,7 @@ from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base, canonical
 from merging.diffusion.quiet_loading import quiet_loading
 from merging.formats import Written
-from merging.formats.verify import compare_adapters
+from merging.formats.compare import compare_adapters
 
 NAME = "check"
 

@@ -10,7 +10,7 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.compose import COMPOSITIONS
 from merging.evaluation.peft_merges import Combination, merge_with_peft
-from merging.options import preset_options
+from merging.presets import preset_options
 from merging.python_api import merge
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress

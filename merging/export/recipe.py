@@ -22,7 +22,7 @@ from merging.version import __version__
 # Values of options that older recipes do not have.
 _OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
 # Options younger than the first recipes: without them a file has the bytes that it always had.
-_LEFT_OUT_AT_DEFAULT = ("refine",)
+_LEFT_OUT_AT_DEFAULT = ("refine", "clip_skip")
 _PARTS = ("text_encoder", "unet")  # in a recipe only where they differ from the whole
 
 
@@ -120,9 +120,18 @@ def header(
         "modelspec.description": f"{method.title} of {names} ({method.source})",
         "modelspec.trigger_phrase": ", ".join(phrases),
         "ss_training_comment": f"merged by IterIS Studio: {method.title} of {names}",
+        "ss_clip_skip": _clip_skip(request),
         **attribution([source.adapter for source in request.sources]),
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _clip_skip(request: MergeRequest) -> str:
+    """The clip skip to draw with, as text: the merge's, else that of all its LoRAs; "" for none."""
+    of_sources = {source.clip_skip for source in request.sources}
+    common = of_sources.pop() if len(of_sources) == 1 else 1
+    number = request.clip_skip if request.clip_skip > 1 else common
+    return f"{number}" if number > 1 else ""
 
 
 def _source_entry(source: Source) -> SourceEntry:

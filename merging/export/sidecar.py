@@ -109,10 +109,17 @@ def preview_prompt(request: MergeRequest, prompt: str) -> str:
 
 
 def write_preview(
-    base: Base, adapter: Adapter, prompt: str, seed: int, out: Path, progress: Progress
+    base: Base, adapter: Adapter, prompt: str, request: MergeRequest, out: Path, progress: Progress
 ) -> Path:
-    """OUT.preview.png, drawn with the adapter at full strength."""
-    (image,) = render(base, [prompt], [seed], adapters=[(adapter, 1.0)], progress=progress)
+    """OUT.preview.png, drawn with the adapter at full strength, with the merge's seed."""
+    (image,) = render(
+        base,
+        [prompt],
+        [request.seed],
+        adapters=[(adapter, 1.0)],
+        clip_skip=request.clip_skip,
+        progress=progress,
+    )
     path = path_beside(out, "preview.png")
     save_png(image, path)
     return path

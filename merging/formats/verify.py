@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from math import sqrt
 from pathlib import Path
 from typing import TypedDict
 
-import torch
-
-from merging.adapter import Adapter, LoraLayer, VectorDelta, factor_energy
+from merging.adapter import Adapter
 from merging.base_models import SD15, base_model
-from merging.errors import MergeError
+from merging.formats.compare import compare_differences, compare_factors, verification_error
 from merging.formats.compatibility import (
     MAX_UNKNOWN_KEYS,
     PROGRAMS,
@@ -20,15 +17,15 @@ from merging.formats.compatibility import (
     width_for_invokeai,
 )
 from merging.formats.embeddings import token_width
-from merging.formats.half_precision import MAX_LOSS, NEGLIGIBLE, balanced_factors
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable
 from merging.formats.match import KeyMatch, best_match
-from merging.formats.reader import read
 from merging.formats.tensors import opened
-from merging.formats.vector_deltas import count_by_kind, describe_counts, vector_lengths
-
-MAX_ERROR = 2 * MAX_LOSS  # of a layer's factors: twice what the writers allow
+from merging.formats.vector_deltas import (
+    count_by_kind,
+    describe_counts,
+    vector_lengths,
+)
 
 
 class WrittenData(TypedDict):
@@ -124,25 +121,24 @@ def verify_file(
     Raises MergeError, with the layer, if a change is missing or differs, or if one of ``programs``
     would not find it. ``without``: what the file cannot hold, in words.
     """
-    actual = read(path, table, name)
     with opened(path, name) as body:
-        header = body.header
-    match = best_match(header, table, name)
-    error, layer = max(
-        compare_adapters(actual, adapter, name), _compare_shifts(actual, adapter, name)
-    )
-    missing_layers = _missing_layers(match, header, actual)
+        match = best_match(body.header, table, name)
+        if all(keys.keys() == {"diff"} for keys in match.layers.values()):
+            found = compare_differences(body, match, adapter)
+        else:
+            found = compare_factors(path, table, adapter, name)
+    missing_layers = _missing_layers(match, body.header, found.alphas)
     for title in programs:
         if missing := missing_layers[title]:
-            raise _verification_error(name, f"{title} would not find layer {missing[0]} in it")
+            raise verification_error(name, f"{title} would not find layer {missing[0]} in it")
     complete = [program for program in PROGRAMS if not missing_layers[program.title]]
     counts = {program.title: program.missing_count(match.shifts, table) for program in complete}
     return Written(
-        sha256=actual.sha256,
+        sha256=found.sha256,
         base=table.name,
-        modules=len(_nonzero_layers(actual)),
-        error=error,
-        layer=layer,
+        modules=found.modules,
+        error=found.error,
+        layer=found.layer,
         programs=tuple(title for title, count in counts.items() if not count),
         missing={title: count for title, count in counts.items() if count},
         shifts=describe_counts(count_by_kind(vector_lengths(adapter.shifts))),
@@ -150,73 +146,8 @@ def verify_file(
     )
 
 
-def compare_adapters(
-    actual: Adapter, expected: Adapter, name: str, when: str = "it was read back"
-) -> tuple[float, str]:
-    """The largest relative error and its layer; MergeError if one is more than rounding.
-
-    Layers much weaker than the strongest one are measured against NEGLIGIBLE of that. Errors are
-    judged by the size of the factors: if these nearly cancel, rounding them costs more.
-    """
-    sizes = {name: _factor_size(layer) for name, layer in expected.layers.items()}
-    norms = {name: _distance(layer, None) for name, layer in expected.layers.items()}
-    size, norm = max(sizes.values()), max(norms.values())
-    errors = {"": 0.0}
-    for layer, change in expected.layers.items():
-        error = _distance(change, actual.layers.get(layer))
-        errors[layer] = error / max(norms[layer], NEGLIGIBLE * norm)
-        if not error <= MAX_ERROR * max(sizes[layer], NEGLIGIBLE * size):
-            reason = f"layer {layer} is off by {errors[layer]:.1%} of its change"
-            raise _verification_error(name, reason, when)
-    if extra := [layer for layer in _nonzero_layers(actual) if layer not in expected.layers]:
-        raise _verification_error(name, f"the file has an extra layer {extra[0]}", when)
-    worst = max(errors, key=lambda layer: errors[layer])
-    return errors[worst], worst
-
-
-def _compare_shifts(actual: Adapter, expected: Adapter, name: str) -> tuple[float, str]:
-    """The largest error of the biases and normalisations, relative to their sizes, and its name."""
-    worst = 0.0, ""
-    for module in {**actual.shifts, **expected.shifts}:
-        shift = expected.shifts.get(module, VectorDelta())
-        difference = actual.shifts.get(module, VectorDelta()).plus(shift.scaled(-1.0)).vectors()
-        for parameter, rest in difference.items():
-            size = float(shift.vectors().get(parameter, 0 * rest).double().norm())
-            error = float(rest.double().norm())
-            if not error <= MAX_ERROR * size:
-                raise _verification_error(
-                    name, f"{module}.{parameter} is off by {error:.1e} of {size:.1e}"
-                )
-            worst = max(worst, (error / size if size else 0.0, f"{module}.{parameter}"))
-    return worst
-
-
-def _verification_error(name: str, reason: str, when: str = "it was read back") -> MergeError:
-    return MergeError(f"{name} was not saved: when {when}, {reason}; please report this.")
-
-
-def _nonzero_layers(adapter: Adapter) -> list[str]:
-    """The layers that are not zero; A1111 needs layers of zeros for biases without a layer."""
-    return [name for name, layer in adapter.layers.items() if layer.up.any() and layer.down.any()]
-
-
-def _factor_size(layer: LoraLayer) -> float:
-    pair = balanced_factors(layer, float(layer.rank))
-    return float(pair.up.norm() * pair.down.norm())
-
-
-def _distance(layer: LoraLayer, other: LoraLayer | None) -> float:
-    """‖Δ − Δ'‖ from the factors; None counts as zero."""
-    ups, downs = [layer.scale * layer.up.double()], [layer.down.double()]
-    if other is not None:
-        ups.append(-other.scale * other.up.double().to(ups[0].device))
-        downs.append(other.down.double().to(ups[0].device))
-    return sqrt(factor_energy(torch.cat(ups, dim=1), torch.cat(downs)))
-
-
-def _missing_layers(match: KeyMatch, header: Header, actual: Adapter) -> dict[str, list[str]]:
+def _missing_layers(match: KeyMatch, header: Header, alphas: Set[float]) -> dict[str, list[str]]:
     """Program → the layers that it would not find, or would scale wrongly."""
-    alphas = {layer.alpha for layer in actual.layers.values()}
     missing = {}
     for program in PROGRAMS:
         known = set(program.found_layers(match.layers, match.table))

@@ -24,14 +24,8 @@ from merging.cli.main import main
 from merging.errors import MergeError
 from merging.export.recipe import recipe, replay
 from merging.option_field import option
-from merging.options import (
-    PRESETS,
-    MergeOptions,
-    merge_options,
-    option_values,
-    preset_of,
-    preset_options,
-)
+from merging.options import MergeOptions, merge_options, option_values
+from merging.presets import PRESETS, preset_of, preset_options
 from merging.request import MergeRequest, Source
 from tests.conftest import ROOT
 

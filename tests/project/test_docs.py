@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from merging.options import PRESETS, merge_options, preset_options
+from merging.options import merge_options
+from merging.presets import PRESETS, preset_options
 from tests.project.measure_house import HEAD, PACKAGES, ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COMPOSED, MAX_CLIP_SKIP, DrawOrder, Picture
+from app.schemas.draw import COMPOSED, DrawOrder, Picture
 from app.service import Studio
 from app.settings.model import Settings
 from app.ui.api.arguments import (
@@ -30,7 +30,7 @@ from app.ui.api.endpoint import (
 )
 from app.ui.common import current_client
 from merging.base_models import base_model
-from merging.options import Sampler
+from merging.options import MAX_CLIP_SKIP, Sampler
 
 ABOUT = """Draw one picture with a base model and any number of LoRA files, or none.
 

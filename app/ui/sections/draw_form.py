@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from app.schemas.draw import COLUMNS, COMPOSED, MAX_CLIP_SKIP, SEEDS, USUAL, DrawOrder
+from app.schemas.draw import COLUMNS, COMPOSED, SEEDS, USUAL, DrawOrder
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
 from merging.io.png import Origin
-from merging.options import Sampler
+from merging.options import MAX_CLIP_SKIP, Sampler
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
 MAX_OTHERS = 30  # earlier merges to choose from

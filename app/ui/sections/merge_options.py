@@ -17,15 +17,8 @@ from app.ui.html.rendering import render_template
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
-from merging.options import (
-    PRESETS,
-    Dtype,
-    MergeOptions,
-    merge_options,
-    options_by_stage,
-    preset_of,
-    preset_options,
-)
+from merging.options import Dtype, MergeOptions, merge_options, options_by_stage
+from merging.presets import PRESETS, preset_of, preset_options
 
 USUAL = {  # a title and a reason for each of the methods that most people need
     "iteris": ("Keep both (IterIS)", "Learns from prompts what each LoRA does, and keeps it."),

@@ -9,6 +9,7 @@ from merging.base_models import base_model
 from merging.calibration.plan import Refined, RefinePlan, Refiner
 from merging.calibration.prompts import composed_prompts
 from merging.diffusion.base import Base, latent_side, latent_size
+from merging.diffusion.prompts.clip_skip import using_clip_skip
 from merging.diffusion.refine.composites import Composites, orders, shows_both, tried_of_each
 from merging.diffusion.refine.concept import Concept, ModelChange, check_phrases
 from merging.diffusion.refine.judge import Judge, build_judge
@@ -49,7 +50,8 @@ def refine_merge(base: Base, plan: RefinePlan, progress: Progress, stop: Stop) -
     remedy = "refine no merge here (refine 0), or take another device"
     memory = explain_out_of_memory(f"Refining the merge on {base.device}", remedy)
     parked = base.parked("vae", "safety_checker")
-    with memory, parked, using_embeddings(base, plan.embeddings), base.stopping_at_layers(stop):
+    words, skip = using_embeddings(base, plan.embeddings), using_clip_skip(base, plan.clip_skip)
+    with memory, parked, words, skip, base.stopping_at_layers(stop):
         with plan.phases("painting"):
             judge = build_judge(base, concepts, seed=plan.seed, progress=part(progress, 0, 0.1))
             lessons = draw_lessons(judge, plan, part(progress, 0.1, 0.4))

@@ -10,7 +10,8 @@ import pytest
 from app.ui.sections.merge_options import OptionWidgets, option_widgets
 from merging.errors import MergeError
 from merging.methods import METHODS
-from merging.options import PRESETS, MergeOptions, merge_options, option_values, preset_options
+from merging.options import MergeOptions, merge_options, option_values
+from merging.presets import PRESETS, preset_options
 
 
 @pytest.fixture(scope="module")

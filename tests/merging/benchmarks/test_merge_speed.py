@@ -16,6 +16,7 @@ from merging.benchmarks import peft_speed as weight_speed
 from merging.benchmarks.growth import growth_plot, growth_table
 from merging.benchmarks.merge_speed import bench, speed_table
 from merging.benchmarks.render_speed import bench_pictures, pictures_table
+from merging.benchmarks.write_speed import bench_writing, writing_table
 from merging.bundled import shelf_pairs
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -166,3 +167,13 @@ def test_a_picture_is_measured_beside_the_plain_pipeline(base: Base) -> None:
     assert result["rows"]["the plain pipeline"]["ratio"] == 1.0
     assert "One picture of 1 steps on mini, cpu" in pictures_table(result)
     assert len(base.pipeline.get_active_adapters()) == 0, "the base is as it was"
+
+
+@pytest.mark.slow
+def test_every_format_is_written_by_a_process_of_its_own() -> None:
+    result = bench_writing(layers=3)
+    assert (result["layers"], list(result["rows"])) == (3, ["kohya", "diffusers", "full"])
+    assert result["rows"]["full"]["bytes"] > 5 * result["rows"]["kohya"]["bytes"] > 0
+    first, _, _, _, kohya, *_ = writing_table(result).splitlines()
+    assert first == "SD 1.5 in shape, 3 layers of rank 16, fp16"
+    assert kohya.startswith("| kohya | ")
