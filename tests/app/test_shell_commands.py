@@ -200,6 +200,7 @@ UNUSUAL = {
     "padding": "first-eos",
     "tokens": "concept",
     "rounds": 3,
+    "clip_skip": 2,
     "rank": 12,
     "refine": 40,
     "seed": 9,

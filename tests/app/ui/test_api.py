@@ -95,6 +95,7 @@ UNUSUAL: dict[str, Any] = {
     "padding": "first-eos",
     "tokens": "concept",
     "rounds": 2,
+    "clip_skip": 2,
     "rank": "6",
     "seed": 11,
 }
