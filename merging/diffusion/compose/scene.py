@@ -50,11 +50,20 @@ class Scene:
 
     @cached_property
     def triggers(self) -> list[str]:
-        """The trigger phrase of every LoRA; MergeError if one has none."""
+        """The trigger phrase of every LoRA; MergeError if one has none, or if two share one."""
         phrases = [adapter.trigger for adapter, _ in self.adapters]
         if not phrases or not all(phrases):
             raise MergeError(
                 "This composition needs a trigger phrase for every LoRA; type the missing ones."
+            )
+        # CLIP reads capitals as small letters, and any space as one
+        acting = [
+            " ".join(one.trigger.lower().split()) for one, strength in self.adapters if strength
+        ]
+        if shared := [phrase for phrase in acting if acting.count(phrase) > 1]:
+            raise MergeError(
+                f"This composition tells LoRAs apart by their triggers, and two have “{shared[0]}” "
+                "(capitals are read as small letters): type another, or let them act as a sum."
             )
         return phrases
 

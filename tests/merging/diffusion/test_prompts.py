@@ -140,3 +140,15 @@ def test_compositions_by_triggers_ask_for_plain_prompts(base: Base) -> None:
     pair = [(one, 1.0), (replace(one, name="two", trigger="vxz pizza"), 1.0)]
     with pytest.raises(MergeError, match="looks for triggers among the tokens of a plain prompt"):
         render(base, ["a (sks cat:1.2) and a vxz pizza"], [0], adapters=pair, compose="gated")
+
+
+@pytest.mark.parametrize("compose", ["gated", "tara"])
+def test_compositions_by_triggers_refuse_equal_ones(base: Base, compose: str) -> None:
+    """One inside the other is told apart (test_tokens.py); only capitals or spaces cannot be."""
+    layer = LoraLayer(torch.zeros(128, 1), torch.zeros(1, 128), 1.0)
+    name = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    one = Adapter("one", {name: layer}, "mini", trigger="sks cat")
+    other = replace(one, name="two", trigger="SKS  Cat")
+    with pytest.raises(MergeError, match=r"two have “sks cat” .*act as a sum"):
+        render(base, ["a sks cat"], [0], adapters=[(one, 1.0), (other, 1.0)], compose=compose)
+    render(base, ["a sks cat"], [0], adapters=[(one, 1.0), (other, 0.0)], steps=1, compose=compose)
