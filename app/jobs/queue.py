@@ -245,8 +245,8 @@ class _Results:
         self.count = 0
 
     def emit(self, item: object) -> None:
-        """Previews depend on time, and are no results."""
-        if not isinstance(item, Step | Preview):
+        """Previews and measured times differ from run to run, and are no results."""
+        if not isinstance(item, Step | Preview | Measured):
             self.count += 1
             if self.count <= self._known:
                 return

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.jobs.engine import Engine
 from app.jobs.queue import Executor, Step
+from app.jobs.timing.pace import Measured
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.merge import MergeOrder, SelectedFile
@@ -86,7 +87,7 @@ def here(engine: Engine, kind: Kind, order: Order, folder: Path) -> list[Any]:
     folder.mkdir()
 
     def keep(item: object) -> None:
-        if not isinstance(item, Step):
+        if not isinstance(item, Step | Measured):
             results.append(item)
 
     engine.perform(Task(kind, order, folder), keep, never)
