@@ -1,8 +1,12 @@
 """The page on a ZeroGPU Space: what `python3 run.py space --sdk gradio` makes a Space start."""
 
-import spaces  # noqa: F401, I001 -- before whatever may touch CUDA
-
 import os
+
+# ZeroGPU forks this process for a task, and OpenMP's threads do not outlive a fork: with more than
+# one, the first large operation on the CPU never ends.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import spaces  # noqa: F401, I001 -- before whatever may touch CUDA
 import sys
 
 from app.__main__ import main

@@ -217,7 +217,7 @@ def mortal(executor: Executor) -> Executor:
 
 
 def test_steps_come_while_the_worker_says_nothing(mortal: Executor, tmp_path: Path) -> None:
-    """One every half second: `python -m tests.app.jobs.measure_executors` has the times."""
+    """The executor repeats the last one, so that its consumer can leave."""
     visit = Visit(mortal, "a", Task("draw", LONG, tmp_path))
     visit.reach(at_work(visit))
     worker = worker_of(mortal, "a")
