@@ -6,12 +6,14 @@ that need them.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merging import formats
 from merging.adapter import Adapter
 from merging.analysis.summary import EmbeddingSummary, LoraSummary, summary
+from merging.methods import METHODS
 from merging.report import Watch, no_watch
 from merging.request import MergeRequest
 from merging.runtime.progress import Progress, Stop, never, silent
@@ -68,5 +70,17 @@ def merge(
 
         model = activations(base)
         result = engine.merge(request, model, progress, stop, watch, refiner(base))
+        result.report.notes += _syntax_notes(request)
     result.report.notes[:0] = unusual
     return result
+
+
+def _syntax_notes(request: MergeRequest) -> list[str]:
+    """A sentence on every LoRA whose prompts have A1111's emphasis, which merges do not weigh."""
+    return [
+        f"{source.adapter.name}: the merge learned from its prompts as they are written; brackets "
+        "and BREAK weigh in pictures alone."
+        for source in request.sources
+        if METHODS[request.method].calibrated
+        and any(re.search(r"[()\[\]]|\bBREAK\b", text) for text in (source.phrase, *source.prompts))
+    ]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from merging import python_api
 from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
@@ -61,3 +62,12 @@ def test_a_clip_skip_that_the_encoder_does_not_have_is_refused(
     for number in (len(layers) + 1, 13):
         with pytest.raises(MergeError, match=r"(?i)clip.skip must be .*1 to (\d+)"):
             merged(base, *map(Source, pair), clip_skip=number)
+
+
+def test_emphasis_that_a_merge_does_not_weigh_is_told(
+    base: Base, pair: tuple[Adapter, Adapter]
+) -> None:
+    sources = Source(pair[0], prompts=("a (rn1 cat:1.3)",)), Source(pair[1], prompts=("a rn2 cat",))
+    notes = python_api.merge(MergeRequest(sources, **SINGLE), base).report.notes
+    told = [note for note in notes if "brackets and BREAK weigh in pictures alone" in note]
+    assert [note.partition(":")[0] for note in told] == ["random-1"]
