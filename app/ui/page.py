@@ -30,7 +30,7 @@ from app.ui.sections.batch import BatchSection, batch_section
 from app.ui.sections.dock import Dock, Results, dock_section
 from app.ui.sections.draw_form import DrawForm, draw_form_widgets, prompt_widgets
 from app.ui.sections.export import ExportWidgets, Files, export_section
-from app.ui.sections.header import header, header_html
+from app.ui.sections.header import header, header_html, phone_tabs
 from app.ui.sections.help import help_section
 from app.ui.sections.hero import comparison, example_cards, pitch
 from app.ui.sections.history import HistorySection, history_section
@@ -92,6 +92,7 @@ def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
     """The widgets, in the order in which the Tab key reaches them."""
     top = header(settings.base)
     login_button(settings.login)
+    phone_tabs()
     with gr.Row(elem_id="studio"):
         comparison(pairs)
         with gr.Column(elem_id="rail"):

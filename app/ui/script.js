@@ -6,17 +6,27 @@
     toStage: () => {
       if (find("#history .problems")) return;
       location.hash = "";
+      showTab("result");
       find("#stage")?.scrollIntoView();
     },
   };
   const actions = {
     theme: () => document.body.classList.toggle("dark"),
+    tab: ({ tab }) => showTab(tab),
     notify: async () => {
       if ((await Notification.requestPermission()) === "granted") localStorage.setItem(CHOICE, "yes");
       offerNotice();
     },
     say: ({ words }) => type("#prompt textarea", (text) => (text ? `${text.trimEnd()}, ${words}` : words)),
   };
+
+  // On a phone one part of the workbench is shown at a time.
+  function showTab(name) {
+    if (find("#page").dataset.tab === name) return;
+    find("#page").dataset.tab = name;
+    for (const each of document.querySelectorAll("#tabs button")) each.ariaPressed = String(each.dataset.tab === name);
+    scrollTo(0, 0);
+  }
 
   // A field takes a text as if it was typed.
   function type(selector, change) {
@@ -34,6 +44,7 @@
     const percent = find("#status [role=progressbar]")?.getAttribute("aria-valuenow");
     const end = find("#status .done, #status .failed, #status .stopped");
     if (percent) {
+      if (!running) showTab("result");
       running = true;
       document.title = `${percent} % · ${TITLE}`;
     } else if (running && end) {
@@ -63,6 +74,7 @@
     if (!input || !files.length) return;
     const carrier = new DataTransfer();
     for (const file of files) carrier.items.add(file);
+    showTab("add");
     input.files = carrier.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
@@ -84,8 +96,17 @@
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("#press:enabled")?.click();
+    if (event.target.type === "radio" && /^Arrow(Down|Up)$/.test(event.key)) step(event);
     if (event.key === "Escape" && location.hash) location.hash = "";
   });
+  // Gradio gives every radio button a name of its own, so the browser does not step between them.
+  function step(event) {
+    const all = [...event.target.closest("fieldset").querySelectorAll("input[type=radio]")].filter((it) => it.offsetParent);
+    const next = all[all.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1)];
+    event.preventDefault();
+    next?.focus();
+    next?.click();
+  }
   document.addEventListener("paste", (event) => {
     if (event.clipboardData.files.length) return upload(event.clipboardData.files);
     if (event.target.closest("input, textarea, [contenteditable]")) return;

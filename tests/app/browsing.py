@@ -48,11 +48,20 @@ class Visitor:
 
     def add(self, *files: Path) -> None:
         """Drop files on the page."""
+        self.reach(self.page.locator("#upload"))
         self.page.locator("#upload input[type=file]").set_input_files(list(files))
+
+    def reach(self, target: Locator) -> None:
+        """Open the tab in which it is, on a phone."""
+        for tab in self.page.locator("#tabs button:visible").all():
+            if target.is_visible():
+                return
+            tab.click()
 
     def fold(self, title: str) -> None:
         """Open a fold, unless it is open."""
         button = self.page.locator(".label-wrap", has_text=title).first
+        self.reach(button)
         if "open" not in str(button.get_attribute("class")).split():
             button.click()
 
@@ -74,6 +83,7 @@ class Visitor:
 
     def one(self) -> None:
         """A single comparison: the first prompt, and one seed."""
+        self.reach(self.prompt)
         self.prompt.fill(self.prompt.input_value().splitlines()[0])
         self.prompt.blur()
         self.fold("Picture settings")
@@ -87,6 +97,7 @@ class Visitor:
         """
         field = self.page.get_by_label(f"number input for {label}").first
         slider = self.page.get_by_label(f"range slider for {label}").first
+        self.reach(field)
         for _ in range(TRIES):
             field.fill(str(value))
             field.press("Tab")
@@ -102,6 +113,7 @@ class Visitor:
 
     def method(self, name: str) -> None:
         """Choose a method, among the others if need be, and see its sentence."""
+        self.reach(self.page.locator("#groups"))
         self.page.get_by_label("Other methods…").check()
         self.page.locator(f"#method input[value='{name}']").check()
         expect(self.page.locator("#about-method")).to_contain_text(METHODS[name].source)
@@ -124,6 +136,7 @@ class Visitor:
     def drawer(self, place: int) -> Locator:
         """The drawer of a row, opened."""
         slot = self.page.locator(".slot").nth(place)
+        self.reach(slot)
         if not slot.locator(".label-wrap.open").count():
             slot.get_by_role("button", name="More about this LoRA").click()
         return slot

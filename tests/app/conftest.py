@@ -112,7 +112,7 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     formats_of_others(files["sdxl"])
     silent = replace(formats.read(CAT), trigger="", metadata={})
     formats.write_kohya(silent, files["silent"], torch.float16)
-    formats.write_kohya(for_sd15(), files["sd15"], torch.float16)
+    formats.write_kohya(for_sd15("abc dog", seed=0), files["sd15"], torch.float16)
     return files
 
 
@@ -131,9 +131,9 @@ def formats_of_others(path: Path) -> None:
     )
 
 
-def for_sd15() -> Adapter:
+def for_sd15(trigger: str, seed: int) -> Adapter:
     """A LoRA for the real Stable Diffusion, on its cross-attention."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     layers = {
         name: LoraLayer(
             torch.randn(shape[0], 2, generator=generator),
@@ -143,4 +143,4 @@ def for_sd15() -> Adapter:
         for name, shape in formats.table("sd15").shapes.items()
         if name.endswith("attn2.to_k")
     }
-    return Adapter("sd15", layers, base="sd15", trigger="abc dog")
+    return Adapter("sd15", layers, base="sd15", trigger=trigger)

@@ -67,7 +67,7 @@ class BatchHandlers:
     def make(self, values: Values) -> Iterator[Updates]:
         """Run the batch."""
         widgets = self.several
-        lasting = {widgets.matrix, widgets.table, widgets.archive, widgets.command}
+        lasting = {widgets.table, widgets.archive, widgets.command, *widgets.of_pictures}
         yield from self.handlers.run_job(self._run(values), "Reading the files", DONE, lasting)
 
     def _run(self, values: Values) -> JobUpdates:
@@ -107,7 +107,11 @@ class BatchHandlers:
         """The pictures of the merges, each of which opens its entry."""
         address = self.handlers.results.views.address
         html = matrix_html(result, entries, address)
-        return {self.several.matrix: gr.HTML(html, visible=bool(html))}
+        sheet = str(result.matrix) if result.matrix else None
+        return {
+            self.several.matrix: gr.HTML(html, visible=bool(html)),
+            self.several.sheet: gr.DownloadButton(value=sheet, visible=bool(sheet)),
+        }
 
     def _order(self, values: Values) -> BatchOrder:
         order = self.handlers.form.merge_order(values)
@@ -134,6 +138,6 @@ def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
     opened.then(None, js=TO_STAGE)
     jobs = batch_handlers.handlers
     opened.then(jobs.look, inputs, jobs.dock.readiness, **AT_ONCE)
-    outputs = {widgets.matrix, widgets.table, widgets.archive, widgets.command}
+    outputs = {widgets.table, widgets.archive, widgets.command, *widgets.of_pictures}
     outputs |= batch_handlers.handlers.message_outputs
     return widgets.make.click(batch_handlers.make, inputs, outputs, **job)

@@ -13,6 +13,11 @@ def header(base: str) -> gr.HTML:
     return gr.HTML(header_html(base), elem_id="header")
 
 
+def phone_tabs() -> None:
+    """On a phone one part of the workbench is shown at a time."""
+    gr.HTML(render_template("tabs"), elem_id="tabs-row")
+
+
 def header_html(base: str) -> str:
     """The header; a known base model goes by the first part of its label."""
     known = BASE_MODELS.get(base)

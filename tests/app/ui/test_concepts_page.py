@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from merging import formats
 from merging.io.files import read_recipe
 from tests.app.accessibility import accessible
-from tests.app.browsing import PHONE, Arrive
+from tests.app.browsing import PHONE, Arrive, Visitor
 
 PASTED = "a cat, a pizza <lora:SKS-cat:0.5:lbw=MIDD> <lora:vxz-pizza:0.4:0.9> <lora:mug:1>"
 
@@ -24,10 +24,12 @@ def names(page: Page) -> Locator:
     return page.locator(".lora strong")
 
 
-def recipe(page: Page) -> dict[str, Any]:
+def recipe(visitor: Visitor) -> dict[str, Any]:
     """The recipe in the file that the page offers after a merge."""
-    with page.expect_download() as download:
-        page.get_by_text("Download demo LoRA").click()
+    button = visitor.page.get_by_text("Download demo LoRA")
+    visitor.reach(button)
+    with visitor.page.expect_download() as download:
+        button.click()
     found = read_recipe(formats.read(Path(download.value.path()), name="merged").metadata)
     assert found
     return found
@@ -69,7 +71,7 @@ def test_a_pasted_prompt_reaches_the_recipe(
     visitor.steps(1)
     visitor.one()
     visitor.merge()
-    made = recipe(page)
+    made = recipe(visitor)
     expect(page.locator("#words")).to_contain_text("zz")
     cat, pizza = made["sources"]
     assert [(each["word"], each["name"]) for each in made["embeddings"]] == [("zz", "my word")]
@@ -120,7 +122,7 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     expect(page.locator("#chart svg")).to_be_visible()
     visitor.keep("merge")
     accessible(visitor, "#take")
-    saved = recipe(page)
+    saved = recipe(visitor)
     pizza, cat = saved["sources"]
     assert saved["base_precision"] == "fp32"
     assert pizza["trigger"] == "vxz pizza"

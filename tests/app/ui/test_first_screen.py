@@ -24,3 +24,15 @@ def test_a_newcomer_meets_a_picture_and_few_words(arrive: Arrive, size: Viewport
     expect(page.locator("#comparison .pair")).to_have_attribute("style", "--cut: 51%;")
     expect(page.locator("#dock")).to_be_hidden()
     accessible(visitor)
+
+
+def test_who_wants_no_motion_sees_none(arrive: Arrive) -> None:
+    visitor = arrive()
+    still = """() => [...document.querySelectorAll('#page, #page *')].every(it =>
+      ['', '::before', '::after'].every(part => {
+        const style = getComputedStyle(it, part || null);
+        return style.transitionDuration === '0s' && style.animationName === 'none';
+      }))"""
+    assert not visitor.page.evaluate(still)
+    visitor.page.emulate_media(reduced_motion="reduce")
+    assert visitor.page.evaluate(still)

@@ -17,6 +17,7 @@ from app.examples import examples
 from app.schemas.draw import SEEDS
 from app.service import Studio
 from merging import formats
+from merging.batch import MATRIX
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
@@ -102,6 +103,7 @@ def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
     expect(visitor.page.locator("#verdict")).to_contain_text(f"of {SEEDS}, merged")
     assert visitor.fits()
     visitor.keep("phone")
+    accessible(visitor)
 
 
 def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, Path]) -> None:
@@ -157,8 +159,12 @@ def several_at_once(visitor: Visitor) -> None:
     with page.expect_download() as download:
         page.get_by_text("Download the batch").click()
     assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
+    with page.expect_download() as picture:
+        page.get_by_text("Download the matrix").click()
     with zipfile.ZipFile(Path(download.value.path())) as bundle:
         assert len(bundle.namelist()) == 8
+        (sheet,) = (name for name in bundle.namelist() if name.endswith(MATRIX))
+        assert Path(picture.value.path()).read_bytes() == bundle.read(sheet)
     cell_opens_its_merge(visitor)
 
 
