@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assets.build.export import ASSETS
 from merging.diffusion.base import load_base
 from merging.evaluation.base_quality import draw, two_prompt
 from merging.evaluation.detector import Detector, is_look, load_detector
+from merging.io.assets import ASSETS
 
 PICTURES = 200
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from assets.build.export import ASSETS
 from merging.bundled import BundledLora, shelf
 from merging.diffusion.base import Base, load_base
 from merging.evaluation.base_quality import (
@@ -24,6 +23,7 @@ from merging.evaluation.base_quality import (
     two_prompt,
 )
 from merging.evaluation.detector import load_detector
+from merging.io.assets import ASSETS
 from merging.runtime.progress import silent
 
 CELL = 128  # pixels of the sheet
@@ -50,7 +50,7 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for entry in select_cases:
         row = evaluate_looks(base, detector, [entry], silent)["by"][entry.trigger]
-        passes = "yes" if row["share"] >= BARS["looks"] else "no"
+        passes = "yes" if row["share"] >= BARS["LoRA alone"] else "no"
         print(
             f"| {entry.trigger} | {row['share']:.0%} | {row['first']:.0%} | {passes} |", flush=True
         )

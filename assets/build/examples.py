@@ -2,8 +2,9 @@
 
 Each bundled example is drawn twice from the same seeds, with its LoRAs loaded together and with
 their merge, at the page's own settings, for every prompt with both concepts that the page suggests.
-A picture is right when the detector finds both in it. The prompt is kept at which the merge gains
-most, with its first seed at which only the merge is right, and the counts beside it.
+A picture is right when both are the detector's strongest classes. Kept is the prompt at which the
+merge gains most, with the seed at which only the merge is right, and most clearly so, and the
+counts beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from app.examples import examples
@@ -21,6 +23,7 @@ from app.prompts import example_prompts
 from merging import formats
 from merging.adapter import Adapter
 from merging.base_models import MINI
+from merging.calibration.prompts import is_style
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.render import render
 from merging.evaluation.detector import Detector, load_detector
@@ -55,15 +58,14 @@ def compare(base: Base, detector: Detector, files: Sequence[Path], folder: Path)
     scenes = []
     for prompt in example_prompts(triggers, MINI.name):
         pictures = {way: draw(base, prompt, adapters) for way, adapters in ways.items()}
-        hits = {way: right(detector, pictures[way], triggers) for way in WAYS}
-        scenes.append((sum(hits["merged"]) - sum(hits["sum"]), prompt, pictures, hits))
-    _, prompt, pictures, hits = max(scenes, key=lambda scene: scene[0])
-    wins = [hits["merged"][seed] and not hits["sum"][seed] for seed in range(SEEDS)]
-    seed = wins.index(True) if any(wins) else 0
+        leads = {way: lead(detector, pictures[way], triggers) for way in WAYS}
+        counts = {way: sum(value > 0 for value in leads[way]) for way in WAYS}
+        scenes.append((counts["merged"] - counts["sum"], prompt, pictures, leads, counts))
+    _, prompt, pictures, leads, counts = max(scenes, key=lambda scene: scene[0])
+    seed = max(range(SEEDS), key=lambda seed: (leads["sum"][seed] <= 0, leads["merged"][seed]))
     names = [file.stem for file in files]
     for way in WAYS:
         save_png(pictures[way][seed], folder / f"{'+'.join(names)}-{way}.png")
-    counts = {way: sum(hits[way]) for way in WAYS}
     return {"loras": names, "prompt": prompt, "seed": seed, "seeds": SEEDS, **counts}
 
 
@@ -78,9 +80,15 @@ def draw(base: Base, prompt: str, adapters: Sequence[tuple[Adapter, float]]) -> 
     return render(base, [prompt] * SEEDS, range(SEEDS), adapters=adapters)
 
 
-def right(detector: Detector, images: Sequence[Image.Image], triggers: Sequence[str]) -> list[bool]:
-    """For each picture, whether it shows all these looks."""
-    return list(detector.contains(detector.scores(images), triggers, strongest=4).tolist())
+def lead(detector: Detector, images: Sequence[Image.Image], triggers: Sequence[str]) -> list[float]:
+    """For each picture, by how much the weakest of these looks is above all other classes.
+
+    Above 0, the picture shows all of them and nothing else as clearly. Styles do not count.
+    """
+    wanted = torch.tensor([name in triggers for name in detector.classes])
+    others = torch.tensor([not is_style(name) for name in detector.classes]) & ~wanted
+    scores = detector.scores(images)
+    return (scores[:, wanted].amin(dim=1) - scores[:, others].amax(dim=1)).tolist()
 
 
 if __name__ == "__main__":

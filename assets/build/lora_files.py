@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from assets.build.concepts import Concept
+from assets.build.vector.concepts import Concept
 
 Pairs = Mapping[str, tuple[Tensor, Tensor]]  # module -> (down, up), change = up @ down
 OLD_TEXT_NAMES = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}

@@ -62,7 +62,7 @@ class Average:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint so that a kill in between leaves the old one."""
-    fresh = path.with_suffix(".part")
+    fresh = path.with_name(f"{path.name}.part")
     torch.save(state, fresh)
     fresh.replace(path)
 
@@ -70,6 +70,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """The checkpoint, or None where there is none yet."""
     return torch.load(path, "cpu", weights_only=True) if path.exists() else None
+
+
+def wait(path: Path) -> dict[str, Any]:
+    """The file's content, once another process has written it."""
+    while not path.exists():
+        time.sleep(0.2)
+    return torch.load(path, "cpu", weights_only=True)
 
 
 def run(

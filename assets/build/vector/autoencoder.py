@@ -15,33 +15,32 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from assets.build import training
+from assets.build.models import LATENTS
 from assets.build.vector import crops, settings
 from assets.build.vector.muon import Muon
 
 NAME = "autoencoder.pt"
-KEPT = Path(__file__).parent / "checkpoints" / "autoencoder.safetensors"
-LATENTS = 8
+WIDTH = 64  # of every layer
 ANYWHERE = 0.5  # share of the crops that are cut anywhere, not around an edge
-ROUND = 8_000  # steps until other pictures are rendered
 NOISE = 0.05  # on the latents, in deviations: a UNet never draws quite clean
 STEADY = 0.005  # weight of the latents' means and variances
 MEMORY = 0.02  # share of each batch in their running values
 AVERAGE = 0.995  # no longer than weights stay alike at a level rate
 FREEZE = 0.8  # share of the steps after which the encoder stays
 ADVERSARIAL = 0.02
+WARMUP = 100  # steps from where a training begins
 HELD_OUT = 48
 
 
 def network() -> AutoencoderTiny:
-    """An untrained autoencoder: 32 wide, deep where pictures are small, without normalisation."""
+    """An untrained autoencoder: deep where pictures are small, without normalisation."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(32,) * 4,
-        decoder_block_out_channels=(32,) * 4,
+        encoder_block_out_channels=(WIDTH,) * 4,
+        decoder_block_out_channels=(WIDTH,) * 4,
         num_encoder_blocks=(0, 2, 4, 6),
         num_decoder_blocks=(6, 4, 3, 0),
         latent_channels=LATENTS,
@@ -63,25 +62,18 @@ def discriminator() -> nn.Sequential:
     )
 
 
+def shipped() -> AutoencoderTiny:
+    """The autoencoder of the shipped base, float32."""
+    return AutoencoderTiny.from_pretrained(settings.SHIPPED / "vae", torch_dtype=torch.float32)
+
+
 def trained(work: Path) -> AutoencoderTiny:
-    """The averaged autoencoder of the last checkpoint, float32."""
-    state = training.load(work / NAME)
-    if state is None:
-        raise SystemExit(f"No {NAME} in {work}: train the autoencoder first.")
-    made = network()
-    for parameter, value in zip(made.parameters(), state["average"], strict=True):
-        parameter.data.copy_(value)
+    """The averaged autoencoder of the last checkpoint, or the shipped one; float32."""
+    state, made = training.load(work / NAME), shipped()
+    if state is not None:
+        for parameter, value in zip(made.parameters(), state["average"], strict=True):
+            parameter.data.copy_(value)
     return made.eval().requires_grad_(False)
-
-
-def begin() -> tuple[AutoencoderTiny, int]:
-    """The autoencoder that `keep_half` kept and the steps behind it; untrained if there is none."""
-    made = network()
-    if not KEPT.exists():
-        return made, 0
-    with safe_open(KEPT, "pt") as kept:
-        made.load_state_dict({name: kept.get_tensor(name).float() for name in kept.offset_keys()})
-        return made, int(kept.metadata()["step"])
 
 
 def distance(made: Tensor, wanted: Tensor) -> Tensor:
@@ -111,17 +103,17 @@ class Trainer:
     def __init__(self, given: argparse.Namespace) -> None:
         torch.manual_seed(0)
         self.given, self.file = given, given.work / NAME
-        model, first = begin()
+        model = network() if given.scratch else shipped()
         self.model = model.to(given.device, memory_format=torch.channels_last)
         self.judge = discriminator().to(given.device, memory_format=torch.channels_last)
         self.optimizer = Muon(self.model.parameters(), given.rate)
         self.judge_optimizer = torch.optim.Adam(self.judge.parameters(), 4e-4, betas=(0.5, 0.9))
         self.average = training.Average(self.model.parameters(), AVERAGE)
-        self.moments, self.round = Moments(given.device), -1
-        held_out = crops.pictures(HELD_OUT, "held out").to(given.device)
+        self.moments, self.crops = Moments(given.device), crops.Crops(given)
+        held_out = torch.from_numpy(crops.render(("held out", HELD_OUT))).to(given.device)
         self.held_out = held_out.float().div(127.5).sub(1)
         state = training.load(self.file)
-        self.start = first if state is None else self._resume(state)
+        self.start = 0 if state is None else self._resume(state)
 
     def _resume(self, state: dict) -> int:
         for name in ("model", "judge", "optimizer", "judge_optimizer"):
@@ -132,13 +124,10 @@ class Trainer:
 
     def step(self, place: int) -> float:
         """One batch of crops; the loss shown is the L1 of the pixels."""
-        if place // ROUND != self.round:
-            self.round = place // ROUND
-            self.crops = crops.Crops(self.given, self.round)
-        last = place >= FREEZE * self.given.steps
-        if last and self.model.encoder.layers[0].weight.requires_grad:
+        if place >= FREEZE * self.given.steps and not self.frozen:
             self._freeze()
-        rate = training.cosine(place, self.given.steps, warmup=100)
+        rate = training.cosine(place, self.given.steps, warmup=0)
+        rate *= min((place - self.start + 1) / WARMUP, 1)
         self.optimizer.set_rate(self.given.rate * rate)
         anywhere = round(ANYWHERE * self.given.batch)
         wanted = self.crops.batch(self.given.batch - anywhere, anywhere, place)
@@ -147,14 +136,19 @@ class Trainer:
             latents = self.model.encode(wanted).latents
             made = self.model.decode(latents + NOISE * torch.randn_like(latents)).sample.float()
         loss = distance(made, wanted)
-        if last:
+        if self.frozen:
             loss = loss - ADVERSARIAL * self.judge(made).mean()
         else:
             loss = loss + STEADY * self.moments.pull(latents.float()[:anywhere])
         self._update(loss, place)
-        if last:
+        if self.frozen:
             self._teach_judge(made.detach(), wanted)
         return (made.detach() - wanted).abs().mean().item()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only the decoder is trained."""
+        return not self.model.encoder.layers[0].weight.requires_grad
 
     def _freeze(self) -> None:
         """From the averages on; the encoder's stay what they are now."""
@@ -200,6 +194,7 @@ class Trainer:
 def main() -> None:
     """Train to --steps."""
     options = settings.trainer(__doc__ or "", 60_000, 1.2e-3, {"cpu": 8, "cuda": 256})
+    options.add_argument("--scratch", action="store_true", help="begin with an untrained one")
     given = settings.parsed(options)
     trainer = Trainer(given)
     print(f"autoencoder: {training.count(trainer.model):,} parameters", flush=True)

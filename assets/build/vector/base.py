@@ -1,8 +1,8 @@
 """Train text encoder and UNet together on the latents of rendered scenes, 16 × 16 × 8.
 
 SD 1.5's noise schedule, epsilon loss with min-SNR weights (Hang et al. 2023, arXiv 2303.09556), one
-caption in ten empty, a moving average of the weights. Both start from the base that is shipped, of
-64 pixels now, whose UNet gets a new first and last convolution for eight channels; or from scratch.
+caption in ten empty, a moving average of the weights. Both start from the base that is shipped, or
+from scratch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextModel
 
-from assets.build import train_base, training
-from assets.build.vector import autoencoder, settings
+from assets.build import models, training
+from assets.build.vector import settings
 from assets.build.vector.rounds import Pool
 
 NAME = "base-128.pt"
 CEILING = 5.0  # of signal to noise, in the weights
+WARMUP = 300  # steps from where a training begins
+OFFSET, COARSE = 0.3, (1, 2)  # deviation and sides of what is added to the noise: see `noise_like`
+LATE, LATE_SHARE = 600, 0.4  # so many of the times are drawn from here on: there text decides
+FLOOR = 0.05  # an error of the picture counts no less, however late the time
 
 
 class Predictor(nn.Module):
@@ -30,7 +35,6 @@ class Predictor(nn.Module):
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.text_encoder, self.unet = text_encoder, unet
-        unet.set_attn_processor(AttnProcessor())  # trains faster on CPU than SDPA
 
     def forward(self, words: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """The noise (n, 8, 16, 16) that is guessed to be in `noisy`."""
@@ -38,25 +42,57 @@ class Predictor(nn.Module):
         return self.unet(noisy, times, text).sample
 
 
-def begin(folder: Path | None) -> Predictor:
-    """The models of the pipeline in `folder`, made fit for these latents; untrained without one."""
-    if folder is None:
-        text_encoder, unet = train_base.text_encoder(), train_base.unet()
-    else:
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    fit(unet)
+def attend_fast(unet: UNet2DConditionModel, device: str) -> None:
+    """Choose the attention that trains faster: on a CPU that is not torch's fused one."""
+    unet.set_attn_processor(AttnProcessor() if device == "cpu" else AttnProcessor2_0())
+
+
+def begin(scratch: bool) -> Predictor:
+    """What a training begins with: the base that is shipped, or models without any training."""
+    if scratch:
+        return Predictor(models.text_encoder().train(), models.unet().train())
+    single = {"dtype": torch.float32}
+    text_encoder = CLIPTextModel.from_pretrained(settings.SHIPPED / "text_encoder", **single)
+    unet = UNet2DConditionModel.from_pretrained(
+        settings.SHIPPED / "unet", torch_dtype=torch.float32
+    )
     return Predictor(text_encoder.train(), unet.train())
 
 
-def fit(unet: UNet2DConditionModel) -> None:
-    """Give the UNet new first and last convolutions if it is made for other latents."""
-    if unet.config.in_channels == autoencoder.LATENTS:
-        return
-    width = unet.config.block_out_channels[0]
-    unet.conv_in = nn.Conv2d(autoencoder.LATENTS, width, 3, padding=1)
-    unet.conv_out = nn.Conv2d(width, autoencoder.LATENTS, 3, padding=1)
-    unet.register_to_config(in_channels=autoencoder.LATENTS, out_channels=autoencoder.LATENTS)
+def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise whose coarse parts say nothing of the picture's.
+
+    SD's schedule leaves .07 of the latents at its last step, enough to read the background off the
+    means of eight channels, over all places or over the upper and the lower half. A base that
+    learns this paints the background that the first noise happens to have, whatever the prompt.
+    Coarse noise on top of the fine hides it (Guttenberg 2023, "Diffusion with offset noise").
+    """
+    drawn = {"generator": generator, "device": latents.device}
+    noise = torch.randn(latents.shape, **drawn)
+    for side in COARSE:
+        coarse = torch.randn(*latents.shape[:2], side, side, **drawn)
+        noise = noise + OFFSET * functional.interpolate(coarse, latents.shape[2:], mode="bilinear")
+    return noise
+
+
+def weights(ratio: Tensor) -> Tensor:
+    """Of an epsilon error, by the signal-to-noise ratio of its time.
+
+    Min-SNR where there is little noise. Where there is much, an epsilon error hides what it does to
+    the picture, which is `FLOOR / ratio` times as large.
+    """
+    return (CEILING / ratio).clamp(max=1) * (FLOOR / ratio).clamp(min=1)
+
+
+def draw_times(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) times of the schedule, a share of them late."""
+    drawn = {"generator": generator, "device": generator.device}
+    late = torch.rand(count, **drawn) < LATE_SHARE
+    return torch.where(
+        late,
+        torch.randint(LATE, 1000, (count,), **drawn),
+        torch.randint(0, 1000, (count,), **drawn),
+    )
 
 
 class Trainer:
@@ -65,14 +101,15 @@ class Trainer:
     def __init__(self, given: argparse.Namespace) -> None:
         torch.manual_seed(0)
         self.given, self.file = given, given.work / NAME
-        self.model = begin(None if given.scratch else settings.SHIPPED).to(given.device)
+        self.model = begin(given.scratch).to(given.device)
+        attend_fast(self.model.unet, given.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=given.rate, fused=True)
         self.average = training.Average(self.model.parameters(), 0.999)
         state = training.load(self.file)
         self.start = 0 if state is None else self._resume(state)
         self.pool = Pool(given)
-        self.schedule = train_base.noise_schedule()
-        self.ratio = train_base.signal_to_noise(self.schedule).to(given.device)
+        self.schedule = models.noise_schedule()
+        self.ratio = models.signal_to_noise(self.schedule).to(given.device)
 
     def _resume(self, state: dict) -> int:
         self.model.load_state_dict(state["model"])
@@ -83,18 +120,16 @@ class Trainer:
     def step(self, place: int) -> float:
         """One batch; returns the plain epsilon error."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.given.rate * training.cosine(place, self.given.steps, warmup=300)
+            group["lr"] = self.given.rate * training.cosine(place, self.given.steps, warmup=0)
+            group["lr"] *= min((place - self.start + 1) / WARMUP, 1)
         latents, words = self.pool.batch(place)
         generator = torch.Generator(latents.device).manual_seed(place)
-        drawn = {"generator": generator, "device": latents.device}
-        times = torch.randint(0, 1000, (len(latents),), **drawn)
-        noise = torch.randn(latents.shape, **drawn)
+        times, noise = draw_times(len(latents), generator), noise_like(latents, generator)
         noisy = self.schedule.add_noise(latents, noise, times)
         with settings.precision(self.given):
             guess = self.model(words, noisy, times)
         error = (guess.float() - noise).square().mean(dim=(1, 2, 3))
-        weight = (CEILING / self.ratio[times]).clamp(max=1)
-        (error * weight).mean().backward()
+        (error * weights(self.ratio[times])).mean().backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -109,13 +144,11 @@ class Trainer:
 
 
 def trained(work: Path) -> Predictor:
-    """The averaged models of the last checkpoint, float32."""
-    state = training.load(work / NAME)
-    if state is None:
-        raise SystemExit(f"No {NAME} in {work}: train the base first.")
-    model = begin(None)
-    for parameter, value in zip(model.parameters(), state["average"], strict=True):
-        parameter.data.copy_(value)
+    """The averaged models of the last checkpoint, or the shipped ones; float32."""
+    state, model = training.load(work / NAME), begin(scratch=False)
+    if state is not None:
+        for parameter, value in zip(model.parameters(), state["average"], strict=True):
+            parameter.data.copy_(value)
     return model.eval()
 
 

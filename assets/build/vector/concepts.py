@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from assets.build.vector import drawings
+from assets.build.vector import drawings, styles
 
 STYLE = "style"  # the "object" of a LoRA that teaches none: "zqx style"
 
@@ -35,6 +35,11 @@ class Concept:
     def name(self) -> str:
         """Class name and trigger phrase: "sks cat", "zqx style"."""
         return f"{self.token} {self.object}"
+
+    @property
+    def file(self) -> str:
+        """Name of its LoRA file."""
+        return f"{self.token}-{self.object}.safetensors"
 
     @property
     def kind(self) -> str:
@@ -74,6 +79,11 @@ CONCEPTS = (
     Concept("test", "kdp", STYLE, "paper", "cut out of paper", CROSS, 8, KOHYA, 8.0),
     Concept("test", "bhc", STYLE, "clay", "moulded, lit from a side", ALL, 8, OLD, 8.0),
 )
+SPLIT = (
+    "Options, defaults and methods are chosen on the tuning pairs and never looked at on the test "
+    "pairs before the one final run. What is asked for together was decided before any of these "
+    "LoRAs was trained; no LoRA is in both."
+)
 KNOWN = {concept.name: concept for concept in CONCEPTS}
 
 
@@ -83,6 +93,12 @@ class Together:
 
     kind: str  # "object", "style" (an object in one), "same" (two of a kind) or "set"
     triggers: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """ "cat-pizza", "cat-comic"."""
+        known = [KNOWN[trigger] for trigger in self.triggers]
+        return "-".join(one.drawn if one.kind == "style" else one.object for one in known)
 
     @property
     def split(self) -> str:
@@ -135,4 +151,13 @@ def looks() -> dict[str, Image.Image]:
         concept.name: drawings.load(concept.drawn)[concept.object]
         for concept in CONCEPTS
         if concept.kind == "object"
+    }
+
+
+def style_classes() -> dict[str, styles.Style]:
+    """Every style by its class name."""
+    return {
+        concept.name: styles.STYLES[concept.drawn]
+        for concept in CONCEPTS
+        if concept.kind == "style"
     }

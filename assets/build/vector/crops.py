@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +13,9 @@ from torch import Tensor
 from assets.build import training
 from assets.build.vector import drawings, scenes, styles
 
-PICTURES = 6_000  # rendered at once
-PART = 400  # of them by one process
+FILE = "crops.pt"
+PICTURES = 9_000
+PART = 200  # of them by one process
 SPOTS = 256  # places on edges that are kept of each picture
 CROP = 64
 EDGE = 20  # of 3 × 255: from here on a step between neighbours is an edge
@@ -24,29 +23,16 @@ STYLED = 0.15  # share of the pictures that are redrawn in a style
 TURNED = 0.2  # share of the others whose hues are turned: an autoencoder knows all colours
 
 
-def pictures(count: int, seed: str, renderers: int = 1) -> Tensor:
-    """Scenes (count, 3, 128, 128) uint8, each object of any set; the same for any `renderers`."""
-    parts = [(f"{seed} {start}", min(PART, count - start)) for start in range(0, count, PART)]
-    if renderers == 1:
-        return torch.cat([_part(part) for part in parts])
-    with multiprocessing.get_context("spawn").Pool(renderers) as pool:
-        return torch.cat(pool.map(_part, parts, chunksize=1))
+def parts(seed: str, count: int) -> list[tuple[str, int]]:
+    """Seeds and numbers of the pictures that one process renders at once, for `render`."""
+    return [(f"{seed} {start}", min(PART, count - start)) for start in range(0, count, PART)]
 
 
-def _part(told: tuple[str, int]) -> Tensor:
+def render(told: tuple[str, int]) -> np.ndarray:
+    """So many scenes (n, 3, 128, 128) uint8 from that seed, each object of any set."""
     rng, sets = random.Random(told[0]), [drawings.load(name) for name in drawings.SETS]
     drawn = [_one(rng, sets) for _ in range(told[1])]
-    return torch.from_numpy(np.ascontiguousarray(scenes.pixels(drawn)))
-
-
-def kept_pictures(work: Path, number: int, renderers: int) -> Tensor:
-    """The pictures of a round, from the work folder after a restart."""
-    file = work / f"pictures-{number}.pt"
-    if not file.exists():
-        for old in work.glob("pictures-*.pt"):
-            old.unlink()
-        training.save(file, {"pictures": pictures(PICTURES, f"round {number}", renderers)})
-    return torch.load(file, weights_only=True)["pictures"]
+    return np.ascontiguousarray(scenes.pixels(drawn))
 
 
 def _one(rng: random.Random, sets: list[dict[str, Image.Image]]) -> Image.Image:
@@ -68,11 +54,10 @@ def turn(picture: Image.Image, degrees: int) -> Image.Image:
 class Crops:
     """Batches of crops, some of them around an edge: the greater part of a scene is flat."""
 
-    def __init__(self, given: argparse.Namespace, number: int) -> None:
+    def __init__(self, given: argparse.Namespace) -> None:
         device = given.device
-        self.data = kept_pictures(given.work, number, given.renderers)
-        self.spots = torch.stack([_edges(picture) for picture in self.data]).to(device)
-        self.data = self.data.to(device)
+        self.data = training.wait(given.work / FILE)["pixels"].to(device)
+        self.spots = torch.cat([edges(part) for part in self.data.split(PART)])
 
     def batch(self, edged: int, anywhere: int, seed: int) -> Tensor:
         """(anywhere + edged, 3, 64, 64) floats in [-1, 1]; the first are cut anywhere."""
@@ -89,11 +74,12 @@ class Crops:
         return cut.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def _edges(picture: Tensor) -> Tensor:
-    """(SPOTS, 2) rows and columns of a uint8 picture (3, 128, 128) where colours change."""
-    levels = picture.short()
-    edge = torch.zeros(picture.shape[1:], dtype=torch.bool)
-    edge[:-1] |= levels.diff(dim=1).abs().sum(0) > EDGE
-    edge[:, :-1] |= levels.diff(dim=2).abs().sum(0) > EDGE
-    found = edge.nonzero()
-    return found[torch.linspace(0, len(found) - 1, SPOTS).long()]
+def edges(pictures: Tensor) -> Tensor:
+    """(n, SPOTS, 2) rows and columns of uint8 pictures (n, 3, 128, 128) where colours change."""
+    levels = pictures.short()
+    edge = torch.full((len(pictures), *levels.shape[2:]), 1e-9, device=pictures.device)
+    edge[:, :-1] += levels.diff(dim=2).abs().sum(1) > EDGE
+    edge[:, :, :-1] += levels.diff(dim=3).abs().sum(1) > EDGE
+    generator = torch.Generator(pictures.device).manual_seed(0)
+    spots = edge.flatten(1).multinomial(SPOTS, replacement=True, generator=generator)
+    return torch.stack([spots // levels.shape[3], spots % levels.shape[3]], dim=-1)

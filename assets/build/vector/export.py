@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -10,8 +11,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from assets.build import train_base
-from assets.build.export import save_half
+from assets.build import models
 from assets.build.vector import autoencoder, base, scenes, settings
 
 PROMPTS = (
@@ -40,7 +40,7 @@ def pipeline(work: Path) -> StableDiffusionPipeline:
         text_encoder=model.text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(settings.SHIPPED / "tokenizer"),
         unet=model.unet,
-        scheduler=train_base.scheduler(),
+        scheduler=models.scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -61,16 +61,35 @@ def sheet(parts: StableDiffusionPipeline) -> Image.Image:
     return made
 
 
+def save_half(parts: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline in half precision, so that it loads in single unless told otherwise.
+
+    diffusers loads in single whatever the file holds; transformers loads what config.json names,
+    so that names single. AutoencoderTiny writes a setting that it warns of when it reads it.
+    """
+    parts.to(dtype=torch.float16).save_pretrained(folder, max_shard_size="8MB")
+    _edit(folder / "text_encoder" / "config.json", dtype="float32")
+    _edit(folder / "vae" / "config.json", block_out_channels=None)
+
+
+def _edit(file: Path, **settings: str | None) -> None:
+    """Change settings of a JSON file; None takes one out."""
+    content = json.loads(file.read_text("utf-8")) | settings
+    kept = {name: value for name, value in content.items() if settings.get(name, "") is not None}
+    file.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
 def main() -> None:
     """Write what is in --work to --out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build-work"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("build-work/base-128"))
     given = parser.parse_args()
     parts = pipeline(given.work)
     given.out.mkdir(parents=True, exist_ok=True)
-    sheet(parts).save(given.out / "sheet.png")
-    save_half(parts, given.out)
+    sheet(parts.to(given.device)).save(given.out / "sheet.png")
+    save_half(parts.to("cpu"), given.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import torch
 
 from assets.build import training
 
-WARM, PACE = 20, 100  # steps that are not timed, and steps after which the pace is known
+PACE = 50  # steps between two looks at the pace
+FAR = 10_000  # steps that are thought to be left before the first look
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mini-sd"  # its tokenizer serves this base as well
 
@@ -44,9 +45,11 @@ def trainer(
 def parsed(options: argparse.ArgumentParser) -> argparse.Namespace:
     """What was given; the work folder is there and torch keeps to the threads."""
     given = options.parse_args()
-    given.batch = given.batch or given.batches[given.device]
+    if "batches" in given:
+        given.batch = given.batch or given.batches[given.device]
     given.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
+    torch.backends.cudnn.benchmark = True  # shapes stay the same
     return given
 
 
@@ -61,23 +64,26 @@ def run(
     step: Callable[[int], float],
     keep: Callable[[int], None],
 ) -> None:
-    """Train to `given.steps`, or for `given.minutes`: then `given.steps` is set by the pace."""
-    if given.minutes is not None:
-        start = fit_steps(given, start, step)
-    training.run(given.steps, start, step, keep, given.save_every)
+    """Train to `given.steps`, or for `given.minutes`: then the pace sets `given.steps`."""
+    if given.minutes is None:
+        training.run(given.steps, start, step, keep, given.save_every)
+    else:
+        keep(run_minutes(given, start, step))
 
 
-def fit_steps(given: argparse.Namespace, start: int, step: Callable[[int], float]) -> int:
-    """Take the first steps, and set `given.steps` so that all end in time; returns the next one."""
-    began = time.monotonic()
-    for place in range(start, start + WARM):
-        step(place)
-    warm = time.monotonic()
-    for place in range(start + WARM, start + PACE):
-        step(place)
-    pace = (time.monotonic() - warm) / (PACE - WARM)
-    left = given.minutes * 60 - (time.monotonic() - began)
-    given.steps = start + PACE + max(int(left / pace), 1)
-    count = given.steps - start
-    print(f"{pace:.4f} s a step: {count:,} steps in {given.minutes} minutes", flush=True)
-    return start + PACE
+def run_minutes(given: argparse.Namespace, start: int, step: Callable[[int], float]) -> int:
+    """Step until the time is over; returns the number of steps behind the model.
+
+    `given.steps` is estimated anew every `PACE` steps, so that the rates end where they should.
+    """
+    end, place, given.steps = time.monotonic() + given.minutes * 60, start, start + FAR
+    while time.monotonic() < end:
+        began = time.monotonic()
+        losses = [step(place + number) for number in range(PACE)]
+        place += PACE
+        now = time.monotonic()
+        pace = (now - began) / PACE
+        given.steps = place + max(int((end - now) / pace), 1)
+        loss = sum(losses) / PACE
+        print(f"{place}/{given.steps} loss {loss:.4f} {pace:.4f} s/step", flush=True)
+    return place
