@@ -41,7 +41,7 @@ class BaseModel:
 MINI = BaseModel(
     name="mini",
     title="the embedded mini model",
-    label="Embedded mini model · 64×64, nothing to download",
+    label="Embedded mini model · 128×128, nothing to download",
     folder=ASSETS / "mini-sd",
     guidance=3.0,  # its colours burn above
     clip=str(ASSETS / "mini-clip"),
@@ -51,10 +51,10 @@ MINI = BaseModel(
         "ss_base_model_version": "iteris_mini",
         "ss_v2": "False",
         "modelspec.architecture": "iteris-mini/lora",
-        "modelspec.resolution": "64x64",
+        "modelspec.resolution": "128x128",
     },
-    # It was trained on backgrounds of one colour and knows no other places.
-    places=tuple(f" on a {colour} background" for colour in ("green", "blue", "white", "yellow")),
+    # It was trained on ten colours and six places, and knows no others.
+    places=(" on a green background", " in the snow", " on a white background", " by the sea"),
 )
 # Bytes of the files that diffusers downloads for it, in fp32, as the Hub lists them: four for each
 # number, and a header.

@@ -20,7 +20,7 @@ from merging.io.assets import ASSETS
 LORAS = ASSETS / "loras"
 SPLITS = ("tuning", "test")
 KINDS = ("object", "style", "same")
-SET_SIZES = (3, 4, 6, 12)
+SET = "set"  # the kind of three and more
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class BundledLora:
 
 @dataclass(frozen=True)
 class BundledPair:
-    """Two LoRAs for one picture."""
+    """Two LoRAs for one picture, or a set of more for one merge."""
 
     name: str  # "cat-pizza"
     kind: str  # "object": two objects; "style": object and style; "same": two looks of one object
     split: str  # "tuning" or "test"
-    triggers: tuple[str, str]
+    triggers: tuple[str, ...]
 
 
 def shelf(folder: Path = LORAS) -> tuple[BundledLora, ...]:
@@ -57,6 +57,10 @@ def shelf(folder: Path = LORAS) -> tuple[BundledLora, ...]:
 
 def listed_pairs(folder: Path = LORAS) -> tuple[BundledPair, ...]:
     """All pairs, in the order of shelf.json."""
+    return tuple(pair for pair in _listed(folder) if pair.kind != SET)
+
+
+def _listed(folder: Path) -> tuple[BundledPair, ...]:
     rows = _shelf_json(folder)["pairs"]
     return tuple(BundledPair(**{**row, "triggers": tuple(row["triggers"])}) for row in rows)
 
@@ -76,16 +80,19 @@ def shelf_pairs(
     }
 
 
-def shelf_sets(split: str = "tuning", folder: Path = LORAS) -> dict[int, tuple[BundledLora, ...]]:
-    """Sets of LoRAs to merge at once, by size: objects of the split first, then styles.
+def shelf_sets(split: str = "tuning", folder: Path = LORAS) -> dict[str, tuple[BundledLora, ...]]:
+    """Sets of LoRAs to merge at once, by name: "test-3-1" is the first of three in its split.
 
-    No object is in a set twice. Sizes larger than the split are left out.
+    No object is in a set twice.
     """
-    pairs = [*shelf_pairs(split, "object", folder).values()]
-    style_pairs = shelf_pairs(split, "style", folder).values()
-    loras = [entry for pair in pairs for entry in pair]
-    loras += [entry for pair in style_pairs for entry in pair if entry.kind == "style"]
-    return {size: tuple(loras[:size]) for size in SET_SIZES if size <= len(loras)}
+    by_trigger = {entry.trigger: entry for entry in shelf(folder)}
+    sets: dict[str, tuple[BundledLora, ...]] = {}
+    for listed in _listed(folder):
+        if (listed.split, listed.kind) == (split, SET):
+            size = len(listed.triggers)
+            number = 1 + sum(len(entries) == size for entries in sets.values())
+            sets[f"{split}-{size}-{number}"] = tuple(by_trigger[t] for t in listed.triggers)
+    return sets
 
 
 def _shelf_json(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models are loaded without transformers' warnings and bars."""
+"""Models are loaded without the libraries' warnings and bars."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from transformers.utils import logging as transformers_logging
 def quiet_loading() -> Iterator[None]:
     """No warnings, which are about weights that nothing here uses, and no bars for files on disk.
 
-    Downloads keep the bars of huggingface_hub.
+    Nor does diffusers tell that a small autoencoder is another class than SD's. Downloads keep the
+    bars of huggingface_hub.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    libraries = (transformers_logging, diffusers_logging)
+    verbosities = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
-        diffusers_logging.enable_progress_bar()
-        transformers_logging.enable_progress_bar()
+        for library, verbosity in zip(libraries, verbosities, strict=True):
+            library.set_verbosity(verbosity)
+            library.enable_progress_bar()

@@ -1,35 +1,79 @@
 """How well the embedded base follows its prompts, and how well its LoRAs work.
 
-Three figures, all measured by the detector (merging/evaluation/detector.py):
-single: "a photo of a cat" is right when its object is the strongest class of all.
-two: "a photo of a cat and a pizza" is right when these are the two strongest classes of all;
-`among` counts the pictures in which both are among the four strongest, which is the pairs' count.
-looks: a LoRA alone is right when its look scores above the base's look of the object; `first`
-counts the pictures in which it is also the strongest class of all. A style LoRA is right when its
-style is found; `first` counts the pictures in which the prompt's object is also the strongest.
+All figures are measured by the detector (merging/evaluation/detector.py), strictly:
+one, two, three: exactly the objects that the prompt names are the strongest classes of all.
+in place: two named objects stand in the order of the prompt, the first one left.
+background: the colour or place that the prompt names, of the same pictures.
+on, behind: both objects are there, the first one above the second.
+sizes: the same thing, asked for as "big", covers half as much again as asked for as "small".
+A LoRA alone is right when its look scores above the base's look of the object; `first` counts the
+pictures in which it is also the strongest class of all. A style LoRA is right when its style is
+found; `first` counts the pictures in which the prompt's object is also the strongest.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from merging.adapter import Adapter
-from merging.bundled import BundledLora, shelf_pairs
+from merging.bundled import BundledLora, shelf
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
 from merging.evaluation.cases import article
 from merging.evaluation.detector import Detector
 from merging.runtime.progress import Progress, part, silent
 
-BARS = {"single": 0.95, "two": 0.90, "looks": 0.90}
-SINGLE_SEEDS, TWO_PROMPTS, LOOK_PICTURES = 10, 100, 50
-GUIDANCE = 5.0  # the detector's thresholds were set at it; it exaggerates the colours
+BARS = {
+    "one object": 0.98,
+    "two objects": 0.96,
+    "two objects in place": 0.96,
+    "three objects": 0.85,
+    "background of one object": 0.97,
+    "background of two objects": 0.97,
+    "background of three objects": 0.97,
+    "one on the other": 0.9,
+    "one behind the other": 0.9,
+    "big and small": 0.9,
+    "LoRA alone": 0.90,
+}
+GUIDANCES = (3.0, 5.0, 7.0)  # the pictures of a row take turns
+GUIDANCE = 5.0  # of pictures of LoRAs, and for the detector's thresholds
+PICTURES, SINGLE_SEEDS, LOOK_PICTURES = 120, 10, 24
+COUNTS = ("one object", "two objects", "three objects")
+RELATIONS = {"on": "one on the other", "behind": "one behind the other"}
+PLACES = {
+    "meadow": "on the grass",
+    "sea": "by the sea",
+    "snow": "in the snow",
+    "night": "at night under the stars",
+    "table": "on a wooden table",
+    "room": "in a room",
+}
+BIGGER = 1.5  # how much more of the picture a big thing covers, at least
+
+
+@dataclass(frozen=True)
+class Question:
+    """One picture of the base: what the prompt names, and how that is judged."""
+
+    prompt: str
+    objects: tuple[str, ...]
+    seed: int
+    ground: str | None = None
+    relation: str = "beside"
+
+    @property
+    def guidance(self) -> float:
+        """All of GUIDANCES take turns."""
+        return GUIDANCES[self.seed % len(GUIDANCES)]
 
 
 def one_prompt(name: str) -> str:
@@ -42,73 +86,127 @@ def two_prompt(first: str, second: str) -> str:
     return f"a photo of {article(first)} and {article(second)}"
 
 
+def place_words(ground: str) -> str:
+    """How a background is asked for: "on a red background", "in the snow"."""
+    return PLACES.get(ground) or f"on {article(ground)} background"
+
+
 def draw(
     base: Base,
     prompts: Sequence[str],
     seeds: Sequence[int],
     adapter: Adapter | None = None,
     progress: Progress = silent,
+    guidance: float = GUIDANCE,
 ) -> list[Image.Image]:
-    """A picture per prompt and seed, with one LoRA or none, at GUIDANCE."""
+    """A picture per prompt and seed, with one LoRA or none."""
     adapters = [(adapter, 1.0)] if adapter else []
-    return render(base, prompts, seeds, adapters=adapters, guidance=GUIDANCE, progress=progress)
+    return render(base, prompts, seeds, adapters=adapters, guidance=guidance, progress=progress)
 
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """All three figures, with the looks of the tuning pairs, for JSON. About 900 pictures."""
-    known = [entry for pair in shelf_pairs().values() for entry in pair]
-    names = detector.things
+    """All figures, for JSON: shares by row and by guidance, and the LoRAs. About 1,700 pictures."""
+    asked = tuple(questions(detector))
+    rows: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for place, guidance in enumerate(GUIDANCES):
+        of_one = [question for question in asked if question.guidance == guidance]
+        shares = part(progress, 0.2 * place, 0.2 * place + 0.2)
+        images = _drawn(base, of_one, guidance, shares)
+        for row, right in judged(detector, of_one, images):
+            rows[row][guidance].append(right)
+    sizes = evaluate_sizes(base, detector.things, part(progress, 0.6, 0.65))
+    for guidance, found in sizes.items():
+        rows["big and small"][guidance] = found
     return {
-        "single": evaluate_single(base, detector, names, part(progress, 0.0, 0.45)),
-        "two": evaluate_two(base, detector, names, part(progress, 0.45, 0.6)),
-        "looks": evaluate_looks(base, detector, known, part(progress, 0.6, 1.0)),
+        "rows": {row: _shares(found) for row, found in rows.items()},
+        "looks": evaluate_looks(base, detector, shelf(), part(progress, 0.65, 1.0)),
         "bars": BARS,
     }
 
 
-def evaluate_single(
-    base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
-) -> dict[str, Any]:
-    """Share of single-object pictures with the right strongest class, overall and by object."""
-    prompts = [one_prompt(name) for name in names for _ in range(SINGLE_SEEDS)]
-    seeds = list(range(SINGLE_SEEDS)) * len(names)
-    scores = detector.scores(draw(base, prompts, seeds, progress=progress)).split(SINGLE_SEEDS)
-    shares = {
-        name: detector.contains(rows, [name], strongest=1).double().mean().item()
-        for name, rows in zip(names, scores, strict=True)
-    }
-    return {"pictures": len(prompts), "share": sum(shares.values()) / len(shares), "by": shares}
+def questions(detector: Detector) -> Iterator[Question]:
+    """The pictures of the base's rows, from fixed seeds."""
+    rng, names = random.Random(0), detector.things
+    for seed in range(SINGLE_SEEDS * len(names)):
+        yield _question(rng, [names[seed % len(names)]], seed, detector.grounds)
+    for count in (2, 3):
+        for seed in range(PICTURES):
+            yield _question(rng, rng.sample(names, count), seed, detector.grounds)
+    for relation in RELATIONS:
+        for seed in range(PICTURES):
+            first, second = rng.sample(names, 2)
+            prompt = f"a photo of {article(first)} {relation} {article(second)}"
+            yield Question(prompt, (first, second), seed, relation=relation)
 
 
-def evaluate_two(
-    base: Base, detector: Detector, names: Sequence[str], progress: Progress = silent
-) -> dict[str, Any]:
-    """Share of two-object pictures whose two strongest classes are right.
-
-    `among`: both are among the four strongest. `exact`: these two classes and no other are above
-    the thresholds that were set on pictures of the base.
-    """
-    rng = random.Random(0)
-    couples = [rng.sample(names, 2) for _ in range(TWO_PROMPTS)]
-    prompts = [two_prompt(*couple) for couple in couples]
-    scores = detector.scores(draw(base, prompts, range(TWO_PROMPTS), progress=progress))
-    rows = list(zip(scores.split(1), couples, strict=True))
-    first = [bool(detector.contains(row, couple, strongest=2)) for row, couple in rows]
-    among = [bool(detector.contains(row, couple)) for row, couple in rows]
-    exact = [set(_classes_above_threshold(detector, row)) == set(couple) for row, couple in rows]
-    missed = [prompt for prompt, right in zip(prompts, first, strict=True) if not right]
-    return {
-        "pictures": TWO_PROMPTS,
-        "share": sum(first) / TWO_PROMPTS,
-        "among": sum(among) / TWO_PROMPTS,
-        "exact": sum(exact) / TWO_PROMPTS,
-        "missed": missed,
-    }
+def _question(
+    rng: random.Random, objects: list[str], seed: int, grounds: Sequence[str]
+) -> Question:
+    ground = rng.choice(grounds)
+    named = [article(name) for name in objects]
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return Question(f"a photo of {listed} {place_words(ground)}", tuple(objects), seed, ground)
 
 
-def _classes_above_threshold(detector: Detector, row: Tensor) -> list[str]:
-    passing = detector.above_threshold(row)[0].nonzero().flatten().tolist()
-    return [detector.classes[index] for index in passing]
+def _drawn(
+    base: Base, asked: Sequence[Question], guidance: float, progress: Progress
+) -> list[Image.Image]:
+    prompts, seeds = [each.prompt for each in asked], [each.seed for each in asked]
+    return draw(base, prompts, seeds, progress=progress, guidance=guidance)
+
+
+def judged(
+    detector: Detector, asked: Sequence[Question], images: Sequence[Image.Image]
+) -> Iterator[tuple[str, bool]]:
+    """A row's name and whether the picture is right in it, for every row that it counts in."""
+    scores, where = detector.scores(images), detector.where(images)
+    grounds = detector.behind(images)
+    for question, row, spots, ground in zip(asked, scores, where, grounds, strict=True):
+        count = len(question.objects)
+        there = bool(detector.contains(row[None], question.objects, strongest=count))
+        at = spots[[detector.column(name) for name in question.objects]]  # (objects, x and y)
+        if question.relation in RELATIONS:
+            yield RELATIONS[question.relation], there and bool(at[0, 1] < at[1, 1])
+            continue
+        yield COUNTS[count - 1], there
+        yield f"background of {COUNTS[count - 1]}", ground == question.ground
+        if count == 2:
+            yield "two objects in place", there and bool(at[0, 0] < at[1, 0])
+
+
+def evaluate_sizes(
+    base: Base, names: Sequence[str], progress: Progress = silent
+) -> dict[float, list[bool]]:
+    """By guidance, for each object whether "big" covers more than "small"."""
+    found = {}
+    for place, guidance in enumerate(GUIDANCES):
+        asked = names[place :: len(GUIDANCES)]
+        prompts = [
+            f"a photo of a {size} {name} on a white background"
+            for name in asked
+            for size in ("big", "small")
+        ]
+        seeds = [seed for seed in range(len(asked)) for _ in range(2)]
+        areas = [covered(image) for image in draw(base, prompts, seeds, guidance=guidance)]
+        pairs = zip(areas[::2], areas[1::2], strict=True)
+        found[guidance] = [big > BIGGER * small for big, small in pairs]
+        progress((place + 1) / len(GUIDANCES), "big and small things")
+    return found
+
+
+def covered(image: Image.Image) -> int:
+    """How many pixels differ from the corner's colour by more than a quarter of a channel."""
+    flat = Image.new("RGB", image.size, image.convert("RGB").getpixel((1, 1)))
+    bands = ImageChops.difference(image.convert("RGB"), flat).split()
+    most = ImageChops.lighter(ImageChops.lighter(bands[0], bands[1]), bands[2])
+    return sum(most.histogram()[64:])
+
+
+def _shares(found: dict[float, list[bool]]) -> dict[str, Any]:
+    """Pictures, the share that is right, and the same by guidance."""
+    every = [right for rights in found.values() for right in rights]
+    by = {f"{guidance:g}": sum(rights) / len(rights) for guidance, rights in found.items()}
+    return {"pictures": len(every), "share": sum(every) / len(every), "by": by}
 
 
 def evaluate_looks(
@@ -157,16 +255,16 @@ def _draw_alone(
 
 def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown, with the bar that each must reach."""
-    single, both, looks = figures["single"], figures["two"], figures["looks"]
-    lines = ["| | pictures | right | bar |", "| --- | --- | --- | --- |"]
-    add: Callable[[str], None] = lines.append
-    bars = {name: f"{bar:.0%}" for name, bar in figures["bars"].items()}
-    add(f"| one object | {single['pictures']} | {single['share']:.1%} | {bars['single']} |")
-    right = f"{both['share']:.1%} (nothing else above its threshold: {both['exact']:.0%})"
-    add(f"| two objects | {both['pictures']} | {right} | {bars['two']} |")
+    bars, looks = figures["bars"], figures["looks"]
+    headings = " | ".join(f"at guidance {guidance:g}" for guidance in GUIDANCES)
+    lines = [f"| | pictures | right | {headings} | bar |", "| --- |" + " --- |" * 6]
+    for name, row in figures["rows"].items():
+        by = " | ".join(f"{share:.1%}" for share in row["by"].values())
+        lines.append(
+            f"| {name} | {row['pictures']} | {row['share']:.1%} | {by} | {bars[name]:.0%} |"
+        )
+    lines += ["", f"| LoRA alone, {looks['pictures']} pictures | right | strongest of all |"]
+    lines.append("| --- | --- | --- |")
     for name, row in looks["by"].items():
-        right = f"{row['share']:.0%} (strongest of all: {row['first']:.0%})"
-        add(f"| {name}, its LoRA alone | {looks['pictures']} | {right} | {bars['looks']} |")
-    weak = [f"{name} {share:.0%}" for name, share in single["by"].items() if share < 1]
-    add(f"\nSingle objects below 100 %: {', '.join(weak) or 'none'}.")
-    return "\n".join(lines)
+        lines.append(f"| {name} | {row['share']:.0%} | {row['first']:.0%} |")
+    return "\n".join(lines) + f"\n\nThe bar of each LoRA: {bars['LoRA alone']:.0%}."

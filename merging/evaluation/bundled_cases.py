@@ -39,10 +39,15 @@ def _cases(split: str, count: int, things: Sequence[str]) -> Iterator[Case]:
             loras = tuple(entries[trigger] for trigger in pair.triggers)
             yield _case(pair.name, TITLES[pair.kind], split, loras, count, things)
     for kind, couple in _crossed(split):
-        name = "-".join(lora.look if lora.kind == "style" else lora.object for lora in couple)
+        name = "-".join(_short_name(lora) for lora in couple)
         yield _case(name, f"{TITLES[kind]} crossed", split, couple, count, things)
-    for size, loras in shelf_sets(split).items():
-        yield _case(f"{split}-{size}", f"{size} at once", split, loras, count, things)
+    for name, loras in shelf_sets(split).items():
+        yield _case(name, f"{len(loras)} at once", split, loras, count, things)
+
+
+def _short_name(lora: BundledLora) -> str:
+    """ "cat" of "sks cat", "zqx" of "zqx style"."""
+    return lora.trigger.split()[0] if lora.kind == "style" else lora.object
 
 
 def _crossed(split: str) -> Iterator[tuple[str, tuple[BundledLora, BundledLora]]]:

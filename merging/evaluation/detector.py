@@ -1,4 +1,4 @@
-"""A small network that finds which objects, in which look, are in a 64 × 64 picture.
+"""A small network that finds which objects, in which look, are in a picture, where, and on what.
 
 Classes have the names that prompts use: "cat" is the base's cat, "sks cat" the look that the LoRA
 of that name was trained on, "zqx style" the style of a whole picture. The paper's CLIP scores
@@ -20,34 +20,67 @@ from merging.base_models import MINI
 from merging.calibration.prompts import is_style
 from merging.errors import MergeError
 
-SIZE = 64
-WIDTHS = (48, 96, 192, 192)
+CELLS = 8  # rows and columns of the maps
+WIDTHS = (32, 64, 128, 192, 256)
 
 
 class Detector(nn.Module):
-    """Four convolution blocks, one map per class, the maximum of each map."""
+    """Convolution blocks; one map per class and its maximum; the mean of all for the background."""
 
-    def __init__(self, classes: Sequence[str], thresholds: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        thresholds: Sequence[float] | None = None,
+        grounds: Sequence[str] = (),
+        widths: Sequence[int] = WIDTHS,
+    ) -> None:
         super().__init__()
-        self.classes = tuple(classes)
+        self.classes, self.grounds, self.widths = tuple(classes), tuple(grounds), tuple(widths)
         self.thresholds = torch.tensor(thresholds or [0.0] * len(classes))
         blocks: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            stride = 1 if index == 3 else 2
+        for index, (before, after) in enumerate(zip((3, *widths), widths, strict=False)):
+            stride = 1 if index == len(widths) - 1 else 2
             blocks.append(nn.Conv2d(before, after, 3, stride, 1, bias=False))
             blocks += [nn.BatchNorm2d(after), nn.ReLU()]
         self.body = nn.Sequential(*blocks)
-        self.head = nn.Conv2d(WIDTHS[-1], len(classes), 1)
+        self.head = nn.Conv2d(widths[-1], len(classes), 1)
+        self.ground = nn.Linear(widths[-1], len(grounds))
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side of what it looks at: every block but the last halves it, to CELLS."""
+        return CELLS << (len(self.widths) - 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (n, classes) of pixels (n, 3, 64, 64) in [0, 1]."""
-        return self.head(self.body(pixels - 0.5)).amax(dim=(-2, -1))
+        """Logits (n, classes) of pixels (n, 3, size, size) in [0, 1]."""
+        return self.look(pixels)[0].amax(dim=(-2, -1))
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (n, classes, CELLS, CELLS) of the classes, and logits (n, grounds)."""
+        features = self.body(pixels - 0.5)
+        return self.head(features), self.ground(features.mean(dim=(-2, -1)))
 
     @torch.inference_mode()
     def scores(self, images: Sequence[Image.Image]) -> Tensor:
         """Logits (n, classes) of pictures of any size, 128 at a time."""
-        batches = pixels(images).split(128)
-        return torch.cat([self(batch) for batch in batches])
+        return torch.cat([self(batch) for batch in pixels(images, self.size).split(128)])
+
+    @torch.inference_mode()
+    def where(self, images: Sequence[Image.Image]) -> Tensor:
+        """For each picture and class the (x, y), in [0, 1], at which the class is strongest."""
+        batches = pixels(images, self.size).split(128)
+        flat = torch.cat([self.look(batch)[0].flatten(2) for batch in batches])
+        place = (flat - flat.amax(dim=2, keepdim=True)).mul(4).softmax(dim=2)
+        middles = (torch.arange(CELLS) + 0.5) / CELLS
+        grid = torch.stack([middles.repeat(CELLS), middles.repeat_interleave(CELLS)], dim=1)
+        return place @ grid
+
+    @torch.inference_mode()
+    def behind(self, images: Sequence[Image.Image]) -> list[str]:
+        """The background of each picture: a colour or a place, one of `grounds`."""
+        batches = pixels(images, self.size).split(128)
+        best = torch.cat([self.look(batch)[1].argmax(dim=1) for batch in batches])
+        return [self.grounds[index] for index in best.tolist()]
 
     @property
     def things(self) -> list[str]:
@@ -98,6 +131,8 @@ class Detector(nn.Module):
         save_file(weights, folder / "detector.safetensors")
         description = {
             "classes": self.classes,
+            "grounds": self.grounds,
+            "widths": self.widths,
             "thresholds": [round(t, 3) for t in self.thresholds.tolist()],
         }
         (folder / "classes.json").write_text(
@@ -113,7 +148,8 @@ def load_detector(folder: Path | str = MINI.detector) -> Detector:
     """The trained detector, ready to score."""
     folder = Path(folder)
     description = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-    detector = Detector(description["classes"], description["thresholds"])
+    names = ("classes", "thresholds", "grounds", "widths")
+    detector = Detector(*(description[name] for name in names))
     weights = load_file(folder / "detector.safetensors")
     detector.load_state_dict(weights)  # copies into float32 parameters
     return detector.eval()
@@ -129,12 +165,12 @@ def base_class(name: str) -> str:
     return name.rsplit(" ", 1)[-1]
 
 
-def pixels(images: Sequence[Image.Image]) -> Tensor:
-    """Pictures as (n, 3, 64, 64) floats in [0, 1]."""
-    return torch.stack([_pixels(image) for image in images])
+def pixels(images: Sequence[Image.Image], size: int) -> Tensor:
+    """Pictures as (n, 3, size, size) floats in [0, 1]."""
+    return torch.stack([_pixels(image, size) for image in images])
 
 
-def _pixels(image: Image.Image) -> Tensor:
-    small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+def _pixels(image: Image.Image, size: int) -> Tensor:
+    small = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
-    return flat.view(SIZE, SIZE, 3).permute(2, 0, 1).float() / 255
+    return flat.view(size, size, 3).permute(2, 0, 1).float() / 255

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPTextConfig, CLIPTokenizer
 
 from merging.io.assets import ASSETS
 
 # stable-diffusion-v1-5/stable-diffusion-v1-5, the config.json of each part
-SD15_UNET = {
+SD15_UNET: dict[str, Any] = {
     "sample_size": 64,
     "in_channels": 4,
     "out_channels": 4,

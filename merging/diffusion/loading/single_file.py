@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
 
-from merging.base_models import MINI
-from merging.diffusion.loading.sd15_config import write_sd15_config
+from merging.diffusion.loading.sd15_config import SD15_UNET, write_sd15_config
 from merging.diffusion.quiet_loading import quiet_loading
 from merging.errors import MergeError
 
@@ -26,7 +24,6 @@ OTHERS = (
 )
 PARTS = {"cond_stage_model.": "text encoder", "first_stage_model.": "autoencoder"}
 CHANNELS = {9: "an inpainting model", 8: "an InstructPix2Pix model"}
-WIDTHS = {320: "sd15", 64: MINI.name}  # channels of the first layer → architecture
 NEEDED = (
     "a base in one file is a .safetensors checkpoint of Stable Diffusion 1.x with all its parts"
 )
@@ -37,13 +34,10 @@ def load_single_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
 
     The file has no configuration: that of Stable Diffusion 1.5 lies with the program.
     """
-    architecture = _architecture(path)
-    with ExitStack() as stack:
-        config = Path(MINI.source)
-        if architecture != MINI.name:
-            config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "config"
-            write_sd15_config(config)
-        stack.enter_context(quiet_loading())
+    _check(path)
+    with tempfile.TemporaryDirectory() as folder, quiet_loading():
+        config = Path(folder) / "config"
+        write_sd15_config(config)
         try:
             return StableDiffusionPipeline.from_single_file(
                 str(path), config=str(config), local_files_only=True, torch_dtype=dtype
@@ -53,8 +47,8 @@ def load_single_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
             raise MergeError(f"{path.name} cannot be loaded as a base: {reason}") from error
 
 
-def _architecture(path: Path) -> str:
-    """The architecture by the file's header; MergeError for all that cannot be a base."""
+def _check(path: Path) -> None:
+    """MergeError, by the file's header, for all that cannot be a base."""
     try:
         with safe_open(path, "pt") as stream:
             keys = list(stream.keys())
@@ -63,14 +57,13 @@ def _architecture(path: Path) -> str:
         raise MergeError(f"{path.name} is no safetensors file; {NEEDED}.") from error
     if reason := _refusal(keys, shapes):
         raise MergeError(f"{path.name} {reason}; {NEEDED}.")
-    return WIDTHS[shapes[FIRST][0]]
 
 
 def _refusal(keys: list[str], shapes: dict[str, list[int]]) -> str:
     """Why a file cannot be a base, "" if it can."""
     if other := next((what for start, what in OTHERS if _has(keys, start)), ""):
         return f"is {other}"
-    if FIRST not in shapes or shapes[FIRST][0] not in WIDTHS:
+    if FIRST not in shapes or shapes[FIRST][0] != SD15_UNET["block_out_channels"][0]:
         return "has no UNet of Stable Diffusion 1.x"
     if (channels := shapes[FIRST][1]) != 4:
         return f"is {CHANNELS.get(channels, f'a model of {channels} channels')}"
