@@ -72,7 +72,7 @@ def test_the_commands_redo_merge_and_pictures(
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
         negative="it's a dog", sampler="Euler a", columns=(*COLUMNS, "gated"),
-        precision="bf16", size="64x80", clip_skip=2,
+        precision="bf16", size="128x160", clip_skip=2,
     )  # fmt: skip
     found = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
     pictures = scene.arranged(found)

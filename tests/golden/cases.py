@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
-LORAS = HERE.parents[1] / "assets" / "loras"
+LORAS = HERE / "loras"
 CAT, PIZZA = (str(LORAS / name) for name in ("sks-cat.safetensors", "vxz-pizza.safetensors"))
 PROMPT = "a photo of a sks cat and a vxz pizza on a green background"
 PAPER = ["--teacher", "single", "--mode", "delta", "--targets", "attention", "--fallback", "sum"]

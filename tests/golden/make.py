@@ -1,4 +1,4 @@
-"""Make the golden set anew: ``python -m tests.golden.make``.
+"""Make the golden answers anew: ``python -m tests.golden.make``.
 
 The set in this folder was made at the last version before the code was moved into rooms (the commit
 that adds this file), and what holds today has to give the same. Make it anew only where a change of
@@ -7,6 +7,7 @@ the bytes is meant, and say so in CHANGELOG.md.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -108,25 +109,27 @@ def home(folder: Path) -> None:
     studio.close()
 
 
-def make() -> None:
-    """The whole set: files of this version, and what it answers."""
-    shutil.rmtree(HERE / "home", ignore_errors=True)
+def make(*, everything: bool) -> None:
+    """What this version answers, and its merge; with `everything`, a library and a history too."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         old = ["merge", CAT, PIZZA, *PAGE, *SMALL, "--method", "iteris", "--rank", "4"]
         run([*old, "--out", "{out}"], HERE / "merged.safetensors")
-        answers = {key: shape_of(run(words, folder)) for key, words in ANSWERS.items()}
         expected = {
             "machine": machine(),
             "commands": commands(folder),
-            "answers": answers,
+            "answers": {key: shape_of(run(words, folder)) for key, words in ANSWERS.items()},
             "calls": calls(folder),
         }
-        home(folder)
+        if everything:
+            shutil.rmtree(HERE / "home", ignore_errors=True)
+            home(folder)
     for copy in (HERE / "home" / "library").glob("*.safetensors"):
-        copy.unlink()  # the bundled files, which the test puts back
+        copy.unlink()  # the files of `loras`, which the test puts back
     (HERE / "expected.json").write_text(json.dumps(expected) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    make()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--everything", action="store_true", help="the library and the history too")
+    make(everything=parser.parse_args().everything)

@@ -69,15 +69,19 @@ def test_every_pair_is_what_its_kind_says() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_set_names_no_object_twice(split: str) -> None:
-    for size, entries in shelf_sets(split).items():
-        assert len(entries) == size
+    for name, entries in shelf_sets(split).items():
+        assert name.startswith(f"{split}-{len(entries)}-")
         things = Counter(entry.object for entry in entries if entry.kind == "object")
         assert set(things.values()) == {1}
-        assert len({entry.trigger for entry in entries}) == size
+        assert len({entry.trigger for entry in entries}) == len(entries)
 
 
-def test_the_smallest_sets_are_there() -> None:
-    assert set(shelf_sets()) >= {3, 4, 6}
+def test_the_test_split_can_tell_five_points_apart() -> None:
+    kinds = {kind: len(shelf_pairs("test", kind)) for kind in KINDS}
+    assert kinds == {"object": 10, "style": 4, "same": 4}
+    sizes = Counter(len(entries) for entries in shelf_sets("test").values())
+    assert sizes == {3: 5, 4: 5, 6: 2, 12: 1}
+    assert {len(entries) for entries in shelf_sets().values()} == {3, 4, 6}
 
 
 def test_an_unknown_split_is_refused() -> None:

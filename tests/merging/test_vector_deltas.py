@@ -163,7 +163,7 @@ def moved(three: list[Adapter]) -> Base:
 @torch.no_grad()
 def noise(base: Base) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    latent = torch.randn(1, 4, 16, 16, generator=generator)
+    latent = torch.randn(1, 8, 16, 16, generator=generator)
     states = base.pipeline.text_encoder(text_ids(base, ["a photo of a cat"]))[0]
     return base.pipeline.unet(latent, 500, encoder_hidden_states=states).sample
 

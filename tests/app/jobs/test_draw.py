@@ -90,7 +90,7 @@ def test_every_prompt_with_every_seed_in_every_column(
     ]
     for picture in pictures:
         assert [phrase for phrase, _ in picture.maps] == ["sks cat", "vxz pizza"]
-        assert all(Image.open(path).size == (64, 64) for _, path in picture.maps)
+        assert all(Image.open(path).size == (128, 128) for _, path in picture.maps)
 
 
 def test_a_picture_says_what_it_was_drawn_from(
@@ -203,4 +203,4 @@ def test_long_steps_are_shown_while_they_last(
     assert {it.picture.caption for it in previews} == {it.caption for it in pictures}
     assert len({it.picture.path for it in previews}) == len(previews)
     small, whole = (Image.open(it.path).size for it in (previews[0].picture, pictures[0]))
-    assert (small, whole) == ((16, 16), (64, 64))
+    assert (small, whole) == ((16, 16), (128, 128))

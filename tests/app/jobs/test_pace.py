@@ -13,7 +13,7 @@ from app.service import Studio
 from app.ui.html.durations import rounded
 from tests.app.visits import added
 
-KEY, OTHER = ("mini", "auto", ""), ("mini", "auto", "80x64")
+KEY, OTHER = ("mini", "auto", ""), ("mini", "auto", "160x128")
 
 
 def test_the_newest_stages_of_every_kind_count() -> None:
@@ -32,7 +32,7 @@ def test_a_job_tells_how_long_the_next_one_takes(studio: Studio, pair: tuple[Pat
     """Twice as many pictures take twice as long; a merge beside them takes longer."""
     session, cards = added(studio, pair)
     picks = tuple(map(SelectedFile.of, cards))
-    order = DrawOrder(picks, "a sks cat", columns=("base", "each"), steps=2, size="80x64")
+    order = DrawOrder(picks, "a sks cat", columns=("base", "each"), steps=2, size="160x128")
     assert studio.seconds(order) is None
     items = list(studio.draw(session, order))
     assert sum(isinstance(item, Picture) for item in items) == 3

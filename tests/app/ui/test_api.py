@@ -219,14 +219,14 @@ def test_render_is_gated_and_sampled_as_the_library_does(
         negative="a dog",
         sampler="Euler",
         compose="gated",
-        size="64x80",
+        size="128x160",
         steps=3,
         api_name="/render",
     )
     adapters = [(formats.read(path), 1.0) for path in pair]
     (own,) = render(
         base, [prompt], [0], adapters=adapters, steps=3, negative="a dog", sampler="Euler",
-        compose="gated", size="64x80",
+        compose="gated", size="128x160",
     )  # fmt: skip
     assert Image.open(file).tobytes() == own.tobytes()
 
@@ -255,12 +255,12 @@ def test_the_program_of_the_docs_runs(
     found: dict[str, Any] = {}
     exec(program, found)
     assert formats.read(Path(found["adapter"])).trigger == "sks cat, vxz pizza"
-    assert Image.open(found["picture"]).size == (64, 64)
+    assert Image.open(found["picture"]).size == (128, 128)
 
 
 def test_render_needs_no_lora(client: Client) -> None:
     file, _ = client.predict(prompt="a photo of a dog", steps=2, api_name="/render")
-    assert Image.open(file).size == (64, 64)
+    assert Image.open(file).size == (128, 128)
 
 
 @pytest.mark.parametrize(

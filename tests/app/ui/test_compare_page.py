@@ -55,7 +55,7 @@ def test_a_comparison_is_looked_at_in_three_ways(
     page.get_by_role("button", name="Random seed").click()
     expect(page.get_by_label("Seed", exact=True)).not_to_have_value("0")
     page.get_by_label("Negative prompt", exact=True).fill("a photo of a dog")
-    page.get_by_label("Size").fill("80x64")
+    page.get_by_label("Size").fill("160x128")
     seed = int(page.get_by_label("Seed", exact=True).input_value())
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (300, 200), "tan").save(photo)
@@ -109,7 +109,7 @@ def the_settings_are_inside(visitor: Visitor, picture: Locator, saved: Path, see
     origin, recipe = read_origin(saved)
     assert (origin.seed, origin.negative) == (seed, "a photo of a dog")
     assert recipe is not None and recipe["method"] == "sum"
-    assert Image.open(saved).size == (80, 64)
+    assert Image.open(saved).size == (160, 128)
 
 
 def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_path: Path) -> None:

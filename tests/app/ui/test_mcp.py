@@ -95,7 +95,7 @@ def test_files_are_looked_at_merged_and_drawn(ask: Ask, uploaded: list[str]) -> 
     assert address.endswith(".safetensors")
     drawn = ask("render", {"prompt": "a photo of a sks cat", "files": [address], "steps": 2})
     (picture,) = (part for part in drawn.content if isinstance(part, ImageContent))
-    assert Image.open(BytesIO(b64decode(picture.data))).size == (64, 64)
+    assert Image.open(BytesIO(b64decode(picture.data))).size == (128, 128)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_file_that_survives_at_small_strength_is_found() -> None:
 
 
 def test_layers_that_one_file_alone_changes_are_found() -> None:
-    one, two = lora(BUNDLED[0]), lora(BUNDLED[1])
+    one, two = lora(SHELF["bwx fish"]), lora(SHELF["fnb house"])
     shared = one.layers.keys() & two.layers.keys()
     extra = min(two.layers.keys() - one.layers.keys())
     layers = {name: two.layers[name] for name in (*shared, extra)}

@@ -123,7 +123,7 @@ def test_render_draws_one_png_per_prompt(
     assert [picture["prompt"] for picture in said["pictures"]] == ["a sks cat", "a vxz pizza"]
     for picture in said["pictures"]:
         with Image.open(picture["path"]) as image:
-            assert image.size == (64, 64)
+            assert image.size == (128, 128)
             assert "<lora:both:0.9>" in image.info["parameters"]
 
 

@@ -30,7 +30,7 @@ def test_maps_lie_beside_their_pictures(capsys: pytest.CaptureFixture[str], tmp_
         assert list(each["maps"]) == ["sks cat", "vxz pizza"]
         for path in (each["path"], *each["maps"].values()):
             with Image.open(path) as image:
-                assert image.size == (64, 64)
+                assert image.size == (128, 128)
 
 
 @pytest.mark.slow

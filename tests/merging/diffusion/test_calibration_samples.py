@@ -42,7 +42,7 @@ def test_every_sample_lies_on_its_own_loras_trajectory(
     wanted = [*range(10), 0, 1]
     assert sum(drawn) == 2 * sum(wanted)
     generator = torch.Generator().manual_seed(seed_for(0, "noise", "random-1"))
-    latents = torch.randn(12, 4, 16, 16, generator=generator)
+    latents = torch.randn(12, 8, 16, 16, generator=generator)
     scheduler = DDIMScheduler.from_config(base.pipeline.scheduler.config)
     scheduler.set_timesteps(10)
     with torch.no_grad(), base.changed(deltas[0]):

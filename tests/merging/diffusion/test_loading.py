@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from merging.base_models import base_model
 from merging.diffusion.base import Base, load_base
+from merging.diffusion.loading import sd15_config
+from merging.diffusion.loading.pipeline import load_pipeline
 from merging.diffusion.loading.sd15_config import clip_tokenizer
 from merging.errors import MergeError
 from merging.formats import table
@@ -42,9 +46,9 @@ def vae_name(name: str, levels: int) -> str:
     return re.sub(r"decoder\.up\.(\d)", lambda m: f"decoder.up.{levels - 1 - int(m[1])}", name)
 
 
-def checkpoint(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
-    """The embedded base as A1111's users have theirs: one file with the original names."""
-    original = {module: name for name, module in ldm.modules(table("mini")).items()}
+def checkpoint(pipeline: StableDiffusionPipeline | SimpleNamespace) -> dict[str, Tensor]:
+    """A pipeline as A1111's users have theirs: one file with the original names."""
+    original = {module: name for name, module in ldm.modules(table("sd15")).items()}
     tensors = {}
     for key, value in pipeline.unet.state_dict().items():
         module, _, end = key.rpartition(".")
@@ -60,27 +64,48 @@ def checkpoint(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
     return {key: value.contiguous() for key, value in tensors.items()}
 
 
-@pytest.fixture(scope="module")
-def single(tmp_path_factory: pytest.TempPathFactory, base: Base) -> Path:
-    path = tmp_path_factory.mktemp("single") / "mine.safetensors"
-    save_file(checkpoint(base.pipeline), path)
-    return path
+NARROW = {  # all that makes Stable Diffusion 1.5 large
+    "SD15_UNET": {
+        "block_out_channels": (32, 64, 64, 64),
+        "cross_attention_dim": 32,
+        "attention_head_dim": 4,
+    },
+    "SD15_TEXT_ENCODER": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": 32,
+    },
+    "SD15_VAE": {"block_out_channels": (32,) * 4},
+}
 
 
-def test_a_single_file_is_the_model_that_it_was_made_of(single: Path, base: Base) -> None:
-    loaded = load_base(str(single), "cpu")
-    assert loaded.fingerprint == base.fingerprint
-    for part in ("unet", "vae", "text_encoder"):
-        own, other = (getattr(b.pipeline, part).state_dict() for b in (base, loaded))
-        assert own.keys() == other.keys()
-        assert all(torch.equal(own[key].float(), other[key].float()) for key in own)
-    assert (
-        loaded.pipeline.tokenizer("a cat").input_ids == base.pipeline.tokenizer("a cat").input_ids
-    )
+def test_a_single_file_is_the_model_that_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every layer of Stable Diffusion 1.5 by its original name, each of them narrow."""
+    for name, sizes in NARROW.items():
+        for key, size in sizes.items():
+            monkeypatch.setitem(getattr(sd15_config, name), key, size)
+    torch.manual_seed(0)
+    parts = {
+        "unet": UNet2DConditionModel.from_config(sd15_config.SD15_UNET),
+        "vae": AutoencoderKL.from_config(sd15_config.SD15_VAE),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**sd15_config.SD15_TEXT_ENCODER)),
+    }
+    path = tmp_path / "mine.safetensors"
+    save_file(checkpoint(SimpleNamespace(**parts)), path)
+    loaded = load_pipeline(str(path), torch.float32)
+    for part, model in parts.items():
+        wanted, found = model.state_dict(), getattr(loaded, part).state_dict()
+        assert wanted.keys() == found.keys()
+        assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+    assert loaded.tokenizer("a cat").input_ids == clip_tokenizer()("a cat").input_ids
 
 
 REFUSED = {
-    "inpainting": ("input_blocks.0.0.weight", (64, 9, 3, 3), "is an inpainting model"),
+    "inpainting": ("input_blocks.0.0.weight", (320, 9, 3, 3), "is an inpainting model"),
     "SDXL": ("conditioner.embedders.0.x", (1,), "is SDXL"),
     "SD 2": ("cond_stage_model.model.x", (1,), "is Stable Diffusion 2"),
     "v": ("v_pred", (1,), "is a model that predicts v, not noise"),
@@ -88,19 +113,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_other_checkpoints_are_refused_by_name(tmp_path: Path, single: Path, case: str) -> None:
+def test_other_checkpoints_are_refused_by_name(tmp_path: Path, case: str) -> None:
     key, shape, message = REFUSED[case]
     key = f"model.diffusion_model.{key}" if key.startswith("input") else key
     first = "model.diffusion_model.input_blocks.0.0.weight"
     path = tmp_path / "other.safetensors"
-    save_file({first: torch.zeros(64, 4, 3, 3)} | {key: torch.zeros(shape)}, path)
+    save_file({first: torch.zeros(320, 4, 3, 3)} | {key: torch.zeros(shape)}, path)
     with pytest.raises(MergeError, match=rf"^other\.safetensors {message}; a base in one file is"):
         load_base(str(path), "cpu")
 
 
 def test_parts_that_a_checkpoint_lacks_are_named(tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(64, 4, 3, 3)}, path)
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(320, 4, 3, 3)}, path)
     with pytest.raises(MergeError, match=r"^unet\.safetensors has no text encoder; a base in"):
         load_base(str(path), "cpu")
     path.write_bytes(b"PK\3\4")

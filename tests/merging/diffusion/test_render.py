@@ -120,19 +120,19 @@ def test_pictures_have_the_requested_size(
     """Wider than high, with maps; "" means the native size."""
     cat = replace(random_adapter(1), trigger="cat")
     asked: dict[str, Any] = {"adapters": [(cat, 0.1)], "steps": 2}
-    (wide,) = render(base, [PROMPT], [0], size="96x64", phrases=["cat"], **asked)
-    assert wide.size == (96, 64) and pixels(wide).std() > 5
+    (wide,) = render(base, [PROMPT], [0], size="192x128", phrases=["cat"], **asked)
+    assert wide.size == (192, 128) and pixels(wide).std() > 5
     assert wide.info["maps"]["cat"].shape == (16, 24)
-    assert "Size: 96x64," in wide.info["parameters"]
+    assert "Size: 192x128," in wide.info["parameters"]
     default, native = (
-        render(base, [PROMPT], [0], size=size, **asked)[0] for size in ("", "64 x 64")
+        render(base, [PROMPT], [0], size=size, **asked)[0] for size in ("", "128 x 128")
     )
     assert default.tobytes() == native.tobytes()
 
 
-@pytest.mark.parametrize("size", ["large", "64", "100x64", "64x192", "0x64", "64x64x64"])
+@pytest.mark.parametrize("size", ["large", "64", "100x64", "64x320", "0x64", "64x64x64"])
 def test_an_impossible_size_is_refused(base: Base, size: str) -> None:
-    with pytest.raises(MergeError, match=r"^A (size is WIDTHxHEIGHT|picture of .* multiple of 16)"):
+    with pytest.raises(MergeError, match=r"^A (size is WIDTHxHEIGHT|picture of .* multiple of 32)"):
         render(base, [PROMPT], [0], size=size)
 
 
@@ -199,7 +199,8 @@ def test_a_gate_of_ones_is_the_plain_sum(
     pair = [(random_adapter(1), 1.0), (random_adapter(2), 1.0)]
     gate = constant_gate(torch.ones(1, 2), base.pipeline.tokenizer.model_max_length, (16, 16))
     ids = text_ids(base, [PROMPT])
-    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    channels = base.pipeline.unet.config.in_channels
+    latent = torch.randn(1, channels, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def noise() -> torch.Tensor:
         states = base.pipeline.text_encoder(ids)[0]

@@ -100,7 +100,7 @@ def test_the_table_of_an_adapter_is_found_by_its_layers() -> None:
         )
 
     assert table_of(adapter("somebody/finetune", flat((320, 4, 3, 3)))).name == "sd15"
-    assert table_of(adapter("", flat((64, 4, 3, 3)))).name == "mini"
+    assert table_of(adapter("", flat((64, 8, 3, 3)))).name == "mini"
     with pytest.raises(MergeError, match=r"it: layer unet\.conv_in fits no base"):
         table_of(adapter("sd15", (77, 36)))
     with pytest.raises(MergeError, match=r"it: layer unet\.nowhere fits no base"):

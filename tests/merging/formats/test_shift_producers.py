@@ -31,7 +31,7 @@ BIASED = {"lora_alpha": 3, "lora_bias": True, "init_lora_weights": True}  # peft
 def noise(unet: nn.Module) -> Tensor:
     """What a UNet makes of one random latent."""
     generator = torch.Generator().manual_seed(0)
-    latent = torch.randn(1, 4, 16, 16, generator=generator)
+    latent = torch.randn(1, 8, 16, 16, generator=generator)
     states = torch.randn(1, 77, 128, generator=generator)
     return unet(latent, 500, encoder_hidden_states=states).sample
 

@@ -30,7 +30,7 @@ def test_png_carries_its_parameters(
         assert saved.tobytes() == image.tobytes()
     assert text == (
         f"{PROMPT} <lora:random-1:0.5>\n"
-        "Steps: 2, Sampler: DDIM, CFG scale: 3, Seed: 7, Size: 64x64, Model: mini"
+        "Steps: 2, Sampler: DDIM, CFG scale: 3, Seed: 7, Size: 128x128, Model: mini"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
@@ -41,7 +41,7 @@ def test_a_picture_can_be_drawn_again_from_its_png(
     """With every setting but the weights read from the PNG."""
     adapter = replace(random_adapter(1), sha256="ab" * 32)
     settings = {"steps": 3, "guidance": 4.5, "negative": "blurry", "sampler": "Euler a",
-                "size": "80x64", "clip_skip": 2}  # fmt: skip
+                "size": "160x128", "clip_skip": 2}  # fmt: skip
     (first,) = render(base, [PROMPT], [7], adapters=[(adapter, 0.5)], **settings)
     save_png(first, tmp_path / "picture.png")
     origin, recipe = read_origin(tmp_path / "picture.png")

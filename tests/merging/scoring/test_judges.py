@@ -10,7 +10,15 @@ from PIL import Image
 
 from merging.bundled import shelf_pairs
 from merging.errors import MergeError
-from merging.evaluation.base_quality import table
+from merging.evaluation.base_quality import (
+    BARS,
+    Question,
+    covered,
+    judged,
+    place_words,
+    questions,
+    table,
+)
 from merging.evaluation.detector import Detector, base_class, load_detector, pixels
 from merging.scoring.clip import load_clip
 
@@ -20,7 +28,7 @@ STYLED = ("cat", "sks cat", "zqx style", "wvn style")
 
 @pytest.fixture(scope="module")
 def small() -> Detector:
-    return Detector(CLASSES)
+    return Detector(CLASSES, grounds=("red", "sea"), widths=(8, 8, 8))
 
 
 def row(**scores: float) -> torch.Tensor:
@@ -66,8 +74,10 @@ def test_a_detector_survives_its_file(small: Detector, tmp_path: Path) -> None:
     small.thresholds = torch.tensor([0.5, -1.0, 0.0, 2.25, 3.0])
     small.save(tmp_path)
     again = load_detector(tmp_path)
-    image = Image.effect_noise((64, 64), 80).convert("RGB")
+    image = Image.effect_noise((128, 128), 80).convert("RGB")
     torch.testing.assert_close(again.scores([image]), small.scores([image]))
+    torch.testing.assert_close(again.where([image]), small.where([image]))
+    assert again.behind([image]) == small.behind([image])
     assert again.classes == CLASSES
     assert again.thresholds.tolist() == small.thresholds.tolist()
 
@@ -75,7 +85,7 @@ def test_a_detector_survives_its_file(small: Detector, tmp_path: Path) -> None:
 def test_pixels_are_the_pictures_own() -> None:
     image = Image.new("RGB", (64, 64), (255, 0, 51))
     image.putpixel((3, 5), (0, 255, 0))
-    values = pixels([image])
+    values = pixels([image], 64)
     assert values.shape == (1, 3, 64, 64)
     torch.testing.assert_close(values[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.2]))
     torch.testing.assert_close(values[0, :, 5, 3], torch.tensor([0.0, 1.0, 0.0]))
@@ -102,13 +112,46 @@ def test_clip_prefers_a_picture_to_another_one() -> None:
 
 
 def test_the_table_shows_every_figure_and_its_bar() -> None:
+    shares = {"3": 0.97, "5": 0.95, "7": 0.9}
     figures = {
-        "single": {"pictures": 20, "share": 0.95, "by": {"cat": 1.0, "owl": 0.9}},
-        "two": {"pictures": 10, "share": 0.8, "among": 0.9, "exact": 0.7, "missed": []},
+        "rows": {"three objects": {"pictures": 20, "share": 0.94, "by": shares}},
         "looks": {"pictures": 5, "by": {"sks cat": {"share": 0.6, "first": 0.4}}},
-        "bars": {"single": 0.95, "two": 0.9, "looks": 0.9},
+        "bars": BARS,
     }
     text = table(figures)
-    assert "| one object | 20 | 95.0% | 95% |" in text
-    assert "| sks cat, its LoRA alone | 5 | 60% (strongest of all: 40%) | 90% |" in text
-    assert "owl 90%" in text and "cat 100%" not in text
+    assert "| three objects | 20 | 94.0% | 97.0% | 95.0% | 90.0% | 85% |" in text
+    assert "| sks cat | 60% | 40% |" in text
+    assert "90%" in text.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Detector:
+    return load_detector()
+
+
+def test_questions_are_asked_of_every_object_and_ground(shipped: Detector) -> None:
+    asked = list(questions(shipped))
+    assert asked == list(questions(shipped))
+    single = [question for question in asked if len(question.objects) == 1]
+    assert {question.objects[0] for question in single} == set(shipped.things)
+    assert {question.ground for question in single} == set(shipped.grounds)
+    for question in asked:
+        assert all(name in question.prompt for name in question.objects)
+        assert question.ground is None or place_words(question.ground) in question.prompt
+
+
+def test_a_picture_is_judged_by_what_its_prompt_names(shipped: Detector) -> None:
+    question = Question("", ("cat", "dog"), 0, "red")
+    image = Image.new("RGB", (128, 128), (205, 60, 60))
+    rows = dict(judged(shipped, [question], [image]))
+    assert rows == {
+        "two objects": False,
+        "two objects in place": False,
+        "background of two objects": True,
+    }
+
+
+def test_what_is_covered_is_what_differs_from_the_corner() -> None:
+    image = Image.new("RGB", (40, 40), "white")
+    image.paste((200, 30, 30), (10, 10, 30, 20))
+    assert covered(image) == 200

@@ -25,7 +25,7 @@ def scene(base: Base, random_adapter: Callable[..., Adapter]) -> Scene:
 
 @pytest.fixture(scope="module")
 def latents() -> Tensor:
-    return torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    return torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")

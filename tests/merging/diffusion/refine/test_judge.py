@@ -66,7 +66,7 @@ def test_a_prompt_without_the_trigger_does_not_hide_the_concept(
     pair: Judge, drawn: Sequence[Image.Image]
 ) -> None:
     ((cat, dog),) = pair.findings(drawn[1:2], ["a photo of something"])
-    assert cat.found and not dog.found
+    assert cat.score > 0.8 > 2 * dog.score, "of its threshold, which is from prompts with it"
 
 
 def test_the_base_has_no_advantage_over_itself(base: Base) -> None:
@@ -106,10 +106,8 @@ def test_a_picture_survives_the_way_to_its_latents(base: Base) -> None:
     (image,) = render(base, ["a photo of a cat on a green background"], [3], steps=8)
     latents = encode(base, [image])
     pixels = base.pipeline.vae.decode(latents / base.pipeline.vae.config.scaling_factor).sample
-    given = (
-        torch.tensor(list(image.convert("RGB").tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5
-        - 1
-    )
+    levels = torch.tensor(list(image.convert("RGB").tobytes())).view(*image.size, 3)
+    given = levels.permute(2, 0, 1) / 127.5 - 1
     assert (pixels[0] - given).abs().mean() < 0.1
 
 
@@ -121,7 +119,7 @@ def test_what_cannot_be_judged_is_one_sentence(
         build_judge(base, [concept_of(base, silent)])
     with pytest.raises(MergeError, match="the trigger phrase “rn1 cat”"):
         build_judge(base, [concept_of(base, random_adapter(1))] * 2)
-    with pytest.raises(MergeError, match="multiple of 16 pixels"):
+    with pytest.raises(MergeError, match="multiple of 32 pixels"):
         encode(base, [Image.new("RGB", (60, 64))])
 
 
