@@ -110,6 +110,7 @@ def test_stop_stops_and_the_next_merge_works(arrive: Arrive, pair: tuple[Path, P
     visitor = arrive()
     visitor.add(*pair)
     expect(visitor.loras).to_have_count(2)
+    visitor.steps(50)  # still at work when all of the dock has been looked at
     visitor.press.click()
     expect(visitor.running).to_be_visible()
     expect(visitor.press).to_be_disabled()
