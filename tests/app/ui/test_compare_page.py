@@ -125,6 +125,8 @@ def test_a_picture_fills_the_form(arrive: Arrive, pair: tuple[Path, Path], tmp_p
     said = later.page.locator("#problems")
     expect(said).to_contain_text("add sks-cat, vxz-pizza and merge")
     later.add(*pair)
+    expect(later.loras).to_have_count(2)
+    expect(later.page.locator("#conflicts")).to_be_visible()
     later.fold("Picture settings")
     prompt = "a photo of a sks cat and a vxz pizza on a green background"
     expect(later.prompt).to_have_value(prompt)

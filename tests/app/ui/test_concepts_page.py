@@ -64,7 +64,7 @@ def test_a_pasted_prompt_reaches_the_recipe(
         visitor.drawer(place)
     expect(page.get_by_label("Block weights").first).to_have_value("MIDD")
     expect(page.get_by_label("number input for Text encoder")).to_have_value("0.4")
-    expect(page.locator(".conflicts")).to_contain_text("changes the model")
+    expect(page.locator(".conflicts")).to_contain_text("loading both may do as well")
     assert visitor.fits()
     visitor.keep("concepts-phone-dark")
     visitor.method("sum")
