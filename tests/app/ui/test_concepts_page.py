@@ -89,7 +89,7 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     page = visitor.page
     visitor.add(*pair)
     expect(visitor.loras).to_have_count(2)
-    expect(page.locator("#conflicts")).to_contain_text("loading both mixes them")
+    expect(page.locator("#conflicts")).to_contain_text("loading both may do as well")
     more = page.get_by_role("button", name="More about this LoRA")
     more.first.press("Enter")
     page.get_by_role("button", name="Down").press("Enter")
