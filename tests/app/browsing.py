@@ -202,14 +202,18 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+README_PART = {"x": 0, "y": 0, "width": 1280, "height": 987}  # as far as the pictures reach
+
+
 def picture_of_the_page(url: str, files: Sequence[Path], out: Path) -> None:
-    """The page after a merge with everything at its default: the picture in the README."""
+    """The page after a merge, one prompt and one seed: the picture in the README."""
     with chromium() as browser:
         page = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5)
         visitor = Visitor(page).open(url)
         visitor.add(*files)
         expect(visitor.loras).to_have_count(len(files))
+        visitor.one()
         visitor.merge()
         expect(visitor.pictures).to_have_count(len(files) + 3)
         page.locator("#dock").evaluate("dock => dock.style.display = 'none'")
-        page.screenshot(path=out, full_page=True)
+        page.screenshot(path=out, full_page=True, clip=README_PART)

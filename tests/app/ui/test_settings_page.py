@@ -21,7 +21,10 @@ def settings_are_saved(visitor: Visitor, settings: Settings) -> None:
     page, section = visitor.page, visitor.page.locator("#settings")
     page.get_by_role("link", name="Help").click()
     page.get_by_role("button", name="Settings for the next start").click()
-    port, most = section.get_by_label("Port"), section.get_by_label("LoRAs of one merge")
+    port, most = (
+        section.get_by_label("Port", exact=True),
+        section.get_by_label("LoRAs of one merge"),
+    )
     expect(port).to_have_value(str(settings.port))
     expect(port).to_be_disabled()
     expect(section).to_contain_text("port (GRADIO_SERVER_PORT or --port)")
