@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -11,24 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def arguments(
-    description: str, steps: int, rate: float, out: Path | None = None
-) -> argparse.Namespace:
-    """`--work`, `--steps`, `--rate`, `--threads`, `--save-every` (seconds); `--out`, if any."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--work", type=Path, default=Path("build-work"), help="data, checkpoints")
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--save-every", type=float, default=120.0, metavar="SECONDS")
-    if out is not None:
-        parser.add_argument("--out", type=Path, default=out, help="folder of the trained model")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(given.threads)
-    return given
+from torch.optim import Optimizer
 
 
 def cosine(step: int, steps: int, *, warmup: int, floor: float = 0.01) -> float:
@@ -70,6 +52,22 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """The checkpoint, or None where there is none yet."""
     return torch.load(path, "cpu", weights_only=True) if path.exists() else None
+
+
+def resume(path: Path, model: nn.Module, optimizer: Optimizer) -> int:
+    """Give model and optimiser what `keep` wrote; the steps behind them, 0 without a checkpoint."""
+    state = load(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def keep(path: Path, step: int, model: nn.Module, optimizer: Optimizer) -> None:
+    """Write a checkpoint of a model and its optimiser."""
+    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    save(path, state)
 
 
 def wait(path: Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def draw(
 
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
-    """All figures, for JSON: shares by row and by guidance, and the LoRAs. About 1,700 pictures."""
+    """All figures, for JSON: shares by row and by guidance, and the LoRAs. About 1,600 pictures."""
     asked = tuple(questions(detector))
     rows: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for place, guidance in enumerate(GUIDANCES):

@@ -38,13 +38,7 @@ class Trainer:
         self.pixels = scored.pictures("scorers", given)
         self.words = words(captions).to(given.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), given.rate, weight_decay=1e-2)
-        state = training.load(self.file)
-        self.start = 0 if state is None else self._resume(state)
-
-    def _resume(self, state: dict) -> int:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return state["step"]
+        self.start = training.resume(self.file, self.model, self.optimizer)
 
     def step(self, place: int) -> float:
         """One batch; every picture must pick its own caption, every caption its own picture."""
@@ -68,8 +62,7 @@ class Trainer:
 
     def keep(self, place: int) -> None:
         """Write the checkpoint."""
-        state = {"step": place, "model": self.model.state_dict()}
-        training.save(self.file, state | {"optimizer": self.optimizer.state_dict()})
+        training.keep(self.file, place, self.model, self.optimizer)
 
 
 def words(captions: list[str]) -> Tensor:
@@ -80,13 +73,13 @@ def words(captions: list[str]) -> Tensor:
 @torch.no_grad()
 def held_out(model: CLIPModel, given: argparse.Namespace) -> float:
     """Share of unseen pictures of one object that pick its plain text out of all classes'."""
-    told, seen = scored.scenes_of("held-out"), scored.pictures("held-out", given)
-    alone = [i for i, shown in enumerate(told) if len(shown.scene.objects) == 1]
+    asked, seen = scored.scenes_of("held-out"), scored.pictures("held-out", given)
+    alone = [i for i, shown in enumerate(asked) if len(shown.scene.objects) == 1]
     names = list(scored.sprites())
     asked = words([f"a photo of {scenes.with_article(name)}" for name in names])
     scores = embed_pixels(model, seen[alone].float() / 255)
     scores = scores @ embed_tokens(model, asked.to(given.device)).T
-    wanted = torch.tensor([names.index(told[i].scene.objects[0]) for i in alone])
+    wanted = torch.tensor([names.index(asked[i].scene.objects[0]) for i in alone])
     return (scores.argmax(dim=1).cpu() == wanted).float().mean().item()
 
 

@@ -23,18 +23,18 @@ POSITIVE = 8.0  # weight of the classes that are there: few of them are in one p
 GROUND = 0.1  # weight of the background's loss
 
 
-def targets(told: list[scored.Shown], classes: tuple[str, ...]) -> Tensor:
+def targets(asked: list[scored.Shown], classes: tuple[str, ...]) -> Tensor:
     """(n, classes): 1 where the class is in the scene."""
-    wanted = torch.zeros(len(told), len(classes))
-    for row, shown in enumerate(told):
+    wanted = torch.zeros(len(asked), len(classes))
+    for row, shown in enumerate(asked):
         for name in shown.classes:
             wanted[row, classes.index(name)] = 1
     return wanted
 
 
-def grounds(told: list[scored.Shown]) -> Tensor:
+def grounds(asked: list[scored.Shown]) -> Tensor:
     """(n,) numbers of the backgrounds."""
-    return torch.tensor([scenes.GROUNDS.index(shown.scene.ground) for shown in told])
+    return torch.tensor([scenes.GROUNDS.index(shown.scene.ground) for shown in asked])
 
 
 class Trainer:
@@ -43,19 +43,13 @@ class Trainer:
     def __init__(self, given: argparse.Namespace) -> None:
         torch.manual_seed(0)
         self.given, self.file = given, given.work / NAME
-        told = scored.scenes_of("scorers")
+        asked = scored.scenes_of("scorers")
         self.model = Detector(scored.classes(), grounds=scenes.GROUNDS).to(given.device)
         self.pixels = scored.pictures("scorers", given)
-        self.wanted = targets(told, self.model.classes).to(given.device)
-        self.ground = grounds(told).to(given.device)
+        self.wanted = targets(asked, self.model.classes).to(given.device)
+        self.ground = grounds(asked).to(given.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), given.rate, weight_decay=1e-2)
-        state = training.load(self.file)
-        self.start = 0 if state is None else self._resume(state)
-
-    def _resume(self, state: dict) -> int:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return state["step"]
+        self.start = training.resume(self.file, self.model, self.optimizer)
 
     def step(self, place: int) -> float:
         """One batch."""
@@ -78,34 +72,33 @@ class Trainer:
 
     def keep(self, place: int) -> None:
         """Write the checkpoint."""
-        state = {"step": place, "model": self.model.state_dict()}
-        training.save(self.file, state | {"optimizer": self.optimizer.state_dict()})
+        training.keep(self.file, place, self.model, self.optimizer)
 
 
 @torch.no_grad()
 def held_out(model: Detector, given: argparse.Namespace) -> str:
     """How many unseen scenes have exactly their own objects strongest, and their background."""
-    told = scored.scenes_of("held-out")
+    asked = scored.scenes_of("held-out")
     parts = scored.pictures("held-out", given).split(128)
     maps, ground = (
         torch.cat(found)
         for found in zip(*(model.eval().look(part.float() / 255) for part in parts), strict=True)
     )
-    scores, wanted = maps.amax(dim=(-2, -1)), targets(told, model.classes).bool().to(given.device)
+    scores, wanted = maps.amax(dim=(-2, -1)), targets(asked, model.classes).bool().to(given.device)
     lowest = scores.masked_fill(~wanted, torch.inf).amin(dim=1)
     right = lowest > scores.masked_fill(wanted, -torch.inf).amax(dim=1)
-    alike = {name for i in (~right).nonzero().flatten().tolist() for name in told[i].classes}
-    known = (ground.argmax(dim=1).cpu() == grounds(told)).float().mean()
+    alike = {name for i in (~right).nonzero().flatten().tolist() for name in asked[i].classes}
+    known = (ground.argmax(dim=1).cpu() == grounds(asked)).float().mean()
     return (
-        f"{int(right.sum())} of {len(told)} held-out scenes right, {looks(told, scores)}, "
+        f"{int(right.sum())} of {len(asked)} held-out scenes right, {looks(asked, scores)}, "
         f"backgrounds {known:.3f}; in the others: {sorted(alike)}"
     )
 
 
-def looks(told: list[scored.Shown], scores: Tensor) -> str:
+def looks(asked: list[scored.Shown], scores: Tensor) -> str:
     """How often a concept scores above the base's drawing of the object, and the reverse."""
     names, right, count = list(scored.classes()), 0, 0
-    for shown, row in zip(told, scores.tolist(), strict=True):
+    for shown, row in zip(asked, scores.tolist(), strict=True):
         for name in shown.scene.objects:
             base = name.rsplit(" ", 1)[-1]
             for other in names:
