@@ -28,8 +28,11 @@ def test_the_newest_stages_of_every_kind_count() -> None:
     assert pace.seconds(OTHER, ahead) is None
 
 
-def test_a_job_tells_how_long_the_next_one_takes(studio: Studio, pair: tuple[Path, Path]) -> None:
+def test_a_job_tells_how_long_the_next_one_takes(
+    studio: Studio, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twice as many pictures take twice as long; a merge beside them takes longer."""
+    monkeypatch.setattr(studio.executor, "pace", Pace())  # other tests share this studio
     session, cards = added(studio, pair)
     picks = tuple(map(SelectedFile.of, cards))
     order = DrawOrder(picks, "a sks cat", columns=("base", "each"), steps=2, size="160x128")
