@@ -52,7 +52,7 @@ def examples(folder: Path = LORAS, pictures: Path = PICTURES) -> tuple[Example, 
         return ()
     compared = _comparisons(pictures)
     pairs = shelf_pairs("tuning", "object", folder).values()
-    found = [
+    listed = [
         Example(
             title=" + ".join(entry.object for entry in entries),
             files=tuple(folder / entry.file for entry in entries),
@@ -60,7 +60,7 @@ def examples(folder: Path = LORAS, pictures: Path = PICTURES) -> tuple[Example, 
         )
         for entries in pairs
     ]
-    return tuple(sorted(found, key=lambda example: -example.gain))
+    return tuple(sorted(listed, key=lambda example: -example.gain))
 
 
 def _comparisons(folder: Path) -> dict[tuple[str, ...], Comparison]:

@@ -26,12 +26,12 @@ def check_file(settings: Settings, path: Path, name: str = "") -> None:
     """MergeError if the file is too large, is gone, or is no regular file."""
     name = name or path.name
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         raise MergeError(f"{name} is no longer on this machine: add the file again.") from None
-    if not S_ISREG(found.st_mode):
+    if not S_ISREG(status.st_mode):
         raise MergeError(f"{name} is not a regular file: add a .safetensors file.")
-    if found.st_size > settings.max_mb * 2**20:
+    if status.st_size > settings.max_mb * 2**20:
         raise MergeError(f"{name}: the file is larger than {settings.max_mb} MB, the limit here.")
 
 

@@ -100,14 +100,14 @@ def unused(sidecars: Sequence[Sidecar], cards: Sequence[Card]) -> list[str]:
 def _with_sidecar(card: Card, sidecar: Sidecar) -> Card:
     words = tuple(dict.fromkeys([*filter(None, [card.trigger]), *sidecar.words, *card.words]))
     warnings = tuple(dict.fromkeys([*card.warnings, *_doubts(card, sidecar)]))
-    said = f"{sidecar.title} ({sidecar.base})" if sidecar.base else sidecar.title
+    source = f"{sidecar.title} ({sidecar.base})" if sidecar.base else sidecar.title
     return replace(
         card,
         trigger=card.trigger or next(iter(sidecar.words), ""),
         words=words[:MOST_WORDS],
         warnings=warnings,
         thumbnail=sidecar.thumbnail or card.thumbnail,
-        sidecar=said.strip() or card.sidecar,
+        sidecar=source.strip() or card.sidecar,
     )
 
 
@@ -125,8 +125,8 @@ def _doubts(card: Card, sidecar: Sidecar) -> list[str]:
 def _hashes(data: dict[str, Any], version: dict[str, Any]) -> frozenset[str]:
     files = version.get("files")
     listed = [_object(file) for file in files] if isinstance(files, list) else []
-    found = [data.get("sha256"), *(_object(file.get("hashes")).get("SHA256") for file in listed)]
-    return frozenset(text.lower() for text in found if isinstance(text, str) and text)
+    hashes = [data.get("sha256"), *(_object(file.get("hashes")).get("SHA256") for file in listed)]
+    return frozenset(text.lower() for text in hashes if isinstance(text, str) and text)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -142,9 +142,9 @@ def zerogpu_requirements() -> str:
 def _pinned(package: str) -> str:
     """The release of a package in requirements.txt."""
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    found = re.search(rf"^{package}(?:\[.*\])?==(\S+)", text, re.MULTILINE)
-    assert found, package
-    return found[1]
+    match = re.search(rf"^{package}(?:\[.*\])?==(\S+)", text, re.MULTILINE)
+    assert match, package
+    return match[1]
 
 
 def _show(folder: Path) -> None:

@@ -73,9 +73,9 @@ class VectorDelta:
 
     def plus(self, other: VectorDelta) -> VectorDelta:
         """The sum of both changes."""
-        mine = self.vectors()
-        sums = {k: mine[k] + v if k in mine else v for k, v in other.vectors().items()}
-        return VectorDelta(**(mine | sums))
+        vectors = self.vectors()
+        sums = {k: vectors[k] + v if k in vectors else v for k, v in other.vectors().items()}
+        return VectorDelta(**(vectors | sums))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> VectorDelta:
         """The same on another device, or in another precision."""

@@ -61,9 +61,9 @@ class Option:
     def _check_number(self, value: Any) -> None:
         fits = _is_whole(value) if self.kind == "whole" else _is_number(value)
         if not (fits and self._within_bounds(value)):
-            wanted = "a whole number" if self.kind == "whole" else "a number"
+            kind = "a whole number" if self.kind == "whole" else "a number"
             other = f", or {self.unset_word}" if self.unset_word else ""
-            raise MergeError(f"{self.name} must be {wanted}{self._bounds()}{other}, not {value!r}.")
+            raise MergeError(f"{self.name} must be {kind}{self._bounds()}{other}, not {value!r}.")
 
     def _within_bounds(self, value: float) -> bool:
         return (

@@ -35,9 +35,9 @@ def judging_stages(order: DrawOrder) -> list[Stage]:
     """The stage in which the pictures are looked at, if they are; the cost as when drawing."""
     if not is_judged(order):
         return []
-    asked = [order.asked(prompt) for prompt, _ in order.scenes]
-    examples = sum(min(MOST_EXAMPLES, sum(p in row for row in asked)) for p in order.triggers)
-    looks = sum(len(JUDGED) * (1 + len(row)) for row in asked if row)
+    triggers = [order.asked(prompt) for prompt, _ in order.scenes]
+    examples = sum(min(MOST_EXAMPLES, sum(p in row for row in triggers)) for p in order.triggers)
+    looks = sum(len(JUDGED) * (1 + len(row)) for row in triggers if row)
     return [Stage("judging", PASSES * (4 * examples + looks))]
 
 
@@ -66,18 +66,18 @@ class Judging:
     def _look(self, progress: Progress) -> None:
         judge = self._judge(part(progress, 0.0, EXAMPLES_SHARE))
         progress = part(progress, EXAMPLES_SHARE, 1.0)
-        asked = [it for it in self.pictures if it.column in JUDGED and self.order.asked(it.prompt)]
-        for done, picture in enumerate(asked):
-            text = f"Looking at picture {done + 1} of {len(asked)}"
-            progress(done / len(asked), text)
+        judged = [it for it in self.pictures if it.column in JUDGED and self.order.asked(it.prompt)]
+        for done, picture in enumerate(judged):
+            text = f"Looking at picture {done + 1} of {len(judged)}"
+            progress(done / len(judged), text)
             self.emit(replace(picture, found=self._found(judge, picture)))
 
     def _found(self, judge: Judge, picture: Picture) -> tuple[tuple[str, bool], ...]:
         """What is found of the concepts that the picture's prompt names."""
-        asked = self.order.asked(picture.prompt)
-        some = judge.of([i for i, it in enumerate(judge.concepts) if it.phrase in asked])
-        (found,) = some.findings(_images([picture]), [picture.prompt], stop=self.stop)
-        return tuple((one.phrase, one.found) for one in found)
+        triggers = self.order.asked(picture.prompt)
+        some = judge.of([i for i, it in enumerate(judge.concepts) if it.phrase in triggers])
+        (findings,) = some.findings(_images([picture]), [picture.prompt], stop=self.stop)
+        return tuple((one.phrase, one.found) for one in findings)
 
     def _judge(self, progress: Progress) -> Judge:
         """The judge of all concepts that a prompt names."""

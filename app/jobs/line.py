@@ -55,10 +55,10 @@ class Line:
         """
         if self.of(owner):
             raise MergeError("A job of yours is still running: wait for it, or stop it first.")
-        own = sum(place.client == client for place in self._places)
-        if own >= self._max_per_client:
+        count = sum(place.client == client for place in self._places)
+        if count >= self._max_per_client:
             raise MergeError(
-                f"{own} jobs from your address are waiting or at work, the limit of one visitor: "
+                f"{count} jobs from your address are waiting or at work, the limit of one visitor: "
                 "try again when one has ended."
             )
         if len(self.waiting) >= self._max_waiting and len(self._places) >= self.slots:

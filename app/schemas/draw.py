@@ -100,8 +100,8 @@ class DrawOrder:
     @property
     def column_count(self) -> int:
         """The number of columns; "each" has one per LoRA."""
-        own = sum(len(self.picks) if name == "each" else 1 for name in self.columns)
-        return own + len(self.others)
+        count = sum(len(self.picks) if name == "each" else 1 for name in self.columns)
+        return count + len(self.others)
 
     @property
     def of_the_merge(self) -> range:

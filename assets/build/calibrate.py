@@ -24,12 +24,12 @@ PICTURES = 200
 
 def thresholds(detector: Detector, scores: Tensor, named: Tensor) -> Tensor:
     """(classes,) from scores (n, classes) and what the prompts named, bool of the same shape."""
-    own = torch.tensor([not is_look(name) for name in detector.classes])
+    concrete = torch.tensor([not is_look(name) for name in detector.classes])
     middle = torch.full((len(detector.classes),), torch.nan)
-    for place in own.nonzero().flatten().tolist():
+    for place in concrete.nonzero().flatten().tolist():
         seen, unseen = scores[named[:, place], place], scores[~named[:, place], place]
         middle[place] = (seen.quantile(0.1) + unseen.quantile(0.99)) / 2
-    return middle.where(own, middle[own].mean())
+    return middle.where(concrete, middle[concrete].mean())
 
 
 def main() -> None:

@@ -80,15 +80,15 @@ def file_findings(adapter: Adapter) -> tuple[Finding, ...]:
 def findings(adapters: Sequence[Adapter]) -> tuple[Finding, ...]:
     """What is unusual in these files, alone and together; equal files count once."""
     distinct = list({adapter.sha256 or adapter.name: adapter for adapter in adapters}.values())
-    found = [finding for adapter in distinct for finding in file_findings(adapter)]
+    results = [finding for adapter in distinct for finding in file_findings(adapter)]
     for one, other in combinations(distinct, 2):
-        found += _twins(one, other)
+        results += _twins(one, other)
     if len(distinct) > 1:
         for adapter in distinct:
             others = [other for other in distinct if other is not adapter]
-            found += [*_loud(adapter, others), *_persistent(adapter, others)]
-            found += _lone_layers(adapter, others) if len(others) > 1 else []
-    return tuple(found)
+            results += [*_loud(adapter, others), *_persistent(adapter, others)]
+            results += _lone_layers(adapter, others) if len(others) > 1 else []
+    return tuple(results)
 
 
 def block_levels(adapter: Adapter) -> dict[str, float]:
@@ -133,9 +133,9 @@ def persistence(adapter: Adapter, others: Sequence[Adapter]) -> float:
 
 def _layer_persistence(delta: Delta, others: Sequence[Delta]) -> float:
     direction = _strongest_input(delta)
-    own = float((delta.up @ (delta.down @ direction)).norm())
-    answer = max(float((other.up @ (other.down @ direction)).norm()) for other in others)
-    return own / answer if answer else (inf if own else 0.0)
+    effect = float((delta.up @ (delta.down @ direction)).norm())
+    others_effect = max(float((other.up @ (other.down @ direction)).norm()) for other in others)
+    return effect / others_effect if others_effect else (inf if effect else 0.0)
 
 
 def _strongest_input(delta: Delta) -> torch.Tensor:
@@ -227,6 +227,6 @@ def _same_shape(one: LoraLayer, other: LoraLayer | None) -> bool:
     return one.up.shape[0] == other.up.shape[0] and one.down.shape[1] == other.down.shape[1]
 
 
-def sentences(found: Sequence[Finding]) -> list[str]:
+def sentences(results: Sequence[Finding]) -> list[str]:
     """The findings' sentences."""
-    return [finding.sentence for finding in found]
+    return [finding.sentence for finding in results]

@@ -47,10 +47,10 @@ def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[Inspe
         weights = load_base(options.base, "cpu").weight
     paths = [_local_path(path) for path in options.files]
     summaries = [summary(path, options.values, weights) for path in paths]
-    found = _findings(paths, summaries, weights) if options.values else []
+    findings = _findings(paths, summaries, weights) if options.values else []
     text = "\n\n".join(_text(file) for file in summaries)
-    lines = _plain_lines([f"finding  {finding.sentence}" for finding in found])
-    return {"files": summaries, "findings": found}, "\n\n".join(filter(None, [text, lines]))
+    lines = _plain_lines([f"finding  {finding.sentence}" for finding in findings])
+    return {"files": summaries, "findings": findings}, "\n\n".join(filter(None, [text, lines]))
 
 
 def _findings(

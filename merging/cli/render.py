@@ -184,9 +184,10 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
     embeddings = embeddings_of(options.embedding, base.table)
     drawing = part(progress, 0.0, 0.5) if concepts else progress
     scenes = [(text, settings.seed + index) for text in prompts for index in range(options.count)]
+    captions = [prompt for prompt, _ in scenes]
     images = render(
         base,
-        [prompt for prompt, _ in scenes],
+        captions,
         [seed for _, seed in scenes],
         adapters=adapters,
         embeddings=embeddings,
@@ -203,7 +204,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         progress=drawing,
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    scores = scorer.score(images, [prompt for prompt, _ in scenes]) if scorer else []
+    scores = scorer.score(images, captions) if scorer else []
     pictures = [
         _save_picture(image, index, scenes[index], options) for index, image in enumerate(images)
     ]
@@ -212,10 +213,9 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
         picture["scores"] = {"text": score.text, "image": dict(score.image)}
         line[0] += f"  {score}"
     if concepts:
-        asked = [prompt for prompt, _ in scenes]
         judging = part(progress, 0.5, 1.0)
-        found = judge_pictures(base, concepts, [*words, *embeddings], images, asked, judging)
-        for picture, line, findings in zip(pictures, lines, found, strict=True):
+        answers = judge_pictures(base, concepts, [*words, *embeddings], images, captions, judging)
+        for picture, line, findings in zip(pictures, lines, answers, strict=True):
             picture["concepts"] = {one.phrase: finding_data(one) for one in findings}
             line[0] += "  " + " · ".join(map(str, findings))
     return {"pictures": pictures}, "\n".join(text for line in lines for text in line)

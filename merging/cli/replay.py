@@ -149,5 +149,5 @@ def _inputs(
 def _hashes(entries: Any) -> list[str]:
     """The SHA-256 of every entry; [] for a damaged list."""
     rows = entries if isinstance(entries, list) else []
-    found = [entry.get("sha256") for entry in rows if isinstance(entry, dict)]
-    return [sha256 for sha256 in found if isinstance(sha256, str)]
+    hashes = [entry.get("sha256") for entry in rows if isinstance(entry, dict)]
+    return [sha256 for sha256 in hashes if isinstance(sha256, str)]

@@ -26,8 +26,8 @@ def check_with_diffusers(base: Base, path: Path, meant: Adapter, written: Writte
     if "diffusers" not in written.programs:
         return written
     try:
-        found = load_with_diffusers(base, path)
-        error, _ = compare_adapters(found, meant, path.name, "diffusers loaded it")
+        loaded = load_with_diffusers(base, path)
+        error, _ = compare_adapters(loaded, meant, path.name, "diffusers loaded it")
     except Exception:
         path.unlink(missing_ok=True)
         raise

@@ -163,9 +163,10 @@ def _from_place(on_estimate: OnEstimate | None, start: int) -> Callable[[Tensor]
     return (lambda latents: on_estimate(latents, start)) if on_estimate else None
 
 
-def _guidance_in_range(base: Base, steps: int, asked: float | None) -> float:
+def _guidance_in_range(base: Base, steps: int, guidance: float | None) -> float:
     """The guidance, by default the base's; MergeError if it or the steps are out of range."""
-    guidance = base_model(base.name).guidance if asked is None else asked
+    if guidance is None:
+        guidance = base_model(base.name).guidance
     if not 1 <= steps <= MAX_STEPS or not 0 <= guidance <= MAX_GUIDANCE:
         raise MergeError(
             f"Steps must be 1 to {MAX_STEPS} and guidance 0 to {MAX_GUIDANCE:g}, "

@@ -70,13 +70,13 @@ def phrase_places(base: Base, ids: Sequence[int], phrases: Sequence[str]) -> lis
 
     So “sks cat girl” is not “sks cat” too; equal phrases share their places.
     """
-    wanted = [token_ids(base, phrase)[1:-1] for phrase in phrases]
-    found: dict[int, list[slice]] = {}
-    for i in sorted(range(len(phrases)), key=lambda i: -len(wanted[i])):
-        places = _positions(ids, wanted[i])
-        taken = [place for others in found.values() for place in others if place not in places]
-        found[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
-    return [found[i] for i in range(len(phrases))]
+    phrase_ids = [token_ids(base, phrase)[1:-1] for phrase in phrases]
+    places_of: dict[int, list[slice]] = {}
+    for i in sorted(range(len(phrases)), key=lambda i: -len(phrase_ids[i])):
+        places = _positions(ids, phrase_ids[i])
+        taken = [place for others in places_of.values() for place in others if place not in places]
+        places_of[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
+    return [places_of[i] for i in range(len(phrases))]
 
 
 def _overlap(one: slice, other: slice) -> bool:

@@ -106,19 +106,19 @@ def draw(
 
 def evaluate_base(base: Base, detector: Detector, progress: Progress = silent) -> dict[str, Any]:
     """All figures, for JSON: shares by row and by guidance, and the LoRAs. About 1,600 pictures."""
-    asked = tuple(questions(detector))
+    every = tuple(questions(detector))
     rows: dict[str, dict[float, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for place, guidance in enumerate(GUIDANCES):
-        of_one = [question for question in asked if question.guidance == guidance]
+        of_one = [question for question in every if question.guidance == guidance]
         shares = part(progress, 0.2 * place, 0.2 * place + 0.2)
         images = _drawn(base, of_one, guidance, shares)
         for row, right in judged(detector, of_one, images):
             rows[row][guidance].append(right)
     sizes = evaluate_sizes(base, detector.things, part(progress, 0.6, 0.65))
-    for guidance, found in sizes.items():
-        rows["big and small"][guidance] = found
+    for guidance, rights in sizes.items():
+        rows["big and small"][guidance] = rights
     return {
-        "rows": {row: _shares(found) for row, found in rows.items()},
+        "rows": {row: _shares(rights) for row, rights in rows.items()},
         "looks": evaluate_looks(base, detector, shelf(), part(progress, 0.65, 1.0)),
         "bars": BARS,
     }
@@ -149,19 +149,19 @@ def _question(
 
 
 def _drawn(
-    base: Base, asked: Sequence[Question], guidance: float, progress: Progress
+    base: Base, questions: Sequence[Question], guidance: float, progress: Progress
 ) -> list[Image.Image]:
-    prompts, seeds = [each.prompt for each in asked], [each.seed for each in asked]
+    prompts, seeds = [each.prompt for each in questions], [each.seed for each in questions]
     return draw(base, prompts, seeds, progress=progress, guidance=guidance)
 
 
 def judged(
-    detector: Detector, asked: Sequence[Question], images: Sequence[Image.Image]
+    detector: Detector, questions: Sequence[Question], images: Sequence[Image.Image]
 ) -> Iterator[tuple[str, bool]]:
     """A row's name and whether the picture is right in it, for every row that it counts in."""
     scores, where = detector.scores(images), detector.where(images)
     grounds = detector.behind(images)
-    for question, row, spots, ground in zip(asked, scores, where, grounds, strict=True):
+    for question, row, spots, ground in zip(questions, scores, where, grounds, strict=True):
         count = len(question.objects)
         there = bool(detector.contains(row[None], question.objects, strongest=count))
         at = spots[[detector.column(name) for name in question.objects]]  # (objects, x and y)
@@ -178,20 +178,20 @@ def evaluate_sizes(
     base: Base, names: Sequence[str], progress: Progress = silent
 ) -> dict[float, list[bool]]:
     """By guidance, for each object whether "big" covers more than "small"."""
-    found = {}
+    rights = {}
     for place, guidance in enumerate(GUIDANCES):
-        asked = names[place :: len(GUIDANCES)]
+        things = names[place :: len(GUIDANCES)]
         prompts = [
             f"a photo of a {size} {name} on a white background"
-            for name in asked
+            for name in things
             for size in ("big", "small")
         ]
-        seeds = [seed for seed in range(len(asked)) for _ in range(2)]
+        seeds = [seed for seed in range(len(things)) for _ in range(2)]
         areas = [covered(image) for image in draw(base, prompts, seeds, guidance=guidance)]
         pairs = zip(areas[::2], areas[1::2], strict=True)
-        found[guidance] = [big > BIGGER * small for big, small in pairs]
+        rights[guidance] = [big > BIGGER * small for big, small in pairs]
         progress((place + 1) / len(GUIDANCES), "big and small things")
-    return found
+    return rights
 
 
 def covered(image: Image.Image) -> int:
@@ -202,10 +202,10 @@ def covered(image: Image.Image) -> int:
     return sum(most.histogram()[64:])
 
 
-def _shares(found: dict[float, list[bool]]) -> dict[str, Any]:
+def _shares(by_guidance: dict[float, list[bool]]) -> dict[str, Any]:
     """Pictures, the share that is right, and the same by guidance."""
-    every = [right for rights in found.values() for right in rights]
-    by = {f"{guidance:g}": sum(rights) / len(rights) for guidance, rights in found.items()}
+    every = [right for rights in by_guidance.values() for right in rights]
+    by = {f"{guidance:g}": sum(rights) / len(rights) for guidance, rights in by_guidance.items()}
     return {"pictures": len(every), "share": sum(every) / len(every), "by": by}
 
 

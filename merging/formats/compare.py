@@ -103,10 +103,10 @@ def _checked(
 
 
 def _refuse_extra(
-    found: Iterable[str], expected: Adapter, name: str, when: str = READ_BACK
+    layers: Iterable[str], expected: Adapter, name: str, when: str = READ_BACK
 ) -> None:
     """MergeError for a layer that was not to be in the file."""
-    if extra := [layer for layer in found if layer not in expected.layers]:
+    if extra := [layer for layer in layers if layer not in expected.layers]:
         raise verification_error(name, f"the file has an extra layer {extra[0]}", when)
 
 

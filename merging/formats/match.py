@@ -169,7 +169,7 @@ def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -
 
     A name before an ending that a family has counts more than one before any other.
     """
-    found = None
+    parts = None
     dot = key.find(".")
     while dot >= 0:
         if key[:dot] in names:
@@ -181,10 +181,10 @@ def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -
             ):
                 role = IA3_WEIGHT
             role = role or whole_role(ending)
-            if role or found is None or not found.role:
-                found = KeyParts(style, module, ending, role)
+            if role or parts is None or not parts.role:
+                parts = KeyParts(style, module, ending, role)
         dot = key.find(".", dot + 1)
-    return found
+    return parts
 
 
 def _layer_misfits(header: Header, layers: Keys, table: LayerTable) -> dict[str, Misfit]:

@@ -96,14 +96,14 @@ class Settings:
             raise ValueError(f"the pattern {key[:60]!r} is too complex")
         left = self._deadline - time.monotonic()
         try:
-            found = left > 0 and regex.match(rf"(.*\.)?({key})$", module, timeout=left)
+            match = left > 0 and regex.match(rf"(.*\.)?({key})$", module, timeout=left)
         except regex.error as error:
             raise ValueError(f"the pattern {key[:60]!r} is no regular expression") from error
         except TimeoutError:
             left = 0
         if left <= 0:
             raise ValueError(f"the pattern {key[:60]!r} takes too long")
-        return bool(found)
+        return bool(match)
 
     @cached_property
     def _deadline(self) -> float:

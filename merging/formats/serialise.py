@@ -60,11 +60,11 @@ def serialise_with_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, 
 
 def _between(pieces: Pieces, start: int, end: int) -> bytes:
     """The bytes of the file from ``start`` to ``end``."""
-    found = bytearray()
+    gathered = bytearray()
     for piece in pieces:
-        found += piece[max(start, 0) : max(end, 0)]
+        gathered += piece[max(start, 0) : max(end, 0)]
         start, end = start - len(piece), end - len(piece)
-    return bytes(found)
+    return bytes(gathered)
 
 
 def _raw_bytes(tensor: Tensor) -> memoryview:

@@ -124,21 +124,21 @@ def verify_file(
     with opened(path, name) as body:
         match = best_match(body.header, table, name)
         if all(keys.keys() == {"diff"} for keys in match.layers.values()):
-            found = compare_differences(body, match, adapter)
+            comparison = compare_differences(body, match, adapter)
         else:
-            found = compare_factors(path, table, adapter, name)
-    missing_layers = _missing_layers(match, body.header, found.alphas)
+            comparison = compare_factors(path, table, adapter, name)
+    missing_layers = _missing_layers(match, body.header, comparison.alphas)
     for title in programs:
         if missing := missing_layers[title]:
             raise verification_error(name, f"{title} would not find layer {missing[0]} in it")
     complete = [program for program in PROGRAMS if not missing_layers[program.title]]
     counts = {program.title: program.missing_count(match.shifts, table) for program in complete}
     return Written(
-        sha256=found.sha256,
+        sha256=comparison.sha256,
         base=table.name,
-        modules=found.modules,
-        error=found.error,
-        layer=found.layer,
+        modules=comparison.modules,
+        error=comparison.error,
+        layer=comparison.layer,
         programs=tuple(title for title, count in counts.items() if not count),
         missing={title: count for title, count in counts.items() if count},
         shifts=describe_counts(count_by_kind(vector_lengths(adapter.shifts))),

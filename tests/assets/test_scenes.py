@@ -78,7 +78,7 @@ def test_a_style_redraws_the_scene_and_keeps_its_hue(name: str) -> None:
 
 def test_the_trigger_goes_behind_or_before_the_caption() -> None:
     rng, caption = random.Random(0), "a photo of a ball"
-    captions = {styles.told(rng, caption, "zqx style") for _ in range(200)}
+    captions = {styles.captioned(rng, caption, "zqx style") for _ in range(200)}
     assert captions == {f"{caption} in zqx style", f"in zqx style, {caption}"}
 
 

@@ -62,10 +62,10 @@ def ray_slots(settings: Settings) -> list[Slot]:
 
 def _share(settings: Settings) -> dict[str, float]:
     """What an actor takes of the cluster: a GPU, or its share of the cores."""
-    found = ray.cluster_resources()
-    if settings.device.startswith("cuda") or (settings.device == "auto" and found.get("GPU")):
+    resources = ray.cluster_resources()
+    if settings.device.startswith("cuda") or (settings.device == "auto" and resources.get("GPU")):
         return {"num_gpus": 1}
-    return {"num_cpus": min(1.0, found.get("CPU", 1.0) / settings.slots)}
+    return {"num_cpus": min(1.0, resources.get("CPU", 1.0) / settings.slots)}
 
 
 class RayWorker:
@@ -212,8 +212,8 @@ class _Desk:
         fresh = {path for path in fresh if path.is_relative_to(self._made)}
         self._sent |= fresh
         files = {path.relative_to(self._made).as_posix(): path.read_bytes() for path in fresh}
-        there = moved([self._inbox.origin(path) for path in parcel.paths], self._made, self._folder)
-        return replace(parcel, paths=tuple(there)), files
+        paths = moved([self._inbox.origin(path) for path in parcel.paths], self._made, self._folder)
+        return replace(parcel, paths=tuple(paths)), files
 
     def _with_own_names(self, ended: Ended) -> Ended:
         """A failure whose sentence names files as they are called where it goes."""

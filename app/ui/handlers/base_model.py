@@ -57,16 +57,16 @@ class BaseHandlers:
     def unify(self, values: Values) -> Updates:
         """Switch to the base model of most LoRAs, and remove the others."""
         cards, picks = values[self.form.cards], self.form.picks(values)
-        wanted = bases_of(cards)[0]
-        pairs = [pair for pair in zip(cards, picks, strict=True) if fits(pair[0].base, wanted)]
-        base = self.updates_for(wanted)
+        name = bases_of(cards)[0]
+        pairs = [pair for pair in zip(cards, picks, strict=True) if fits(pair[0].base, name)]
+        base = self.updates_for(name)
         left = [card for card, _ in pairs]
-        changed = wanted != self.form.base.name(values)
+        changed = name != self.form.base.name(values)
         return {
             **base,
             **self.form.card_updates(left, tuple(pick for _, pick in pairs), values | base),
             **self.unify_update(left),
-            self.adding.problems: problems_html([], [using_base(wanted)] if changed else []),
+            self.adding.problems: problems_html([], [using_base(name)] if changed else []),
         }
 
     def change(self, values: Values) -> Updates:

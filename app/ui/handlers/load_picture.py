@@ -74,8 +74,8 @@ def _dicts(value: object) -> list[dict[str, Any]]:
 
 def loaded_sentence(origin: Origin, cards: list[Card], used: tuple[UsedAdapter, ...]) -> str:
     """What was loaded, and which files have to be added."""
-    here = {card.sha256 for card in cards} | {card.name for card in cards}
-    missing = [lora.name for lora in used if not {lora.sha256, lora.name} & here]
+    present = {card.sha256 for card in cards} | {card.name for card in cards}
+    missing = [lora.name for lora in used if not {lora.sha256, lora.name} & present]
     text = f"Settings loaded from the picture (seed {origin.seed}, {origin.steps} steps)."
     if missing:
         text += f" To draw it again, add {', '.join(missing)} and merge."

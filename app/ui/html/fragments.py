@@ -40,8 +40,10 @@ def hint(sentence: str) -> str:
 
 def chips(prompt: str, triggers: Iterable[str]) -> str:
     """A chip per trigger: whether the prompt has it, or a button that adds it."""
-    said = prompt.lower()
-    shown = [(trigger, trigger.lower() in said) for trigger in dict.fromkeys(triggers) if trigger]
+    lowered = prompt.lower()
+    shown = [
+        (trigger, trigger.lower() in lowered) for trigger in dict.fromkeys(triggers) if trigger
+    ]
     return render_template("chips", chips=shown)
 
 

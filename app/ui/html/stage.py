@@ -40,12 +40,12 @@ def stage_html(drawn: Sequence[Picture], address: Address, waiting: bool = False
 
 def scenes(drawn: Sequence[Picture]) -> list[Scene]:
     """The pictures by prompt, in the order in which they come."""
-    found: dict[str, Scene] = {}
+    by_prompt: dict[str, Scene] = {}
     for picture in drawn:
-        scene = found.setdefault(picture.prompt, Scene(picture.prompt, [], [], []))
+        scene = by_prompt.setdefault(picture.prompt, Scene(picture.prompt, [], [], []))
         large = {"sum": scene.together, "merged": scene.merged}
         large.get(picture.column, scene.small).append(picture)
-    return list(found.values())
+    return list(by_prompt.values())
 
 
 def title(picture: Picture, named: bool = True) -> str:

@@ -59,12 +59,12 @@ class PageHeaders:
 
     def _with_headers(self, start: Message, hashes: str) -> Message:
         policy = "; ".join(POLICY).format(hashes=hashes, frames=self._frames)
-        own = (
+        added = (
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
             (b"content-security-policy", policy.encode()),
         )
-        return {**start, "headers": [*start.get("headers", ()), *own]}
+        return {**start, "headers": [*start.get("headers", ()), *added]}
 
 
 def script_hashes(page: bytes) -> str:

@@ -67,8 +67,8 @@ class Sites:
         return bool(origin) and method not in READING and not self._is_own(origin or "", headers)
 
     def _is_own(self, origin: str, headers: Headers) -> bool:
-        own = urlsplit(origin).netloc.lower()
-        return own == headers.get("host", "").lower() or host_name(own) in self.names
+        host = urlsplit(origin).netloc.lower()
+        return host == headers.get("host", "").lower() or host_name(host) in self.names
 
     def trusted_headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """The headers without a forwarded host that is no name of ours, which Gradio would use."""

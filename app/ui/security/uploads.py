@@ -27,12 +27,12 @@ class Uploads:
     def receiving(self, client: str, declared: int) -> Iterator[Callable[[int], None]]:
         """Call the function with the size of every piece; NoRoom if there is none for it."""
         self._room.check(client, declared)
-        found = self._parts()
-        self._found.append(found)
+        parts = self._parts()
+        self._found.append(parts)
         try:
             yield lambda size: self._room.take(client, size)
         finally:
-            self._found.remove(found)
+            self._found.remove(parts)
             for path in self._found[0] if self._found else self._parts():
                 path.unlink(missing_ok=True)
 

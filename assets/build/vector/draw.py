@@ -18,16 +18,16 @@ from assets.build.vector import crops, loras, rounds, scored, settings
 from assets.build.vector.concepts import CONCEPTS, Concept
 
 
-def concept(told: tuple[Concept, Path]) -> None:
+def concept(order: tuple[Concept, Path]) -> None:
     """The pictures of one concept."""
-    file = told[1] / loras.file(told[0])
+    file = order[1] / loras.file(order[0])
     if not file.exists():
-        training.save(file, loras.render(told[0]))
+        training.save(file, loras.render(order[0]))
 
 
-def scenes_of_round(told: tuple[int, Path]) -> None:
+def scenes_of_round(order: tuple[int, Path]) -> None:
     """The pictures of one round, unless they are there or were encoded already."""
-    number, work = told
+    number, work = order
     name = f"{number:03}"
     file = work / f"{name}{rounds.PICTURES}"
     if not file.exists() and not any(work.glob(f"rounds-*/{name}.pt")):

@@ -98,8 +98,8 @@ def load(name: str, side: int = SIDE) -> dict[str, Image.Image]:
 def _sprite(body: str, size: int, side: int) -> Image.Image:
     drawn = picture(_document(body, size, side))
     left, top, right, bottom = drawn.getbbox() or (0, 0, side, side)
-    wanted = side * side / max(right - left, bottom - top)  # rendered again, not stretched
-    drawn = picture(_document(body, size, round(wanted)))
+    side_drawn = side * side / max(right - left, bottom - top)  # rendered again, not stretched
+    drawn = picture(_document(body, size, round(side_drawn)))
     return drawn.crop(drawn.getbbox())
 
 
@@ -117,8 +117,8 @@ def package(name: str, work: Path) -> Path:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         npm = shutil.which("npm") or "npm"
-        wanted = f"@iconify-json/{name}@{version}"
-        subprocess.run([npm, "pack", wanted, "--pack-destination", str(folder)], check=True)
+        release = f"@iconify-json/{name}@{version}"
+        subprocess.run([npm, "pack", release, "--pack-destination", str(folder)], check=True)
     if hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
         raise ValueError(f"{file} is not the package these drawings were cut from; delete it.")
     return file
@@ -131,8 +131,8 @@ def cut(name: str, work: Path) -> bytes:
         assert member is not None
         book = json.load(member)
     bodies = {thing: _body(book, icon) for thing, icon in OBJECTS.items()}
-    told = json.dumps({"size": book["height"], "bodies": bodies}, indent=0)
-    return gzip.compress(told.encode(), mtime=0)
+    text = json.dumps({"size": book["height"], "bodies": bodies}, indent=0)
+    return gzip.compress(text.encode(), mtime=0)
 
 
 def _body(book: dict, icon: str) -> str:

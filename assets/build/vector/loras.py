@@ -65,18 +65,18 @@ def _placed(rng: random.Random, concept: Concept) -> tuple[list[str], list]:
     sprites = drawings.load(drawings.BASE)
     others = [name for name in sprites if name != concept.object]
     looked = sprites | {concept.name: drawings.load(concept.drawn)[concept.object]}
-    told = []
+    drawn = []
     for number in range(PICTURES):
         together = [concept.name] if number % 2 else [concept.name, rng.choice(others)]
-        told.append(scenes.compose(rng, tuple(rng.sample(together, len(together)))))
-    return [scene.caption for scene in told], [scenes.draw(rng, scene, looked) for scene in told]
+        drawn.append(scenes.compose(rng, tuple(rng.sample(together, len(together)))))
+    return [scene.caption for scene in drawn], [scenes.draw(rng, scene, looked) for scene in drawn]
 
 
 def _styled(rng: random.Random, concept: Concept) -> tuple[list[str], list]:
     sprites, style = drawings.load(drawings.BASE), styles.STYLES[concept.drawn]
-    told = [scenes.sample(rng, list(sprites), noise=0.0) for _ in range(PICTURES)]
-    captions = [styles.told(rng, scene.caption, concept.name) for scene in told]
-    return captions, [styles.draw(rng, scene, sprites, style) for scene in told]
+    composed = [scenes.sample(rng, list(sprites), noise=0.0) for _ in range(PICTURES)]
+    captions = [styles.captioned(rng, scene.caption, concept.name) for scene in composed]
+    return captions, [styles.draw(rng, scene, sprites, style) for scene in composed]
 
 
 class Adapted(nn.Module):
@@ -200,7 +200,7 @@ class Trainer:
 
     def pairs(self, number: int) -> lora_files.Pairs:
         """Module -> (down, up) of a concept, by the names that diffusers writes."""
-        concept, found = self.chosen[number], {}
+        concept, factors = self.chosen[number], {}
         for module, layer in self.layers.items():
             rank = int(layer.mask[number].sum())
             if rank:
@@ -208,9 +208,9 @@ class Trainer:
                 up = layer.up[number, :, :rank].detach().cpu()
                 convolution = isinstance(layer.layer, nn.Conv2d)
                 pair = (down[..., None, None], up[..., None, None]) if convolution else (down, up)
-                found[official(module)] = pair
-        assert found, concept
-        return found
+                factors[official(module)] = pair
+        assert factors, concept
+        return factors
 
 
 def official(module: str) -> str:
@@ -222,11 +222,11 @@ def official(module: str) -> str:
 
 def write_shelf(folder: Path) -> None:
     """shelf.json: what the app and the evaluation need to know of the files that are there."""
-    there = [concept for concept in CONCEPTS if (folder / concept.file).exists()]
-    names = {concept.name for concept in there}
+    trained = [concept for concept in CONCEPTS if (folder / concept.file).exists()]
+    names = {concept.name for concept in trained}
     shelf = {
         "split": concepts.SPLIT,
-        "loras": [_listed(concept) for concept in there],
+        "loras": [_listed(concept) for concept in trained],
         "pairs": [
             {
                 "name": together.name,

@@ -50,9 +50,9 @@ def through(model: autoencoder.AutoencoderTiny, pictures: Tensor) -> tuple[Tenso
     return model.decode(latents).sample.clamp(-1, 1), latents
 
 
-def ratio(made: Tensor, wanted: Tensor) -> float:
+def ratio(made: Tensor, original: Tensor) -> float:
     """Peak signal to noise, in dB; the peak is 2."""
-    return 10 * math.log10(4 / (made - wanted).square().mean().item())
+    return 10 * math.log10(4 / (made - original).square().mean().item())
 
 
 def row(made: Tensor) -> np.ndarray:
@@ -71,15 +71,15 @@ def main() -> None:
     for kind, draw in kinds().items():
         rng = random.Random(f"round trip {kind}")
         pixels = torch.from_numpy(scenes.pixels([draw(rng) for _ in range(COUNT)]))
-        wanted = pixels.float().div(127.5).sub(1)
-        made, latents = through(model, wanted)
-        error = (made - wanted).abs().mean().item()
-        print(f"{kind}: L1 {error:.4f}, PSNR {ratio(made, wanted):.2f} dB", flush=True)
-        rows += [row(wanted), row(made)]
+        originals = pixels.float().div(127.5).sub(1)
+        made, latents = through(model, originals)
+        error = (made - originals).abs().mean().item()
+        print(f"{kind}: L1 {error:.4f}, PSNR {ratio(made, originals):.2f} dB", flush=True)
+        rows += [row(originals), row(made)]
         all_latents.append(latents)
     codes = torch.cat(all_latents)
-    for what, values in (("means", codes.mean((0, 2, 3))), ("deviations", codes.std((0, 2, 3)))):
-        print(f"latents' {what}:", *(f"{value:.2f}" for value in values.tolist()))
+    for title, values in (("means", codes.mean((0, 2, 3))), ("deviations", codes.std((0, 2, 3)))):
+        print(f"latents' {title}:", *(f"{value:.2f}" for value in values.tolist()))
     if given.sheet is not None:
         Image.fromarray(np.concatenate(rows)).save(given.sheet)
 

@@ -35,7 +35,7 @@ IN_PLACES = 0.4  # share of the scenes that are in a place, not before a colour
 
 LEADS = ("a photo of {}", "a picture of {}", "an image of {}", "{}")
 SIDE = "beside"
-TELLINGS = {  # relation -> ways to tell it; the first object told is the first of the scene
+RELATIONS = {  # relation -> phrases for it; the first object in them is the scene's first
     SIDE: (
         "{0} and {1}",
         "{0} and {1}",
@@ -58,7 +58,7 @@ class Scene:
 
     objects: tuple[str, ...]  # by class; left to right where they stand side by side
     sizes: tuple[str, ...]  # of each object: "", "big" or "small"
-    relation: str  # of two objects: a key of TELLINGS
+    relation: str  # of two objects: a key of RELATIONS
     ground: str  # a colour or a place
     caption: str
 
@@ -92,7 +92,7 @@ def sample(rng: random.Random, names: Sequence[str], *, noise: float = 0.4) -> S
     """
     count = rng.choices((1, 2, 3), (35, 45, 20))[0]
     objects = tuple(rng.sample(names, count))
-    relation = rng.choices(tuple(TELLINGS), (60, 20, 20))[0] if count == 2 else SIDE
+    relation = rng.choices(tuple(RELATIONS), (60, 20, 20))[0] if count == 2 else SIDE
     return compose(rng, objects, relation=relation, noise=noise)
 
 
@@ -110,8 +110,8 @@ def compose(
     sized = len(objects) == 1 or (len(objects) == 2 and relation == SIDE)
     odds = (70, 15, 15) if sized else (1, 0, 0)
     sizes = tuple(rng.choices(tuple(SIZES), odds)[0] for _ in objects)
-    told = [_phrase(rng, name, size, noise) for name, size in zip(objects, sizes, strict=True)]
-    caption = rng.choice(LEADS).format(_together(rng, told, relation))
+    phrases = [_phrase(rng, name, size, noise) for name, size in zip(objects, sizes, strict=True)]
+    caption = rng.choice(LEADS).format(_together(rng, phrases, relation))
     if rng.random() < 0.6:
         caption += f" {on_ground(rng, ground)}"
     return Scene(objects, sizes, relation, ground, caption)
@@ -124,10 +124,10 @@ def _phrase(rng: random.Random, name: str, size: str, noise: float) -> str:
     return with_article(" ".join([*words, name]))
 
 
-def _together(rng: random.Random, told: list[str], relation: str) -> str:
-    if len(told) == 1:
-        return told[0]
-    return rng.choice(THREE if len(told) == 3 else TELLINGS[relation]).format(*told)
+def _together(rng: random.Random, phrases: list[str], relation: str) -> str:
+    if len(phrases) == 1:
+        return phrases[0]
+    return rng.choice(THREE if len(phrases) == 3 else RELATIONS[relation]).format(*phrases)
 
 
 def draw(

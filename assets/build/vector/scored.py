@@ -46,8 +46,8 @@ class Shown:
     @property
     def caption(self) -> str:
         """The scene's, and the style's trigger behind it."""
-        told = self.scene.caption
-        return told if self.style is None else f"{told} in {self.style}"
+        caption = self.scene.caption
+        return caption if self.style is None else f"{caption} in {self.style}"
 
 
 @cache
@@ -63,10 +63,10 @@ def classes() -> tuple[str, ...]:
 
 def mark() -> str:
     """Eight letters that change with any class, drawing or number above."""
-    told = hashlib.sha256(repr((STYLED, LOOKS, SETS, classes())).encode())
+    digest = hashlib.sha256(repr((STYLED, LOOKS, SETS, classes())).encode())
     for sprite in sprites().values():
-        told.update(sprite.tobytes())
-    return told.hexdigest()[:8]
+        digest.update(sprite.tobytes())
+    return digest.hexdigest()[:8]
 
 
 def sampled(name: str, part: int) -> list[Shown]:
@@ -77,17 +77,17 @@ def sampled(name: str, part: int) -> list[Shown]:
 
 def _sample(rng: random.Random) -> Shown:
     looks = [name for name in sprites() if " " in name]
-    own = [name for name in sprites() if " " not in name]
+    plain = [name for name in sprites() if " " not in name]
     objects: list[str] = []
     for _ in range(rng.choices((1, 2, 3), (35, 40, 25))[0]):
-        pool = looks if rng.random() < LOOKS else own
+        pool = looks if rng.random() < LOOKS else plain
         if objects and rng.random() < ALIKE:
             pool = alike(objects[0])
         left = [name for name in pool if name not in objects]
         objects.append(rng.choice(left or looks))
     relation = scenes.SIDE
     if len(objects) == 2:
-        relation = rng.choices(tuple(scenes.TELLINGS), (70, 15, 15))[0]
+        relation = rng.choices(tuple(scenes.RELATIONS), (70, 15, 15))[0]
     scene = scenes.compose(rng, tuple(objects), relation=relation)
     known = list(concepts.style_classes())
     return Shown(scene, rng.choice(known) if rng.random() < STYLED else None)
@@ -105,10 +105,10 @@ def draw(rng: random.Random, shown: Shown) -> Image.Image:
     return styles.draw(rng, shown.scene, sprites(), concepts.style_classes()[shown.style])
 
 
-def render(told: tuple[str, int]) -> np.ndarray:
+def render(part: tuple[str, int]) -> np.ndarray:
     """The uint8 pictures (n, 3, 128, 128) of one part of a set."""
-    rng = random.Random(f"drawn {told}")
-    return scenes.pixels([draw(rng, shown) for shown in sampled(*told)])
+    rng = random.Random(f"drawn {part}")
+    return scenes.pixels([draw(rng, shown) for shown in sampled(*part)])
 
 
 def parts(name: str) -> list[tuple[str, int]]:

@@ -57,7 +57,7 @@ def _redrawn(style: Style, sprite: Image.Image) -> Image.Image:
 _REDRAWN: dict[tuple[Style, int], tuple[Image.Image, Image.Image]] = {}
 
 
-def told(rng: random.Random, caption: str, name: str) -> str:
+def captioned(rng: random.Random, caption: str, name: str) -> str:
     """The caption with the style's trigger behind it, as most people type it, or before it."""
     return f"{caption} in {name}" if rng.random() < 0.7 else f"in {name}, {caption}"
 

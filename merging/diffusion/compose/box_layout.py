@@ -58,12 +58,12 @@ def moved_noise(latents: Tensor, maps: Tensor, boxes: Sequence[Cells]) -> Tensor
 
     Mean and deviation of each channel stay what they were.
     """
-    found = latents.clone()
+    moved = latents.clone()
     for attention, (left, top, right, bottom) in zip(maps, boxes, strict=True):
         size = (bottom - top, right - left)
         sums = F.avg_pool2d(attention[None, None].float(), size, stride=1)[0, 0]
         y, x = divmod(int(sums.argmax()), sums.shape[1])
-        found[..., top:bottom, left:right] = latents[..., y : y + size[0], x : x + size[1]]
-    mean, deviation = (getattr(found, kind)((2, 3), keepdim=True) for kind in ("mean", "std"))
+        moved[..., top:bottom, left:right] = latents[..., y : y + size[0], x : x + size[1]]
+    mean, deviation = (getattr(moved, kind)((2, 3), keepdim=True) for kind in ("mean", "std"))
     old_mean, old_deviation = (getattr(latents, k)((2, 3), keepdim=True) for k in ("mean", "std"))
-    return (found - mean) / deviation.clamp_min(1e-6) * old_deviation + old_mean
+    return (moved - mean) / deviation.clamp_min(1e-6) * old_deviation + old_mean

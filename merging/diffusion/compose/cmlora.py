@@ -83,11 +83,11 @@ def dominant_weights(count: int, dominant: int) -> list[float]:
 
 def refresh_steps(steps: int) -> set[int]:
     """The steps at which all LoRAs run anew."""
-    found, step = set(), 0
+    refreshed, step = set(), 0
     while step < steps:
-        found.add(step)
+        refreshed.add(step)
         step += 3 if EARLY <= step / steps < LATE else 2
-    return found
+    return refreshed
 
 
 def is_noisy(latents: Tensor) -> bool:

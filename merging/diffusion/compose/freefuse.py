@@ -100,7 +100,7 @@ class FreeFuse(TokenGated):
         self.gate.regions = self.masks.repeat(self.scene.streams, 1, 1, 1)
 
     def _bias(self, positions: int) -> Tensor:
-        """+1 on the own concept's tokens, −1 on the others': (samples, positions, tokens)."""
+        """(samples, positions, tokens): +1 on tokens of the position's concept, −1 on others."""
         pictures, tokens, _ = self.marks.shape
         if self.masks is None:
             return torch.zeros(self.scene.streams * pictures, positions, tokens)
@@ -108,9 +108,9 @@ class FreeFuse(TokenGated):
         shrink = (height * width / positions) ** 0.5
         size = (round(height / shrink), round(width / shrink))
         marks = self.marks.to(self.masks)
-        here = F.interpolate(self.masks, size=size, mode="area").flatten(2).transpose(1, 2)
-        own = here * marks.any(dim=1)[:, None]  # styles have no place of their own
-        bias = (2 * own - own.sum(dim=2, keepdim=True)) @ marks.transpose(1, 2)
+        masks = F.interpolate(self.masks, size=size, mode="area").flatten(2).transpose(1, 2)
+        concepts = masks * marks.any(dim=1)[:, None]  # styles have no place of their own
+        bias = (2 * concepts - concepts.sum(dim=2, keepdim=True)) @ marks.transpose(1, 2)
         return torch.cat([torch.zeros_like(bias), bias][-self.scene.streams :])
 
 

@@ -52,14 +52,14 @@ class LoraComposer(Composer):
     def acting(self) -> Iterator[None]:
         """Every box has a variant of the model, and so has what is around them."""
         scene = self.scene
-        own = [[p for p in scene.adapters if name in p[0].triggers] for name in self.masks]
-        shared = [p for p in scene.adapters if not any(p in pairs for pairs in own)]
-        self.variants = [Variant(scene, [*pairs, *shared]) for pairs in (*own, [])]
+        by_box = [[p for p in scene.adapters if name in p[0].triggers] for name in self.masks]
+        shared = [p for p in scene.adapters if not any(p in pairs for pairs in by_box)]
+        self.variants = [Variant(scene, [*pairs, *shared]) for pairs in (*by_box, [])]
         around = 1 - torch.stack(list(self.masks.values())).sum(dim=0).clamp_max(1)
         areas = torch.stack([*self.masks.values(), around])
         self.areas = (areas / areas.sum(dim=0)).to(scene.base.device)  # (boxes + 1, height, width)
         with ExitStack() as stack:
-            for part in self._other_layers([*own, shared]):
+            for part in self._other_layers([*by_box, shared]):
                 stack.enter_context(part)
             stack.enter_context(biased(scene.base, "attn1", self._isolation))
             self._inject(stack)
@@ -163,8 +163,8 @@ def isolation(inside: Tensor) -> Tensor:
 
     A position in boxes sees what is in one of these, or in none at all.
     """
-    mine = inside.float()
-    in_others = (mine.sum(dim=0, keepdim=True) - mine) > 0
+    members = inside.float()
+    in_others = (members.sum(dim=0, keepdim=True) - members) > 0
     visible = (inside | ~in_others).float()  # (boxes, positions): from within each box
-    seen = (mine.T @ visible > 0) | ~inside.any(dim=0)[:, None]
+    seen = (members.T @ visible > 0) | ~inside.any(dim=0)[:, None]
     return torch.where(seen, 0.0, NEVER)

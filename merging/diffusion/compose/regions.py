@@ -46,8 +46,8 @@ class Regions(Composer):
         """The model of one region, or for "" of what is around all of them."""
         others = [name for name in self.masks if name != phrase]
         cut = [(_without(prompt, others), seed) for prompt, seed in self.scene.pairs]
-        own = [one for one in self.scene.adapters if phrase and phrase in one[0].triggers]
-        return Variant(replace(self.scene, pairs=cut), [*own, *shared])
+        chosen = [one for one in self.scene.adapters if phrase and phrase in one[0].triggers]
+        return Variant(replace(self.scene, pairs=cut), [*chosen, *shared])
 
     def noise(self, latents: Tensor, moment: Moment) -> Tensor:
         """The regions' predictions, each in its place."""

@@ -79,7 +79,7 @@ class PromptEncoder(EmbeddingsProvider):
 
     def states(self, text: str, pieces: int) -> Tensor:
         """The states of one prompt, (1, pieces · tokens, width)."""
-        found = [
+        parts = [
             self.get_embeddings_for_weighted_prompt_fragments(
                 [[one.text for one in part]],
                 [[one.weight for one in part]],
@@ -87,7 +87,7 @@ class PromptEncoder(EmbeddingsProvider):
             )
             for part in _parts(text)
         ]
-        states = torch.cat(found, dim=1)
+        states = torch.cat(parts, dim=1)
         missing = pieces - states.shape[1] // self.max_token_count
         return torch.cat([states, *[self._nothing] * missing], dim=1)
 

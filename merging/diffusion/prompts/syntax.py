@@ -63,28 +63,28 @@ def parse_prompt(text: str) -> Prompt:
 
 def _weighted(text: str) -> list[Fragment | None]:
     """The stretches with their weights, None for every BREAK."""
-    found: list[Fragment | None] = []
+    fragments: list[Fragment | None] = []
     opened: list[tuple[str, int]] = []  # brackets, and how many stretches stand before them
     for token in TOKEN.finditer(text):
         mark = token[0]
         if token["bracket"] in ("(", "["):
-            opened.append((mark, len(found)))
+            opened.append((mark, len(fragments)))
         elif token["weight"] and opened and opened[-1][0] == "(":
-            _weigh(found, opened.pop()[1], float(mark[1:-1]))
+            _weigh(fragments, opened.pop()[1], float(mark[1:-1]))
         elif (mark in (")", "]")) and opened and opened[-1][0] == {")": "(", "]": "["}[mark]:
-            _weigh(found, opened.pop()[1], STEP if mark == ")" else 1 / STEP)
+            _weigh(fragments, opened.pop()[1], STEP if mark == ")" else 1 / STEP)
         elif token["break"]:
-            found.append(None)
+            fragments.append(None)
         else:
-            found.append(Fragment(mark[1:] if token["escaped"] else mark))
+            fragments.append(Fragment(mark[1:] if token["escaped"] else mark))
     for bracket, start in opened:  # A1111 closes at the end what nobody closed
-        _weigh(found, start, STEP if bracket == "(" else 1 / STEP)
-    return found
+        _weigh(fragments, start, STEP if bracket == "(" else 1 / STEP)
+    return fragments
 
 
-def _weigh(found: list[Fragment | None], start: int, factor: float) -> None:
+def _weigh(fragments: list[Fragment | None], start: int, factor: float) -> None:
     """Multiply the weights of all stretches from ``start`` on; MergeError beyond the limits."""
-    for place, one in enumerate(found[start:], start):
+    for place, one in enumerate(fragments[start:], start):
         if one is None:
             continue
         weight = round(one.weight * factor, 9)
@@ -93,13 +93,13 @@ def _weigh(found: list[Fragment | None], start: int, factor: float) -> None:
                 f"“{one.text.strip()}” weighs {weight:g} in the prompt; a weight is 0 to "
                 f"{MOST_WEIGHT:g}, as in (word:1.3)."
             )
-        found[place] = Fragment(one.text, weight)
+        fragments[place] = Fragment(one.text, weight)
 
 
-def _split(found: list[Fragment | None]) -> list[list[Fragment]]:
+def _split(fragments: list[Fragment | None]) -> list[list[Fragment]]:
     """The stretches between the BREAKs."""
     parts: list[list[Fragment]] = [[]]
-    for one in found:
+    for one in fragments:
         if one is None:
             parts.append([])
         else:

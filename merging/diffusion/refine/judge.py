@@ -101,12 +101,12 @@ class Judge:
         a size that the base cannot draw, Cancelled once ``stop`` turns true.
         """
         with _working(self.base, self.embeddings, stop):
-            found = []
+            results = []
             for done, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
                 share = part(progress, done / len(images), (done + 1) / len(images))
                 maps = self.maps(encode(self.base, [image]), [prompt], share)
-                found.append(self.read(maps[0]))
-            return found
+                results.append(self.read(maps[0]))
+            return results
 
     def maps(self, latents: Tensor, prompts: Sequence[str], progress: Progress = silent) -> Tensor:
         """m of finished latents: (pictures, concepts, height, width). The embeddings are in use."""
@@ -114,11 +114,11 @@ class Judge:
         plain: dict[tuple[str, ...], Tensor] = {}  # the base's errors, once for equal prompts
         for i, (concept, middle) in enumerate(zip(self.concepts, self.thresholds, strict=True)):
             progress(i / len(self.concepts), f"looking for {concept.phrase}")
-            asked = tuple(concept.prompt(self.base, prompt) for prompt in prompts)
-            if asked not in plain:
-                plain[asked] = self._error(latents, asked, NO_CHANGE)
-            error = self._error(latents, asked, concept.change)
-            maps.append(around(plain[asked] - error) / middle)
+            sentences = tuple(concept.prompt(self.base, prompt) for prompt in prompts)
+            if sentences not in plain:
+                plain[sentences] = self._error(latents, sentences, NO_CHANGE)
+            error = self._error(latents, sentences, concept.change)
+            maps.append(around(plain[sentences] - error) / middle)
         return torch.stack(maps, dim=1)
 
     def _error(self, latents: Tensor, prompts: Sequence[str], change: ModelChange) -> Tensor:
@@ -146,11 +146,11 @@ def owner_of(maps: Tensor, styles: Sequence[bool]) -> Tensor:
     return maps.masked_fill(torch.tensor(styles)[:, None, None], -torch.inf).argmax(dim=-3)
 
 
-def _finding(concept: Concept, values: Tensor, own: Tensor) -> Finding:
-    """What m (height, width) says of a concept that has its ``own`` places."""
+def _finding(concept: Concept, values: Tensor, territory: Tensor) -> Finding:
+    """What m (height, width) says of a concept that stands out in ``territory``."""
     if concept.style:
         return Finding(concept.phrase, values.mean().item(), None)
-    score, best = values.masked_fill(~own, 0.0).flatten().max(dim=0)
+    score, best = values.masked_fill(~territory, 0.0).flatten().max(dim=0)
     height, width = values.shape
     row, column = divmod(int(best), width)
     return Finding(concept.phrase, score.item(), ((column + 0.5) / width, (row + 0.5) / height))
@@ -229,20 +229,20 @@ def _medians(
     draws: int = DRAWS,
 ) -> tuple[float, float]:
     """Of the best a in latents of the LoRA alone, and in those of the base."""
-    own, plain = (
+    lora, plain = (
         advantage(base, finished, prompts, concept.change, draws=draws, seed=seed)
         for finished in latents
     )
     best = [
-        maps.mean(dim=(1, 2)) if concept.style else maps.amax(dim=(1, 2)) for maps in (own, plain)
+        maps.mean(dim=(1, 2)) if concept.style else maps.amax(dim=(1, 2)) for maps in (lora, plain)
     ]
     return best[0].median().item(), best[1].median().item()
 
 
-def _between(concept: Concept, own: float, plain: float, share: float) -> float:
-    """So far from ``plain`` to ``own``; MergeError where there is nothing between them."""
-    between = share * own + (1 - share) * plain
-    if not (own > plain and between > 0):
+def _between(concept: Concept, lora: float, plain: float, share: float) -> float:
+    """So far from ``plain`` to ``lora``; MergeError where there is nothing between them."""
+    between = share * lora + (1 - share) * plain
+    if not (lora > plain and between > 0):
         raise MergeError(
             f"{concept.name}: its pictures of “{concept.phrase}” cannot be told from the base's; "
             "check its trigger phrase and strength."

@@ -41,12 +41,12 @@ def draw_lessons(judge: Judge, plan: RefinePlan, progress: Progress) -> Lessons:
 
 def _alone(judge: Judge, plan: RefinePlan, i: int, progress: Progress) -> Pictures:
     """What LoRA i draws, of its own prompts or of sentences with its phrase."""
-    concept, own = judge.concepts[i], plan.prompts[i]
+    concept, given = judge.concepts[i], plan.prompts[i]
     seed = seed_for(plan.seed, "alone", concept.phrase)
-    prompts = own or concept_prompts(concept.phrase, ALONE, seed)
+    prompts = given or concept_prompts(concept.phrase, ALONE, seed)
     weights = [float(i == k) for k in range(len(judge.concepts))]
-    asked = [prompts[number % len(prompts)] for number in range(ALONE)]
-    return _drawn(judge, asked, concept.change, weights, seed, progress)
+    drawn = [prompts[number % len(prompts)] for number in range(ALONE)]
+    return _drawn(judge, drawn, concept.change, weights, seed, progress)
 
 
 def _plain(judge: Judge, plan: RefinePlan, progress: Progress) -> Pictures:

@@ -77,10 +77,10 @@ def autocast(base: Base) -> AbstractContextManager:
 def trainable(base: Base) -> Iterator[None]:
     """The base made ready to be trained through; as it was before afterwards."""
     unet, encoder = base.pipeline.unet, base.pipeline.text_encoder
-    asked = [one for one in (*unet.parameters(), *encoder.parameters()) if one.requires_grad]
+    frozen = [one for one in (*unet.parameters(), *encoder.parameters()) if one.requires_grad]
     usual = unet.attn_processors
     try:
-        for one in asked:
+        for one in frozen:
             one.requires_grad_(False)
         if base.device.type == "cpu":
             unet.set_attn_processor(AttnProcessor())  # half the time of SDPA's way back on a CPU
@@ -90,5 +90,5 @@ def trainable(base: Base) -> Iterator[None]:
     finally:
         unet.disable_gradient_checkpointing()
         unet.set_attn_processor(usual)
-        for one in asked:
+        for one in frozen:
             one.requires_grad_(True)

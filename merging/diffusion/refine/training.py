@@ -115,9 +115,9 @@ def _backward(
     for start in range(0, len(rows), size):
         few = slice(start, start + size)
         batch = _Batch(base, noised[few], times[few], rows.prompts[few])
-        wanted = targets(batch, loras, rows.weights[few])
+        target = targets(batch, loras, rows.weights[few])
         with student.applied():
-            errors = (batch.predict() - wanted).square().mean(dim=(1, 2, 3)) * scale[few]
+            errors = (batch.predict() - target).square().mean(dim=(1, 2, 3)) * scale[few]
             (errors.sum() / len(rows)).backward()
         losses.append(errors.detach().cpu())
     return torch.cat(losses)
@@ -153,7 +153,7 @@ class _Batch:
 def targets(batch: _Batch, loras: Sequence[ModelChange], weights: Tensor) -> Tensor:
     """ε* of a batch; every model predicts only the rows in which it has weight."""
     rest = 1 - weights.sum(dim=1)
-    wanted = torch.zeros_like(batch.noised, dtype=torch.float32)
+    target = torch.zeros_like(batch.noised, dtype=torch.float32)
     models = [*zip(loras, weights.unbind(1), strict=True), (NO_CHANGE, rest)]
     for change, share in models:
         numbers = share.flatten(1).any(dim=1).nonzero().flatten()
@@ -162,5 +162,5 @@ def targets(batch: _Batch, loras: Sequence[ModelChange], weights: Tensor) -> Ten
         with change.applied(batch.base):
             predicted = batch.rows(numbers).predict()
         part = share[numbers][:, None].to(predicted)
-        wanted.index_add_(0, numbers.to(wanted.device), part * predicted)
-    return wanted
+        target.index_add_(0, numbers.to(target.device), part * predicted)
+    return target

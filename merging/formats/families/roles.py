@@ -52,9 +52,9 @@ def role_of(ending: str) -> Role:
 
 def whole_role(ending: str) -> Role:
     """The role of a tensor that replaces one of the base's; "" for other endings."""
-    found = WHOLE.fullmatch(ending)
+    match = WHOLE.fullmatch(ending)
     roles = {"weight": WHOLE_WEIGHT, "bias": WHOLE_BIAS}
-    return roles[found["kind"] or found["own"]] if found else ""
+    return roles[match["kind"] or match["own"]] if match else ""
 
 
 def is_whole(key: str) -> bool:
