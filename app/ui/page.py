@@ -23,7 +23,6 @@ from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.handlers.open_entry import EntryOpener
 from app.ui.handlers.restore import RestoreHandlers, wire_restore
-from app.ui.html import fragments as markup
 from app.ui.sections.add_files import AddFilesSection, OtherSources, add_section, other_sources
 from app.ui.sections.base_model import BaseChoice, base_model_widgets
 from app.ui.sections.batch import BatchSection, batch_section
@@ -35,7 +34,6 @@ from app.ui.sections.help import help_section
 from app.ui.sections.hero import comparison, example_cards, pitch
 from app.ui.sections.history import HistorySection, history_section
 from app.ui.sections.hub import login_button
-from app.ui.sections.lora_card import LoraCard
 from app.ui.sections.merge_options import OptionWidgets, option_widgets
 from app.ui.sections.pictures import PicturesSection, pictures_section
 
@@ -43,11 +41,6 @@ from app.ui.sections.pictures import PicturesSection, pictures_section
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
 # Of several changes, only the last one counts.
 LAST: dict[str, Any] = {**AT_ONCE, "trigger_mode": "always_last"}
-
-REFERENCES_NOTE = (
-    "Drop a few real pictures of each concept: all further pictures get a score of how similar "
-    "they are. Nothing is trained on them."
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
             options, batch = _merge_section()
             sources = other_sources(settings)
         with gr.Column(elem_id="stage"):
-            drawing = _stage_section(adding.slots, settings.base)
+            drawing = _stage_section(settings.base)
             taking = export_section(settings.login)
     base, history = base_model_widgets(settings), history_section(settings)
     help_section(settings)
@@ -115,9 +108,10 @@ def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
 def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Example, ...]) -> None:
     """Connect the sections with their handlers."""
     adding, files, history = sections.adding, sections.files, sections.history
-    states = (gr.State(""), gr.State([]), gr.State(None), gr.State(""))
+    visit = (gr.State(""), gr.Textbox(visible="hidden", elem_id="visit"))
+    states = (gr.State([]), gr.State(()), gr.State(None), gr.State(""))
     form = Form(
-        *(*states, sections.base, adding.slots, sections.options),
+        *(*visit, *states, sections.base, adding.rows, adding.drawer, sections.options),
         *(sections.draw_form, sections.chips),
     )
     results = Results(sections.pictures, files)
@@ -138,7 +132,7 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
         wire_batch(BatchHandlers(handlers, sections.batch, opener), JOB),
         *_wire_examples(file_handlers, handlers, buttons),
     ]
-    restoring = RestoreHandlers(handlers, gr.Textbox(visible="hidden", elem_id="visit"))
+    restoring = RestoreHandlers(handlers)
     events += wire_restore(restoring, demo, [*listed, *events], JOB)
     look, inputs = history_handlers.look, history_handlers.inputs
     for event in events:
@@ -152,17 +146,11 @@ def _merge_section() -> tuple[OptionWidgets, BatchSection]:
         return option_widgets(), batch_section()
 
 
-def _stage_section(
-    slots: tuple[LoraCard, ...], base: str
-) -> tuple[DrawForm, gr.HTML, gr.Button, PicturesSection]:
+def _stage_section(base: str) -> tuple[DrawForm, gr.HTML, gr.Button, PicturesSection]:
     prompt, chips, another = prompt_widgets()
     pictures = pictures_section()
     with gr.Accordion("Picture settings", open=False, elem_id="draw-form"):
         draw_form = draw_form_widgets(base, prompt)
-        with gr.Accordion("Scores from your own pictures", open=False):
-            gr.HTML(markup.paragraph("about", REFERENCES_NOTE))
-            for slot in slots:
-                slot.references.render()
     pictures.wire()
     return draw_form, chips, another, pictures
 
@@ -180,8 +168,7 @@ def _wire_form(
     form.base.radio.change(
         lambda values: {top: header_html(form.base.name(values))}, form.inputs, {top}, **AT_ONCE
     )
-    slots = [widget for slot in form.slots for widget in slot.settings]
-    of_a_merge = [*vars(form.base).values(), *form.options.all, *slots]
+    of_a_merge = [*vars(form.base).values(), *form.options.all, *form.lora_settings]
     changes = [user_change(widget) for widget in of_a_merge]
     gr.on(changes, handlers.change, form.inputs, dock.readiness, **LAST)
     drawing = {**vars(form.draw_form), "prompt": None}.values()

@@ -135,11 +135,12 @@ class Visitor:
 
     def drawer(self, place: int) -> Locator:
         """The drawer of a row, opened."""
-        slot = self.page.locator(".slot").nth(place)
-        self.reach(slot)
-        if not slot.locator(".label-wrap.open").count():
-            slot.get_by_role("button", name="More about this LoRA").click()
-        return slot
+        row = self.page.locator(".slot").nth(place)
+        self.reach(row)
+        if "opened" not in str(row.get_attribute("class")).split():
+            row.get_by_role("button", name="More about this LoRA").click()
+            expect(row).to_contain_class("opened")
+        return self.page.locator("#drawer")
 
     @property
     def running(self) -> Locator:

@@ -62,7 +62,7 @@ def test_the_commands_redo_merge_and_pictures(
     cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
     order = MergeOrder(
-        picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32", precision="bf16"
+        picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32", precision="fp32"
     )
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     monkeypatch.chdir(tmp_path)
@@ -72,12 +72,13 @@ def test_the_commands_redo_merge_and_pictures(
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
         negative="it's a dog", sampler="Euler a", columns=(*COLUMNS, "gated"),
-        precision="bf16", size="128x160", clip_skip=2,
+        precision="fp32", size="128x160", clip_skip=2,
     )  # fmt: skip
     found = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
     pictures = scene.arranged(found)
     commands = draw_commands(scene).splitlines()
     assert len(commands) == 6
+    assert all("--precision fp32" in command for command in commands)
     for place in (0, len(commands) - 1):
         run(commands[place])
         folder = Path(shlex.split(commands[place])[-1])

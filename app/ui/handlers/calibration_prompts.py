@@ -13,23 +13,23 @@ from merging.calibration.prompts import tag_prompts
 
 @dataclass(frozen=True)
 class CalibrationPrompts:
-    """The prompts of the LoRA in one place of the list."""
+    """The prompts of the LoRA that the drawer is about."""
 
     studio: Studio
     form: Form
-    place: int
 
     def templates(self, values: Values) -> Updates:
         """Write out the prompts that are made from its trigger words."""
-        options, pick = self.form.options, self.form.picks(values)[self.place]
+        options, pick = self.form.options, self.form.picks(values)[self.form.opened(values)]
         count, seed = int(values[options["samples"]]), int(values[options["seed"]] or 0)
         return self._filled(template_prompts(pick.trigger, count, seed))
 
     def captions(self, values: Values) -> Updates:
         """Write prompts from the training captions in the file."""
-        card, pick = values[self.form.cards][self.place], self.form.picks(values)[self.place]
+        place = self.form.opened(values)
+        card, pick = values[self.form.cards][place], self.form.picks(values)[place]
         return self._filled(tag_prompts(pick.trigger, card.captions))
 
     def _filled(self, prompts: tuple[str, ...]) -> Updates:
         text = "\n".join(prompts[: self.studio.settings.max_lines])
-        return {self.form.slots[self.place].prompts: text}
+        return {self.form.drawer.prompts: text}

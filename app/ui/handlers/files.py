@@ -34,7 +34,7 @@ from app.ui.html import fragments as markup
 from app.ui.html.conflict_table import conflict_table
 from app.ui.html.lora_card import row_html
 from app.ui.sections.add_files import FETCH, AddFilesSection, OtherSources
-from app.ui.sections.lora_card import LoraCard
+from app.ui.sections.lora_drawer import CLOSED
 from merging.base_models import MINI
 from merging.errors import MergeError
 from merging.io.hub import NamedFile
@@ -103,32 +103,44 @@ class FileHandlers:
 
         return self.safely(load)
 
-    def remove(self, place: int) -> Callable[[Values], Updates]:
-        """Remove one LoRA; the others keep their settings."""
+    def toggle(self, place: int) -> Callable[[Values], Updates]:
+        """Open the drawer for one LoRA, or close it."""
+        return self.safely(lambda values: self.form.toggle(place, values))
 
-        def take(values: Values) -> Updates:
-            cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
-            del cards[place : place + 1], picks[place : place + 1]
-            return self.form.card_updates(cards, tuple(picks), values) | {
-                self.adding.problems: problems_html([]),
-                **self.bases.unify_update(cards),
-            }
+    def close(self, values: Values) -> Updates:
+        """Close the drawer."""
+        return self.form.toggle(self.form.opened(values), values)
 
-        return self.safely(take)
+    def remove(self, values: Values) -> Updates:
+        """Remove the LoRA in the drawer; the others keep their settings."""
+        cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
+        if (place := self.form.opened(values)) in range(len(cards)):
+            del cards[place], picks[place]
+        return self.form.card_updates(cards, tuple(picks), values, CLOSED) | {
+            self.adding.problems: problems_html([]),
+            **self.bases.unify_update(cards),
+        }
 
-    def move(self, place: int, step: int) -> Callable[[Values], Updates]:
-        """Swap one LoRA with the one before or after it."""
+    def move(self, step: int) -> Callable[[Values], Updates]:
+        """Swap the LoRA in the drawer with the one before or after it."""
 
         def swap(values: Values) -> Updates:
             cards, picks = list(values[self.form.cards]), list(self.form.picks(values))
+            place = self.form.opened(values)
             other = place + step
-            if not 0 <= other < len(cards):
+            if not {place, other} <= set(range(len(cards))):
                 return {}
             for items in (cards, picks):
                 items[place], items[other] = items[other], items[place]
-            return self.form.card_updates(cards, tuple(picks), values)
+            return self.form.card_updates(cards, tuple(picks), values, other)
 
         return self.safely(swap)
+
+    def switch(self, values: Values) -> Updates:
+        """The row of the LoRA in the drawer, by whether it is used."""
+        picks, place = self.form.picks(values), self.form.opened(values)
+        used = place in range(len(picks))
+        return self.form.rows[place].mark(picks[place].on, opened=True) if used else {}
 
     def safely(self, work: Callable[[Values], Updates]) -> Callable[[Values], Updates]:
         """The same handler; its errors are shown above the list."""
@@ -157,18 +169,14 @@ class FileHandlers:
             text = markup.problem_list([str(error)])
         return {self.adding.conflicts: gr.HTML(text, visible=bool(text))}
 
-    def change_trigger(self, place: int) -> Callable[[Values], Updates]:
+    def change_trigger(self, values: Values) -> Updates:
         """Other trigger words: on the row, in the prompt that the page wrote, and in its chips."""
-
-        def show(values: Values) -> Updates:
-            form, cards, picks = self.form, values[self.form.cards], self.form.picks(values)
-            if place >= len(cards):
-                return {}
-            written = form.prompt_update(values, form.prompt(values, picks))
-            info = row_html(cards[place], form.base.name(values), picks[place].trigger)
-            return {form.slots[place].info: info, **written, **form.chip_update(values | written)}
-
-        return self.safely(show)
+        form, cards, picks = self.form, values[self.form.cards], self.form.picks(values)
+        if (place := form.opened(values)) not in range(len(cards)):
+            return {}
+        written = form.prompt_update(values, form.prompt(values, picks))
+        info = row_html(cards[place], form.base.name(values), picks[place].trigger)
+        return {form.rows[place].info: info, **written, **form.chip_update(values | written)}
 
     def add_cards(
         self,
@@ -254,31 +262,31 @@ def wire_files(listing: FileHandlers) -> list[Any]:
         listing.safely(listing.bases.unify), form.inputs, changed, **AT_ONCE
     )
     events.append(unified)
-    for place, slot in enumerate(form.slots):
-        events += _wire_slot(listing, place, slot)
+    events += _wire_drawer(listing)
     form.base.radio.input(listing.safely(listing.bases.change), form.inputs, changed, **AT_ONCE)
     for event in events:
         event.then(listing.look, form.inputs, adding.conflicts, **LOOK)
-    strengths = [event for slot in form.slots for event in slot.strength_events]
+    strengths = [*(row.strength.release for row in form.rows), *form.drawer.strength_events]
     gr.on(strengths, listing.look, form.inputs, adding.conflicts, **LOOK)
     return events
 
 
-def _wire_slot(listing: FileHandlers, place: int, slot: LoraCard) -> list[Any]:
-    """Connect the buttons of one card; returns the events that change the list."""
-    form = listing.form
+def _wire_drawer(listing: FileHandlers) -> list[Any]:
+    """Connect the drawer and what opens it; returns the events that change the list."""
+    form, drawer, safely = listing.form, listing.form.drawer, listing.safely
+    problems, groups = listing.adding.problems, {row.group for row in form.rows}
     changed = {*form.outputs, *listing.bases.outputs}
-    lines = {slot.prompts, listing.adding.problems}
-    prompts = CalibrationPrompts(listing.studio, form, place)
-    trigger_outputs = {slot.info, form.suggested, form.draw_form.prompt, form.chips}
-    slot.trigger.input(
-        listing.change_trigger(place),
-        form.inputs,
-        trigger_outputs | {listing.adding.problems},
-        **AT_ONCE,
-    )
-    slot.write_out.click(listing.safely(prompts.templates), form.inputs, lines, **AT_ONCE)
-    slot.captions.click(listing.safely(prompts.captions), form.inputs, lines, **AT_ONCE)
-    slot.up.click(listing.move(place, -1), form.inputs, changed, **AT_ONCE)
-    slot.down.click(listing.move(place, +1), form.inputs, changed, **AT_ONCE)
-    return [slot.remove.click(listing.remove(place), form.inputs, changed, **AT_ONCE)]
+    opened = {form.settled, *groups, *drawer.widgets, problems}
+    for place, row in enumerate(form.rows):
+        row.more.click(listing.toggle(place), form.inputs, opened, **AT_ONCE)
+    drawer.close.click(safely(listing.close), form.inputs, opened, **AT_ONCE)
+    drawer.on.input(safely(listing.switch), form.inputs, {*groups, problems}, **AT_ONCE)
+    infos = {row.info for row in form.rows}
+    written = {*infos, form.suggested, form.draw_form.prompt, form.chips, problems}
+    drawer.trigger.input(safely(listing.change_trigger), form.inputs, written, **AT_ONCE)
+    lines, prompts = {drawer.prompts, problems}, CalibrationPrompts(listing.studio, form)
+    drawer.write_out.click(safely(prompts.templates), form.inputs, lines, **AT_ONCE)
+    drawer.captions.click(safely(prompts.captions), form.inputs, lines, **AT_ONCE)
+    drawer.up.click(listing.move(-1), form.inputs, changed, **AT_ONCE)
+    drawer.down.click(listing.move(+1), form.inputs, changed, **AT_ONCE)
+    return [drawer.remove.click(safely(listing.remove), form.inputs, changed, **AT_ONCE)]

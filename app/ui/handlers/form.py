@@ -15,7 +15,8 @@ from app.ui.common import Updates, Values
 from app.ui.html import fragments as markup
 from app.ui.sections.base_model import BaseChoice
 from app.ui.sections.draw_form import DrawForm
-from app.ui.sections.lora_card import LoraCard
+from app.ui.sections.lora_drawer import CLOSED, LoraDrawer
+from app.ui.sections.lora_row import LoraRow
 from app.ui.sections.merge_options import OptionWidgets
 from merging.errors import MergeError
 
@@ -25,11 +26,14 @@ class Form:
     """The widgets, and the state of the session."""
 
     session: gr.State  # token of the session, "" before the first file
+    visit: gr.Textbox  # the same token in the browser, which outlives the server
     cards: gr.State  # list[Card]
+    settled: gr.State  # tuple[SelectedFile, ...]: each card's settings when they were last shown
     merged: gr.State  # FinishedMerge of the last merge, or None
     suggested: gr.State  # the last prompt that the page wrote
     base: BaseChoice
-    slots: tuple[LoraCard, ...]
+    rows: tuple[LoraRow, ...]
+    drawer: LoraDrawer
     options: OptionWidgets
     draw_form: DrawForm
     chips: gr.HTML  # which triggers the prompt has
@@ -37,25 +41,38 @@ class Form:
     @property
     def inputs(self) -> set[Any]:
         """Everything that a handler may read."""
-        slots = [part for slot in self.slots for part in slot.settings]
+        states = {self.session, self.visit, self.cards, self.settled, self.merged, self.suggested}
         widgets = [*vars(self.base).values(), *self.options.all, *vars(self.draw_form).values()]
-        return {self.session, self.cards, self.merged, self.suggested, *slots, *widgets}
+        return {*states, self.drawer.place, *self.lora_settings, *widgets}
+
+    @property
+    def lora_settings(self) -> list[Any]:
+        """The widgets that set how the LoRAs are used."""
+        return [*(row.strength for row in self.rows), *self.drawer.settings]
 
     def picks(self, values: Values) -> tuple[SelectedFile, ...]:
-        """All files with the settings of their cards."""
-        cards: list[Card] = values[self.cards]
-        if not cards and any(values[slot.trigger] for slot in self.slots):
+        """All files with the settings that rows and drawer show."""
+        if values[self.visit] and not values[self.session]:
             # The page shows cards, but the server has been restarted since and knows none.
             raise MergeError("Your session has expired: reload the page and add your files again.")
-        pairs = zip(cards, self.slots, strict=False)
-        return tuple(slot.pick(card, values) for card, slot in pairs)
+        pairs = zip(values[self.settled], self.rows, strict=False)
+        picks = [replace(pick, strength=float(values[row.strength])) for pick, row in pairs]
+        place = self.opened(values)
+        if 0 <= place < len(picks):
+            picks[place] = self.drawer.pick(picks[place], values)
+        return tuple(picks)
+
+    def opened(self, values: Values) -> int:
+        """The place of the LoRA that the drawer is about, CLOSED if it is closed."""
+        place = values[self.drawer.place]
+        return CLOSED if place is None else int(place)
 
     @property
     def outputs(self) -> set[Any]:
         """Everything that changes with the list of files."""
-        slots = [part for slot in self.slots for part in slot.widgets]
-        states = {self.session, self.cards, self.suggested}
-        return {*states, self.draw_form.prompt, self.chips, *slots}
+        states = {self.session, self.cards, self.settled, self.suggested}
+        rows = [widget for row in self.rows for widget in row.widgets]
+        return {*states, self.draw_form.prompt, self.chips, *rows, *self.drawer.widgets}
 
     def merge_order(self, values: Values) -> MergeOrder:
         """The merge that the widgets describe."""
@@ -124,20 +141,38 @@ class Form:
         return {self.draw_form.prompt: prompt, self.suggested: prompt}
 
     def card_updates(
-        self, cards: list[Card], picks: tuple[SelectedFile, ...], values: Values
+        self,
+        cards: list[Card],
+        picks: tuple[SelectedFile, ...],
+        values: Values,
+        opened: int | None = None,
     ) -> Updates:
-        """The cards and the suggested prompt for these files."""
-        base = self.base.name(values)
-        updates: Updates = {self.cards: cards}
+        """Rows, drawer and suggested prompt for these files.
+
+        ``opened``: the place that the drawer is about from now on, by default as before.
+        """
+        base, place = self.base.name(values), self.opened(values) if opened is None else opened
+        place = min(place, len(cards) - 1)
+        updates: Updates = {self.cards: cards, self.settled: picks}
         prompt = self.prompt(values, picks)
         updates |= self.prompt_update(values, prompt)
         updates[self.chips] = markup.chips(prompt, _triggers(picks))
-        for place, (slot, card, pick) in enumerate(zip(self.slots, cards, picks, strict=False)):
-            updates |= slot.show(card, base, pick)
-            updates |= slot.move_buttons(place, len(cards))
-        for slot in self.slots[len(cards) :]:
-            updates |= slot.hide()
-        return updates
+        for i, (row, card, pick) in enumerate(zip(self.rows, cards, picks, strict=False)):
+            updates |= row.show(card, base, pick, i == place)
+        for row in self.rows[len(cards) :]:
+            updates |= row.hide()
+        drawer = self.drawer.show(cards, picks, place) if place >= 0 else self.drawer.hide()
+        return updates | drawer
+
+    def toggle(self, place: int, values: Values) -> Updates:
+        """Open the drawer for the LoRA at a place of the list, or close it if it is open there."""
+        cards, picks, before = values[self.cards], self.picks(values), self.opened(values)
+        place = CLOSED if place == before or place >= len(cards) else place
+        updates: Updates = {self.settled: picks}
+        for i in {before, place} & set(range(len(picks))):
+            updates |= self.rows[i].mark(picks[i].on, i == place)
+        drawer = self.drawer.show(cards, picks, place) if place >= 0 else self.drawer.hide()
+        return updates | drawer
 
 
 def _triggers(picks: tuple[SelectedFile, ...]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.schemas.card import Card
+from app.schemas.merge import SelectedFile
 from app.ui.common import Updates, Values
 from app.ui.handlers.form import Form
 from merging.io.png import Origin, UsedAdapter, read_origin
@@ -22,8 +24,7 @@ class PictureLoader:
     def outputs(self) -> set[Any]:
         """Everything that a picture may change."""
         form = self.form
-        slots = {part for slot in form.slots for part in (slot.trigger, slot.strength)}
-        return {form.suggested, *form.options.all, *vars(form.draw_form).values(), *slots}
+        return {*form.outputs, *form.options.all, *vars(form.draw_form).values()}
 
     def load(self, path: Path, values: Values) -> tuple[Updates, str]:
         """Updates with the settings in a picture, and a sentence; all others stay as they are.
@@ -36,18 +37,23 @@ class PictureLoader:
             self.form.suggested: "",
             **self.form.draw_form.updates_from_picture(origin),
             **(self.form.options.show(recipe) if recipe else {}),
-            **self._slots(values[self.form.cards], used),
         }
-        return updates, loaded_sentence(origin, values[self.form.cards], used)
+        cards = values[self.form.cards]
+        picks = _used_picks(cards, values[self.form.settled], used)
+        updates |= self.form.card_updates(cards, picks, values | updates)
+        return updates, loaded_sentence(origin, cards, used)
 
-    def _slots(self, cards: list[Card], used: tuple[UsedAdapter, ...]) -> Updates:
-        """Strength and trigger words of the LoRAs that are loaded, identified by their SHA-256."""
-        by_hash = {lora.sha256: lora for lora in used if lora.sha256}
-        updates: Updates = {}
-        for card, slot in zip(cards, self.form.slots, strict=False):
-            if lora := by_hash.get(card.sha256):
-                updates |= {slot.strength: lora.strength, slot.trigger: lora.trigger}
-        return updates
+
+def _used_picks(
+    cards: Sequence[Card], picks: Sequence[SelectedFile], used: tuple[UsedAdapter, ...]
+) -> tuple[SelectedFile, ...]:
+    """The files with the picture's strengths and trigger words, found by their SHA-256."""
+    by_hash = {lora.sha256: lora for lora in used if lora.sha256}
+    pairs = [(by_hash.get(card.sha256), pick) for card, pick in zip(cards, picks, strict=True)]
+    return tuple(
+        replace(pick, strength=lora.strength, trigger=lora.trigger) if lora else pick
+        for lora, pick in pairs
+    )
 
 
 def recipe_sources(recipe: dict[str, Any]) -> tuple[UsedAdapter, ...]:

@@ -52,7 +52,6 @@ class RestoreHandlers:
     """Keeps what a page has, and brings it back."""
 
     handlers: Handlers
-    token: gr.Textbox  # the visit's, for the browser
     drafts: Drafts = field(default_factory=Drafts)
 
     @property
@@ -102,10 +101,10 @@ def wire_restore(
     restoring: RestoreHandlers, demo: gr.Blocks, events: list[Any], job: dict[str, Any]
 ) -> list[Any]:
     """Connect it; ``events`` change what a page has. Returns the event that goes on with a job."""
-    handlers, token = restoring.handlers, restoring.token
-    form, last = handlers.form, {**AT_ONCE, "trigger_mode": "always_last"}
-    slots = [widget for slot in form.slots for widget in slot.settings]
-    widgets = [*vars(form.base).values(), *form.options.all, *vars(form.draw_form).values(), *slots]
+    handlers, form = restoring.handlers, restoring.handlers.form
+    token, last = form.visit, {**AT_ONCE, "trigger_mode": "always_last"}
+    drawing = vars(form.draw_form).values()
+    widgets = [*vars(form.base).values(), *form.options.all, *drawing, *form.lora_settings]
     changes = [*map(user_change, widgets), form.draw_form.prompt.change]
     gr.on(changes, restoring.keep, restoring.inputs, None, **last)
     known = form.session.change(lambda token: token, form.session, token, **AT_ONCE)

@@ -8,7 +8,8 @@ import gradio as gr
 
 from app.settings.model import Settings
 from app.ui.html.rendering import render_template
-from app.ui.sections.lora_card import LoraCard, lora_card_widgets
+from app.ui.sections.lora_drawer import LoraDrawer, drawer_widgets
+from app.ui.sections.lora_row import LoraRow, lora_row_widgets
 
 FETCH = "Fetch"
 
@@ -39,7 +40,8 @@ class AddFilesSection:
     upload: gr.File
     hub: HubDownload
     problems: gr.HTML
-    slots: tuple[LoraCard, ...]
+    rows: tuple[LoraRow, ...]
+    drawer: LoraDrawer
     unify: gr.Button  # keep the LoRAs of one base model
     conflicts: gr.HTML
 
@@ -57,7 +59,8 @@ class OtherSources:
 def add_section(settings: Settings) -> AddFilesSection:
     """Hidden rows for as many files as a merge may have, and the drop below them."""
     with gr.Column(elem_id="rows"):
-        slots = tuple(lora_card_widgets() for _ in range(settings.max_files + settings.max_words))
+        rows = tuple(lora_row_widgets() for _ in range(settings.max_files + settings.max_words))
+        drawer = drawer_widgets()
         problems = gr.HTML(visible=False, elem_id="problems")
         unify = gr.Button("", visible=False, size="sm", elem_id="unify")
     with gr.Column(elem_id="add"):
@@ -70,7 +73,7 @@ def add_section(settings: Settings) -> AddFilesSection:
         )
         hub = _hub()
     conflicts = gr.HTML(visible=False, elem_id="conflicts")
-    return AddFilesSection(upload, hub, problems, slots, unify, conflicts)
+    return AddFilesSection(upload, hub, problems, rows, drawer, unify, conflicts)
 
 
 def other_sources(settings: Settings) -> OtherSources:

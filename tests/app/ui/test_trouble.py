@@ -171,7 +171,7 @@ def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
     later.add(*pair)
     expect(later.page.locator("#conflicts")).to_contain_text("loading both may do as well")
     blocks.state_holder.session_data.clear()
-    later.drawer(0).get_by_role("button", name="Remove").click()
+    later.page.get_by_role("button", name="More about this LoRA").first.click()
     assert "Your session has expired" in later.problems()
 
 

@@ -1,8 +1,8 @@
-"""One LoRA: a row with its name, trigger and strength, and a drawer with everything else."""
+"""The drawer: all about one LoRA that its row does not show. The page has one for all rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,30 @@ import gradio as gr
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
 from app.ui.common import AT_ONCE, Updates, Values
-from app.ui.html.lora_card import facts_html, row_html
+from app.ui.html.fragments import paragraph
+from app.ui.html.lora_card import facts_html
 from merging.block_weights import LISTS, PRESETS
 from merging.calibration.prompts import concept_prompts
 from merging.io.files import PICTURE_ENDINGS
 
 ALL_BLOCKS = "every block alike"
 WRITE_OUT, CAPTIONS = "Write the templates out", "Use the file's captions"
+CLOSED = -1  # the place in the list that no LoRA has
+REFERENCES_NOTE = (
+    "Drop a few real pictures of it: all further pictures get a score of how similar they are. "
+    "Nothing is trained on them."
+)
 
 
 @dataclass(frozen=True)
-class LoraCard:
-    """The widgets of one LoRA. The page has as many as a merge may have; unused ones are hidden."""
+class LoraDrawer:
+    """The widgets of the drawer."""
 
     group: gr.Column
-    info: gr.HTML
-    strength: gr.Slider
-    references: gr.File  # rendered below the pictures
-    more: gr.Accordion  # the drawer
+    title: gr.HTML
+    # In the browser, not on the server: so it always belongs to the values of the other widgets.
+    place: gr.Number  # of the LoRA in the list, counted from 0; CLOSED without any
+    close: gr.Button
     trigger: gr.Dropdown
     on: gr.Checkbox
     up: gr.Button
@@ -43,6 +49,7 @@ class LoraCard:
     prompts: gr.Textbox
     write_out: gr.Button
     captions: gr.Button
+    references: gr.File
     facts: gr.HTML
 
     @property
@@ -51,7 +58,6 @@ class LoraCard:
         return (
             self.on,
             self.trigger,
-            self.strength,
             self.separate,
             self.text_encoder,
             self.unet,
@@ -63,8 +69,7 @@ class LoraCard:
     @property
     def strength_events(self) -> tuple[Any, ...]:
         """The events of changed strengths."""
-        sliders = (self.strength, self.text_encoder, self.unet)
-        ends = tuple(slider.release for slider in sliders)
+        ends = (self.text_encoder.release, self.unet.release)
         return (*ends, self.on.input, self.separate.input, self.blocks.input)
 
     @property
@@ -72,35 +77,40 @@ class LoraCard:
         """All widgets."""
         return {getattr(self, field.name) for field in fields(self)}
 
-    def pick(self, card: Card, values: Values) -> SelectedFile:
+    def pick(self, pick: SelectedFile, values: Values) -> SelectedFile:
         """The file with the settings of the widgets."""
         separate = bool(values[self.separate])
         blocks = str(values[self.blocks] or "")
-        return SelectedFile(
-            path=card.path,
-            name=card.name,
-            strength=float(values[self.strength]),
+        return replace(
+            pick,
             trigger=str(values[self.trigger] or "").strip(),
             text_encoder=float(values[self.text_encoder]) if separate else None,
             unet=float(values[self.unet]) if separate else None,
             blocks="" if blocks == ALL_BLOCKS else blocks.strip(),
             prompts=nonempty_lines(values[self.prompts]),
             on=bool(values[self.on]),
-            is_word=card.is_word,
-            origin=card.origin,
             references=tuple(map(Path, values[self.references] or ())),
         )
 
-    def show(self, card: Card, base: str, pick: SelectedFile) -> Updates:
-        """The widgets filled in for a file."""
+    def show(self, cards: list[Card], picks: tuple[SelectedFile, ...], place: int) -> Updates:
+        """The drawer, open and filled in for the LoRA at a place of the list."""
+        card, pick = cards[place], picks[place]
+        return {
+            self.group: gr.Column(visible=True),
+            self.place: place,
+            self.title: paragraph("drawer-title", card.name),
+            self.facts: facts_html(card),
+            **self._settings(card, pick),
+            self.up: gr.Button(interactive=place > 0),
+            self.down: gr.Button(interactive=place < len(cards) - 1),
+        }
+
+    def _settings(self, card: Card, pick: SelectedFile) -> Updates:
         separate = pick.text_encoder is not None or pick.unet is not None
         lora = not pick.is_word
         parts = (pick.text_encoder, pick.unet)
         te, unet = (pick.strength if value is None else value for value in parts)
         return {
-            self.group: gr.Column(visible=True, elem_classes=_classes(pick.on)),
-            self.info: row_html(card, base, pick.trigger),
-            self.facts: facts_html(card),
             self.on: pick.on,
             self.trigger: gr.Dropdown(
                 choices=list(card.words),
@@ -108,7 +118,6 @@ class LoraCard:
                 label="Trigger words" if lora else "Its word in prompts",
                 visible=lora or len(card.embeddings) == 1,
             ),
-            self.strength: gr.Slider(value=pick.strength, visible=lora),
             self.parts_and_blocks: gr.Column(visible=lora),
             self.separate: separate,
             self.parts: gr.Row(visible=separate),
@@ -122,26 +131,12 @@ class LoraCard:
             self.references: gr.File(
                 value=[str(path) for path in pick.references if path.is_file()] or None,
                 label=f"Pictures of {pick.trigger or card.name}",
-                visible=lora,
             ),
         }
 
-    def move_buttons(self, place: int, count: int) -> Updates:
-        """Up and Down, switched off at the ends of a list of ``count`` cards."""
-        return {
-            self.up: gr.Button(interactive=place > 0),
-            self.down: gr.Button(interactive=place < count - 1),
-        }
-
     def hide(self) -> Updates:
-        """The widgets, hidden and emptied."""
-        return {
-            self.group: gr.Column(visible=False),
-            self.more: gr.Accordion(open=False),
-            self.trigger: "",
-            self.strength: 1.0,
-            self.references: gr.File(value=None, visible=False),
-        }
+        """The drawer, closed."""
+        return {self.group: gr.Column(visible=False), self.place: CLOSED}
 
 
 def nonempty_lines(text: str | None) -> tuple[str, ...]:
@@ -149,25 +144,23 @@ def nonempty_lines(text: str | None) -> tuple[str, ...]:
     return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
 
 
-def lora_card_widgets() -> LoraCard:
-    """One row with its drawer, hidden."""
-    with gr.Column(visible=False, elem_classes=_classes(True)) as group:
-        info = gr.HTML(elem_classes="row")
-        strength = gr.Slider(
-            -2, 2, 1, step=0.05, label="Strength", elem_classes="strength", min_width=0
+def drawer_widgets() -> LoraDrawer:
+    """The drawer, closed."""
+    with gr.Column(visible=False, elem_id="drawer") as group:
+        place = gr.Number(CLOSED, precision=0, visible="hidden", label="Place in the list")
+        with gr.Row(elem_classes="head"):
+            title = gr.HTML()
+            close = gr.Button("Close", size="sm", scale=0, min_width=0)
+        trigger = gr.Dropdown(
+            [], value="", allow_custom_value=True, label="Trigger words", min_width=140
         )
-        with gr.Accordion("More about this LoRA", open=False, elem_classes="more") as more:
-            trigger = gr.Dropdown(
-                [], value="", allow_custom_value=True, label="Trigger words", min_width=140
-            )
-            tools = _tools()
-            with gr.Column() as parts_and_blocks:
-                advanced = _parts_and_blocks()
-            facts = gr.HTML()
-    on = tools[0]
-    on.input(lambda on: gr.Column(elem_classes=_classes(on)), on, group, **AT_ONCE)
-    row = (group, info, strength, _references(), more)
-    return LoraCard(*row, trigger, *tools, parts_and_blocks, *(*advanced, facts))
+        tools = _tools()
+        with gr.Column() as parts_and_blocks:
+            advanced = _parts_and_blocks()
+            references = _references()
+        facts = gr.HTML()
+    head = (group, title, place, close, trigger)
+    return LoraDrawer(*head, *tools, parts_and_blocks, *(*advanced, references, facts))
 
 
 def _tools() -> tuple[gr.Checkbox, gr.Button, gr.Button, gr.Button]:
@@ -214,16 +207,16 @@ def _parts_and_blocks() -> tuple[Any, ...]:
 
 
 def _references() -> gr.File:
-    """Created with the row, but rendered below the pictures."""
-    return gr.File(
-        file_count="multiple",
-        file_types=list(PICTURE_ENDINGS),
-        label="Pictures",
-        height=140,
-        visible=False,
-        render=False,
-        elem_classes="references",
-    )
+    """Real pictures of the concept, which pictures drawn later are compared with."""
+    with gr.Accordion("Scores from your own pictures", open=False):
+        gr.HTML(paragraph("about", REFERENCES_NOTE))
+        return gr.File(
+            file_count="multiple",
+            file_types=list(PICTURE_ENDINGS),
+            label="Pictures",
+            height=140,
+            elem_classes="references",
+        )
 
 
 def _counts() -> str:
@@ -234,7 +227,3 @@ def _counts() -> str:
 def _templates(trigger: str) -> str:
     """A few of the sentences that are used if no prompts are typed."""
     return "\n".join(concept_prompts(trigger, 3, seed=0)) if trigger else ""
-
-
-def _classes(on: bool) -> list[str]:
-    return ["slot"] if on else ["slot", "off"]
