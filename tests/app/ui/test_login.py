@@ -9,7 +9,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -220,8 +220,10 @@ def finished(studio: Studio, pair: tuple[Path, Path]) -> tuple[ExportHandlers, V
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     with gr.Blocks():
         files, asked = export_section(login=True)
-        shown, states = pictures_section(), [gr.State(None) for _ in range(4)]
-    form = Form(*states, *[cast(Any, None)] * 5)
+        shown = pictures_section()
+        states = {name: gr.State(None) for name in ("session", "merged")}
+    rest = [field.name for field in fields(Form) if field.name not in states]
+    form = Form(**states, **dict.fromkeys(rest, cast(Any, None)))
     values = {
         form.session: session,
         form.merged: merged,
