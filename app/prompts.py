@@ -8,6 +8,8 @@ from merging.base_models import base_model
 from merging.calibration.prompts import concept_prompts, is_style
 from merging.errors import MergeError
 from merging.runtime.seeds import seed_for
+from merging.text.phrases import phrases_in
+from merging.text.syntax import plain_text
 
 MOST_ALONE = 3  # concepts that get a prompt of their own beside that of all
 
@@ -15,19 +17,18 @@ MOST_ALONE = 3  # concepts that get a prompt of their own beside that of all
 def template_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
     """The calibration prompts that a merge makes from a trigger with its seed."""
     phrase = trigger.strip()
-    return concept_prompts(phrase, count, seed_for(seed, phrase))
+    return concept_prompts(phrase, count, seed_for(seed, plain_text(phrase)))
 
 
 def split_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]]:
-    """The visitor's prompts by trigger: for every trigger the lines that contain it.
+    """The visitor's prompts by trigger: for every trigger the lines that name it.
 
     Raises MergeError for a line without any of the triggers.
     """
     lines = [line.strip() for line in prompts.splitlines() if line.strip()]
-    by_trigger = [
-        tuple(line for line in lines if trigger and trigger.lower() in line.lower())
-        for trigger in triggers
-    ]
+    phrases = [plain_text(trigger) for trigger in triggers]
+    phrases_of = {line: phrases_in(plain_text(line), phrases) for line in lines}
+    by_trigger = [tuple(line for line in lines if phrase in phrases_of[line]) for phrase in phrases]
     used = {line for group in by_trigger for line in group}
     for line in lines:
         if line not in used:
@@ -42,8 +43,9 @@ def split_prompts(triggers: Sequence[str], prompts: str) -> list[tuple[str, ...]
 def example_prompts(triggers: Sequence[str], base: str) -> tuple[str, ...]:
     """Example prompts with every concept, objects before styles; the first one is the default."""
     phrases = [trigger.strip() for trigger in triggers if trigger.strip()]
-    things = [trigger for trigger in phrases if not is_style(trigger)] or ["house"]
-    look = "".join(f" in {trigger}" for trigger in phrases if is_style(trigger))
+    styles = [trigger for trigger in phrases if is_style(plain_text(trigger))]
+    things = [trigger for trigger in phrases if trigger not in styles] or ["house"]
+    look = "".join(f" in {trigger}" for trigger in styles)
     orders = dict.fromkeys((tuple(things), tuple(reversed(things))))
     return tuple(
         f"a photo of {_enumeration(order)}{look}{place}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from merging.embedding import Embedding
+from merging.text.syntax import plain_text
 
 if TYPE_CHECKING:
     import torch
@@ -101,5 +102,5 @@ class Adapter:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Its trigger phrases: a merge has one of each LoRA, separated by commas."""
-        return tuple(phrase for phrase in self.trigger.split(", ") if phrase)
+        """Its trigger phrases, plain: a merge has one of each LoRA, separated by commas."""
+        return tuple(plain_text(phrase) for phrase in self.trigger.split(", ") if phrase)

@@ -6,7 +6,6 @@ that need them.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from merging.methods import METHODS
 from merging.report import Watch, no_watch
 from merging.request import MergeRequest
 from merging.runtime.progress import Progress, Stop, never, silent
+from merging.text.syntax import has_weights
 
 if TYPE_CHECKING:
     from merging.diffusion.base import Base
@@ -76,11 +76,12 @@ def merge(
 
 
 def _syntax_notes(request: MergeRequest) -> list[str]:
-    """A sentence on every LoRA whose prompts have A1111's emphasis, which merges do not weigh."""
+    """A sentence on every LoRA whose prompts have A1111's emphasis, which acts in pictures."""
+    if not METHODS[request.method].calibrated:
+        return []
     return [
-        f"{source.adapter.name}: the merge learned from its prompts as they are written; brackets "
-        "and BREAK weigh in pictures alone."
+        f"{source.adapter.name}: the merge learned all words of its prompts alike; weights such as "
+        "(word:1.3) act in pictures."
         for source in request.sources
-        if METHODS[request.method].calibrated
-        and any(re.search(r"[()\[\]]|\bBREAK\b", text) for text in (source.phrase, *source.prompts))
+        if any(map(has_weights, (source.phrase, *source.prompts)))
     ]

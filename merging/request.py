@@ -12,6 +12,8 @@ from merging.embedding import Embedding, distinct_embeddings
 from merging.errors import MergeError
 from merging.methods import METHODS
 from merging.options import MAX_CLIP_SKIP, MergeOptions, Tokens
+from merging.text.phrases import repeated
+from merging.text.syntax import parse_prompt, plain_text
 
 MAX_SOURCES = 16
 MAX_STRENGTH = 10.0
@@ -40,8 +42,13 @@ class Source:
 
     @property
     def phrase(self) -> str:
-        """The trigger phrase of this concept, "" if it is unknown."""
+        """The trigger phrase of this concept as it is typed, "" if it is unknown."""
         return self.trigger.strip() or self.adapter.trigger.strip()
+
+    @property
+    def words(self) -> str:
+        """The trigger phrase without A1111's syntax: what is looked for in prompts."""
+        return plain_text(self.phrase)
 
     @property
     def clip_skip(self) -> int:
@@ -155,9 +162,10 @@ def _check_phrases(request: MergeRequest) -> None:
                 f"{source.adapter.name}: no trigger phrase in the file; type the one that it was "
                 "trained with, or type calibration prompts for it."
             )
-    phrases = [source.phrase for source in request.sources]
-    # CLIP reads capitals as small letters, and any space as one
-    distinct = all(phrases) and len({" ".join(p.lower().split()) for p in phrases}) == len(phrases)
+        for text in (source.phrase, *source.prompts):
+            parse_prompt(text)
+    phrases = [source.words for source in request.sources]
+    distinct = all(phrases) and not repeated(phrases)
     if request.teacher != "single" and len(phrases) > 1 and not distinct:
         raise MergeError(
             f"The teacher “{request.teacher}” needs a different trigger phrase for every LoRA; "

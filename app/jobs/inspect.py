@@ -13,6 +13,7 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.vector_deltas import describe_counts
 from merging.io.files import file_sha256
+from merging.text.syntax import escaped
 
 TAGS = "ss_tag_frequency"  # the header field with the captions of the training set
 # modelspec's picture of the concept: used only if it is image data and not large.
@@ -108,7 +109,11 @@ def _thumbnail(text: str) -> str:
 def _trigger_suggestions(overview: formats.Overview) -> tuple[str, ...]:
     """Suggested triggers: the header's trigger first, then its other trained words and tags."""
     fields = sorted(overview.trained_words, key=lambda field: field == TAGS)
-    words = [word for field in fields for word in overview.trained_words[field]]
+    words = [
+        escaped(word) if field == TAGS else word
+        for field in fields
+        for word in overview.trained_words[field]
+    ]
     with_class = f"{overview.trigger} {overview.class_word}"
     named = overview.trigger and overview.class_word and overview.class_word not in overview.trigger
     candidates = filter(None, [overview.trigger, with_class if named else "", *words])

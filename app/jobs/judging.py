@@ -17,6 +17,7 @@ from merging.diffusion.refine.concept import Concept, concept_of
 from merging.diffusion.refine.judge import Examples, Judge, judge_from_examples
 from merging.errors import MergeError
 from merging.runtime.progress import Progress, Stop, part
+from merging.text.syntax import parse_prompt
 
 JUDGED = ("sum", "merged")  # columns of the pictures that are looked at
 NEEDED = {"base", "each", *JUDGED}  # columns without which nothing can be told
@@ -74,9 +75,9 @@ class Judging:
 
     def _found(self, judge: Judge, picture: Picture) -> tuple[tuple[str, bool], ...]:
         """What is found of the concepts that the picture's prompt names."""
-        triggers = self.order.asked(picture.prompt)
+        triggers, prompts = self.order.asked(picture.prompt), [parse_prompt(picture.prompt)]
         some = judge.of([i for i, it in enumerate(judge.concepts) if it.phrase in triggers])
-        (findings,) = some.findings(_images([picture]), [picture.prompt], stop=self.stop)
+        (findings,) = some.findings(_images([picture]), prompts, stop=self.stop)
         return tuple((one.phrase, one.found) for one in findings)
 
     def _judge(self, progress: Progress) -> Judge:
@@ -111,7 +112,8 @@ class Judging:
             return None
         alone = _at(self.pictures, places, "each", f"{concept.name} alone")
         plain = _at(self.pictures, places, "base")
-        return Examples([prompt for prompt, _ in places], _images(alone), _images(plain))
+        prompts = [parse_prompt(prompt) for prompt, _ in places]
+        return Examples(prompts, _images(alone), _images(plain))
 
 
 def _at(

@@ -10,6 +10,8 @@ from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from merging.base_models import MINI
 from merging.diffusion.compose import COMPOSITIONS
 from merging.io.regions import Region
+from merging.text.phrases import phrases_in
+from merging.text.syntax import plain_text
 
 # Columns of a comparison, in the order in which they are drawn; those of COMPOSED come before the
 # merge. Loading all LoRAs together is exactly their plain sum, so there is one column for both.
@@ -124,12 +126,12 @@ class DrawOrder:
 
     @property
     def triggers(self) -> list[str]:
-        """The triggers that get heat maps."""
-        return list(dict.fromkeys(pick.trigger for pick in self.picks if pick.trigger))
+        """The trigger phrases that get heat maps, without syntax."""
+        return list(dict.fromkeys(plain_text(pick.trigger) for pick in self.picks if pick.trigger))
 
     def asked(self, prompt: str) -> list[str]:
         """The triggers that a prompt names."""
-        return [trigger for trigger in self.triggers if trigger.lower() in prompt.lower()]
+        return phrases_in(plain_text(prompt), self.triggers)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 
 from app.schemas.draw import COLUMNS, DrawOrder, Picture
 from app.schemas.merge import FinishedMerge
+from merging.export.recipe import SYNTAX_KEY
+from merging.text.syntax import escaped
 
 Put = Callable[[Path], str]  # stores a file, and returns its stored name
 Place = Callable[[str, str], Path]  # (stored name, former name) → the file's path now
@@ -48,10 +50,24 @@ def merge_of(text: str, report: str, place: Place, lora: Callable[[str], Path]) 
     Raises KeyError, TypeError or ValueError for JSON of another form.
     """
     parts = _load(text, place)
-    picks = [pick | {"path": lora(pick["sha256"])} for pick in parts["order"]["picks"]]
-    order = parts["order"] | {"picks": picks}
+    order = parts["order"] if SYNTAX_KEY in parts["recipe"] else _escaped_order(parts["order"])
+    picks = [pick | {"path": lora(pick["sha256"])} for pick in order["picks"]]
+    order = order | {"picks": picks}
     rest = {"order": order, "recipe": parts["recipe"], "report": json.loads(report)}
     return MERGED.validate_python(parts["merged"] | rest)
+
+
+def _escaped_order(order: dict[str, Any]) -> dict[str, Any]:
+    """An order whose texts were read as they stand there, before prompts of merges had a syntax."""
+    picks = [
+        pick
+        | {
+            "trigger": escaped(pick["trigger"]),
+            "prompts": [escaped(prompt) for prompt in pick.get("prompts", ())],
+        }
+        for pick in order["picks"]
+    ]
+    return order | {"picks": picks, "prompts": escaped(order.get("prompts", ""))}
 
 
 def sheet_json(scene: DrawOrder, pictures: Sequence[Picture], put: Put) -> str:

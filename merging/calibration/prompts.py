@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import permutations, product
 
 from merging.errors import MergeError
+from merging.text.phrases import phrases_in
+from merging.text.syntax import escaped, parse_prompt, plain_text
 
 LoraPair = tuple[int, int]  # indices of two LoRAs
 
@@ -65,18 +67,30 @@ def concept_prompts(trigger: str, count: int, seed: int) -> tuple[str, ...]:
     return _sample([text.format(trigger.strip()) for text in _sentences(scenes)], count, seed)
 
 
+def plain_prompts_of(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The user's prompts without A1111's syntax; what a BREAK parts are prompts of their own.
+
+    A merge learns from words, whatever they weigh: weights scale what layers read, and a linear
+    layer that is right for some input is right for its multiples.
+    """
+    parts = [part for prompt in prompts for part in parse_prompt(prompt).parts]
+    texts = ("".join(fragment.text for fragment in part) for part in parts)
+    return tuple(text for text in texts if text)
+
+
 def tag_prompts(trigger: str, tags: Sequence[str]) -> tuple[str, ...]:
     """Sentences from the training captions in a file's header.
 
-    A caption with the trigger phrase stays as it is; any other follows the phrase.
+    A caption with the trigger phrase stays as it is; any other follows the phrase. Captions have no
+    syntax: a trainer reads brackets as they stand there, so they are escaped.
     """
-    phrase = trigger.strip()
+    words = plain_text(trigger.strip())
     captions = [tag.strip() for tag in tags if tag.strip()]
     sentences = [
-        caption if phrase.lower() in caption.lower() else f"a photo of a {phrase}, {caption}"
+        caption if phrases_in(caption, [words]) else f"a photo of a {words}, {caption}"
         for caption in captions
     ]
-    return tuple(dict.fromkeys(sentences)) if phrase else ()
+    return tuple(dict.fromkeys(map(escaped, sentences))) if words else ()
 
 
 def composed_prompts(triggers: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
@@ -111,8 +125,8 @@ def lora_pairs(triggers: Sequence[str]) -> list[LoraPair]:
 
 def joint_prompt(triggers: Sequence[str]) -> str:
     """A prompt that names all concepts: the things in their order, then the styles."""
-    things = [f"a {trigger}" for trigger in triggers if not is_style(trigger)] or ["a house"]
-    styles = [trigger for trigger in triggers if is_style(trigger)]
+    styles = [trigger for trigger in triggers if is_style(plain_text(trigger))]
+    things = [f"a {trigger}" for trigger in triggers if trigger not in styles] or ["a house"]
     listed = f"{', '.join(things[:-1])} and {things[-1]}" if things[1:] else things[0]
     return _LEADS[0].format(listed) + (f" in {', '.join(styles)}" if styles else "")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from merging.adapter import VectorDelta
 from merging.calibration.plan import RefinePlan
+from merging.calibration.prompts import plain_prompts_of
 from merging.linalg.delta import Delta
 from merging.request import MergeRequest
 from merging.runtime.phases import Phases
@@ -22,8 +23,8 @@ def refine_plan(
     """Layers of the start that change nothing are left out, and stay away."""
     return RefinePlan(
         names=tuple(source.adapter.name for source in request.sources),
-        phrases=tuple(source.phrase for source in request.sources),
-        prompts=tuple(source.prompts for source in request.sources),
+        phrases=tuple(source.words for source in request.sources),
+        prompts=tuple(plain_prompts_of(source.prompts) for source in request.sources),
         deltas=tuple(deltas),
         shifts=tuple(shifts),
         start={name: delta for name, delta in start.items() if delta.rank and delta.up.any()},

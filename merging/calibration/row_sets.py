@@ -9,6 +9,7 @@ from merging.calibration.prompts import (
     concept_prompts,
     lora_pairs,
     plain_prompts,
+    plain_prompts_of,
 )
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
@@ -23,7 +24,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
             source.adapter.name,
             _prompts(request, source),
             weights=_one_hot(i, teachers),
-            phrases=(source.phrase,) if source.phrase else (),
+            phrases=(source.words,) if source.words else (),
         )
         for i, source in enumerate(request.sources)
     ]
@@ -31,7 +32,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
         sets.append(_gated_set(request))
     sets += _composite_sets(request)
     if request.preserve_weight > 0:
-        triggers = [source.phrase for source in request.sources]
+        triggers = [source.words for source in request.sources]
         prompts = plain_prompts(request.samples, seed_for(request.seed, "preserved"), triggers)
         sets.append(RowSet("preserved", prompts, (0.0,) * teachers, omega=request.preserve_weight))
     return tuple(sets)
@@ -39,7 +40,7 @@ def row_sets(request: MergeRequest) -> tuple[RowSet, ...]:
 
 def _gated_set(request: MergeRequest) -> RowSet:
     """All pairs in one set; every LoRA acts on its phrase and region."""
-    phrases = tuple(source.phrase for source in request.sources)
+    phrases = tuple(source.words for source in request.sources)
     count, seed = len(phrases), seed_for(request.seed, "composed")
     prompts = composed_prompts(sorted(phrases), request.samples * count // 2, seed)
     omega = request.composed_weight
@@ -51,7 +52,7 @@ def _composite_sets(request: MergeRequest) -> list[RowSet]:
     count, pairs = len(request.sources), composite_pairs(request)
     sets = []
     for index, pair in enumerate(pairs):
-        phrases = tuple(sorted(request.sources[i].phrase for i in pair))
+        phrases = tuple(sorted(request.sources[i].words for i in pair))
         name = f"composed: {' + '.join(phrases)}"
         share = max(1, request.samples * count // (2 * len(pairs)))
         prompts = composed_prompts(phrases, share, seed_for(request.seed, *phrases))
@@ -67,15 +68,15 @@ def _one_hot(index: int, count: int) -> tuple[float, ...]:
 
 def _prompts(request: MergeRequest, source: Source) -> tuple[str, ...]:
     """The user's prompts, or sentences with the phrase; for Custom Diffusion its two prompts."""
-    phrase = source.phrase
+    phrase = source.words
     if METHODS[request.method].on_phrases and phrase:
         return phrase, f"photo of a {phrase}"
     seed = seed_for(request.seed, phrase)
-    return source.prompts or concept_prompts(phrase, request.samples, seed)
+    return plain_prompts_of(source.prompts) or concept_prompts(phrase, request.samples, seed)
 
 
 def composite_pairs(request: MergeRequest) -> list[LoraPair]:
     """The pairs of LoRAs whose merge by sum or tsv is their teacher; none for other teachers."""
     if request.teacher in ("single", "composed") or not METHODS[request.method].calibrated:
         return []
-    return lora_pairs([source.phrase for source in request.sources])
+    return lora_pairs([source.words for source in request.sources])

@@ -15,6 +15,7 @@ from merging.diffusion.refine.judge import Finding, build_judge
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.runtime.progress import Progress, part
+from merging.text.syntax import parse_prompt
 
 
 class FindingData(TypedDict):
@@ -60,7 +61,7 @@ def judge_pictures(
     """For each picture, what is found of every concept."""
     learning, looking = part(progress, 0.0, 0.7), part(progress, 0.7, 1.0)
     judge = build_judge(base, concepts, embeddings=embeddings, progress=learning)
-    return judge.findings(images, prompts, looking)
+    return judge.findings(images, [parse_prompt(prompt) for prompt in prompts], looking)
 
 
 def finding_data(finding: Finding) -> FindingData:

@@ -32,6 +32,7 @@ from merging.options import Sampler
 from merging.runtime.progress import Progress, part
 from merging.scoring.clip import load_clip
 from merging.scoring.references import PictureScorer, build_scorer, pictures_in
+from merging.text.syntax import plain_text
 
 MAX_COUNT = 64
 ORIGIN_OPTIONS = (
@@ -256,7 +257,7 @@ def _phrases(phrases: Sequence[str] | None, adapters: Iterable[Adapter]) -> list
     phrases = phrases or [one for adapter in adapters for one in adapter.triggers]
     if not phrases:
         raise MergeError("--maps: no adapter has a trigger; write the phrases after --maps.")
-    return list(dict.fromkeys(phrases))
+    return list(dict.fromkeys(map(plain_text, phrases)))
 
 
 def _save_picture(

@@ -26,7 +26,7 @@ from merging.diffusion.gate import (
     silence_unnamed,
     token_gate,
 )
-from merging.diffusion.tokens import counted_tokens, text_ids
+from merging.diffusion.tokens import counted_tokens, split_long, text_ids
 from merging.runtime.progress import Progress, Stop, check, part
 from merging.runtime.seeds import seed_for
 
@@ -80,7 +80,7 @@ def batches(base: Base, samples: Sequence[Sample], streams: int) -> list[Sequenc
 def _blank_samples(base: Base, sweep: Sweep, index: int) -> list[Sample]:
     """The samples of one row set without latents."""
     row_set = sweep.row_sets[index]
-    prompts = row_set.prompts
+    prompts = [piece for prompt in row_set.prompts for piece in split_long(base, prompt)]
     weights = torch.tensor([row_set.weights] * len(prompts))
     gate = constant_gate(weights, base.pipeline.tokenizer.model_max_length, latent_size(base))
     if row_set.gated:

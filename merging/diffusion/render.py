@@ -22,7 +22,6 @@ from merging.diffusion.compose.scene import Scene, Weighted
 from merging.diffusion.preview import OnEstimate
 from merging.diffusion.prompts.clip_skip import using_clip_skip
 from merging.diffusion.prompts.encoder import piece_count
-from merging.diffusion.prompts.syntax import Prompt, parse_prompt
 from merging.diffusion.sampling import draw
 from merging.diffusion.schedulers import using_sampler
 from merging.diffusion.textual_inversion import using_embeddings
@@ -33,6 +32,7 @@ from merging.io.regions import Region
 from merging.options import Sampler
 from merging.runtime.memory import explain_out_of_memory
 from merging.runtime.progress import Progress, Stop, check, never, part, silent
+from merging.text.syntax import Prompt, parse_prompt
 
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0

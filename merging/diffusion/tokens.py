@@ -11,6 +11,7 @@ from torch import Tensor
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.options import Padding, Tokens
+from merging.text.phrases import longest_first, occurrences
 
 
 def token_ids(base: Base, text: str) -> list[int]:
@@ -56,13 +57,7 @@ def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
 
 def phrase_positions(base: Base, prompt: str, phrase: str) -> list[slice]:
     """Where the phrase's tokens are in the prompt, one slice per occurrence."""
-    return _positions(token_ids(base, prompt), token_ids(base, phrase)[1:-1])
-
-
-def _positions(ids: Sequence[int], phrase_ids: Sequence[int]) -> list[slice]:
-    size = len(phrase_ids)
-    starts = range(len(ids) - size + 1) if size else ()
-    return [slice(i, i + size) for i in starts if list(ids[i : i + size]) == list(phrase_ids)]
+    return occurrences(token_ids(base, prompt), token_ids(base, phrase)[1:-1])
 
 
 def phrase_places(base: Base, ids: Sequence[int], phrases: Sequence[str]) -> list[list[slice]]:
@@ -70,17 +65,21 @@ def phrase_places(base: Base, ids: Sequence[int], phrases: Sequence[str]) -> lis
 
     So “sks cat girl” is not “sks cat” too; equal phrases share their places.
     """
-    phrase_ids = [token_ids(base, phrase)[1:-1] for phrase in phrases]
-    places_of: dict[int, list[slice]] = {}
-    for i in sorted(range(len(phrases)), key=lambda i: -len(phrase_ids[i])):
-        places = _positions(ids, phrase_ids[i])
-        taken = [place for others in places_of.values() for place in others if place not in places]
-        places_of[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
-    return [places_of[i] for i in range(len(phrases))]
+    return longest_first(ids, [token_ids(base, phrase)[1:-1] for phrase in phrases])
 
 
-def _overlap(one: slice, other: slice) -> bool:
-    return one.start < other.stop and other.start < one.stop
+def split_long(base: Base, text: str) -> list[str]:
+    """The text in pieces that the text encoder reads at once, cut between words."""
+    length, pieces = base.pipeline.tokenizer.model_max_length, [""]
+    if len(token_ids(base, text)) <= length:
+        return [text]
+    for word in text.split():
+        longer = f"{pieces[-1]} {word}".strip()
+        if len(token_ids(base, longer)) > length and pieces[-1]:
+            pieces.append(word)
+        else:
+            pieces[-1] = longer
+    return pieces
 
 
 def counted_tokens(

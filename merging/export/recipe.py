@@ -17,8 +17,11 @@ from merging.io.files import RECIPE_KEY
 from merging.methods import METHODS
 from merging.options import Precision, merge_options, option_values
 from merging.request import MergeRequest, Source
+from merging.text.syntax import escaped, has_syntax
 from merging.version import __version__
 
+# How triggers and prompts are read; recipes without it took brackets as they stand there.
+SYNTAX_KEY, SYNTAX = "prompt_syntax", "A1111"
 # Values of options that older recipes do not have.
 _OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
 # Options younger than the first recipes: without them a file has the bytes that it always had.
@@ -64,6 +67,7 @@ class Recipe(TypedDict, total=False):
     base_precision: str
     sources: list[SourceEntry]
     embeddings: list[EmbeddingEntry]
+    prompt_syntax: str  # only where triggers or prompts have any
 
 
 def recipe(
@@ -86,9 +90,15 @@ def recipe(
         **({"base_precision": precision} if precision != "auto" else {}),
         "sources": [_source_entry(source) for source in request.sources],
         **({"embeddings": embeddings} if embeddings else {}),
+        **({SYNTAX_KEY: SYNTAX} if _has_syntax(request) else {}),
         **_saved_options(request),
     }
     return cast(Recipe, entries)
+
+
+def _has_syntax(request: MergeRequest) -> bool:
+    sources = request.sources
+    return any(has_syntax(text) for one in sources for text in (one.phrase, *one.prompts))
 
 
 def _saved_options(request: MergeRequest) -> dict[str, Any]:
@@ -169,7 +179,8 @@ def replay(
     """
     by_hash = {adapter.sha256: adapter for adapter in adapters}
     try:
-        sources = tuple(_replay_source(entry, by_hash) for entry in saved["sources"])
+        literal = saved.get(SYNTAX_KEY) != SYNTAX
+        sources = tuple(_replay_source(entry, by_hash, literal) for entry in saved["sources"])
         used = tuple(_replay_embedding(entry, embeddings) for entry in saved.get("embeddings", []))
         options = _OLD_DEFAULTS | {key: saved[key] for key in merge_options() if key in saved}
         return MergeRequest(sources=sources, embeddings=used, **options)
@@ -179,7 +190,8 @@ def replay(
         ) from error
 
 
-def _replay_source(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source:
+def _replay_source(entry: dict[str, Any], by_hash: dict[str, Adapter], literal: bool) -> Source:
+    """A LoRA of the recipe; brackets in its texts are escaped where they were read ``literal``."""
     if entry["sha256"] not in by_hash:
         raise _missing(entry)
     adapter = by_hash[entry["sha256"]]
@@ -190,7 +202,9 @@ def _replay_source(entry: dict[str, Any], by_hash: dict[str, Adapter]) -> Source
     )
     adapter = dataclasses.replace(adapter, name=entry["name"], embeddings=renamed)
     more = {key: entry[key] for key in (*_PARTS, "blocks", "origin") if key in entry}
-    return Source(adapter, entry["strength"], entry["trigger"], tuple(entry["prompts"]), **more)
+    texts = (entry["trigger"], *entry["prompts"])
+    trigger, *prompts = map(escaped, texts) if literal else texts
+    return Source(adapter, entry["strength"], trigger, tuple(prompts), **more)
 
 
 def _replay_embedding(entry: dict[str, Any], embeddings: Sequence[Embedding]) -> Embedding:

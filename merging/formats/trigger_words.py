@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from merging.text.syntax import escaped
+
 TRAINED = "trained_words"  # a list; in files of merges an object, by source
 # Header fields with trigger words: modelspec's, Civitai's and its tools', and kohya's.
 PHRASES = (
     *("modelspec.trigger_phrase", "instance_prompt", "ss_instance_prompt"),
     *(TRAINED, "trainedWords", "activation text"),
 )
+CAPTIONS = ("instance_prompt", "ss_instance_prompt")  # what a trainer read, without any syntax
 WORDS = (*PHRASES, "modelspec.tags", "ss_tags")
 MOST_WORDS = 50  # of a field; captions of a training set can have thousands
 MAX_TAGS = 8 << 20  # characters of the tag counts that are read; longer ones name no trigger
@@ -20,9 +23,14 @@ TAGS = "ss_tag_frequency"  # kohya: {"10_sks cat": {"sks cat": 20, …}, …}, J
 
 
 def trigger(metadata: Mapping[str, str]) -> str:
-    """The trigger phrase, "" if there is none; tags count only if all captions are the same."""
-    phrases = (_phrase(metadata.get(field, "")) for field in PHRASES)
-    return next((phrase for phrase in phrases if phrase), "") or _only_tag(metadata.get(TAGS, ""))
+    """The trigger phrase, "" if there is none; tags count only if all captions are the same.
+
+    It is written as in a prompt: brackets of captions are escaped.
+    """
+    for field in PHRASES:
+        if phrase := _phrase(metadata.get(field, "")):
+            return escaped(phrase) if field in CAPTIONS else phrase
+    return escaped(_only_tag(metadata.get(TAGS, "")))
 
 
 def all_triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.prompts import example_prompts, split_prompts, suggested_prompt, suggestions
+from app.ui.html.fragments import chips
 from merging.base_models import base_model
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
@@ -73,6 +74,19 @@ def test_own_prompts_go_to_the_concepts_they_name() -> None:
     assert cat == ("a SKS cat", "sks cat and vxz pizza")
     assert pizza == ("a vxz pizza on a plate", "sks cat and vxz pizza")
     assert nameless == ()
+
+
+def test_a_trigger_inside_another_is_told_apart() -> None:
+    typed = "a Sks Cat Girl\na (sks cat:1.2) on a bed"
+    assert split_prompts(["sks cat", "(sks cat girl)"], typed) == [
+        ("a (sks cat:1.2) on a bed",),
+        ("a Sks Cat Girl",),
+    ]
+    html = chips("a (sks cat) girl", ["sks cat", "(sks cat girl:1.1)"])
+    assert [said in html for said in ("sks cat is not in", "(sks cat girl:1.1) is not in")] == [
+        True,
+        False,
+    ]
 
 
 def test_a_prompt_that_names_no_concept_is_said() -> None:

@@ -202,3 +202,40 @@ def test_captions_become_prompts_that_name_the_concept() -> None:
         "a SKS CAT on a sofa",
     )
     assert tag_prompts(" ", tags) == ()
+    assert tag_prompts("sks cat", ["cats (2)"]) == (r"a photo of a sks cat, cats \(2\)",)
+
+
+def test_prompts_have_the_syntax_of_pictures(pair: tuple[Source, Source]) -> None:
+    """Weights are left out, BREAK parts prompts, and an escaped bracket is one."""
+    typed = ("a (rn1 cat:1.3) BREAK on [grass]", r"rn1 cat \(old\)")
+    sources = (replace(pair[0], trigger="(rn1 cat:1.2)", prompts=typed), pair[1])
+    one, *_ = row_sets(MergeRequest(sources))
+    assert one.prompts == ("a rn1 cat", "on grass", "rn1 cat (old)")
+    assert one.phrases == ("rn1 cat",)
+    plain = MergeRequest((replace(pair[0], trigger="rn1 cat"), pair[1]))
+    weighted = MergeRequest((replace(pair[0], trigger="(rn1 cat:1.2)"), pair[1]))
+    assert row_sets(weighted) == row_sets(plain)
+    with pytest.raises(MergeError, match="change from step to step"):
+        MergeRequest((replace(pair[0], prompts=("a [cat:dog:0.5]",)), pair[1]))
+
+
+def test_older_recipes_take_brackets_as_they_stand_there(pair: tuple[Source, Source]) -> None:
+    adapters = [source.adapter for source in pair]
+    prompts = ("a rn1 (cat) BREAK", "a [cat|dog]")
+    sources = (replace(pair[0], trigger="saber (fate:1.2)", prompts=prompts), pair[1])
+    saved = recipe(MergeRequest(pair)) | {"sources": recipe(MergeRequest(pair))["sources"]}
+    assert "prompt_syntax" not in saved
+    saved["sources"][0] |= {"trigger": sources[0].trigger, "prompts": list(prompts)}
+    old = replay(saved, adapters)
+    one, *_ = row_sets(old)
+    assert one.prompts == ("a rn1 (cat) break", "a [cat|dog]")  # CLIP reads no capitals
+    assert one.phrases == ("saber (fate:1.2)",)
+    again = recipe(old)
+    assert again["prompt_syntax"] == "A1111"
+    assert row_sets(replay(again, adapters)) == row_sets(old)
+
+
+def test_triggers_that_are_read_alike_are_refused(pair: tuple[Source, Source]) -> None:
+    same = (replace(pair[0], trigger="Sks  cat"), replace(pair[1], trigger="(sks CAT:1.3)"))
+    with pytest.raises(MergeError, match="needs a different trigger phrase for every LoRA"):
+        MergeRequest(same)

@@ -25,7 +25,7 @@ OURS = ("merging", "app")
 ROWS = (
     "merging.errors merging.version",
     "merging.option_field",
-    "merging.io merging.runtime merging.embedding merging.options",
+    "merging.io merging.runtime merging.text merging.embedding merging.options",
     "merging.base_models merging.adapter merging.report merging.presets",
     "merging.linalg merging.formats",
     "merging.methods merging.block_weights",

@@ -10,6 +10,8 @@ from app.ui.html.durations import rounded
 from app.ui.html.rendering import render_template
 from merging.base_models import MINI
 from merging.methods import Method
+from merging.text.phrases import phrases_in
+from merging.text.syntax import plain_text
 
 # Where a finished file loads; one for the embedded base loads here and in diffusers alone.
 PROGRAMS = ("A1111 · Forge", "ComfyUI", "InvokeAI", "diffusers")
@@ -40,10 +42,9 @@ def hint(sentence: str) -> str:
 
 def chips(prompt: str, triggers: Iterable[str]) -> str:
     """A chip per trigger: whether the prompt has it, or a button that adds it."""
-    lowered = prompt.lower()
-    shown = [
-        (trigger, trigger.lower() in lowered) for trigger in dict.fromkeys(triggers) if trigger
-    ]
+    words = {trigger: plain_text(trigger) for trigger in triggers if trigger}
+    present = phrases_in(plain_text(prompt), list(words.values()))
+    shown = [(trigger, plain in present) for trigger, plain in words.items()]
     return render_template("chips", chips=shown)
 
 

@@ -24,6 +24,7 @@ from merging.calibration.prompts import is_style
 from merging.diffusion.attention_maps import AttentionRecorder, phrase_masks
 from merging.diffusion.compose.composer import Composer, Moment, Variant
 from merging.diffusion.compose.scene import Scene
+from merging.text.syntax import plain_text
 
 LONGEST = 25  # steps in which the latents are moved, at most; half of all steps
 RATE = 0.02
@@ -44,7 +45,7 @@ class Clora(Composer):
     def acting(self) -> Iterator[None]:
         """Every branch has its own text states; the one without a thing is the last."""
         pairs = self.scene.adapters
-        styles = [pair for pair in pairs if is_style(pair[0].trigger)]
+        styles = [pair for pair in pairs if is_style(plain_text(pair[0].trigger))]
         things = [pair for pair in pairs if pair not in styles]
         self.branches = [Variant(self.scene, [pair, *styles]) for pair in things]
         self.branches.append(Variant(self.scene, styles))

@@ -29,6 +29,7 @@ from merging.diffusion.compose.composer import Composer, Moment, Variant
 from merging.diffusion.compose.regions import region_masks
 from merging.diffusion.compose.scene import Scene, summed_deltas, summed_shifts
 from merging.diffusion.gate import constant_gate, gated
+from merging.text.syntax import plain_text
 
 LONGEST, PATIENT = 25, 5  # steps in which the latents are moved: at most, and at least
 RATE = 0.1  # root mean square of the first move; later ones are smaller
@@ -44,7 +45,8 @@ class LoraComposer(Composer):
         self.masks = region_masks(scene)
         small = [region for region in scene.regions if region.box != (0, 0, 1, 1)]
         self.boxes = [cells(region.box, scene.latent) for region in small]
-        self.marks = phrase_masks(scene.base, scene.prompts, [one.phrase for one in small])
+        phrases = [plain_text(region.phrase) for region in small]
+        self.marks = phrase_masks(scene.base, scene.prompts, phrases)
         self.best = float("inf")  # the loss so far
         self.moving = bool(small) and bool(self.marks.any())
 

@@ -21,6 +21,7 @@ from merging.diffusion.compose.scene import Scene, Weighted
 from merging.diffusion.compose.word_weights import without_phrase
 from merging.errors import MergeError
 from merging.io.regions import cover
+from merging.text.syntax import plain_text
 
 
 class Regions(Composer):
@@ -45,7 +46,8 @@ class Regions(Composer):
     def _variant(self, phrase: str, shared: Sequence[Weighted]) -> Variant:
         """The model of one region, or for "" of what is around all of them."""
         others = [name for name in self.masks if name != phrase]
-        cut = [(_without(prompt, others), seed) for prompt, seed in self.scene.pairs]
+        known = [name for one, _ in self.scene.adapters for name in one.triggers]
+        cut = [(_without(prompt, others, known), seed) for prompt, seed in self.scene.pairs]
         chosen = [one for one in self.scene.adapters if phrase and phrase in one[0].triggers]
         return Variant(replace(self.scene, pairs=cut), [*chosen, *shared])
 
@@ -78,13 +80,14 @@ def region_masks(scene: Scene) -> dict[str, Tensor]:
         )
     masks: dict[str, Tensor] = {}
     for region in scene.regions:
-        if region.phrase not in triggers:
+        phrase = plain_text(region.phrase)
+        if phrase not in triggers:
             raise MergeError(
                 f"No LoRA has the trigger “{region.phrase}” of a region; there are "
                 f"{', '.join(triggers) or 'none'}."
             )
         mask = box_mask(region.box, scene.latent)
-        masks[region.phrase] = torch.maximum(masks.get(region.phrase, mask), mask)
+        masks[phrase] = torch.maximum(masks.get(phrase, mask), mask)
     return masks
 
 
@@ -103,7 +106,7 @@ def _regional(one: Weighted, masks: dict[str, Tensor]) -> bool:
     return any(name in masks for name in one[0].triggers)
 
 
-def _without(prompt: str, phrases: Sequence[str]) -> str:
+def _without(prompt: str, phrases: Sequence[str], known: Sequence[str]) -> str:
     for phrase in phrases:
-        prompt = without_phrase(prompt, phrase)
+        prompt = without_phrase(prompt, phrase, known)
     return prompt

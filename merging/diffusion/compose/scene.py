@@ -16,6 +16,8 @@ from merging.diffusion.prompts.encoder import encode, piece_count, token_row
 from merging.errors import MergeError
 from merging.io.regions import Region
 from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
+from merging.text.phrases import repeated
+from merging.text.syntax import plain_text
 
 Weighted = tuple[Adapter, float]  # with its strength
 
@@ -50,17 +52,14 @@ class Scene:
 
     @cached_property
     def triggers(self) -> list[str]:
-        """The trigger phrase of every LoRA; MergeError if one has none, or if two share one."""
-        phrases = [adapter.trigger for adapter, _ in self.adapters]
+        """Every LoRA's trigger phrase, plain; MergeError if one has none, or if two share one."""
+        phrases = [plain_text(adapter.trigger) for adapter, _ in self.adapters]
         if not phrases or not all(phrases):
             raise MergeError(
                 "This composition needs a trigger phrase for every LoRA; type the missing ones."
             )
-        # CLIP reads capitals as small letters, and any space as one
-        acting = [
-            " ".join(one.trigger.lower().split()) for one, strength in self.adapters if strength
-        ]
-        if shared := [phrase for phrase in acting if acting.count(phrase) > 1]:
+        pairs = zip(phrases, self.adapters, strict=True)
+        if shared := repeated([phrase for phrase, (_, strength) in pairs if strength]):
             raise MergeError(
                 f"This composition tells LoRAs apart by their triggers, and two have “{shared[0]}” "
                 "(capitals are read as small letters): type another, or let them act as a sum."

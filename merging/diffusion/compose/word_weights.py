@@ -19,9 +19,11 @@ from merging.diffusion.base import Base
 from merging.diffusion.compose.composer import Variant
 from merging.diffusion.compose.scene import Scene
 from merging.diffusion.tokens import text_ids
+from merging.text.phrases import phrase_spans
 
 JOINTS = ("and", "with", "next to", "beside", "near", "in", ",")
 ARTICLES = ("a", "an", "the")
+MARK = "\0"  # stands for the phrase while it is cut out
 
 
 def word_weights(scene: Scene, loras: Sequence[Variant]) -> Tensor:
@@ -39,7 +41,7 @@ def relative(influences: Tensor) -> Tensor:
 
 def _influence(scene: Scene, lora: Variant, trigger: str) -> Tensor:
     """1 − cosine of the end states with and without the trigger: (pictures,)."""
-    without = [without_phrase(prompt, trigger) for prompt in scene.prompts]
+    without = [without_phrase(prompt, trigger, scene.triggers) for prompt in scene.prompts]
     with lora.in_use():
         whole, cut = (_end_states(scene.base, texts) for texts in (scene.prompts, without))
     changed = torch.tensor([a != b for a, b in zip(scene.prompts, without, strict=True)])
@@ -55,10 +57,15 @@ def _end_states(base: Base, texts: Sequence[str]) -> Tensor:
     return states[torch.arange(len(texts), device=states.device), ends]
 
 
-def without_phrase(prompt: str, phrase: str) -> str:
-    """The prompt without a phrase, its article, and one word that joins it to the rest."""
+def without_phrase(prompt: str, phrase: str, known: Sequence[str] = ()) -> str:
+    """The prompt without a phrase, its article, and one word that joins it to the rest.
+
+    Where the phrase is part of a longer one of the ``known`` phrases, it stays.
+    """
+    for place in reversed(phrase_spans(prompt, [phrase, *known])[0]):
+        prompt = f"{prompt[: place.start]}{MARK}{prompt[place.stop :]}"
     articles, joints = ("|".join(re.escape(word) for word in words) for words in (ARTICLES, JOINTS))
-    name = rf"(?:\b(?:{articles})\s+)?(?<!\w){re.escape(phrase)}(?!\w)"
+    name = rf"(?:\b(?:{articles})\s+)?{MARK}"
     before = rf"\s*(?:(?<!\w)(?:{joints})(?!\w)|,)\s*{name}"
     after = rf"{name}\s*(?:(?<!\w)(?:{joints})(?!\w)|,)"
     for pattern in (before, after, name):

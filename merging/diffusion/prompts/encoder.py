@@ -15,9 +15,9 @@ from compel.embeddings_provider import EmbeddingsProvider, SplitLongTextMode
 from torch import Tensor
 
 from merging.diffusion.base import Base
-from merging.diffusion.prompts.syntax import Fragment, Part, Prompt
 from merging.diffusion.tokens import text_ids, token_ids
 from merging.errors import MergeError
+from merging.text.syntax import Fragment, Part, Prompt
 
 MOST_PIECES = 8  # of a prompt: the cost of cross-attention grows with them
 

@@ -10,9 +10,10 @@ from merging.adapter import Adapter, VectorDelta
 from merging.calibration.prompts import is_style, joint_prompt
 from merging.diffusion.base import Base
 from merging.diffusion.compose.scene import summed_shifts
-from merging.diffusion.tokens import phrase_positions
 from merging.errors import MergeError
 from merging.linalg.delta import Delta, ScaledDeltas
+from merging.text.phrases import phrases_in, repeated
+from merging.text.syntax import plain_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ NO_CHANGE = ModelChange()
 class Concept:
     """One LoRA at its strength, by its trigger phrase."""
 
-    phrase: str
+    phrase: str  # plain
     change: ModelChange
     name: str  # of the LoRA
 
@@ -53,10 +54,10 @@ class Concept:
         """Whether it is a style of whole pictures."""
         return is_style(self.phrase)
 
-    def prompt(self, base: Base, prompt: str) -> str:
-        """The picture's prompt if it names the concept, else one that does."""
-        named = phrase_positions(base, prompt, self.phrase)
-        return prompt if named else joint_prompt([self.phrase])
+    def prompt(self, prompt: str, phrases: Sequence[str]) -> str:
+        """The picture's prompt if, of all these phrases, it names this one; else one that does."""
+        present = self.phrase in phrases_in(prompt, phrases)
+        return prompt if present else joint_prompt([self.phrase])
 
 
 def concept_of(base: Base, adapter: Adapter, strength: float = 1.0, phrase: str = "") -> Concept:
@@ -72,7 +73,7 @@ def concept_of(base: Base, adapter: Adapter, strength: float = 1.0, phrase: str 
             )
     shifts = summed_shifts(base, [(adapter, strength)])
     change = ModelChange(ScaledDeltas(adapter.layers, strength), shifts)
-    return Concept(phrase or adapter.trigger, change, adapter.name)
+    return Concept(plain_text(phrase or adapter.trigger), change, adapter.name)
 
 
 def check_phrases(concepts: Sequence[Concept]) -> None:
@@ -83,8 +84,8 @@ def check_phrases(concepts: Sequence[Concept]) -> None:
                 f"{concept.name}: no trigger phrase in the file, so its concept cannot be looked "
                 "for; type the phrase that it was trained with."
             )
-    phrases = [concept.phrase for concept in concepts]
-    if twice := [phrase for phrase in phrases if phrases.count(phrase) > 1]:
+    if twice := repeated([concept.phrase for concept in concepts]):
         raise MergeError(
-            f"Two LoRAs have the trigger phrase “{twice[0]}”; type a different one for each."
+            f"Two LoRAs have the trigger phrase “{twice[0]}” (capitals are read as small letters); "
+            "type a different one for each."
         )

@@ -111,10 +111,11 @@ class Judge:
     def maps(self, latents: Tensor, prompts: Sequence[str], progress: Progress = silent) -> Tensor:
         """m of finished latents: (pictures, concepts, height, width). The embeddings are in use."""
         maps = []
+        phrases = [concept.phrase for concept in self.concepts]
         plain: dict[tuple[str, ...], Tensor] = {}  # the base's errors, once for equal prompts
         for i, (concept, middle) in enumerate(zip(self.concepts, self.thresholds, strict=True)):
             progress(i / len(self.concepts), f"looking for {concept.phrase}")
-            sentences = tuple(concept.prompt(self.base, prompt) for prompt in prompts)
+            sentences = tuple(concept.prompt(prompt, phrases) for prompt in prompts)
             if sentences not in plain:
                 plain[sentences] = self._error(latents, sentences, NO_CHANGE)
             error = self._error(latents, sentences, concept.change)

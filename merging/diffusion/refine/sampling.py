@@ -15,8 +15,8 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
+from merging.diffusion.prompts.encoder import encode, piece_count
 from merging.diffusion.refine.concept import NO_CHANGE, ModelChange
-from merging.diffusion.tokens import text_ids
 from merging.runtime.progress import Progress, part, silent
 
 STYLE_STRENGTH = 0.6  # share of the steps that draw over a finished picture
@@ -43,8 +43,8 @@ def seeded_noise(base: Base, seeds: Sequence[int], size: tuple[int, int]) -> Ten
 
 
 def text_states(base: Base, prompts: Sequence[str]) -> Tensor:
-    """Output of the text encoder as it is now: (prompts, tokens, width)."""
-    return base.pipeline.text_encoder(text_ids(base, prompts))[0]
+    """Output of the text encoder as it is now: (prompts, pieces · tokens, width)."""
+    return encode(base, prompts, max(piece_count(base, prompt) for prompt in prompts))
 
 
 def noise_scheduler(base: Base) -> DDIMScheduler:

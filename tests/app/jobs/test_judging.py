@@ -38,6 +38,10 @@ def test_a_prompt_asks_for_the_triggers_in_it() -> None:
         ["sks cat"],
         [],
     ]
+    girl = SelectedFile(Path("girl"), "girl", trigger="(sks cat girl:1.2)")
+    nested = replace(ORDER, picks=(CAT, girl))
+    assert nested.asked("a sks (cat girl)") == ["sks cat girl"]
+    assert nested.asked("a sks cat girl and her sks cat") == ["sks cat", "sks cat girl"]
 
 
 @pytest.mark.slow
@@ -45,7 +49,8 @@ def test_pictures_come_back_with_what_they_show(studio: Studio, pair: tuple[Path
     """The history brings it back, too."""
     session, cards = added(studio, pair)
     picks = tuple(map(SelectedFile.of, cards))
-    scene = DrawOrder(picks, "a photo of a sks cat and a vxz pizza", steps=10, judged=True)
+    prompt = "a photo of a (sks cat:1.1) and a vxz pizza"
+    scene = DrawOrder(picks, prompt, steps=10, judged=True)
     order = ComparisonOrder(MergeOrder(picks, method="tsv"), scene)
     items = list(studio.merge_and_draw(session, order))
     pictures = [item for item in items if isinstance(item, Picture)]

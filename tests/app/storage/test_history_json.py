@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
-from app.storage.history_json import sheet_json, sheet_of
+from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
 
 
 def test_pictures_of_older_versions_get_their_columns(tmp_path: Path) -> None:
@@ -33,3 +33,22 @@ def test_pictures_of_older_versions_get_their_columns(tmp_path: Path) -> None:
     text = sheet_json(scene, old, lambda path: path.name)
     _, back = sheet_of(text, merged, lambda _, name: tmp_path / name)
     assert back == tuple(pictures)
+
+
+def test_triggers_of_older_versions_keep_their_brackets(tmp_path: Path) -> None:
+    """Merges had no syntax for them; recipes since then say which one."""
+    file = tmp_path / "cat.safetensors"
+    pick = SelectedFile(file, "cat", trigger="saber (fate)", prompts=("a [cat]",))
+    order = MergeOrder((pick,), prompts="a saber (fate)")
+    recipe: dict[str, object] = {"sources": [{"sha256": "1" * 64}]}
+    found = []
+    for more in ({}, {"prompt_syntax": "A1111"}):
+        merged = FinishedMerge(
+            order, "IterIS", file, file, (), "", "8", 1.0, 1, (), (), recipe | more, {}
+        )
+        text = merge_json(merged, lambda path: path.name)
+        found.append(merge_of(text, "{}", lambda _, name: tmp_path / name, lambda _: file).order)
+    old, new = found
+    assert new == order
+    assert (old.picks[0].trigger, old.picks[0].prompts) == (r"saber \(fate\)", (r"a \[cat\]",))
+    assert old.prompts == r"a saber \(fate\)"

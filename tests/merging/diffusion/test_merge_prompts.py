@@ -69,5 +69,5 @@ def test_emphasis_that_a_merge_does_not_weigh_is_told(
 ) -> None:
     sources = Source(pair[0], prompts=("a (rn1 cat:1.3)",)), Source(pair[1], prompts=("a rn2 cat",))
     notes = python_api.merge(MergeRequest(sources, **SINGLE), base).report.notes
-    told = [note for note in notes if "brackets and BREAK weigh in pictures alone" in note]
+    told = [note for note in notes if "weights such as (word:1.3) act in pictures" in note]
     assert [note.partition(":")[0] for note in told] == ["random-1"]

@@ -12,12 +12,12 @@ from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base
 from merging.diffusion.prompts.clip_skip import using_clip_skip
 from merging.diffusion.prompts.encoder import encode, piece_count, token_row
-from merging.diffusion.prompts.syntax import parse_prompt
 from merging.diffusion.render import render
 from merging.diffusion.textual_inversion import using_embeddings
 from merging.diffusion.tokens import text_ids
 from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.text.syntax import parse_prompt
 
 PARSED = {  # A1111's documentation of the syntax
     "a (word)": [("a ", 1), ("word", 1.1)],

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from merging.diffusion.base import Base
-from merging.diffusion.tokens import counted_tokens, phrase_places, phrase_positions
+from merging.diffusion.tokens import (
+    counted_tokens,
+    phrase_places,
+    phrase_positions,
+    split_long,
+    token_ids,
+)
+from merging.text.phrases import phrases_in
 
 PROMPT = "a photo of a sks cat and a tree"
 
@@ -43,3 +54,28 @@ def test_tokens_of_a_longer_phrase_belong_to_it_alone(base: Base) -> None:
     ]
     assert len(short) == 1 and short[0].start >= long[0].stop
     assert again == short
+
+
+PHRASES = ["sks cat", "sks cat girl", "SKS cat's", "cat2", "cat", "a (fate) b", "saber", "ñandú"]
+BETWEEN = [" ", ", ", " and a ", "-", "_", " 2", "s ", " (", ") ", "'s "]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_words_and_tokens_agree_on_what_a_prompt_names(base: Base, seed: int) -> None:
+    draw = random.Random(seed)
+    prompt = "".join(draw.choice(PHRASES) + draw.choice(BETWEEN) for _ in range(4))
+    phrases = draw.sample(PHRASES, 4)
+    places = phrase_places(base, token_ids(base, prompt), phrases)
+    assert phrases_in(prompt, phrases) == [
+        phrase for phrase, found in zip(phrases, places, strict=True) if found
+    ]
+    assert phrases_in(f"{prompt}, <mug>, a tree", ["<mug>"]) == ["<mug>"]
+
+
+def test_long_texts_are_cut_between_words(base: Base) -> None:
+    text = " ".join(f"word{number}" for number in range(60))
+    pieces = split_long(base, text)
+    assert " ".join(pieces) == text and len(pieces) > 1
+    length = base.pipeline.tokenizer.model_max_length
+    assert all(len(token_ids(base, piece)) <= length for piece in pieces)
+    assert split_long(base, PROMPT) == [PROMPT]

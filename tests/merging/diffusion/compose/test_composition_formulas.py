@@ -84,6 +84,12 @@ def test_a_phrase_goes_with_its_article_and_joint(prompt: str, expected: str) ->
     assert without_phrase(prompt, "sks cat") == expected
 
 
+def test_a_phrase_inside_another_stays() -> None:
+    prompt = "a sks cat girl and a sks cat"
+    assert without_phrase(prompt, "sks cat", ["sks cat", "sks cat girl"]) == "a sks cat girl"
+    assert without_phrase(prompt, "sks cat girl", ["sks cat"]) == "a sks cat"
+
+
 def test_patches_weigh_by_their_distance_from_the_base() -> None:
     """LoRA 0 turns the first patch around and leaves the second; LoRA 1 does nothing."""
     plain = torch.ones(1, 1, 2, 4)

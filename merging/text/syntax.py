@@ -16,7 +16,8 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 # Prompts that change from step to step: [cat:dog:0.5], [cat|dog].
-CHANGING = re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[\d.]+\s*\]|\[[^\[\]]*\|[^\[\]]*\]")
+CHANGING = re.compile(r"(?<!\\)\[([^\[\]]*:[^\[\]]*:\s*[\d.]+\s*|[^\[\]]*\|[^\[\]]*)\]")
+SPECIAL = re.compile(r"[()\[\]\\]|\bBREAK\b")  # what the syntax is made of
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def parse_prompt(text: str) -> Prompt:
     """
     if changing := CHANGING.search(text):
         raise MergeError(
-            f"The prompt has words that change from step to step, {changing[0]!r}, which cannot "
-            "be drawn here; write \\[ for a bracket itself."
+            f"The prompt has words that change from step to step, {changing[0]!r}, which is not "
+            "supported here; write \\[ for a bracket itself."
         )
     parts = tuple(map(_joined, _split(_weighted(text))))
     plain = text
@@ -59,6 +60,29 @@ def parse_prompt(text: str) -> Prompt:
     prompt = Prompt(plain)
     prompt.parts = parts if plain is not text else ((Fragment(text),),)
     return prompt
+
+
+def plain_text(text: str) -> str:
+    """A prompt or trigger without syntax; as it is where it breaks the rules."""
+    try:
+        return str(parse_prompt(text))
+    except MergeError:
+        return text
+
+
+def has_syntax(text: str) -> bool:
+    """Whether anything in a text is not read as it stands there."""
+    return SPECIAL.search(text) is not None
+
+
+def has_weights(text: str) -> bool:
+    """Whether any words of a prompt weigh more or less; MergeError as `parse_prompt`."""
+    return any(one.weight != 1 for part in parse_prompt(text).parts for one in part)
+
+
+def escaped(text: str) -> str:
+    """A prompt that is read as ``text`` stands there, brackets included; CLIP has no capitals."""
+    return SPECIAL.sub(lambda mark: "break" if mark[0] == "BREAK" else f"\\{mark[0]}", text)
 
 
 def _weighted(text: str) -> list[Fragment | None]:

@@ -1,0 +1,1 @@
+"""Prompts as text: A1111's syntax, and where they name trigger phrases."""
