@@ -25,6 +25,7 @@ def merged(base: Base, *adapters: Adapter, **options: object) -> MergeResult:
     return merge(request, activations(base))
 
 
+@pytest.mark.slow
 def test_the_composed_teacher_takes_three_loras_a_style_and_layers_that_only_one_has(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:

@@ -258,6 +258,7 @@ def test_files_are_looked_at_merged_and_converted(
     json.dumps(converted)
 
 
+@pytest.mark.slow
 def test_a_preview_shows_what_the_file_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,7 @@ def test_the_gate_needs_triggers(studio: Studio, bad_files: dict[str, Path]) -> 
         drawn(studio, session, order)
 
 
+@pytest.mark.slow
 def test_long_steps_are_shown_while_they_last(
     studio: Studio, summed: tuple[str, FinishedMerge], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_pictures_come_back_with_what_they_show(studio: Studio, pair: tuple[Path
     ]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_one_sentence(studio: Studio, pair: tuple[Path, Path]) -> None:
     """A LoRA of no strength draws what the base draws."""
     session, cards = added(studio, pair)

@@ -31,6 +31,7 @@ def test_the_estimate_is_that_of_ddim(base: Base) -> None:
         assert torch.allclose(clean_estimate(scheduler, latents, noise, time), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_the_last_preview_is_like_the_picture(
     base: Base, previewer: Previewer, sampler: Sampler

@@ -46,6 +46,7 @@ def same(found: Tensor, expected: Tensor) -> bool:
     return bool((found - expected).norm() < 1e-4 * expected.norm())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("algorithm", ["locon", "full"])
 def test_lycoris(tmp_path: Path, base: Base, models: Models, algorithm: str) -> None:

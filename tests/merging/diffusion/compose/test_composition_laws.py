@@ -92,6 +92,7 @@ def test_one_lora_alone_is_that_lora(
         assert draw(name, nameless).tobytes() == weaker.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_strength_0_is_the_base(
     name: str, draw: Callable[..., Image.Image], pair: Pair, plain: Image.Image
@@ -104,6 +105,7 @@ def test_strength_0_is_the_base(
     assert np.abs(pixels(switched_off) - pixels(plain)).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_order_matters_only_where_the_row_says_so(
     name: str,
@@ -119,6 +121,7 @@ def test_order_matters_only_where_the_row_says_so(
     assert draw(name, pair).tobytes() == there.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_a_picture_does_not_depend_on_those_beside_it(
     name: str, pair: Pair, together: Callable[[str], Image.Image], base: Base
@@ -129,6 +132,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(
     assert far(render(base, prompts, [4, 0], **asked)[1], together(name)) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_three_loras_a_style_and_any_size_without_guidance(
     name: str,
@@ -145,6 +149,7 @@ def test_three_loras_a_style_and_any_size_without_guidance(
     assert not hooked(base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_stop_within_a_step_leaves_the_model(
     name: str, draw: Callable[..., Image.Image], pair: Pair, plain: Image.Image, base: Base
