@@ -9,6 +9,7 @@ one by the jobs at work alone.
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 from app.settings.model import Settings
@@ -43,7 +44,8 @@ class Line:
         self.slots = slots  # may change while jobs wait: workers come and go
         self._max_waiting = max_waiting
         self._max_per_client = max_per_client
-        self._places: list[Place] = []
+        self._waiting: list[Place] = []  # by rank
+        self._running: list[Place] = []
         self._arrivals = 0
         self._turn = 0  # of the job that began last
         self._last_turns: dict[str, int] = {}  # of each client's newest job
@@ -55,18 +57,19 @@ class Line:
         """
         if self.of(owner):
             raise MergeError("A job of yours is still running: wait for it, or stop it first.")
-        count = sum(place.client == client for place in self._places)
+        count = sum(place.client == client for place in self._places())
         if count >= self._max_per_client:
             raise MergeError(
                 f"{count} jobs from your address are waiting or at work, the limit of one visitor: "
                 "try again when one has ended."
             )
-        if len(self.waiting) >= self._max_waiting and len(self._places) >= self.slots:
+        full = len(self._waiting) >= self._max_waiting
+        if full and len(self._waiting) + len(self._running) >= self.slots:
             raise MergeError("Too many jobs are waiting; try again in a minute.")
         place = Place(owner, client, self._next_turn(client), self._arrivals)
         self._arrivals += 1
         self._last_turns[client] = place.turn
-        self._places.append(place)
+        insort(self._waiting, place, key=lambda other: other.rank)
         return place
 
     def _next_turn(self, client: str) -> int:
@@ -75,36 +78,41 @@ class Line:
     @property
     def waiting(self) -> list[Place]:
         """The places in line, the next one first."""
-        places = (place for place in self._places if not place.begun)
-        return sorted(places, key=lambda place: place.rank)
+        return list(self._waiting)
 
     @property
     def running(self) -> list[Place]:
         """The places at work."""
-        return [place for place in self._places if place.begun]
+        return list(self._running)
+
+    def _places(self) -> list[Place]:
+        return [*self._waiting, *self._running]
 
     def of(self, owner: str) -> list[Place]:
         """The places of an owner; there is at most one."""
-        return [place for place in self._places if place.owner == owner]
+        return [place for place in self._places() if place.owner == owner]
 
     def before(self, place: Place) -> int:
         """How many jobs, at work or in line, are before a waiting one; 0 if it may begin."""
-        busy = max(0, len(self.running) + 1 - self.slots)
-        return busy + self.waiting.index(place)
+        busy = max(0, len(self._running) + 1 - self.slots)
+        return busy + self._waiting.index(place)
 
     def begin(self, place: Place) -> bool:
         """Take a slot if one is free and it is this job's turn."""
         if place.begun or self.before(place):
             return place.begun
+        self._waiting.remove(place)
+        self._running.append(place)
         place.begun = True
         self._turn = max(self._turn, place.turn)
         return True
 
     def leave(self, place: Place) -> None:
         """Give the place up, and its slot."""
-        if place in self._places:
-            self._places.remove(place)
-        clients = {other.client for other in self._places}
+        places = self._running if place.begun else self._waiting
+        if place in places:
+            places.remove(place)
+        clients = {other.client for other in self._places()}
         self._last_turns = {
             client: turn
             for client, turn in self._last_turns.items()

@@ -9,76 +9,33 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from itertools import accumulate, product
 from math import prod
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
 
-from merging.batch.matrix import PictureScene, Settings, draw_merge, matrix
-from merging.calibration.cost import merge_cost
+from merging.batch.matrix import PictureScene, Settings, matrix
+from merging.batch.one_merge import BatchMerge, BatchRow, Made, OutputFormat, cost, make
+from merging.batch.spread import BatchWork, made_by
 from merging.diffusion.base import Base
-from merging.engine import MergeResult
-from merging.errors import FileError, MergeError
-from merging.export.recipe import recipe
-from merging.export.save import recipe_base, save
+from merging.errors import MergeError
 from merging.io.file_names import file_stem, plain
-from merging.io.png import save_png
-from merging.io.zip_archive import Archive, archive
+from merging.io.zip_archive import archive
 from merging.methods import METHODS
-from merging.python_api import merge
-from merging.report import LayerReport
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress, Stop, check, never, part, saying
+from merging.workers import Workers
 
 MAX_MERGES = 256  # merges of one batch
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SUMMARY, MATRIX = "summary.csv", "matrix.png"
 NOTHING: Mapping[str, Sequence[Any]] = {}  # no option is varied
-
-
-@dataclass(frozen=True)
-class BatchMerge:
-    """One merge of a batch."""
-
-    stem: str  # of its files
-    request: MergeRequest
-    settings: Settings  # what it was made with: axis of the matrix → its label
-
-
-@dataclass(frozen=True)
-class BatchRow:
-    """One merge in the summary; means are over its layers, None where nothing is known."""
-
-    stem: str
-    method: str
-    strengths: tuple[float, ...]
-    layers: int = 0
-    largest_rank: int = 0
-    bytes: int = 0
-    error: float | None = None  # on the calibration prompts, of layers solved from them
-    sum_error: float | None = None  # of the plain sum, on the same prompts
-    kept_energy: float | None = None  # at the rank of the result
-    sha256: str = ""
-    problem: str = ""  # why the merge failed
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """Base model, format and dtype of the files of a batch."""
-
-    base_name: str = ""
-    form: str = "kohya"
-    dtype: str = "fp16"
-    on_merge: Callable[[BatchMerge, MergeResult], None] | None = None  # called with every merge
-    scene: PictureScene | None = None  # to draw every merge; this needs the base
-    on_picture: Callable[[BatchMerge, Image.Image], None] | None = None  # with every picture
 
 
 def plan_batch(
@@ -141,30 +98,55 @@ def batch(
     Raises MergeError if all merges fail or the zip cannot be written, Cancelled once ``stop`` is
     true; there is no zip then.
     """
+    return _write(merges, out, output.scene, _made_here(merges, base, output, progress, stop))
+
+
+def spread_batch(
+    work: BatchWork, out: Path, workers: Workers, progress: Progress
+) -> tuple[BatchRow, ...]:
+    """As `batch`, with the merges spread over workers: the same bytes."""
+    return _write(work.merges, out, work.output.scene, made_by(workers, work, progress))
+
+
+def _made_here(
+    merges: Sequence[BatchMerge],
+    base: Base | None,
+    output: OutputFormat,
+    progress: Progress,
+    stop: Stop,
+) -> Generator[Made, None, None]:
+    """Every merge in order; its files go when the next one is asked for."""
+    costs = [0.0, *accumulate(cost(planned, output.scene) for planned in merges)]
+    for place, planned in enumerate(merges):
+        ahead = part(progress, costs[place] / costs[-1], costs[place + 1] / costs[-1])
+        title = f"{place + 1} of {len(merges)}, {METHODS[planned.request.method].title}"
+        check(stop)
+        with TemporaryDirectory(prefix="iteris-batch-") as folder:
+            yield make(planned, Path(folder), base, output, saying(ahead, title), stop)
+
+
+def _write(
+    merges: Sequence[BatchMerge],
+    out: Path,
+    scene: PictureScene | None,
+    all_made: Generator[Made, None, None],
+) -> tuple[BatchRow, ...]:
+    """The zip, of merges in their order."""
     folder = batch_stem(merges[0].request)
     rows, cells = [], list[tuple[Settings, Image.Image | None]]()
-    costs = [0.0, *accumulate(_cost(planned, output.scene) for planned in merges)]
-    with archive(out) as bundle:
-        for place, planned in enumerate(merges):
-            ahead = part(progress, costs[place] / costs[-1], costs[place + 1] / costs[-1])
-            title = f"{place + 1} of {len(merges)}, {METHODS[planned.request.method].title}"
-            check(stop)
-            row, image = _add_merge(
-                planned, bundle, folder, base, output, saying(ahead, title), stop
-            )
-            rows.append(row)
-            cells.append((planned.settings, image))
+    with archive(out) as bundle, closing(all_made):
+        for planned, made in zip(merges, all_made, strict=True):
+            rows.append(made.row)
+            cells.append((planned.settings, made.image))
+            if not made.row.problem:
+                for path in sorted(made.folder.iterdir()):
+                    bundle.add(f"{folder}/{path.name}", path)
         if all(row.problem for row in rows):
             raise MergeError(rows[0].problem)
-        if output.scene:
-            bundle.add(f"{folder}/{MATRIX}", _png(matrix(cells, output.scene)))
+        if scene:
+            bundle.add(f"{folder}/{MATRIX}", _png(matrix(cells, scene)))
         bundle.add(f"{folder}/{SUMMARY}", _summary_csv(rows, merges[0].request).encode())
     return tuple(rows)
-
-
-def _cost(planned: BatchMerge, scene: PictureScene | None) -> float:
-    """What a merge and its picture cost, in predictions of the UNet."""
-    return merge_cost(planned.request) + (2 * scene.steps if scene else 0)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -228,70 +210,3 @@ def _stem(place: int, request: MergeRequest) -> str:
     """03_iteris_sks-cat_0.8+vxz-pizza_1; the number keeps long names apart."""
     names = [f"{plain(_label(source))}_{source.strength:g}" for source in request.sources]
     return f"{place:02d}_{request.method}_" + "+".join(names)[:120]
-
-
-def _add_merge(
-    planned: BatchMerge,
-    bundle: Archive,
-    folder: str,
-    base: Base | None,
-    output: OutputFormat,
-    progress: Progress,
-    stop: Stop,
-) -> tuple[BatchRow, Image.Image | None]:
-    """Merge, and add the adapter, its recipe and its picture, if it is drawn, to the archive."""
-    request = planned.request
-    row = BatchRow(
-        planned.stem, request.method, tuple(source.strength for source in request.sources)
-    )
-    try:
-        whole = _cost(planned, output.scene)
-        middle = merge_cost(request) / whole
-        image = None
-        result = merge(request, base, part(progress, 0.0, middle), stop)
-        if output.on_merge:
-            output.on_merge(planned, result)
-        with TemporaryDirectory(prefix="iteris-batch-") as temporary:
-            row = _save_merge(row, Path(temporary), result, base, output)
-            if output.scene and base:
-                file = Path(temporary) / f"{row.stem}.safetensors"
-                drawing = part(progress, middle, 1.0)
-                image = draw_merge(base, file, result.adapter, output.scene, drawing, stop)
-                save_png(image, file.with_suffix(".png"))
-                if output.on_picture:
-                    output.on_picture(planned, image)
-            for path in sorted(Path(temporary).iterdir()):
-                bundle.add(f"{folder}/{path.name}", path)
-    except FileError as error:
-        raise error.system from None  # a full disk stops the whole batch
-    except MergeError as error:
-        return replace(row, problem=str(error)), None
-    return row, image
-
-
-def _save_merge(
-    row: BatchRow, folder: Path, result: MergeResult, base: Base | None, output: OutputFormat
-) -> BatchRow:
-    """Save the files of one merge in ``folder``; returns its row with their size and hash."""
-    path = folder / f"{row.stem}.safetensors"
-    merged_on = recipe_base(base, output.base_name)
-    saved = save(result, path, output.form, output.dtype, base, merged_on)
-    text = json.dumps(recipe(result.request, *merged_on), indent=2, ensure_ascii=False)
-    (folder / f"{row.stem}.json").write_text(text + "\n", encoding="utf-8")
-    return replace(
-        _with_figures(row, result.report.layers),
-        bytes=path.stat().st_size,
-        sha256=saved.written.sha256,
-    )
-
-
-def _with_figures(row: BatchRow, layers: Sequence[LayerReport]) -> BatchRow:
-    solved = [layer.objective for layer in layers if layer.objective]
-    return replace(
-        row,
-        layers=len(layers),
-        largest_rank=max(layer.rank for layer in layers),
-        error=fmean(objective["merged"] for objective in solved) if solved else None,
-        sum_error=fmean(objective["sum"] for objective in solved) if solved else None,
-        kept_energy=fmean(layer.kept_energy for layer in layers),
-    )

@@ -7,11 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from merging.batch import BatchRow, OutputFormat, batch, format_value, plan_batch, summary_table
+from merging.batch import (
+    BatchRow,
+    BatchWork,
+    OutputFormat,
+    batch,
+    format_value,
+    plan_batch,
+    spread_batch,
+    summary_table,
+)
 from merging.batch.matrix import PictureScene
 from merging.cli.merge_options import add_merge_options, needs_base, read_option, request_of
 from merging.cli.parser import CommandParser, did_you_mean
-from merging.diffusion.base import load_base
+from merging.cli.worker_options import add_workers, read_workers, reading_device
+from merging.diffusion.base import BaseChoice, load_base
 from merging.methods import METHODS
 from merging.options import MergeOptions, merge_options
 from merging.runtime.progress import Progress
@@ -43,6 +53,7 @@ def add_batch(sub: CommandParser) -> None:
     )
     sub.essentials.add_argument("--out", type=Path, required=True, help="the zip to write")
     add_matrix(sub)
+    add_workers(sub)
     sub.set_defaults(run=run_batch)
 
 
@@ -77,11 +88,12 @@ class BatchAnswer(TypedDict):
 
 def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAnswer, str]:
     """Merge with every method and strength, write the zip and print its summary."""
+    workers = read_workers(options)
     methods = options.methods or [MergeOptions.method]
     refined = any(dict(options.vary).get("refine", ()))
     base = None
     if options.matrix or refined or any(needs_base(options, method) for method in methods):
-        base = load_base(options.base, options.device, options.precision)
+        base = load_base(options.base, reading_device(options), options.precision)
     request = request_of(options, base, methods[0])
     merges = plan_batch(
         request, options.methods or [request.method], options.strengths or (), dict(options.vary)
@@ -94,7 +106,11 @@ def run_batch(options: argparse.Namespace, progress: Progress) -> tuple[BatchAns
     )
     base_name = options.base if base else request.sources[0].adapter.base
     output = OutputFormat(base_name, options.format, options.dtype, scene=scene or None)
-    rows = batch(merges, options.out, base, output, progress)
+    if workers:
+        choice = BaseChoice(options.base, options.device, options.precision) if base else None
+        rows = spread_batch(BatchWork(merges, output, choice), options.out, workers, progress)
+    else:
+        rows = batch(merges, options.out, base, output, progress)
     answer: BatchAnswer = {"out": str(options.out), "merges": rows}
     failed = [f"{row.stem} failed: {row.problem}" for row in rows if row.problem]
     table = [" | ".join(map(format_value, line)) for line in summary_table(rows, request)]

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from merging.base_models import MINI, base_model
+from merging.base_models import MINI
 from merging.cli.merge_options import BASES, add_device
 from merging.cli.parser import CommandParser
-from merging.diffusion.base import Base, load_base
+from merging.cli.worker_options import add_workers, read_workers, reading_device
+from merging.diffusion.base import Base, BaseChoice, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
 from merging.evaluation.bundled_cases import shelf_cases
 from merging.evaluation.cases import Case, select_cases
-from merging.evaluation.cells import Arena
 from merging.evaluation.contest import run
 from merging.evaluation.contest import table as contest_table
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
-from merging.evaluation.metrics import Scorers
+from merging.evaluation.spread import ArenaChoice, Spread
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
 from merging.runtime.progress import Progress
-from merging.scoring.clip import load_clip
 
 QUICK_PICTURES = 8
 
@@ -48,6 +48,7 @@ def add_evaluate(sub: CommandParser) -> None:
         "--protocol", type=Path, help="YAML file with your own cases (default: the bundled LoRAs)"
     )
     _add_contest(sub)
+    add_workers(sub)
     add_device(sub)
     sub.set_defaults(run=run_evaluate)
 
@@ -86,15 +87,16 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
 
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The contest, with the bundled LoRAs' cases or the user's own."""
-    base = load_base(options.base, options.device)
-    model = base_model(base.name)
-    detector = load_detector(model.detector) if model.detector else None
-    scorers = Scorers(load_clip(model.clip), detector)
-    cases = _cases_of(options, base, scorers.detector)
+    workers = read_workers(options)
+    choice = ArenaChoice(
+        BaseChoice(options.base, reading_device(options)), options.steps, options.guidance
+    )
+    arena = choice.arena(options.out)
+    cases = _cases_of(options, arena.base, arena.scorers.detector)
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
-    guidance = model.guidance if options.guidance is None else options.guidance
-    arena = Arena(base, scorers, options.out, options.steps, guidance)
-    return run(arena, keys, cases, progress)
+    theirs = replace(choice, base=BaseChoice(options.base, options.device))
+    spread = Spread(workers, theirs) if workers else None
+    return run(arena, keys, cases, progress, spread)
 
 
 def _cases_of(

@@ -167,6 +167,20 @@ def load_base(name: str = "mini", device: str = "auto", precision: Precision = "
     return Base(name, pipeline, where, dtype, precision=precision)
 
 
+@dataclass(frozen=True)
+class BaseChoice:
+    """What `load_base` takes: plain data, for a worker that loads the base model itself."""
+
+    name: str
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model, loaded when first asked for."""
+        return load_base(self.name, self.device, self.precision)
+
+
 def latent_side(base: Base) -> int:
     """Height and width of the latent in this base's native pictures."""
     return base.pipeline.unet.config.sample_size

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from merging.calibration.plan import Activations, SolveLayer, Sweep
 from merging.diffusion.base import Base, latent_side
 from merging.diffusion.calibration_samples import Sample, batches, draw_samples
 from merging.diffusion.layer_inputs import needs_latents
 from merging.diffusion.layer_ops import flat_weight
 from merging.diffusion.lockstep import Lockstep
+from merging.diffusion.parking import Parking
 from merging.diffusion.prompts.clip_skip import using_clip_skip
 from merging.diffusion.textual_inversion import using_embeddings
 from merging.errors import MergeError
@@ -67,7 +70,6 @@ def solve_on(
     stop: Stop,
 ) -> None:
     """Solve every target on these samples: in one pass, or in the paper's rounds."""
-    _check_memory(base, sweep, samples)
     rounds = sweep.rounds or 1
     merged: dict[str, Delta] | None = None
     for k in range(rounds):
@@ -77,27 +79,39 @@ def solve_on(
         sample_batches = batches(base, samples, streams=1 if merged is None else 2)
         share = part(progress, k / rounds, (k + 1) / rounds)
         with sweep.phases("forward passes"):
-            Lockstep(base, sweep, solve, merged, results, share, stop).run(sample_batches)
+            parking = parking_of(base, sweep, len(samples))
+            lockstep = Lockstep(base, sweep, solve, merged, results, share, stop, parking)
+            lockstep.run(sample_batches)
         merged = results if sweep.merged_inputs else None
 
 
-def _check_memory(base: Base, sweep: Sweep, samples: Sequence[Sample]) -> None:
-    """MergeError if the activations of all samples together do not fit into memory.
+def parking_of(base: Base, sweep: Sweep, samples: int) -> Parking | None:
+    """Where batches that wait are, if they do not all fit on the GPU; None if they do.
 
-    Linux would grant the memory and later kill the process.
+    MergeError if they do not fit into main memory either: Linux would grant it, and later kill the
+    process.
     """
     if not needs_latents(sweep.targets):
-        return
+        return None
     streams = 2 if sweep.merged_inputs else 1
     values = latent_side(base) ** 2 * base.pipeline.unet.config.block_out_channels[0] * MAPS_HELD
-    needed = len(samples) * streams * values * base.dtype.itemsize
+    needed = samples * streams * values * base.dtype.itemsize
     free = free_bytes(base.device)
-    if free is not None and needed > free:
-        fitting = len(samples) * free // needed
-        raise MergeError(
-            f"{len(samples)} samples would hold {needed / 2**30:.1f} GiB on {base.device}, where "
-            f"{free / 2**30:.1f} are free, enough for about {fitting}; {REMEDY}."
-        )
+    if free is None or needed <= free:
+        return None
+    main = free_bytes(torch.device("cpu")) if base.device.type == "cuda" else 0
+    if main is None or needed <= main:
+        return Parking(free // 2, _weights(base))  # the other half is for the batch at work
+    where, most = (base.device, free) if main < free else ("the GPU and in main memory", main)
+    raise MergeError(
+        f"{samples} samples would hold {needed / 2**30:.1f} GiB on {where}, where "
+        f"{most / 2**30:.1f} are free, enough for about {samples * most // needed}; {REMEDY}."
+    )
+
+
+def _weights(base: Base) -> list[torch.Tensor]:
+    models = (base.pipeline.text_encoder, base.pipeline.unet)
+    return [weight for model in models for weight in (*model.parameters(), *model.buffers())]
 
 
 def _solve_on_weights(

@@ -13,7 +13,7 @@ every target layer until all batches have added their rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ from merging.diffusion.layer_ops import (
     output_change,
     output_rows,
 )
+from merging.diffusion.parking import Parking
 from merging.diffusion.tokens import text_ids
 from merging.linalg.delta import Delta, sum_vector_deltas
 from merging.linalg.row_statistics import RowStatistics
@@ -65,6 +66,7 @@ class Lockstep:
     results: dict[str, Delta]
     progress: Progress
     stop: Stop
+    parking: Parking | None = None  # where batches that wait are; None: on the device
 
     def __post_init__(self) -> None:
         """Set up the state of the pass."""
@@ -88,7 +90,7 @@ class Lockstep:
         layer_hooks = _hooked(self.base, layers, self._on_layer)
         # Registered later, so that base energies are measured before shifts are added.
         shift_hooks = _hooked(self.base, {*self._shifts[-1]}, self._apply_shifts)
-        with torch.no_grad(), layer_hooks, shift_hooks:
+        with torch.no_grad(), layer_hooks, shift_hooks, self.parking or nullcontext():
             stops = [one.switch(batch) for one, batch in zip(passes, batches, strict=True)]
             while not all(one.dead for one in passes):
                 self._solve_layer(stops)
@@ -101,17 +103,36 @@ class Lockstep:
         """One batch through the network; it pauses in ``_on_layer``."""
         self._batches[greenlet.getcurrent()] = _Batch(samples, gate_of(samples))
         streams = 1 if self.merged is None else 2
+        self._note(greenlet.getcurrent())
         run_model(self.base, samples, streams, self.sweep.targets)
+        self._note(None)
+
+    def _note(self, owner: greenlet | None) -> None:
+        """Say whose the tensors are that are made from now on."""
+        if self.parking:
+            self.parking.owner = owner
+
+    def _wait(self, layer: str) -> None:
+        """Let the other batches go on to this layer, and wait until it is solved."""
+        current = greenlet.getcurrent()
+        if self.parking:
+            self.parking.park(current)
+        current.parent.switch(layer)
+        if self.parking:
+            self.parking.fetch(current)
 
     def _on_layer(self, name: str, layer: Layer, x: Tensor, output: Tensor) -> Tensor:
         """Hook of a layer: add the batch's rows, wait for the solution, apply it."""
         current = greenlet.getcurrent()
         batch = self._batches[current]
+        self._note(None)  # sums and changes are of all batches
         if name in self.sweep.targets:
             self._add_rows(name, layer, x, batch)
             self._add_energy(name, layer, output, batch)
-            current.parent.switch(name)
-        return self._apply_changes(name, layer, x, output, batch)
+            self._wait(name)
+        output = self._apply_changes(name, layer, x, output, batch)
+        self._note(current)
+        return output
 
     def _solve_layer(self, stops: Sequence[str]) -> None:
         """Solve the layer at which all batches have stopped."""

@@ -90,8 +90,7 @@ class CellResult:
 
 def compute_cell(arena: Arena, key: str, case: Case, progress: Progress) -> CellResult:
     """Read a cell from its file, or compute and store it; a MergeError is stored as the reason."""
-    name = cell_name(arena, key, case)
-    file = arena.folder / "cells" / f"{name}.json"
+    file = cell_file(arena, key, case)
     if file.is_file():
         row = json.loads(file.read_text(encoding="utf-8"))
         return CellResult(tuple(row["scores"]), row["objective"], row["failed"])
@@ -104,6 +103,11 @@ def compute_cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell
     row = {"contestant": key, "case": case.name, **asdict(result)}
     write_whole(file, json.dumps(row, indent=1).encode("utf-8"))
     return result
+
+
+def cell_file(arena: Arena, key: str, case: Case) -> Path:
+    """Where a cell is stored; its strip of pictures lies beside it."""
+    return arena.folder / "cells" / f"{cell_name(arena, key, case)}.json"
 
 
 def cell_name(arena: Arena, key: str, case: Case) -> str:

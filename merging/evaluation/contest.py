@@ -16,6 +16,7 @@ from merging.evaluation.cells import Arena, CellResult, cell_name, compute_cell
 from merging.evaluation.contact_sheets import sheet
 from merging.evaluation.intervals import Interval, interval
 from merging.evaluation.metrics import METRICS
+from merging.evaluation.spread import Spread
 from merging.evaluation.variants import ENTRANTS
 from merging.io.atomic_write import write_whole
 from merging.io.png import save_png
@@ -45,9 +46,15 @@ class Standing:
 
 
 def run(
-    arena: Arena, keys: Sequence[str], cases: Sequence[Case], progress: Progress
+    arena: Arena,
+    keys: Sequence[str],
+    cases: Sequence[Case],
+    progress: Progress,
+    spread: Spread | None = None,
 ) -> dict[str, Any]:
     """Compute every cell and store it; then write JSON, Markdown and contact sheets.
+
+    With ``spread``, workers compute the cells; the files are the same.
 
     Raises MergeError for an unknown contestant, or if there is no case, before any work.
     """
@@ -56,6 +63,9 @@ def run(
     if not cases:
         raise MergeError("No case matches these options.")
     jobs = [(key, case) for case in cases for key in keys]
+    if spread:
+        spread.compute(arena, jobs, part(progress, 0.0, 0.99))
+        progress = part(progress, 0.99, 1.0)
     cells: dict[tuple[str, str], CellResult] = {}
     for index, (key, case) in enumerate(jobs):
         cell_progress = part(progress, index / len(jobs), (index + 1) / len(jobs))

@@ -16,13 +16,22 @@ MEMORY_INFO = Path("/proc/meminfo")
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of the device; None where the system does not report it."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return _free_on_gpu(device)
     try:
         lines = MEMORY_INFO.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return sizes[0] if sizes and device.type == "cpu" else None
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    """What torch may still take, with what it keeps for later use, within the share it may have."""
+    free, total = torch.cuda.mem_get_info(device)
+    used = torch.cuda.memory_allocated(device)
+    spare = torch.cuda.memory_reserved(device) - used
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return min(free + spare, int(share * total) - used)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ ROWS = (
     "merging.errors merging.version",
     "merging.option_field",
     "merging.io merging.runtime merging.text merging.embedding merging.options",
-    "merging.base_models merging.adapter merging.report merging.presets",
+    "merging.base_models merging.adapter merging.report merging.presets merging.workers",
     "merging.linalg merging.formats",
     "merging.methods merging.block_weights",
     "merging.blocks",
@@ -67,7 +67,7 @@ INSIDE = {
 OWNERS = {
     "gradio": ("app.ui",),
     "diffusers": ("merging.diffusion",),
-    "ray": ("app.jobs.slots.cluster",),
+    "ray": ("merging.workers.cluster", "app.jobs.slots.cluster"),
     "spaces": ("app.jobs.slots.zerogpu",),
     "merging.evaluation": ("merging.evaluation", "merging.cli"),
     "merging.benchmarks": ("merging.benchmarks", "merging.cli"),

@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from app.jobs.job_thread import JobThread
 from app.schemas.task import Task
-from merging.errors import Cancelled, FileError, MergeError
+from merging.workers.failure import Failure
 
 if TYPE_CHECKING:
     from app.jobs.engine import Engine
 
 TICK = 0.1  # seconds; how often a worker looks whether it is to stop
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An exception as data."""
-
-    kind: Literal["stopped", "refused", "system", "memory", "defect"]
-    text: str  # for the visitor, or of a defect its traceback for the log
-    number: int = 0  # of the operating system's error, if there is one
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """The exception that is being handled."""
-        if isinstance(error, Cancelled):
-            return cls("stopped", str(error))
-        if isinstance(error, FileError):
-            return cls("refused", str(error), error.system.errno or 0)
-        if isinstance(error, MergeError):
-            return cls("refused", str(error))
-        if isinstance(error, OSError) and error.errno:
-            return cls("system", str(error), error.errno)
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return cls("memory", str(error))
-        return cls("defect", traceback.format_exc())
-
-    def exception(self) -> Exception:
-        """The same exception in this process."""
-        system = OSError(self.number, os.strerror(self.number))
-        if self.kind == "refused":
-            return FileError(self.text, system) if self.number else MergeError(self.text)
-        if self.kind == "system":
-            return system
-        kinds = {"stopped": Cancelled, "memory": MemoryError, "defect": RuntimeError}
-        return kinds[self.kind](self.text)
 
 
 @dataclass(frozen=True)

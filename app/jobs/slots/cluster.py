@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -18,22 +17,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
 import ray
 from ray.exceptions import RayActorError
 
 from app.jobs.job_thread import Emit
 from app.jobs.slots.answers import TICK, Ended, answers
-from app.jobs.slots.parcel import Inbox, Parcel, moved, pack
 from app.jobs.slots.slot import Slot, WorkerLost
 from app.schemas.task import Task
 from app.settings.model import Settings
-from merging.errors import MergeError
-from merging.io.files import peft_config_path
 from merging.runtime.progress import Stop, check
-
-Files = dict[str, bytes]  # by name; of files in a folder, by path within it
+from merging.workers.cluster import join_cluster, share
+from merging.workers.parcel import Files, Inbox, Parcel, files_at, moved, pack
 
 
 def ray_slots(settings: Settings) -> list[Slot]:
@@ -41,31 +35,8 @@ def ray_slots(settings: Settings) -> list[Slot]:
 
     Those that find no place wait for it, which tells a cluster that scales itself to grow.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            settings.ray_address or "local",
-            include_dashboard=False if not settings.ray_address else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise MergeError(
-            f"There is no Ray cluster at “{settings.ray_address or 'this machine'}” ({error}): "
-            "start it, or correct ray_address."
-        ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+    join_cluster(settings.ray_address)
     return [RayWorker(settings) for _ in range(settings.slots)]
-
-
-def _share(settings: Settings) -> dict[str, float]:
-    """What an actor takes of the cluster: a GPU, or its share of the cores."""
-    resources = ray.cluster_resources()
-    if settings.device.startswith("cuda") or (settings.device == "auto" and resources.get("GPU")):
-        return {"num_gpus": 1}
-    return {"num_cpus": min(1.0, resources.get("CPU", 1.0) / settings.slots)}
 
 
 class RayWorker:
@@ -74,7 +45,7 @@ class RayWorker:
     def __init__(self, settings: Settings) -> None:
         plain = replace(settings, file=None, above={})
         actor = ray.remote(max_restarts=-1, max_concurrency=2)(_Actor)
-        self._actor = actor.options(**_share(settings)).remote(plain)
+        self._actor = actor.options(**share(settings.device, settings.slots)).remote(plain)
         self._numbers = count()
 
     @property
@@ -113,7 +84,7 @@ class RayWorker:
     def _pass_on(self, task: Task, emit: Emit, stop: Stop) -> Ended:
         """Emit the actor's answers up to the last one, with their files in the task's folder."""
         number, parcel = next(self._numbers), pack(task)
-        sent = [ray.put(_with_companion(path)) for path in parcel.paths]
+        sent = [ray.put(files_at(path)) for path in parcel.paths]
         streaming = self._actor.perform.options(num_returns="streaming")
         answers_to_come = streaming.remote(number, parcel, task.folder, sent)
         stopped = False
@@ -130,14 +101,6 @@ class RayWorker:
             if isinstance(item, Ended):
                 return item
             emit(item)
-
-
-def _with_companion(path: Path) -> Files:
-    """A file and PEFT's configuration beside it; {} for what is no file."""
-    if not path.is_file():
-        return {}
-    beside = [one for one in (path, peft_config_path(path)) if one.is_file()]
-    return {one.name: one.read_bytes() for one in beside}
 
 
 def _write(folder: Path, files: Files) -> None:
@@ -193,10 +156,7 @@ class _Desk:
 
     def unpack(self, parcel: Parcel, contents: Sequence[Files]) -> Any:
         """What was sent, with its files in place."""
-        places = [
-            self._inbox.put(path, files) if files else path
-            for path, files in zip(parcel.paths, contents, strict=True)
-        ]
+        places = self._inbox.places(parcel.paths, contents)
         return parcel.unpack(moved(places, self._folder, self._made))
 
     def pack(self, answer: object) -> tuple[Parcel, Files]:

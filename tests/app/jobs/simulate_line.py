@@ -1,4 +1,4 @@
-"""The app's own line under many visitors: ``python -m tests.app.jobs.simulate_line [--plot FILE]``.
+"""The app's own line under many visitors: ``python -m tests.app.jobs.simulate_line``.
 
 Prints the table of docs/scale.md. Only time is simulated: places, turns and refusals are those of
 `Line`. A visitor thinks for some minutes, orders a job, waits, and thinks again; one in ten always
@@ -24,6 +24,7 @@ THOUGHT, PAUSE, RETRY = 600.0, 5.0, 300.0  # mean seconds: of most, of the eager
 WAITING = 20, 400  # places in line: for each slot, and at most (max_waiting)
 MOST = 3  # jobs of one visitor: max_client_jobs
 HOURS = 2.0
+COLOURS, LEAST = ("#c0392b", "#7a3fd9", "#1e8449"), 0.05  # of the plot: a wait below is none
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Outcome:
         yield f"{self.refused / self.orders:.0%}"
 
 
-def simulate(slots: int, visitors: int, seed: int = 0) -> Outcome:
-    """HOURS of the line with so many slots and visitors."""
+def simulate(slots: int, visitors: int, job: float = JOB, seed: int = 0) -> Outcome:
+    """HOURS of the line with so many slots and visitors, and jobs of so many seconds."""
     line = Line(slots, min(WAITING[0] * slots, WAITING[1]), MOST)
     chance, outcome = random.Random(seed), Outcome()
     events: list[tuple[float, int, str, Place | None]] = []  # time, number, client, place that ends
@@ -73,8 +74,8 @@ def simulate(slots: int, visitors: int, seed: int = 0) -> Outcome:
         while (waiting := line.waiting) and line.begin(waiting[0]):
             place = waiting[0]
             outcome.waits[eager(place.client)].append(time - joined.pop(place))
-            outcome.busy += min(JOB, 3600 * HOURS - time)
-            plan(time + JOB, place.client, place)
+            outcome.busy += min(job, 3600 * HOURS - time)
+            plan(time + job, place.client, place)
 
     for number in range(visitors):
         client = f"{number}"
@@ -97,33 +98,36 @@ def eager(client: str) -> bool:
 
 
 def plot(outcomes: dict[tuple[int, int], Outcome], file: Path) -> None:
-    """The 95 % quantile of most visitors' minutes in line, by visitors."""
+    """The 95 % quantile of the minutes in line, by visitors: of most, and dashed of the eager."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    axes = (figure := Figure(figsize=(6, 3.5), layout="constrained")).subplots()
-    for slots in SLOTS:
-        waits = [outcomes[slots, visitors].waits[False] for visitors in VISITORS]
-        late = [quantiles(each, n=20)[-1] / 60 for each in waits]
-        axes.loglog(
-            VISITORS, [max(minutes, 0.01) for minutes in late], "o-", label=f"{slots} slots"
-        )
+    axes = (figure := Figure(figsize=(7, 4), layout="constrained")).subplots()
+    for slots, colour in zip(SLOTS, COLOURS, strict=True):
+        for eager, style in ((False, "o-"), (True, "o--")):
+            waits = [outcomes[slots, visitors].waits[eager] for visitors in VISITORS]
+            late = [max(quantiles(each, n=20)[-1] / 60, LEAST) for each in waits]
+            who = "eager" if eager else f"{slots} slot" + "s" * (slots > 1)
+            axes.loglog(VISITORS, late, style, color=colour, label=who)
     axes.set(xlabel="visitors", ylabel="minutes in line, 95 % quantile")
-    axes.legend()
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
-    figure.savefig(file, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "waits"}):  # the same bytes each time
+        figure.savefig(file, metadata={"Date": None})
 
 
 def main() -> None:
     """Print the table, and draw the plot if a file is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", type=Path, help="a file for the plot, such as waits.svg")
+    parser.add_argument("--job", type=float, default=JOB, help="seconds of a job")
     options, outcomes = parser.parse_args(), dict[tuple[int, int], Outcome]()
     titles = ["slots", "visitors", "slots at work", "minutes in line: median, 95 %"]
     titles += ["the same of eager visitors", "refused"]
     print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}", flush=True)
     for slots in SLOTS:
         for visitors in VISITORS:
-            outcome = outcomes[slots, visitors] = simulate(slots, visitors)
+            outcome = outcomes[slots, visitors] = simulate(slots, visitors, options.job)
             print(f"| {slots} | {visitors} | {' | '.join(outcome.cells(slots))} |", flush=True)
     if options.plot:
         plot(outcomes, options.plot)

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merging.io.files import peft_config_path
+
+Files = dict[str, bytes]  # by name; of files in a folder, by path within it
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -54,6 +58,14 @@ def moved(paths: Sequence[Path], source: Path, target: Path) -> list[Path]:
     ]
 
 
+def files_at(path: Path) -> Files:
+    """A file and PEFT's configuration beside it; {} for what is no file."""
+    if not path.is_file():
+        return {}
+    beside = [one for one in (path, peft_config_path(path)) if one.is_file()]
+    return {one.name: one.read_bytes() for one in beside}
+
+
 class Inbox:
     """The files of a parcel, each in a folder of its own, and where they came from."""
 
@@ -61,7 +73,12 @@ class Inbox:
         self._folder = folder
         self._origins: dict[Path, Path] = {}
 
-    def put(self, origin: Path, files: dict[str, bytes]) -> Path:
+    def places(self, origins: Sequence[Path], contents: Sequence[Files]) -> list[Path]:
+        """Write what was sent; returns where it is here, and paths without files as they are."""
+        pairs = zip(origins, contents, strict=True)
+        return [self.put(path, files) if files else path for path, files in pairs]
+
+    def put(self, origin: Path, files: Files) -> Path:
         """Write a file and what belongs beside it; returns its place here."""
         folder = self._folder / f"{len(self._origins)}"
         folder.mkdir(parents=True)

@@ -1,0 +1,129 @@
+"""Work that is spread over workers: the same bytes, whatever happens to a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from merging.diffusion.base import Base, BaseChoice
+from merging.errors import MergeError
+from merging.evaluation.bundled_cases import shelf_cases
+from merging.evaluation.cells import cell_file
+from merging.evaluation.contest import run
+from merging.evaluation.spread import ArenaChoice, Spread
+from merging.runtime.progress import silent
+from merging.workers import Work, Workers, workers_of
+from tests.conftest import SHELF
+from tests.merging.cli.commands import done
+from tests.merging.workers.tasks import Reading, Refusing
+
+pytestmark = pytest.mark.slow
+CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
+
+
+@pytest.fixture(params=["local", "ray"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's 15 would wait for all else that runs
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
+    return str(request.param)
+
+
+@pytest.fixture
+def workers(place: str) -> Workers:
+    made = workers_of("ray" if place == "ray" else "local", 2)
+    assert made
+    return made
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So that two workers do not wait for one another's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file.txt").write_text("said", "utf-8")
+    return Reading(tmp_path / "file.txt", tmp_path / "notes")
+
+
+def answers(workers: Workers, work: Work, count: int) -> list[object]:
+    return [answer for _, answer in sorted(workers.answers(work, range(count)))]
+
+
+def test_every_task_is_done_once_with_the_callers_threads_and_files(
+    workers: Workers, reading: Reading, one_thread: None
+) -> None:
+    assert answers(workers, reading, 5) == [(number, 1, "said") for number in range(5)]
+
+
+def test_a_task_outlives_its_worker(workers: Workers, reading: Reading, one_thread: None) -> None:
+    assert answers(workers, replace(reading, deaths=1), 4) == [(n, 1, "said") for n in range(4)]
+
+
+def test_a_task_that_kills_its_workers_is_given_up(workers: Workers, reading: Reading) -> None:
+    with pytest.raises(MergeError, match="worker of task 2 ended 2 times"):
+        answers(workers, replace(reading, deaths=9), 4)
+
+
+def test_a_refusal_arrives_with_its_sentence(workers: Workers) -> None:
+    with pytest.raises(MergeError) as refused:
+        answers(workers, Refusing(), 1)
+    assert str(refused.value) == "Task 0 has no LoRA; give it one."
+
+
+def test_a_batch_has_the_same_bytes(
+    place: str, one_thread: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Merges, recipes, pictures, matrix and summary."""
+    ask = ("batch", CAT, PIZZA, "--methods", "iteris", "sum", "--samples", 1)
+    ask += ("--matrix", "a sks cat", "--picture-steps", 1)
+    done(capsys, *ask, "--out", tmp_path / "here.zip")
+    done(capsys, *ask, "--executor", place, "--slots", 2, "--out", tmp_path / "spread.zip")
+    assert (tmp_path / "spread.zip").read_bytes() == (tmp_path / "here.zip").read_bytes()
+
+
+def test_a_contest_has_the_same_files_and_goes_on_where_it_stopped(
+    workers: Workers, base: Base, one_thread: None, tmp_path: Path
+) -> None:
+    choice = ArenaChoice(BaseChoice("mini", "cpu"), steps=1)
+    here, there = choice.arena(tmp_path / "here"), choice.arena(tmp_path / "there")
+    cases, keys = shelf_cases("tuning", 1, ["house"])[:1], ("sum", "average")
+    run(here, keys, cases, silent)
+    run(there, keys, cases, silent, Spread(workers, choice))
+    assert contents(there.folder) == contents(here.folder)
+
+    kept, again = (cell_file(there, key, cases[0]) for key in keys)
+    again.unlink()
+    untouched = kept.stat().st_mtime_ns
+    run(there, keys, cases, silent, Spread(workers, choice))
+    assert contents(there.folder) == contents(here.folder)
+    assert kept.stat().st_mtime_ns == untouched
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_wrong_options_are_refused_with_a_sentence() -> None:
+    with pytest.raises(MergeError, match="at least one slot, not 0"):
+        workers_of("local", 0)
+    assert workers_of("local", 1) is None
+
+
+def test_a_cluster_that_is_not_there(reading: Reading) -> None:
+    pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
+    absent = workers_of("ray", 1, "127.0.0.1:1")
+    assert absent
+    with pytest.raises(MergeError, match=r"no Ray cluster at “127\.0\.0\.1:1”"):
+        answers(absent, reading, 1)
