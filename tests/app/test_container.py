@@ -74,7 +74,8 @@ def test_it_merges_and_draws(builder: container.Builder, root: Path, tmp_path: P
             time.sleep(1)
         url = f"http://127.0.0.1:{port}/"
         assert urlopen(url).status == 200
-        client = Client(url, verbose=False, download_files=tmp_path, analytics_enabled=False)
+        patient = {"timeout": 300}  # seconds: a busy machine is no fault of the image
+        client = Client(url, httpx_kwargs=patient, download_files=tmp_path, verbose=False)
         files = [handle_file(LORAS / f"{name}.safetensors") for name in ("sks-cat", "vxz-pizza")]
         merged = client.predict(files, samples=2, api_name="/merge")[0]
         assert formats.read(Path(merged)).trigger == "sks cat, vxz pizza"

@@ -100,28 +100,34 @@ class ZeroGpu:
         """As `Slot.perform`; MergeError too if the visitor gets no GPU."""
         if task.kind == "load":
             return  # done before the page was served
-        began = time.monotonic()
         try:
             ended = self._pass_on(task, emit, stop)
         except Exception as error:
             raise _meaning(error) from error
-        took = time.monotonic() - began
-        log.info("ZeroGPU: %s asked for %d s and took %.1f s", task.kind, seconds(task), took)
         ended.check()
 
     def close(self) -> None:
         """ZeroGPU ends its processes with this one."""
 
     def _pass_on(self, task: Task, emit: Emit, stop: Stop) -> Ended:
-        ended = Ended()
+        ended, asked, started = Ended(), time.monotonic(), None
         with closing(on_gpu(task)) as items:
             for item in items:
+                started = started or time.monotonic()
                 if isinstance(item, Ended):
                     ended = item
                 elif stop():
                     raise Cancelled("stopped")
                 elif item is not None:
                     emit(item)
+        now = time.monotonic()
+        log.info(
+            "ZeroGPU: %s asked for %d s and took %.1f s, after %.1f s until it began",
+            task.kind,
+            seconds(task),
+            now - (started or now),
+            (started or now) - asked,
+        )
         return ended
 
 

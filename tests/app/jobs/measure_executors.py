@@ -6,6 +6,7 @@ torch for each slot. On a machine that does other things too, only ratios of one
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from tests.app.jobs.executor_visits import DRAW, LONG, MERGE, Visit, at_work, wo
 
 KINDS = {"local, 1": 1, "local, 2": 2, "ray, 1": 1, "ray, 2": 2}  # executor, slots
 VISITORS, JOBS = 10, 5  # each comes with so many jobs
+NEWS = 20  # of a job at work, between which its silence is measured
 JOB = replace(DRAW, count=1, steps=10)  # a picture
 COLUMNS = (
     "executor, slots",
@@ -39,6 +41,7 @@ COLUMNS = (
     "jobs a minute, first row = 1",
     "first and last visitor done, s",
     "overhead of a job, ms",
+    "longest silence of a job at work, s",
     "from a stop to its end, s",
     "worker killed, other slot free, s",
     "worker killed, no other slot, s",
@@ -52,6 +55,7 @@ class Figures:
     kind: str
     ends: Sequence[float]  # until each visitor's last job is done
     overhead: float
+    silence: float
     stop: float
     deaths: tuple[float | None, float | None]  # with another slot free, and without one
 
@@ -60,7 +64,7 @@ class Figures:
         rate = max(first.ends) / max(self.ends)
         cells = [self.kind, f"{max(self.ends):.1f}", f"{rate:.2f}"]
         cells.append(f"{min(self.ends):.1f}, {max(self.ends):.1f}")
-        cells += [f"{1000 * self.overhead:.0f}", f"{self.stop:.2f}"]
+        cells += [f"{1000 * self.overhead:.0f}", f"{self.silence:.2f}", f"{self.stop:.2f}"]
         cells += ["–" if death is None else f"{death:.1f}" for death in self.deaths]
         return f"| {' | '.join(cells)} |"
 
@@ -93,7 +97,7 @@ def measure(kind: str, folder: Path) -> Figures:
             kind,
             crowd(executor, folder / "crowd"),
             overhead(executor, folder),
-            stop(executor, folder / "stop"),
+            *silence_and_stop(executor, folder / "stop"),
             (
                 restart(executor, folder / "free", 0) if several else None,
                 None if alone else restart(executor, folder / "busy", KINDS[kind] - 1),
@@ -127,14 +131,15 @@ def overhead(executor: Executor, folder: Path) -> float:
     return median(once() for _ in range(20))
 
 
-def stop(executor: Executor, folder: Path) -> float:
-    """Seconds from a stop to the end of a job that draws."""
+def silence_and_stop(executor: Executor, folder: Path) -> tuple[float, float]:
+    """The longest time without news of a job that draws; and from a stop to its end."""
     visit = Visit(executor, "a", Task("draw", LONG, folder))
-    visit.reach(at_work(visit))
+    visit.reach(lambda: len(visit.times) > NEWS)
     began = time.monotonic()
     executor.stop("a")
     visit.join()
-    return time.monotonic() - began
+    gaps = [after - before for before, after in itertools.pairwise(visit.times[:NEWS])]
+    return max(gaps), time.monotonic() - began
 
 
 def restart(executor: Executor, folder: Path, others: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from merging import formats
 from merging.diffusion import calibrate, calibration_samples
 from merging.diffusion.base import Base
-from merging.diffusion.calibrate import activations
+from merging.diffusion.calibrate import activations, parking_of
 from merging.diffusion.parking import Parking
 from merging.engine import merge
+from merging.errors import MergeError
 from merging.request import MergeRequest, Source
 from tests.conftest import SHELF
 
@@ -54,3 +57,39 @@ def test_a_merge_is_the_same_with_its_batches_parked(
         assert torch.equal(parked.layers[name].down, layer.down)
     assert max(parking.away) > 100_000
     assert not parking._parked, "all have come back"
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "in_main", "parks"), [(100 * GIB, 0, False), (1000, 100 * GIB, True)]
+)
+def test_batches_are_parked_where_a_gpu_has_no_room_for_all(
+    on_gpu: int, in_main: int, parks: bool, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory(monkeypatch, on_gpu, in_main)
+    gpu = replace(base, device=torch.device("cuda"))
+    assert (parking_of(gpu, sweep(), 50) is not None) == parks
+
+
+@pytest.mark.parametrize(("device", "where"), [("cuda", "on the GPU and in main memory"),
+                                               ("cpu", "on cpu")])  # fmt: skip
+def test_what_fits_nowhere_is_refused_with_what_would_fit(
+    device: str, where: str, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory(monkeypatch, 1000, 2000)
+    with pytest.raises(MergeError, match=rf"50 samples would hold .* {where}, where 0\.0 are free"):
+        parking_of(replace(base, device=torch.device(device)), sweep(), 50)
+
+
+def memory(monkeypatch: pytest.MonkeyPatch, on_gpu: int, in_main: int) -> None:
+    """So much is free, on a GPU that need not be there."""
+    free = {"cuda": on_gpu, "cpu": in_main}
+    monkeypatch.setattr(calibrate, "free_bytes", lambda device: free[device.type])
+
+
+def sweep() -> Any:
+    """What decides how much a merge holds: a layer of the picture, in teachers and merge."""
+    target = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    return SimpleNamespace(targets=[target], merged_inputs=True)
