@@ -15,8 +15,7 @@ from pydantic import TypeAdapter
 
 from app.schemas.draw import COLUMNS, DrawOrder, Picture
 from app.schemas.merge import FinishedMerge
-from merging.export.recipe import SYNTAX_KEY
-from merging.text.syntax import escaped
+from merging.text.syntax import SYNTAX_KEY, escaped
 
 Put = Callable[[Path], str]  # stores a file, and returns its stored name
 Place = Callable[[str, str], Path]  # (stored name, former name) → the file's path now

@@ -17,11 +17,9 @@ from merging.io.files import RECIPE_KEY
 from merging.methods import METHODS
 from merging.options import Precision, merge_options, option_values
 from merging.request import MergeRequest, Source
-from merging.text.syntax import escaped, has_syntax
+from merging.text.syntax import SYNTAX, SYNTAX_KEY, escaped, has_syntax
 from merging.version import __version__
 
-# How triggers and prompts are read; recipes without it took brackets as they stand there.
-SYNTAX_KEY, SYNTAX = "prompt_syntax", "A1111"
 # Values of options that older recipes do not have.
 _OLD_DEFAULTS = {"teacher": "single", "mode": "delta"}
 # Options younger than the first recipes: without them a file has the bytes that it always had.

@@ -8,6 +8,8 @@ from itertools import groupby
 
 from merging.errors import MergeError
 
+# In a recipe: how triggers and prompts are read; without it brackets are what they are.
+SYNTAX_KEY, SYNTAX = "prompt_syntax", "A1111"
 STEP = 1.1  # what a pair of round brackets multiplies by, and a pair of square ones divides by
 MOST_WEIGHT = 10.0
 TOKEN = re.compile(
