@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from merging.embedding import Embedding
@@ -47,6 +48,11 @@ class LoraLayer:
     def scale(self) -> float:
         """alpha / rank."""
         return self.alpha / self.rank
+
+    @cached_property
+    def energy(self) -> float:
+        """‖Δ‖²."""
+        return self.scale**2 * factor_energy(self.up.double(), self.down.double())
 
     def delta(self) -> Tensor:
         """Δ as an (out, in) matrix, in the dtype of the factors."""

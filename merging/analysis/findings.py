@@ -29,7 +29,7 @@ from statistics import median
 
 import torch
 
-from merging.adapter import Adapter, LoraLayer, factor_energy
+from merging.adapter import Adapter, LoraLayer
 from merging.blocks import blocks
 from merging.errors import MergeError
 from merging.formats.layer_tables import table_of
@@ -98,7 +98,7 @@ def block_levels(adapter: Adapter) -> dict[str, float]:
     for name, layer in adapter.layers.items():
         energy, entries = sums.setdefault(block_of.get(name, "rest"), [0.0, 0.0])
         size = layer.up.shape[0] * layer.down.shape[1]
-        sums[block_of.get(name, "rest")] = [energy + _energy(layer), entries + size]
+        sums[block_of.get(name, "rest")] = [energy + layer.energy, entries + size]
     return {block: (energy / entries) ** 0.5 for block, (energy, entries) in sums.items()}
 
 
@@ -117,7 +117,7 @@ def cosine(one: Adapter, other: Adapter) -> float:
         for name, layer in one.layers.items()
         if _same_shape(layer, other.layers.get(name))
     )
-    sizes = [sum(map(_energy, adapter.layers.values())) for adapter in (one, other)]
+    sizes = [sum(layer.energy for layer in adapter.layers.values()) for adapter in (one, other)]
     return common / (sizes[0] * sizes[1]) ** 0.5 if all(sizes) else 0.0
 
 
@@ -206,7 +206,7 @@ def _lone_layers(adapter: Adapter, others: Sequence[Adapter]) -> list[Finding]:
     few = 0 < len(lone) <= LONE_SHARE * len(adapter.layers)  # more is another choice of layers
     if not few or len(common) < AGREEMENT * len(union):
         return []
-    energies = {name: _energy(layer) for name, layer in adapter.layers.items()}
+    energies = {name: layer.energy for name, layer in adapter.layers.items()}
     share = sum(energies[name] for name in lone) / (sum(energies.values()) or 1.0)
     sentence = (
         f"{adapter.name} alone changes {len(lone)} layers that no other file changes, such as "
@@ -214,11 +214,6 @@ def _lone_layers(adapter: Adapter, others: Sequence[Adapter]) -> list[Finding]:
         "alone without its trigger words, or leave it out."
     )
     return [Finding("lone layers", (adapter.name,), float(len(lone)), sentence)]
-
-
-def _energy(layer: LoraLayer) -> float:
-    """‖Δ‖²."""
-    return layer.scale**2 * factor_energy(layer.up.double(), layer.down.double())
 
 
 def _same_shape(one: LoraLayer, other: LoraLayer | None) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict, final
 
 from merging import formats
-from merging.adapter import Adapter, LoraLayer, factor_energy
+from merging.adapter import Adapter
 from merging.block_weights import BLOCKS
 from merging.blocks import blocks
 from merging.errors import MergeError
@@ -164,10 +164,5 @@ def block_norms(adapter: Adapter) -> dict[str, float]:
     energy: dict[str, float] = {}
     for name, layer in adapter.layers.items():
         block = block_of.get(name, "rest")
-        energy[block] = energy.get(block, 0.0) + _layer_energy(layer)
+        energy[block] = energy.get(block, 0.0) + layer.energy
     return {block: energy[block] ** 0.5 for block in (*BLOCKS, "rest") if block in energy}
-
-
-def _layer_energy(layer: LoraLayer) -> float:
-    """‖Δ‖²."""
-    return layer.scale**2 * factor_energy(layer.up.double(), layer.down.double())

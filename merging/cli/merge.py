@@ -10,7 +10,6 @@ from merging.analysis.plots import report_plot
 from merging.cli.merge_options import add_merge_options, needs_base, request_of
 from merging.cli.output import SavedMerge, describe_merge
 from merging.cli.parser import CommandParser
-from merging.diffusion.base import load_base
 from merging.export.save import recipe_base, save
 from merging.export.sidecar import preview_prompt, write_preview, write_sidecar
 from merging.methods import METHODS
@@ -66,8 +65,10 @@ def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAns
 
     The base model is loaded only if the method, a file or the preview needs it.
     """
-    base = None
+    base = None  # and diffusers, which takes seconds, is not even imported
     if options.preview is not None or needs_base(options, options.method):
+        from merging.diffusion.base import load_base
+
         base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)

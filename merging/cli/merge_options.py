@@ -7,20 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from merging import formats
 from merging.base_models import MINI
 from merging.cli.arguments import one_per_file, read_prompts, read_recipe_file
 from merging.cli.file_argument import embeddings_of, parse_file_argument
 from merging.cli.parser import CommandParser
-from merging.diffusion.base import Base
 from merging.export.recipe import replay
 from merging.methods import METHODS
 from merging.option_field import RANKS, Option
 from merging.options import DEVICES, Precision, merge_options, read_rank
 from merging.presets import PRESETS, preset_options
 from merging.request import MergeRequest
+
+if TYPE_CHECKING:
+    from merging.diffusion.base import Base  # which imports diffusers
 
 READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank": read_rank}
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.diffusion.base import Base
-from merging.diffusion.loader_check import check_with_diffusers
 from merging.engine import MergeResult
 from merging.export.recipe import header
 from merging.export.sidecar import EmbeddingFile, rename_notes, write_embeddings
 from merging.formats.layer_tables import adapter_title, printable
 from merging.formats.verify import Written, WrittenData
 from merging.options import Precision
+
+if TYPE_CHECKING:
+    from merging.diffusion.base import Base  # which imports diffusers
 
 
 class RecipeBase(NamedTuple):
@@ -103,6 +104,8 @@ def save_adapter(
     adapter = replace(adapter, name=adapter_title(printable(path.name)))
     written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
     if base:
+        from merging.diffusion.loader_check import check_with_diffusers
+
         written = check_with_diffusers(base, path, adapter, written)
     beside = write_embeddings(adapter, path) if embeddings else []
     return Saved(path, written, tuple(beside))

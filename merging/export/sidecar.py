@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from merging import formats
 from merging.adapter import Adapter
 from merging.base_models import base_model
 from merging.block_weights import describe_strength
 from merging.calibration.prompts import joint_prompt
-from merging.diffusion.base import Base
-from merging.diffusion.render import render
 from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.layer_tables import adapter_title, table_of
@@ -25,6 +23,9 @@ from merging.io.png import save_png
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from merging.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from merging.diffusion.base import Base  # which imports diffusers
 
 
 def path_beside(out: Path, ending: str) -> Path:
@@ -112,6 +113,8 @@ def write_preview(
     base: Base, adapter: Adapter, prompt: str, request: MergeRequest, out: Path, progress: Progress
 ) -> Path:
     """OUT.preview.png, drawn with the adapter at full strength, with the merge's seed."""
+    from merging.diffusion.render import render
+
     (image,) = render(
         base,
         [prompt],

@@ -164,6 +164,16 @@ def test_bad_input_ends_the_process_without_a_traceback() -> None:
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
+def test_what_draws_is_not_imported_for_a_merge_without_a_base() -> None:
+    """diffusers and transformers take longer to import than a sum takes."""
+    code = "import sys, merging.cli.merge; print({'diffusers', 'transformers'} & {*sys.modules})"
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert output.stdout.strip() == "set()"
+
+
 def test_a_sum_needs_no_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files for Stable Diffusion 1.5 are summed where no base is to be had."""
     layers = {
