@@ -1,7 +1,8 @@
-"""Networks of sd-scripts that store their factors as plain LoRA: the change is that of their code.
+"""Trainers and mergers whose files hold plain LoRA: the change is that of their own arithmetic.
 
-LoRA-FA trains the ups alone; DyLoRA trains rows and columns one by one, and joins them when it
-saves. What both do at inference is alpha / rank times the product, whatever they did in training.
+LoRA-FA of sd-scripts trains the ups alone; its DyLoRA trains rows and columns one by one, and joins
+them when it saves. InvokeAI's trainer saves float32, alpha too, without a header. supermerger adds
+up factors, whose signs and roots of strengths it puts into them, or cuts a sum to a new rank.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import pytest
 import torch
 
 from merging.formats import overview, read
-from tests.merging.formats.handmade import CONV, PROJ_IN, Q_PROJ, TO_K, Sample, saved
+from tests.merging.formats.handmade import (
+    CONV,
+    PROJ_IN,
+    Q_PROJ,
+    TO_K,
+    TO_OUT,
+    Sample,
+    accounted,
+    factors,
+    saved,
+)
 
 RANK, ALPHA = 4, 1.0
 
@@ -45,3 +56,58 @@ def test_they_are_read_as_they_act(tmp_path: Path, module: str) -> None:
         down = tensors[f"{sample.kohya}.lora_down.weight"].flatten(1).double()
         wanted = ALPHA / RANK * up @ down
         assert (found[sample.name].delta().double() - wanted).norm() < 1e-6 * wanted.norm()
+
+
+def assert_changes(path: Path, expected: dict[Sample, torch.Tensor], error: float) -> None:
+    layers = read(path).layers
+    assert layers.keys() == {sample.name for sample in expected}
+    for sample, change in expected.items():
+        delta = layers[sample.name].delta().double()
+        assert (delta - change).norm() < error * change.norm(), sample.name
+    accounted(path)
+
+
+def test_what_invokeai_trains(tmp_path: Path) -> None:
+    """invoke-training's converter from PEFT: attention alone, all tensors float32."""
+    tensors, expected = {}, {}
+    for sample in (TO_K, TO_OUT, Q_PROJ):
+        own = factors(sample)
+        tensors[f"{sample.kohya}.lora_down.weight"] = own.down.float()
+        tensors[f"{sample.kohya}.lora_up.weight"] = own.up.float()
+        tensors[f"{sample.kohya}.alpha"] = torch.tensor(8).to(torch.float32)
+        expected[sample] = 8 / 4 * own.product()
+    assert_changes(saved(tmp_path / "a.safetensors", tensors), expected, 1e-6)
+
+
+HEADER = {"ss_output_name": "both", "ss_network_module": "networks.lora", "sshs_model_hash": "0"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_supermerger_adds_up(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Sums of factors, whatever they are of the LoRAs: −0.5 is √0.5 in both, the down negative."""
+    tensors, expected = {}, {}
+    for sample in (TO_K, PROJ_IN, Q_PROJ):
+        one, root = factors(sample), 0.5**0.5
+        up, down = one.up.flip(0), one.down.flip(1)  # of another LoRA
+        pairs = {"lora_down": one.down - root * down, "lora_up": one.up + root * up}
+        stored = {name: value.to(dtype) for name, value in pairs.items()}
+        tensors |= {f"{sample.kohya}.{name}.weight": value for name, value in stored.items()}
+        tensors[f"{sample.kohya}.alpha"] = torch.tensor(2.0).to(dtype)
+        up, down = (stored[name].double().flatten(1) for name in ("lora_up", "lora_down"))
+        expected[sample] = 2 / 4 * up @ down
+    assert_changes(saved(tmp_path / "a.safetensors", tensors, HEADER), expected, 1e-6)
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor(3), torch.tensor(3).half()])
+def test_what_supermerger_cuts_to_a_rank(tmp_path: Path, alpha: torch.Tensor) -> None:
+    """Singular vectors in half precision; alpha is the rank, a whole number."""
+    tensors, expected = {}, {}
+    for sample in (TO_K, PROJ_IN):
+        kernel = torch.Size(sample.shape[2:])
+        u, s, vh = torch.linalg.svd(factors(sample).product().flatten(1), full_matrices=False)
+        up, down = (u[:, :3] * s[:3]).half(), vh[:3].half()
+        tensors[f"{sample.kohya}.lora_up.weight"] = up.reshape(*up.shape, *kernel)
+        tensors[f"{sample.kohya}.lora_down.weight"] = down.reshape(*down.shape, *kernel)
+        tensors[f"{sample.kohya}.alpha"] = alpha.clone()
+        expected[sample] = up.double() @ down.double()
+    assert_changes(saved(tmp_path / "a.safetensors", tensors, HEADER), expected, 1e-6)
