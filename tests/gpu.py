@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -56,19 +56,17 @@ class Row:
     holds: bool = True
 
 
-def numbers(device: str, samples: int, precisions: Sequence[Precision]) -> list[Row]:
+def numbers(device: str, samples: int, precisions: Sequence[Precision]) -> Iterator[Row]:
     """Merge and picture on the embedded base in each precision, against the CPU in fp32."""
     files = [SHELF[trigger] for trigger in ("sks cat", "vxz pizza")]
     request = MergeRequest(tuple(Source(formats.read(file)) for file in files), samples=samples)
     exact, picture = _merge_and_draw(load_base("mini", "cpu"), request)
-    rows = []
     for precision in precisions:
         adapter, other = _merge_and_draw(load_base("mini", device, precision), request)
         apart = distance(adapter, exact)
         levels = np.abs(np.asarray(other, float) - np.asarray(picture, float)).mean()
         cells = (f"{apart:.1e}", f"{levels:.2f}")
-        rows.append(Row(precision, cells, holds=apart <= BARS[precision]))
-    return rows
+        yield Row(precision, cells, holds=apart <= BARS[precision])
 
 
 def _merge_and_draw(base: Base, request: MergeRequest) -> tuple[Adapter, Image.Image]:
@@ -99,7 +97,7 @@ def measured(name: str, base: Base, work: Callable[[], object]) -> Row:
     return Row(name, (f"{time.perf_counter() - began:.1f}", f"{peak / GIB:.2f}", ""))
 
 
-def sizes(device: str, side: int, samples: int, many: int) -> list[Row]:
+def sizes(device: str, side: int, samples: int, many: int) -> Iterator[Row]:
     """Merges, of few prompts and of many, and pictures of SD 1.5's architecture.
 
     What many prompts hold at SD 1.5's size is more than the budget: it waits in main memory.
@@ -115,16 +113,18 @@ def sizes(device: str, side: int, samples: int, many: int) -> list[Row]:
         "picture, 20 steps": draw,
         "picture with both": partial(draw, adapters=[(lora, 1.0) for lora in loras]),
     }
-    return [measured(name, base, work) for name, work in works.items()]
+    yield from (measured(name, base, work) for name, work in works.items())
 
 
-def table(titles: Sequence[str], rows: Sequence[Row]) -> str:
-    """The rows in Markdown; a row whose bar is missed says so."""
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+def show(titles: Sequence[str], rows: Iterable[Row]) -> bool:
+    """Print each row of a table once it is measured; returns whether all bars are met."""
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}", flush=True)
+    missed = False
     for row in rows:
         name = row.name if row.holds else f"**{row.name}: missed**"
-        lines.append(f"| {' | '.join((name, *row.cells))} |")
-    return "\n".join(lines)
+        print(f"| {' | '.join((name, *row.cells))} |", flush=True)
+        missed = missed or not row.holds
+    return not missed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,14 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("No CUDA device is visible: nothing was measured.", file=sys.stderr)
         return 1
-    print(f"{machine()}\n", flush=True)
-    exactness = numbers(given.device, given.samples, given.precisions)
-    print(table(EXACTNESS, exactness), flush=True)
+    print(f"{machine(given.device)}\n", flush=True)
+    exact = show(EXACTNESS, numbers(given.device, given.samples, given.precisions))
     budget(given.device, given.gib)
-    costs = sizes(given.device, given.side, given.samples, given.many)
     print(f"\nSD 1.5, {given.side} × {given.side} latents, within {given.gib:g} GiB:\n")
-    print(table(COSTS, costs))
-    return 0 if all(row.holds for row in (*exactness, *costs)) else 1
+    fits = show(COSTS, sizes(given.device, given.side, given.samples, given.many))
+    return 0 if exact and fits else 1
 
 
 if __name__ == "__main__":

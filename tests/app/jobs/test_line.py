@@ -8,6 +8,8 @@ import pytest
 
 from app.jobs.line import Line, Place
 from merging.errors import MergeError
+from tests.app.jobs.simulate_line import simulate
+from tests.conftest import ROOT
 
 
 def served(line: Line) -> list[str]:
@@ -137,3 +139,9 @@ def test_the_line_forgets_clients_that_are_done() -> None:
         line.begin(again := line.join("again", "steady"))
         line.leave(again)
     assert len(line._last_turns) < 10
+
+
+@pytest.mark.parametrize(("slots", "visitors"), [(1, 10), (1, 100), (8, 100), (64, 100)])
+def test_the_simulation_gives_the_documented_table(slots: int, visitors: int) -> None:
+    row = f"| {slots} | {visitors} | {' | '.join(simulate(slots, visitors).cells(slots))} |"
+    assert row in (ROOT / "docs" / "scale.md").read_text("utf-8").splitlines()
