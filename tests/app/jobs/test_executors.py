@@ -257,6 +257,26 @@ def test_a_job_outlives_its_worker(
         assert got.path.read_bytes() == own.path.read_bytes()
 
 
+def test_the_only_slot_waits_for_its_workers_restart(
+    mortal: Executor, expected: dict[Kind, tuple[Path, list[Any]]], tmp_path: Path
+) -> None:
+    """Whoever is next in line begins once that job has ended, not when its worker does."""
+    executor = Executor(mortal._slots[:1])
+    visit = Visit(executor, "a", Task("draw", DRAW, tmp_path))
+    visit.reach(lambda: bool(visit.results))
+    following = Visit(executor, "b", Task("load"))
+    following.reach(lambda: bool(following.steps))
+    os.kill(worker_of(executor, "a"), signal.SIGKILL)
+    visit.ended()
+    following.ended()
+    assert any("begins anew" in step.text for step in visit.steps)
+    news = zip(following.steps, following.times, strict=False)
+    early = [step.text for step, when in news if when < visit.times[-1]]
+    assert early and all(text.startswith("Waiting") for text in early)
+    for got, own in zip(visit.results, expected["draw"][1], strict=True):
+        assert got.path.read_bytes() == own.path.read_bytes()
+
+
 def test_a_merge_outlives_its_worker(mortal: Executor, engine: Engine, tmp_path: Path) -> None:
     """Killed between two layers, it gives the same file as one that nothing has happened to."""
     order = replace(MERGE, method="iteris", samples=4)
