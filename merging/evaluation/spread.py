@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from merging.base_models import base_model
 from merging.diffusion.base import BaseChoice
+from merging.errors import MergeError
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, cell_file, compute_cell
 from merging.evaluation.detector import load_detector
@@ -66,12 +67,20 @@ class Spread:
     choice: ArenaChoice
 
     def compute(self, arena: Arena, jobs: Sequence[Job], progress: Progress) -> None:
-        """Let workers compute the cells that have no file yet; store each once it is there."""
+        """Let workers compute the cells that have no file yet; store each once it is there.
+
+        Raises MergeError if a worker computes other cells, since it has other sources or weights.
+        """
         missing = tuple(job for job in jobs if not cell_file(arena, *job).is_file())
         folder = arena.folder / "cells"
         folder.mkdir(parents=True, exist_ok=True)
         answers = self.workers.answers(CellWork(self.choice, missing), range(len(missing)))
-        for done, (_, files) in enumerate(answers, start=1):
+        for done, (number, files) in enumerate(answers, start=1):
+            if cell_file(arena, *missing[number]).name not in files:
+                raise MergeError(
+                    "A worker has another release of this project, or another base model of this "
+                    "name: install the same on all machines."
+                )
             # The picture first: the other file says that the cell is done.
             for name in sorted(files, key=lambda name: name.endswith(".json")):
                 write_whole(folder / name, files[name])

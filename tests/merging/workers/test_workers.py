@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from merging.diffusion.base import Base, BaseChoice
+from merging.diffusion.base import BaseChoice
 from merging.errors import MergeError
 from merging.evaluation.bundled_cases import shelf_cases
-from merging.evaluation.cells import cell_file
+from merging.evaluation.cases import Case
+from merging.evaluation.cells import Arena, cell_file
 from merging.evaluation.contest import run
 from merging.evaluation.spread import ArenaChoice, Spread
 from merging.runtime.progress import silent
@@ -92,22 +94,51 @@ def test_a_batch_has_the_same_bytes(
     assert (tmp_path / "spread.zip").read_bytes() == (tmp_path / "here.zip").read_bytes()
 
 
+CHOICE, KEYS = ArenaChoice(BaseChoice("mini", "cpu"), steps=1), ("sum", "average")
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Arena, tuple[Case, ...]]:
+    """A small one, computed here with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    arena = CHOICE.arena(tmp_path_factory.mktemp("here"))
+    cases = shelf_cases("tuning", 1, ["house"])[:1]
+    run(arena, KEYS, cases, silent)
+    torch.set_num_threads(before)
+    return arena, cases
+
+
 def test_a_contest_has_the_same_files_and_goes_on_where_it_stopped(
-    workers: Workers, base: Base, one_thread: None, tmp_path: Path
+    workers: Workers, contest: tuple[Arena, tuple[Case, ...]], one_thread: None, tmp_path: Path
 ) -> None:
-    choice = ArenaChoice(BaseChoice("mini", "cpu"), steps=1)
-    here, there = choice.arena(tmp_path / "here"), choice.arena(tmp_path / "there")
-    cases, keys = shelf_cases("tuning", 1, ["house"])[:1], ("sum", "average")
-    run(here, keys, cases, silent)
-    run(there, keys, cases, silent, Spread(workers, choice))
+    here, cases = contest
+    there = replace(here, folder=tmp_path)
+    run(there, KEYS, cases, silent, Spread(workers, CHOICE))
     assert contents(there.folder) == contents(here.folder)
 
-    kept, again = (cell_file(there, key, cases[0]) for key in keys)
+    kept, again = (cell_file(there, key, cases[0]) for key in KEYS)
     again.unlink()
     untouched = kept.stat().st_mtime_ns
-    run(there, keys, cases, silent, Spread(workers, choice))
+    run(there, KEYS, cases, silent, Spread(workers, CHOICE))
     assert contents(there.folder) == contents(here.folder)
     assert kept.stat().st_mtime_ns == untouched
+
+
+class OfAnotherRelease:
+    """A worker whose sources are others gives its cells other names."""
+
+    def answers(self, _work: Work, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        yield from ((number, {"0123456789abcdef.json": b"{}"}) for number in numbers)
+
+
+def test_a_worker_of_another_release_is_refused(
+    contest: tuple[Arena, tuple[Case, ...]], tmp_path: Path
+) -> None:
+    there = replace(contest[0], folder=tmp_path)
+    with pytest.raises(MergeError, match="another release"):
+        run(there, KEYS, contest[1], silent, Spread(OfAnotherRelease(), CHOICE))
+    assert not contents(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
