@@ -32,7 +32,7 @@ MAX_REPEATS = 64  # of a counted repeat: nested ones multiply when they are comp
 MATCH_SECONDS = 2.0  # for all patterns of a file together
 # Initialisations that subtract the factors' first values from the base's weights.
 CHANGED_BASE_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-KINDS = ("LORA", "LOHA", "LOKR")  # of PEFT's adapters, those that can be read
+KINDS = ("LORA", "LOHA", "LOKR", "OFT")  # of PEFT's adapters, those that can be read
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Settings:
             return None if rank is None else int(rank)
         except (TypeError, ValueError, OverflowError) as error:
             raise self._error(layer, "rank", error) from error
+
+    def of_part(self, layer: str) -> dict[str, Any]:
+        """The settings of the layer's part of the model."""
+        prefix = f"{layer.partition('.')[0]}."
+        return {k.removeprefix(prefix): v for k, v in self.values.items() if k.startswith(prefix)}
 
     def _error(self, layer: str, setting: str, error: Exception) -> MergeError:
         return MergeError(

@@ -111,6 +111,7 @@ def _layer(
         tensors=tensors,
         alpha=_alpha(layer, tensors, family.rank(shapes, table.shapes[layer]), contents),
         rank=contents.settings.rank(layer),
+        settings=contents.settings.of_part(layer),
         weights=contents.weights,
     )
     try:

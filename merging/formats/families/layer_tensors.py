@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from merging.errors import MergeError
 from merging.formats.layer_tables import Role, Shape, flat
@@ -30,6 +30,7 @@ class LayerTensors:
     alpha: float | None  # None if the file has none
     weights: BaseWeights | None
     rank: int | None = None  # by which alpha is divided, if PEFT's settings say so
+    settings: Mapping[str, Any] = field(default_factory=dict)  # PEFT's, of this part of the model
 
     @cached_property
     def base(self) -> Tensor:

@@ -22,6 +22,8 @@ RENAMED: dict[str, Role] = {
     "lora.up.weight": "up",
     "down.weight": "down",  # behind the names of attention processors
     "up.weight": "up",
+    "oft_R.weight": "oft_R",  # peft and OneTrainer
+    "oft_R.scaled_oft": "scaled_oft",
     "lora_magnitude_vector": "magnitude",
     "lora_magnitude_vector.weight": "magnitude",
 }
@@ -42,7 +44,9 @@ WHOLE_WEIGHT: Role = "whole weight"
 WHOLE_BIAS: Role = "whole bias"
 WHOLE = re.compile(r"(modules_to_save\.[\w-]+\.)?(?P<kind>weight|bias)|base_layer\.(?P<own>bias)")
 # PEFT's parameters, which hold the adapter's name inside a live model: lora_A.default.weight.
-NAMED = re.compile(r"(?P<parameter>(lora_[AB]|lora_magnitude_vector)|hada_\w+|lokr_\w+)\.[\w-]+")
+NAMED = re.compile(
+    r"(?P<parameter>(lora_[AB]|lora_magnitude_vector|oft_R(?=\.[\w-]+\.weight))|hada_\w+|lokr_\w+)\.[\w-]+"
+)
 
 
 def role_of(ending: str) -> Role:

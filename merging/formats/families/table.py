@@ -6,7 +6,18 @@ from collections.abc import Collection
 from typing import Protocol
 
 from merging.adapter import LoraLayer
-from merging.formats.families import dora, full, glora, ia3, loha, lokr, lora, oft, whole
+from merging.formats.families import (
+    dora,
+    full,
+    glora,
+    ia3,
+    loha,
+    lokr,
+    lora,
+    oft,
+    oft_inputs,
+    whole,
+)
 from merging.formats.families.layer_tensors import LayerTensors, Misfit, Shapes
 from merging.formats.header import FLOATS, TensorInfo
 from merging.formats.layer_tables import Role, Shape
@@ -31,8 +42,13 @@ class Family(Protocol):
     def change(self, layer: LayerTensors) -> LoraLayer: ...
 
 
-FAMILIES: tuple[Family, ...] = (lora, loha, lokr, full, glora, ia3, oft, whole)
-NUMBERS = ("alpha", "scalar", "on_input")  # roles of tensors that hold one number, of any type
+FAMILIES: tuple[Family, ...] = (lora, loha, lokr, full, glora, ia3, oft, oft_inputs, whole)
+NUMBERS = (
+    "alpha",
+    "scalar",
+    "on_input",
+    "scaled_oft",
+)  # roles of tensors that hold one number, of any type
 
 
 def family_of(roles: Collection[Role]) -> Family | None:

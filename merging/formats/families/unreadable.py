@@ -21,7 +21,7 @@ UNREADABLE = (
     (r"hra_u(\.[\w-]+)?", "HRA", ""),
     (r"fourierft_spectrum(\.[\w-]+)?", "FourierFT", ""),
     (r"ia3_l(\.[\w-]+)?", "peft's IA³", ""),
-    (r"oft_[Rr](\.[\w-]+)*", "OFT of peft or OneTrainer", ""),
+    (r"oft_[Rr](\.[\w-]+)*", "OFT of an older peft", ""),
     (r"oft_diag", "OFT of lora_diag", ""),
 )
 REMEDY = "merge it into a checkpoint with its own program, and extract a LoRA from that"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -183,6 +184,22 @@ def boft(sample: Sample, stages: int) -> Case:
     return Case(sample, {"oft_blocks": blocks, "alpha": torch.tensor(0.0)}, change, "OFT")
 
 
+def oft_inputs(sample: Sample, scaled: bool) -> Case:
+    """OneTrainer's: blocks of 8 inputs, and the first terms of the rotation's series."""
+    wide, length = sample.shape[1], 8 * 7 // 2
+    numbers = noise(wide // 8, length, size=0.05)
+    skew = torch.zeros(wide // 8, 8, 8).double()
+    for n, (row, column) in enumerate(combinations(range(8), 2)):
+        value = numbers[:, n].double() / (length**0.5 if scaled else 1)
+        skew[:, row, column], skew[:, column, row] = value, -value
+    powers = [torch.linalg.matrix_power(skew, n) for n in range(5)]
+    rotations = powers[0] + 2 * (powers[1] + powers[2] + powers[3]) + powers[4]
+    flat = weight(sample).double().flatten(1)
+    change = (flat @ torch.block_diag(*rotations).T - flat).view(sample.shape)
+    more = {"oft_R.scaled_oft": torch.tensor(1)} if scaled else {}
+    return Case(sample, {"oft_R.weight": numbers} | more, change, "OFT by inputs")
+
+
 def dora(inner: Case, axis: str) -> Case:
     """Any change, rescaled to norms: per output row, or per input channel."""
     sample, merged = inner.sample, weight(inner.sample).double() + inner.change
@@ -240,6 +257,8 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "OFT, rescaled kernel": lambda: oft(CONV, 0.0, rescaled=True),
     "BOFT": lambda: boft(TO_K, 5),
     "BOFT, kernel": lambda: boft(CONV, 2),
+    "OFT by inputs": lambda: oft_inputs(TO_K, scaled=False),
+    "OFT by inputs, scaled": lambda: oft_inputs(PROJ_IN, scaled=True),
     **{
         f"DoRA by {axis}, {leaf(sample)}": partial(normed_lora, sample, axis)
         for axis in ("outputs", "inputs")

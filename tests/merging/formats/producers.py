@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from lycoris.modules import get_module, make_module
 from peft import LoraConfig
 from torch import Tensor, nn
+
+from merging.adapter import Adapter
+from merging.diffusion.base import Base
+from merging.engine import merge
+from merging.formats import read, write_kohya
+from merging.request import MergeRequest, Source
+from tests.conftest import speaking
 
 BLOCK = "down_blocks.0.attentions.0"
 LAYERS = (  # linear, feed-forward, pointwise, kernel, and sizes that differ
@@ -22,6 +30,8 @@ LAYERS = (  # linear, feed-forward, pointwise, kernel, and sizes that differ
 )
 CLIP_LAYERS = ("encoder.layers.1.self_attn.q_proj", "encoder.layers.0.mlp.fc1")
 Models = dict[str, nn.Module]
+ERROR = 1e-5  # ‖ours − the producer's‖ / ‖the producer's‖ of each layer
+Changes = Mapping[str, Tensor]
 
 
 def config(layers: tuple[str, ...], options: Mapping[str, Any]) -> LoraConfig:
@@ -70,3 +80,34 @@ def loaded(tensors: Mapping[str, Tensor], stem: str, layer: nn.Module) -> nn.Mod
     module = make_module(*get_module(values, stem), stem, layer)
     module.apply_to()
     return module
+
+
+def changes(
+    models: Models, base: Base, layers: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> Changes:
+    """Canonical name → Δ, (out, in); ``layers`` gives the module's name in its model."""
+    found = {}
+    for layer, name in layers.items():
+        module = models[layer.partition(".")[0]].get_submodule(name)
+        weight = base.layers[layer].weight.detach()
+        found[layer] = (weight_of(module, weight.shape, dtype) - weight).flatten(1).double()
+    return found
+
+
+def check(path: Path, base: Base, expected: Changes) -> Adapter:
+    """Read as meant, and the same after a merge of this file alone."""
+    adapter = read(path, base.table, weights=base.weight)
+    _same(adapter, expected)
+    result = merge(MergeRequest((Source(adapter),), method="sum"))
+    write_kohya(result.adapter, path.with_name("merged.safetensors"), torch.float32)
+    _same(read(path.with_name("merged.safetensors"), base.table), expected)
+    return adapter
+
+
+def _same(adapter: Adapter, expected: Changes) -> None:
+    assert speaking(adapter) == expected.keys()
+    for layer, change in expected.items():
+        assert change.norm() > 0
+        found = adapter.layers[layer].delta().double()
+        error = float((found - change).norm() / change.norm())
+        assert error < ERROR, f"{layer}: {error:.1e}"

@@ -17,10 +17,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from merging.errors import MergeError
 from merging.formats import overview, read, table
 from tests.merging.formats.families import CASES, Case, lora, weight
 from tests.merging.formats.handmade import (
     COMFY,
+    CONV,
     LDM,
     SAMPLES,
     TO_K,
@@ -174,3 +176,13 @@ def test_an_unknown_family_is_refused_by_name(tmp_path: Path, ending: str, besid
         tensors |= {f"{s.kohya}.{k}": v for s in others for k, v in lora(s).tensors.items()}
     text = refusal(saved(tmp_path / "a.safetensors", tensors))
     assert TO_K.name in text and UNREADABLE[ending] in text
+
+
+def test_oft_by_inputs_with_a_limit_or_on_kernels_is_refused(tmp_path: Path) -> None:
+    tensors = {f"{TO_K.name}.oft_R.weight": torch.ones(16, 28)}
+    header = {"lora_adapter_metadata": json.dumps({"unet.coft": True})}
+    path = saved(tmp_path / "a.safetensors", tensors, header)
+    with pytest.raises(MergeError, match=r"^a\.safetensors is OFT with a limit \(coft\)"):
+        read(path, table("mini"), weights=BASES.get)
+    tensors = {f"{CONV.kohya}.oft_R.weight": torch.ones(72, 28)}
+    assert "OFT of a kernel" in refusal(saved(tmp_path / "b.safetensors", tensors))

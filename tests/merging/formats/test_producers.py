@@ -21,51 +21,22 @@ from lycoris import LycorisNetwork, create_lycoris
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from merging.adapter import Adapter
 from merging.diffusion.base import Base, canonical
-from merging.engine import merge
 from merging.errors import MergeError
-from merging.formats import read, write_kohya
-from merging.request import MergeRequest, Source
-from tests.conftest import speaking
-from tests.merging.formats.producers import CLIP_LAYERS, LAYERS, Models, config, trained, weight_of
+from merging.formats import read
+from tests.merging.formats.producers import (
+    CLIP_LAYERS,
+    LAYERS,
+    Models,
+    changes,
+    check,
+    config,
+    trained,
+)
 
 pytestmark = pytest.mark.usefixtures("quiet")
-ERROR = 1e-5  # ‖ours − the producer's‖ / ‖the producer's‖ of each layer
-Changes = Mapping[str, Tensor]
-
-
-def changes(
-    models: Models, base: Base, layers: Mapping[str, str], dtype: torch.dtype = torch.float32
-) -> Changes:
-    """Canonical name → Δ, (out, in); ``layers`` gives the module's name in its model."""
-    found = {}
-    for layer, name in layers.items():
-        module = models[layer.partition(".")[0]].get_submodule(name)
-        weight = base.layers[layer].weight.detach()
-        found[layer] = (weight_of(module, weight.shape, dtype) - weight).flatten(1).double()
-    return found
-
-
-def check(path: Path, base: Base, expected: Changes) -> Adapter:
-    """Read as meant, and the same after a merge of this file alone."""
-    adapter = read(path, base.table, weights=base.weight)
-    _same(adapter, expected)
-    result = merge(MergeRequest((Source(adapter),), method="sum"))
-    write_kohya(result.adapter, path.with_name("merged.safetensors"), torch.float32)
-    _same(read(path.with_name("merged.safetensors"), base.table), expected)
-    return adapter
-
-
-def _same(adapter: Adapter, expected: Changes) -> None:
-    assert speaking(adapter) == expected.keys()
-    for layer, change in expected.items():
-        assert change.norm() > 0
-        found = adapter.layers[layer].delta().double()
-        error = float((found - change).norm() / change.norm())
-        assert error < ERROR, f"{layer}: {error:.1e}"
 
 
 LYCORIS: dict[str, tuple[str, dict[str, Any]]] = {
