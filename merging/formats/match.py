@@ -10,8 +10,16 @@ from itertools import takewhile
 from merging.errors import MergeError
 from merging.formats import embeddings, unused_keys, vector_deltas
 from merging.formats.families import table as families
+from merging.formats.families import vera
 from merging.formats.families.layer_tensors import Misfit
-from merging.formats.families.roles import IA3_WEIGHT, WHOLE_WEIGHT, is_whole, role_of, whole_role
+from merging.formats.families.roles import (
+    IA3_WEIGHT,
+    WHOLE_WEIGHT,
+    is_whole,
+    role_of,
+    shared_role,
+    whole_role,
+)
 from merging.formats.families.unreadable import unreadable as unreadable_family
 from merging.formats.header import Header
 from merging.formats.key_names import kohya
@@ -128,12 +136,16 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
     names = module_names(table)
     layers: Keys = {}
     vectors: dict[str, str] = {}
+    shared: dict[Role, str] = {}
     unused: UnusedKeys = {}
     unreadable: dict[str, Misfit] = {}
     duplicates = []
     style_counts: Counter[str] = Counter()
     for key in header.tensors:
         parts = _key_parts(key, names, header)
+        if parts is None and (role := shared_role(key)) and role not in shared:
+            shared[role] = key
+            continue
         if parts is None:
             unused.setdefault(unused_keys.kind(key), []).append(key)
             continue
@@ -152,6 +164,8 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
             duplicates.append(key)
         tensors[role] = key
         style_counts[parts.style] += 1
+    if not _share(shared, layers) and shared:
+        unused.setdefault(unused_keys.UNKNOWN, []).extend(shared.values())
     stray = [layer for layer, keys in layers.items() if keys.keys() == {"alpha"}]
     if stray:
         unused[unused_keys.STRAY] = [layers.pop(layer)["alpha"] for layer in stray]
@@ -162,6 +176,14 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
         header, vectors, ordered, table
     )
     return KeyMatch(table, style, ordered, vectors, unused, duplicates, unreadable | misfits)
+
+
+def _share(shared: Mapping[Role, str], layers: Keys) -> bool:
+    """Give every layer of VeRA the matrices that it has not itself; False if there is no layer."""
+    sharing = [keys for keys in layers.values() if not keys.keys().isdisjoint(vera.MARKS)]
+    for keys in sharing:
+        keys |= {role: key for role, key in shared.items() if role not in keys}
+    return bool(sharing)
 
 
 def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -> KeyParts | None:

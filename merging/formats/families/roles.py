@@ -36,6 +36,8 @@ SAME = (
     *("a1.weight", "a2.weight", "b1.weight", "b2.weight", "bm.weight"),
     "on_input",
     *("oft_blocks", "rescale"),
+    *("vera_lambda_b", "vera_lambda_d", "vera_A", "vera_B"),
+    "fourierft_spectrum",
 )
 ENDINGS: dict[str, Role] = RENAMED | {role: role for role in SAME}
 IA3_WEIGHT: Role = "weight"  # the ending of a whole weight too: IA³'s only beside on_input
@@ -45,13 +47,22 @@ WHOLE_BIAS: Role = "whole bias"
 WHOLE = re.compile(r"(modules_to_save\.[\w-]+\.)?(?P<kind>weight|bias)|base_layer\.(?P<own>bias)")
 # PEFT's parameters, which hold the adapter's name inside a live model: lora_A.default.weight.
 NAMED = re.compile(
-    r"(?P<parameter>(lora_[AB]|lora_magnitude_vector|oft_R(?=\.[\w-]+\.weight))|hada_\w+|lokr_\w+)\.[\w-]+"
+    r"(?P<parameter>lora_[AB]|lora_magnitude_vector|oft_R(?=\.[\w-]+\.weight)|hada_\w+|lokr_\w+"
+    r"|vera_(lambda_[bd]|[AB])|fourierft_spectrum)\.[\w-]+"
 )
+# What all layers of a model share stands behind no layer's name.
+SHARED = re.compile(r"(base_model\.)?(?P<role>vera_[AB])(\.[\w-]+)?")
 
 
 def role_of(ending: str) -> Role:
     """The role of a key's ending, with or without the name of an adapter; "" if unknown."""
     return ENDINGS.get(ending) or ENDINGS.get(NAMED.sub(r"\g<parameter>", ending, count=1), "")
+
+
+def shared_role(key: str) -> Role:
+    """The role of a tensor that all layers share; "" for other keys."""
+    match = SHARED.fullmatch(key)
+    return match["role"] if match else ""
 
 
 def whole_role(ending: str) -> Role:

@@ -8,6 +8,7 @@ from typing import Protocol
 from merging.adapter import LoraLayer
 from merging.formats.families import (
     dora,
+    fourierft,
     full,
     glora,
     ia3,
@@ -16,6 +17,7 @@ from merging.formats.families import (
     lora,
     oft,
     oft_inputs,
+    vera,
     whole,
 )
 from merging.formats.families.layer_tensors import LayerTensors, Misfit, Shapes
@@ -42,7 +44,11 @@ class Family(Protocol):
     def change(self, layer: LayerTensors) -> LoraLayer: ...
 
 
-FAMILIES: tuple[Family, ...] = (lora, loha, lokr, full, glora, ia3, oft, oft_inputs, whole)
+FAMILIES: tuple[Family, ...] = (
+    *(lora, loha, lokr, full, glora, ia3, oft, oft_inputs),
+    *(vera, fourierft),
+    whole,
+)
 NUMBERS = (
     "alpha",
     "scalar",

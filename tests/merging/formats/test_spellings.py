@@ -121,7 +121,10 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
         (None, "a bare PEFT file, whose alpha is in adapter_config.json"),
         ("{", "adapter_config.json is not a JSON object"),
         ("[]", "adapter_config.json is not a JSON object"),
-        (json.dumps({"peft_type": "VBLORA"}), "says VBLORA, not LORA, LOHA, LOKR or OFT"),
+        (
+            json.dumps({"peft_type": "VBLORA"}),
+            "says VBLORA, not LORA, LOHA, LOKR, OFT, VERA or FOURIERFT",
+        ),
         (json.dumps({"alpha_pattern": [1]}), "an alpha_pattern that is not a JSON object"),
         (json.dumps({"use_dora": True}), "says DoRA, but the file has no"),
         (json.dumps({"init_lora_weights": "olora"}), "began with olora, on a changed base model"),
