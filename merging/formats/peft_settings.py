@@ -32,14 +32,8 @@ MAX_REPEATS = 64  # of a counted repeat: nested ones multiply when they are comp
 MATCH_SECONDS = 2.0  # for all patterns of a file together
 # Initialisations that subtract the factors' first values from the base's weights.
 CHANGED_BASE_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-KINDS = (
-    "LORA",
-    "LOHA",
-    "LOKR",
-    "OFT",
-    "VERA",
-    "FOURIERFT",
-)  # of PEFT's adapters, those that can be read
+# Of PEFT's adapters, those that can be read.
+KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "FOURIERFT", "HRA", "BOFT")
 
 
 @dataclass(frozen=True)

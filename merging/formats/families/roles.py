@@ -37,7 +37,7 @@ SAME = (
     "on_input",
     *("oft_blocks", "rescale"),
     *("vera_lambda_b", "vera_lambda_d", "vera_A", "vera_B"),
-    "fourierft_spectrum",
+    *("fourierft_spectrum", "hra_u", "boft_R", "boft_s"),
 )
 ENDINGS: dict[str, Role] = RENAMED | {role: role for role in SAME}
 IA3_WEIGHT: Role = "weight"  # the ending of a whole weight too: IA³'s only beside on_input
@@ -48,7 +48,7 @@ WHOLE = re.compile(r"(modules_to_save\.[\w-]+\.)?(?P<kind>weight|bias)|base_laye
 # PEFT's parameters, which hold the adapter's name inside a live model: lora_A.default.weight.
 NAMED = re.compile(
     r"(?P<parameter>lora_[AB]|lora_magnitude_vector|oft_R(?=\.[\w-]+\.weight)|hada_\w+|lokr_\w+"
-    r"|vera_(lambda_[bd]|[AB])|fourierft_spectrum)\.[\w-]+"
+    r"|vera_(lambda_[bd]|[AB])|fourierft_spectrum|hra_u|boft_[Rs])\.[\w-]+"
 )
 # What all layers of a model share stands behind no layer's name.
 SHARED = re.compile(r"(base_model\.)?(?P<role>vera_[AB])(\.[\w-]+)?")

@@ -7,10 +7,12 @@ from typing import Protocol
 
 from merging.adapter import LoraLayer
 from merging.formats.families import (
+    boft_inputs,
     dora,
     fourierft,
     full,
     glora,
+    hra,
     ia3,
     loha,
     lokr,
@@ -46,7 +48,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     *(lora, loha, lokr, full, glora, ia3, oft, oft_inputs),
-    *(vera, fourierft),
+    *(vera, fourierft, hra, boft_inputs),
     whole,
 )
 NUMBERS = (

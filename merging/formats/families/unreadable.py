@@ -12,8 +12,6 @@ UNREADABLE = (
         "its change is another one at every step of a picture",
     ),
     (r"lora_E(\.[\w-]+)?|ranknum", "AdaLoRA", "the file lacks the number of ranks in use"),
-    (r"boft_[Rs](\.[\w-]+)?", "peft's BOFT", ""),
-    (r"hra_u(\.[\w-]+)?", "HRA", ""),
     (r"ia3_l(\.[\w-]+)?", "peft's IA³", ""),
     (r"oft_[Rr](\.[\w-]+)*", "OFT of an older peft", ""),
     (r"oft_diag", "OFT of lora_diag", ""),

@@ -30,8 +30,8 @@ def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
         return missing
     if missing_tensor(shapes, *PROJECTIONS):
         return Misfit(
-            "is written as VeRA without the matrices that all layers share; load the file with "
-            "peft, set save_projection=True in its configuration, and save it again"
+            "is written as VeRA without the matrices that all layers share (save_projection is off)"
+            "; merge it into a checkpoint with peft, and extract a LoRA from that"
         )
     if is_pointwise(weight[2:]) and _fit(shapes, flat(weight)):
         return None

@@ -200,6 +200,32 @@ def oft_inputs(sample: Sample, scaled: bool) -> Case:
     return Case(sample, {"oft_R.weight": numbers} | more, change, "OFT by inputs")
 
 
+def boft_inputs(sample: Sample, stages: int) -> Case:
+    """peft's: blocks of 4 inputs, of which the halves lie 2ⁿ halves apart in stage n."""
+    flat, size = weight(sample).double().flatten(1), 4
+    out, wide = flat.shape
+    blocks, scales = noise(stages, wide // size, size, size), 1 + noise(out, 1)
+    rotated = flat
+    for stage, rotations in enumerate(cayley(-blocks / 2, 0.0)):
+        reach = 2**stage * size // 2  # how far apart the halves of a block lie
+        pairs = [(n // (2 * reach), n % reach // (size // 2), n) for n in range(wide)]
+        order = [n for *_, n in sorted(pairs)]
+        gather = torch.eye(wide).double()[order]
+        rotated = rotated @ gather.T @ torch.block_diag(*rotations).T @ gather
+    tensors = {"boft_R": blocks, "boft_s": scales}
+    change = (scales.double() * rotated - flat).view(sample.shape)
+    return Case(sample, tensors, change, "BOFT by inputs")
+
+
+def hra(sample: Sample) -> Case:
+    flat = weight(sample).double().flatten(1)
+    columns, whole = noise(flat.shape[1], 6), torch.eye(flat.shape[1]).double()
+    for u in columns.double().T:
+        whole = whole - 2 * torch.outer(whole @ u, u) / (u @ u)
+    change = (flat @ whole - flat).view(sample.shape)
+    return Case(sample, {"hra_u": columns}, change, "HRA")
+
+
 def dora(inner: Case, axis: str) -> Case:
     """Any change, rescaled to norms: per output row, or per input channel."""
     sample, merged = inner.sample, weight(inner.sample).double() + inner.change
@@ -259,6 +285,11 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "BOFT, kernel": lambda: boft(CONV, 2),
     "OFT by inputs": lambda: oft_inputs(TO_K, scaled=False),
     "OFT by inputs, scaled": lambda: oft_inputs(PROJ_IN, scaled=True),
+    "BOFT by inputs": lambda: boft_inputs(TO_K, 1),
+    "BOFT by inputs, stages": lambda: boft_inputs(FF, 4),
+    "BOFT by inputs, kernel": lambda: boft_inputs(CONV, 2),
+    "HRA": lambda: hra(TO_K),
+    "HRA, kernel": lambda: hra(CONV),
     **{
         f"DoRA by {axis}, {leaf(sample)}": partial(normed_lora, sample, axis)
         for axis in ("outputs", "inputs")

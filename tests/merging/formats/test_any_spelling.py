@@ -158,8 +158,7 @@ def test_without_alpha_it_is_the_rank(tmp_path: Path, spelling: str, ending: str
 UNREADABLE = {
     "q_layer.weight": "T-LoRA, which cannot be read: its change is another one at every step",
     "lora_E": "AdaLoRA",
-    "hra_u.default": "HRA",
-    "boft_R": "peft's BOFT",
+    "ia3_l": "peft's IA³",
     "new_thing.weight": "has new_thing.weight, which belongs to no family of adapters",
 }
 

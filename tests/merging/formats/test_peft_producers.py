@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import FourierFTConfig, PeftConfig, VeraConfig, get_peft_model
+from peft import (
+    BOFTConfig,
+    FourierFTConfig,
+    HRAConfig,
+    PeftConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,12 +38,23 @@ FAMILIES: dict[str, tuple[str, Callable[..., PeftConfig]]] = {
         partial(FourierFTConfig, n_frequency=12, random_loc_seed=3, scaling=40.0),
     ),
 }
-MARKS = ("vera_", "fourierft_")
+KERNELS: dict[str, tuple[str, Callable[..., PeftConfig]]] = {  # on kernels too
+    "HRA": ("HRA", partial(HRAConfig, r=8)),
+    "HRA, orthogonal": ("HRA", partial(HRAConfig, r=6, apply_GS=True)),
+    "BOFT": ("BOFT by inputs", partial(BOFTConfig, boft_block_size=8)),
+    "BOFT, a number of blocks": (
+        "BOFT by inputs",
+        partial(BOFTConfig, boft_block_size=0, boft_block_num=4),
+    ),
+}
+FAMILIES |= KERNELS
+MARKS = ("vera_", "fourierft_", "hra_", "boft_")
 
 
 def wrapped(models: Models, part: str, name: str) -> tuple[nn.Module, dict[str, str]]:
     """The model with trained adapters, and canonical name → layer."""
     layers = CLIP_LAYERS if part == "text_encoder" else LINEAR
+    layers = (*layers, *LAYERS[3:5]) if part == "unet" and name in KERNELS else layers
     model = get_peft_model(models[part], FAMILIES[name][1](target_modules=list(layers)))
     trained(model, MARKS)
     return model, {canonical(part, layer): layer for layer in layers}
@@ -62,7 +80,7 @@ def test_vera_needs_its_shared_matrices(tmp_path: Path, models: Models) -> None:
     own = VeraConfig(r=8, target_modules=list(LINEAR), save_projection=False)
     get_peft_model(models["unet"], own).save_pretrained(tmp_path)
     text = refusal(tmp_path / FILE)
-    assert "VeRA without the matrices" in text and "save_projection=True" in text
+    assert "VeRA without the matrices" in text and "merge it into a checkpoint with peft" in text
     tensors = kohya({TO_K: factors(TO_K)}, {TO_K: 4.0}) | {"base_model.vera_A": torch.ones(8, 64)}
     text = refusal(saved(tmp_path / "b.safetensors", tensors))
     assert "1 keys" in text and "base_model.vera_A" in text
