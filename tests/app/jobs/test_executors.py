@@ -258,14 +258,17 @@ def test_a_job_outlives_its_worker(
 
 
 def test_the_only_slot_waits_for_its_workers_restart(
-    mortal: Executor, expected: dict[Kind, tuple[Path, list[Any]]], tmp_path: Path
+    mortal: Executor, engine: Engine, tmp_path: Path
 ) -> None:
     """Whoever is next in line begins once that job has ended, not when its worker does."""
+    order = replace(DRAW, count=6)  # still at work when the first picture is there
+    expected = here(engine, "draw", order, tmp_path / "own")
     executor = Executor(mortal._slots[:1])
-    visit = Visit(executor, "a", Task("draw", DRAW, tmp_path))
-    visit.reach(lambda: bool(visit.results))
+    visit = Visit(executor, "a", Task("draw", order, tmp_path / "a"))
+    visit.reach(at_work(visit))
     following = Visit(executor, "b", Task("load"))
     following.reach(lambda: bool(following.steps))
+    visit.reach(lambda: bool(visit.results))
     os.kill(worker_of(executor, "a"), signal.SIGKILL)
     visit.ended()
     following.ended()
@@ -273,7 +276,7 @@ def test_the_only_slot_waits_for_its_workers_restart(
     news = zip(following.steps, following.times, strict=False)
     early = [step.text for step, when in news if when < visit.times[-1]]
     assert early and all(text.startswith("Waiting") for text in early)
-    for got, own in zip(visit.results, expected["draw"][1], strict=True):
+    for got, own in zip(visit.results, expected, strict=True):
         assert got.path.read_bytes() == own.path.read_bytes()
 
 

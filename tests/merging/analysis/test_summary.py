@@ -37,6 +37,8 @@ HEADER = {
     "sshs_model_hash": "ab" * 32,
 }
 
+NEED_BASE = ("GLoRA", "IA³", "OFT", "OFT by inputs", "BOFT by inputs", "HRA")
+
 
 def test_everything_that_the_header_says(tmp_path: Path) -> None:
     parts = {TO_K: factors(TO_K, 4), CONV: factors(CONV, 8), TO_OUT: factors(TO_OUT, 4)}
@@ -125,7 +127,7 @@ def test_header_and_values_agree_on_every_family(tmp_path: Path, name: str) -> N
     ((block, norm),) = whole["block_norms"].items()
     assert block == "IN01" if case.sample.name.startswith("unet.") else block == "BASE"
     assert norm == pytest.approx(case.change.norm().item(), rel=1e-5)
-    assert quick["needs_base"] == (case.kind in ("GLoRA", "IA³", "OFT") or "DoRA" in case.kind)
+    assert quick["needs_base"] == (case.kind in NEED_BASE or "DoRA" in case.kind)
 
 
 def test_values_that_need_the_base_ask_for_it(tmp_path: Path) -> None:
