@@ -261,7 +261,7 @@ def test_the_only_slot_waits_for_its_workers_restart(
     mortal: Executor, engine: Engine, tmp_path: Path
 ) -> None:
     """Whoever is next in line begins once that job has ended, not when its worker does."""
-    order = replace(DRAW, count=6)  # still at work when the first picture is there
+    order = replace(DRAW, steps=50, count=4)  # still at work when the first picture is there
     expected = here(engine, "draw", order, tmp_path / "own")
     executor = Executor(mortal._slots[:1])
     visit = Visit(executor, "a", Task("draw", order, tmp_path / "a"))
