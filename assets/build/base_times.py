@@ -1,7 +1,7 @@
 """Time a merge and a picture on two bases, in turns: `python -m assets.build.base_times FOLDER`.
 
 `git worktree add ../before db7721c` has the first base, of 64 pixels, in its `assets/mini-sd`. Both
-merge the cat and the pizza of the second one: the bases have the same layers.
+merge the present base's cat and pizza LoRAs, since the layers of both have the same shapes.
 """
 
 from __future__ import annotations

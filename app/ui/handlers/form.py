@@ -65,7 +65,7 @@ class Form:
     def opened(self, values: Values) -> int:
         """The place of the LoRA that the drawer is about, CLOSED if it is closed."""
         place = values[self.drawer.place]
-        return CLOSED if place is None else int(place)
+        return CLOSED if place is None else max(int(place), CLOSED)
 
     @property
     def outputs(self) -> set[Any]:
@@ -161,8 +161,7 @@ class Form:
             updates |= row.show(card, base, pick, i == place)
         for row in self.rows[len(cards) :]:
             updates |= row.hide()
-        drawer = self.drawer.show(cards, picks, place) if place >= 0 else self.drawer.hide()
-        return updates | drawer
+        return updates | self.drawer.show(cards, picks, place)
 
     def toggle(self, place: int, values: Values) -> Updates:
         """Open the drawer for the LoRA at a place of the list, or close it if it is open there."""
@@ -171,8 +170,7 @@ class Form:
         updates: Updates = {self.settled: picks}
         for i in {before, place} & set(range(len(picks))):
             updates |= self.rows[i].mark(picks[i].on, i == place)
-        drawer = self.drawer.show(cards, picks, place) if place >= 0 else self.drawer.hide()
-        return updates | drawer
+        return updates | self.drawer.show(cards, picks, place)
 
 
 def _triggers(picks: tuple[SelectedFile, ...]) -> list[str]:

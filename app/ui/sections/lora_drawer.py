@@ -93,7 +93,9 @@ class LoraDrawer:
         )
 
     def show(self, cards: list[Card], picks: tuple[SelectedFile, ...], place: int) -> Updates:
-        """The drawer, open and filled in for the LoRA at a place of the list."""
+        """The drawer, open and filled in for the LoRA at a place of the list, or CLOSED."""
+        if place == CLOSED:
+            return {self.group: gr.Column(visible=False), self.place: CLOSED}
         card, pick = cards[place], picks[place]
         return {
             self.group: gr.Column(visible=True),
@@ -133,10 +135,6 @@ class LoraDrawer:
                 label=f"Pictures of {pick.trigger or card.name}",
             ),
         }
-
-    def hide(self) -> Updates:
-        """The drawer, closed."""
-        return {self.group: gr.Column(visible=False), self.place: CLOSED}
 
 
 def nonempty_lines(text: str | None) -> tuple[str, ...]:
