@@ -83,6 +83,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "tsv": merged("TSV", method="tsv"),
     "knots": merged("KnOTS", method="knots"),
     "do-merging": merged("DO-Merging", method="do-merging"),
+    "optmerge": merged("OptMerge", method="optmerge"),
     "lora-lego": merged("LoRA-LEGO", method="lora-lego"),
     "dc-merge": merged("DC-Merge", method="dc-merge"),
     "peft-cat": peft_contestant("cat"),

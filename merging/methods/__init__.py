@@ -214,6 +214,14 @@ METHODS: dict[str, Method] = {
         "how much each LoRA adds to the common magnitudes; directions count alike",
         "Makes the LoRAs nearly orthogonal, then averages magnitudes and directions apart.",
     ),
+    "optmerge": Method(
+        "OptMerge",
+        "optmerge:optmerge",
+        "arXiv:2505.19892",
+        "nothing",
+        "each LoRA's multiplier before they are merged",
+        "Trains the mean until it does what each LoRA does on that LoRA's own directions.",
+    ),
     "lora-lego": Method(
         "LoRA-LEGO",
         "lora_lego:lora_lego",
