@@ -18,9 +18,14 @@ from merging.batch import (
     summary_table,
 )
 from merging.batch.matrix import PictureScene
-from merging.cli.merge_options import add_merge_options, needs_base, read_option, request_of
+from merging.cli.arguments.merge_options import (
+    add_merge_options,
+    needs_base,
+    read_option,
+    request_of,
+)
+from merging.cli.arguments.worker_options import add_workers, read_workers, reading_device
 from merging.cli.parser import CommandParser, did_you_mean
-from merging.cli.worker_options import add_workers, read_workers, reading_device
 from merging.diffusion.base import BaseChoice, load_base
 from merging.methods import METHODS
 from merging.options import MergeOptions, merge_options

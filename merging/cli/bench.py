@@ -15,7 +15,7 @@ from merging.benchmarks.peft_speed import bench_weights, weights_table
 from merging.benchmarks.render_speed import bench_pictures, pictures_table
 from merging.benchmarks.write_speed import bench_writing, writing_table
 from merging.bundled import shelf_pairs
-from merging.cli.merge_options import add_device, add_option, add_preset
+from merging.cli.arguments.merge_options import add_device, add_option, add_preset
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base, pick_device
 from merging.diffusion.random_sd15 import random_adapter, random_sd15

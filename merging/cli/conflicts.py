@@ -6,8 +6,8 @@ import argparse
 from typing import TypedDict
 
 from merging.analysis.conflicts import BlockConflict, PairConflict, advice, conflicts
-from merging.cli.file_argument import parse_file_argument
-from merging.cli.merge_options import BASES, STRENGTHS
+from merging.cli.arguments.file_argument import parse_file_argument
+from merging.cli.arguments.merge_options import BASES, STRENGTHS
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
 from merging.errors import MergeError

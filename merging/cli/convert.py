@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merging import formats
 from merging.analysis.rank_curve import truncate_rank
-from merging.cli.merge_options import FORMATS
+from merging.cli.arguments.merge_options import FORMATS
 from merging.cli.output import ranks_text, with_notes
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base

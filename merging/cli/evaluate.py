@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from merging.base_models import MINI
-from merging.cli.merge_options import BASES, add_device
+from merging.cli.arguments.merge_options import BASES, add_device
+from merging.cli.arguments.worker_options import add_workers, read_workers, reading_device
 from merging.cli.parser import CommandParser
-from merging.cli.worker_options import add_workers, read_workers, reading_device
 from merging.diffusion.base import Base, BaseChoice, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures

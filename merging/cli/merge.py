@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merging import formats
 from merging.analysis.plots import report_plot
-from merging.cli.merge_options import add_merge_options, needs_base, request_of
+from merging.cli.arguments.merge_options import add_merge_options, needs_base, request_of
 from merging.cli.output import SavedMerge, describe_merge
 from merging.cli.parser import CommandParser
 from merging.export.save import recipe_base, save

@@ -12,14 +12,14 @@ from PIL import Image
 
 from merging.adapter import Adapter
 from merging.base_models import base_model
-from merging.cli.file_argument import embeddings_of, parse_file_argument
-from merging.cli.judge_argument import (
+from merging.cli.arguments.file_argument import embeddings_of, parse_file_argument
+from merging.cli.arguments.judge_argument import (
     FindingData,
     finding_data,
     judge_pictures,
     judged_concepts,
 )
-from merging.cli.merge_options import STRENGTHS, add_base, add_embeddings
+from merging.cli.arguments.merge_options import STRENGTHS, add_base, add_embeddings
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.compose import COMPOSITIONS

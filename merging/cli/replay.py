@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from merging import formats
 from merging.adapter import Adapter
-from merging.cli.merge_options import add_device
+from merging.cli.arguments.merge_options import add_device
 from merging.cli.output import SavedMerge, describe_merge
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base

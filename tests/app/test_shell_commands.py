@@ -31,9 +31,9 @@ from app.shell_commands import (
 from merging import formats
 from merging.__main__ import main
 from merging.adapter import VectorDelta
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
+from merging.cli.arguments.merge_options import chosen_options
 from merging.cli.merge import add_merge
-from merging.cli.merge_options import chosen_options
 from merging.cli.parser import CommandParser
 from merging.options import merge_options, option_values
 

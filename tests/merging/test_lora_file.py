@@ -12,7 +12,7 @@ from merging import formats
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
 from merging.blocks import apply_block_weights
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
 from merging.errors import MergeError
 from merging.lora_file import LoraInput, lora_input
 from merging.request import MergeRequest, Source

@@ -19,7 +19,7 @@ from app.service import Studio
 from app.shell_commands import merge_command
 from app.ui.html.lora_card import facts_html, row_html
 from merging import formats
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.embedding import Embedding

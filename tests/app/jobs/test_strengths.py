@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from merging import formats
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.export.recipe import recipe

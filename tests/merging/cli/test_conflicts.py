@@ -6,7 +6,7 @@ import pytest
 
 from merging import formats
 from merging.analysis.conflicts import advice, conflicts
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
 from tests.conftest import SHELF
 from tests.merging.cli.commands import done, refused
 

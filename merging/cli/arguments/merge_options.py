@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from merging import formats
 from merging.base_models import MINI
-from merging.cli.arguments import one_per_file, read_prompts, read_recipe_file
-from merging.cli.file_argument import embeddings_of, parse_file_argument
+from merging.cli.arguments.file_argument import embeddings_of, parse_file_argument
+from merging.cli.arguments.values import one_per_file, read_prompts, read_recipe_file
 from merging.cli.parser import CommandParser
 from merging.export.recipe import replay
 from merging.methods import METHODS

@@ -8,7 +8,7 @@ from typing import TypedDict
 from PIL import Image
 
 from merging.adapter import Adapter
-from merging.cli.file_argument import parse_file_argument
+from merging.cli.arguments.file_argument import parse_file_argument
 from merging.diffusion.base import Base
 from merging.diffusion.refine.concept import Concept, check_phrases, concept_of
 from merging.diffusion.refine.judge import Finding, build_judge
