@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merging.diffusion.base import Base
 from merging.diffusion.layer_ops import Layer
-from merging.diffusion.tokens import phrase_places, token_ids
+from merging.diffusion.tokens import phrase_positions
 
 
 class AttentionRecorder:
@@ -84,22 +84,11 @@ def attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
 
 
-def phrase_masks(
-    base: Base,
-    prompts: Sequence[str],
-    phrases: Sequence[str],
-    rows: Sequence[Sequence[int]] | None = None,
-) -> Tensor:
-    """1 where a prompt's token belongs to a phrase: (prompts, tokens, phrases).
-
-    ``rows`` has the prompts' ids where these fill several pieces; the mask is as long then.
-    """
-    ids = rows or [token_ids(base, prompt) for prompt in prompts]
+def phrase_masks(base: Base, prompts: Sequence[str], phrases: Sequence[str]) -> Tensor:
+    """1 where a prompt's token belongs to a phrase: (prompts, tokens, phrases)."""
     length = base.pipeline.tokenizer.model_max_length
-    pieces = max(-(-len(row) // length) for row in ids)
-    marks = torch.zeros(len(prompts), pieces * length, len(phrases))
-    for marked, row in zip(marks, ids, strict=True):
-        for i, places in enumerate(phrase_places(base, row, phrases)):
-            for place in places:
-                marked[place, i] = 1
+    marks = torch.zeros(len(prompts), length, len(phrases))
+    for marked, prompt in zip(marks, prompts, strict=True):
+        for i, positions in enumerate(phrase_positions(base, prompt, phrases)):
+            marked[[k + 1 for k in positions], i] = 1
     return marks

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -11,20 +13,47 @@ from torch import Tensor
 from merging.diffusion.base import Base
 from merging.errors import MergeError
 from merging.options import Padding, Tokens
-from merging.text.phrases import longest_first, occurrences
+from merging.text.phrases import WORD, phrase_spans
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a text, and the characters from ``start`` to ``stop`` that it stands for."""
+
+    id: int
+    start: int
+    stop: int
 
 
 def token_ids(base: Base, text: str) -> list[int]:
     """Token ids with start and end; the word of a textual inversion becomes its vectors' ids."""
-    tokenizer = base.pipeline.tokenizer
+    start, end = base.pipeline.tokenizer("").input_ids
+    return [start, *(token.id for token in tokens_of(base, text)), end]
+
+
+def tokens_of(base: Base, text: str, place: int = 0) -> list[Token]:
+    """The tokens of a text that begins at the character ``place``, without start and end."""
     if not base.embedding_ids:
-        return tokenizer(text, verbose=False).input_ids  # quiet about long texts
-    start, end = tokenizer("").input_ids
-    ids: list[int] = []
+        return _plain_tokens(base, text, place)
+    tokens: list[Token] = []
     for piece in _pattern(base.embedding_ids).split(text):
-        vectors = base.embedding_ids.get(piece.casefold())
-        ids += vectors or tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
-    return [start, *ids, end]
+        if vectors := base.embedding_ids.get(piece.casefold()):
+            tokens += [Token(vector, place, place + len(piece)) for vector in vectors]
+        else:
+            tokens += _plain_tokens(base, piece, place)
+        place += len(piece)
+    return tokens
+
+
+def _plain_tokens(base: Base, text: str, place: int) -> list[Token]:
+    rows = base.pipeline.tokenizer(
+        text,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        verbose=False,  # quiet about long texts
+    )
+    pairs = zip(rows.input_ids, rows.offset_mapping, strict=True)
+    return [Token(token, place + start, place + stop) for token, (start, stop) in pairs]
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:
@@ -55,17 +84,35 @@ def text_ids(base: Base, prompts: Sequence[str]) -> Tensor:
     return torch.tensor(padded, device=base.device)
 
 
-def phrase_positions(base: Base, prompt: str, phrase: str) -> list[slice]:
-    """Where the phrase's tokens are in the prompt, one slice per occurrence."""
-    return occurrences(token_ids(base, prompt), token_ids(base, phrase)[1:-1])
+def phrase_positions(
+    base: Base, text: str, phrases: Sequence[str], tokens: Sequence[Token] | None = None
+) -> list[list[int]]:
+    """Which of a text's tokens each phrase has, counted without the start; longer phrases first.
 
-
-def phrase_places(base: Base, ids: Sequence[int], phrases: Sequence[str]) -> list[list[slice]]:
-    """Where each phrase is among a prompt's ids, the longest first: its tokens are in no other.
-
-    So “sks cat girl” is not “sks cat” too; equal phrases share their places.
+    Signs beside a phrase may be in one token with its own ones, which is the phrase's then. Two
+    phrases never share a token: it belongs to the one whose characters come first in it. Equal
+    phrases share all of theirs. The word of a textual inversion is one word.
     """
-    return longest_first(ids, [token_ids(base, phrase)[1:-1] for phrase in phrases])
+    word = WORD
+    if base.embedding_ids:
+        word = re.compile(f"{_pattern(base.embedding_ids).pattern}|{WORD.pattern}", WORD.flags)
+    spans = phrase_spans(text, phrases, word)
+    positions: list[list[int]] = [[] for _ in phrases]
+    for k, token in enumerate(tokens_of(base, text) if tokens is None else tokens):
+        for i in _holders(token, spans):
+            positions[i].append(k)
+    return positions
+
+
+def _holders(token: Token, spans: Sequence[Sequence[slice]]) -> list[int]:
+    """The phrases that a token belongs to: those whose characters come first in it."""
+    starts = {
+        i: max(span.start, token.start)
+        for i, slices in enumerate(spans)
+        for span in reversed(slices)
+        if span.start < token.stop and token.start < span.stop
+    }
+    return [i for i, start in starts.items() if start == min(starts.values())]
 
 
 def split_long(base: Base, text: str) -> list[str]:
@@ -95,9 +142,8 @@ def counted_tokens(
     for mask, prompt in zip(masks, prompts, strict=True):
         if padding == "first-eos":
             mask[len(token_ids(base, prompt)) :] = False
-        slices = [span for phrase in phrases for span in phrase_positions(base, prompt, phrase)]
-        if tokens == "concept" and slices:
+        positions = chain.from_iterable(phrase_positions(base, prompt, phrases))
+        if tokens == "concept" and (own := [k + 1 for k in positions]):
             mask[:] = False
-            for span in slices:
-                mask[span] = True
+            mask[own] = True
     return masks

@@ -1,18 +1,19 @@
 """Trigger phrases in prompts: whole ones, in capitals or not, the longest first.
 
-Words are those of CLIP's tokenizer, but for signs, which stand alone here: a phrase that the tokens
-have is found here, too.
+A word is a run of letters, a digit or a sign. CLIP's tokenizer makes one token of several signs,
+and of an opening quote with the letter behind it; the words here do not depend on what stands
+beside a phrase.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from typing import TypeVar
 
-Item = TypeVar("Item")
-# the end of "it's"; letters; a digit; any other sign
-WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|[^\w\s]|_", re.IGNORECASE)
+LETTERS = r"(?:[^\W\d_][\u0300-\u036f]*)+"  # with the accents that stand behind them
+ENDING = r"(?<=[^\W\d_])'(?:s|t|re|ve|m|ll|d)(?![^\W\d_])"  # of "it's"
+WORD = re.compile(rf"{ENDING}|{LETTERS}|\d|[^\w\s]|_", re.IGNORECASE)
 
 
 def phrases_in(prompt: str, phrases: Sequence[str]) -> list[str]:
@@ -30,35 +31,40 @@ def repeated(phrases: Sequence[str]) -> list[str]:
     return [phrase for phrase, own in zip(phrases, words, strict=True) if words.count(own) > 1]
 
 
-def phrase_spans(text: str, phrases: Sequence[str]) -> list[list[slice]]:
-    """Where each phrase is in a text, in characters."""
-    spans = [word.span() for word in WORD.finditer(text)]
-    places = longest_first(_words(text), [_words(phrase) for phrase in phrases])
+def phrase_spans(
+    text: str, phrases: Sequence[str], word: re.Pattern[str] = WORD
+) -> list[list[slice]]:
+    """Where each phrase is in a text, in characters; ``word`` matches what is one word.
+
+    Two phrases have no character in common, unless they are the same words.
+    """
+    spans = [match.span() for match in word.finditer(text)]
+    places = _longest_first(_words(text, word), [_words(phrase, word) for phrase in phrases])
     return [[slice(spans[p.start][0], spans[p.stop - 1][1]) for p in slices] for slices in places]
 
 
-def longest_first(items: Sequence[Item], wanted: Sequence[Sequence[Item]]) -> list[list[slice]]:
-    """Where each row of items is among the others: an item of a longer row is in no shorter one.
+def _longest_first(words: Sequence[str], phrases: Sequence[Sequence[str]]) -> list[list[slice]]:
+    """Where each phrase is among the words: a word of a longer one is in no shorter one.
 
-    Equal rows share their places.
+    Equal phrases share their places.
     """
     places_of: dict[int, list[slice]] = {}
-    for i in sorted(range(len(wanted)), key=lambda i: -len(wanted[i])):
-        places = occurrences(items, wanted[i])
+    for i in sorted(range(len(phrases)), key=lambda i: -len(phrases[i])):
+        places = _occurrences(words, phrases[i])
         taken = [place for others in places_of.values() for place in others if place not in places]
         places_of[i] = [place for place in places if not any(_overlap(place, t) for t in taken)]
-    return [places_of[i] for i in range(len(wanted))]
+    return [places_of[i] for i in range(len(phrases))]
 
 
-def occurrences(items: Sequence[Item], wanted: Sequence[Item]) -> list[slice]:
-    """Where a row of items is among others; nowhere if it is empty."""
-    size = len(wanted)
-    starts = range(len(items) - size + 1) if size else ()
-    return [slice(i, i + size) for i in starts if list(items[i : i + size]) == list(wanted)]
+def _occurrences(words: Sequence[str], phrase: Sequence[str]) -> list[slice]:
+    """Where a phrase is among the words; nowhere if it is empty."""
+    size = len(phrase)
+    starts = range(len(words) - size + 1) if size else ()
+    return [slice(i, i + size) for i in starts if list(words[i : i + size]) == list(phrase)]
 
 
-def _words(text: str) -> list[str]:
-    return [word.lower() for word in WORD.findall(text)]
+def _words(text: str, word: re.Pattern[str] = WORD) -> list[str]:
+    return [unicodedata.normalize("NFC", match[0]).lower() for match in word.finditer(text)]
 
 
 def _overlap(one: slice, other: slice) -> bool:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter, VectorDelta
-from merging.diffusion.attention_maps import phrase_masks
 from merging.diffusion.base import Base
-from merging.diffusion.prompts.encoder import encode, piece_count, token_row
+from merging.diffusion.prompts.encoder import encode, phrase_places, piece_count
 from merging.errors import MergeError
 from merging.io.regions import Region
 from merging.linalg.delta import Delta, scaled_delta, sum_deltas, sum_vector_deltas
@@ -73,8 +72,12 @@ class Scene:
 
     def phrase_masks(self, phrases: Sequence[str]) -> Tensor:
         """1 where a prompt's token belongs to a phrase: (pictures, pieces · tokens, phrases)."""
-        rows = [token_row(self.base, prompt) for prompt in self.prompts]
-        return phrase_masks(self.base, self.prompts, phrases, rows)
+        length = self.base.pipeline.tokenizer.model_max_length
+        marks = torch.zeros(len(self.prompts), self.pieces * length, len(phrases))
+        for marked, prompt in zip(marks, self.prompts, strict=True):
+            for i, places in enumerate(phrase_places(self.base, prompt, phrases)):
+                marked[places, i] = 1
+        return marks
 
     def generators(self) -> list[torch.Generator]:
         """A new source of noise for every picture, by its seed; on the CPU."""

@@ -15,7 +15,7 @@ from compel.embeddings_provider import EmbeddingsProvider, SplitLongTextMode
 from torch import Tensor
 
 from merging.diffusion.base import Base
-from merging.diffusion.tokens import text_ids, token_ids
+from merging.diffusion.tokens import Token, phrase_positions, text_ids, token_ids, tokens_of
 from merging.errors import MergeError
 from merging.text.syntax import Fragment, Part, Prompt
 
@@ -46,6 +46,19 @@ def token_row(base: Base, text: str) -> list[int]:
             "once; shorten it."
         )
     return ids
+
+
+def phrase_places(base: Base, text: str, phrases: Sequence[str]) -> list[list[int]]:
+    """Where each phrase's tokens are in the prompt's `token_row`."""
+    tokens, row = _tokens(base, text), token_row(base, text)
+    length = base.pipeline.tokenizer.model_max_length
+    places: list[int] = []  # of the tokens: between the starts, ends and paddings of the pieces
+    for place, token in enumerate(row):
+        found = len(places)
+        if place % length and found < len(tokens) and token == tokens[found].id:
+            places.append(place)
+    positions = phrase_positions(base, text, phrases, tokens)
+    return [[places[k] for k in own] for own in positions]
 
 
 def piece_count(base: Base, text: str) -> int:
@@ -105,6 +118,18 @@ class PromptEncoder(EmbeddingsProvider):
             for part in _parts(text)
         ]
         return torch.cat(rows).tolist()
+
+
+def _tokens(base: Base, text: str) -> list[Token]:
+    """The tokens of all stretches of a prompt, each stretch for itself, as compel reads them."""
+    tokens: list[Token] = []
+    place = 0
+    for part in _parts(text):
+        for one in part:
+            tokens += tokens_of(base, one.text, place)
+            place += len(one.text)
+        place += any(one.text for one in part)  # the blank that stands for a BREAK
+    return tokens
 
 
 def _parts(text: str) -> tuple[Part, ...]:

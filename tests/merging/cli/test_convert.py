@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from merging import formats
 from merging.__main__ import main
+from merging.diffusion.base import Base
 from merging.io.files import RECIPE_KEY
 from tests.conftest import SHELF, distance
 from tests.merging.cli.commands import done, refused
 from tests.merging.formats.families import CASES
-from tests.merging.formats.handmade import metadata, saved
+from tests.merging.formats.handmade import TIME, TO_K, factors, metadata, saved
 
 CAT, PIZZA = SHELF["sks cat"], SHELF["vxz pizza"]
 
@@ -111,6 +112,31 @@ def test_what_no_layer_can_have_is_left_out_if_asked(
     said = done(capsys, "convert", path, out, "--leave-out")
     assert "Left out: 1 keys that" in said["notes"][0]
     assert distance(formats.read(out), formats.read(CAT)) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", formats.WRITERS)
+def test_weights_that_peft_saves_whole_are_converted_and_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], base: Base, form: str
+) -> None:
+    """Their change is what the base's weight lacks; without it the file is refused."""
+    before = base.weight(TIME.name)
+    assert before is not None
+    change = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+    name, other = (f"base_model.model.{sample.name[5:]}" for sample in (TIME, TO_K))
+    tensors = {f"{name}.weight": before + change}
+    tensors |= {f"{other}.lora_A.weight": factors(TO_K).down}
+    tensors |= {f"{other}.lora_B.weight": factors(TO_K).up}
+    source = saved(tmp_path / "adapter_model.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    options = ("--format", form, "--dtype", "fp32", "--base", "mini")
+    commands = (("convert", source, out), ("merge", source, "--method", "sum", "--out", out))
+    for command in commands:
+        done(capsys, *command, *options)
+        found = formats.read(out).layers[TIME.name].delta()
+        assert (found - change).norm() < 1e-5 * change.norm()
+    assert "whole weight" in refused(capsys, "convert", source, tmp_path / "none.safetensors")
 
 
 def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,15 @@ def test_a_converted_file_brings_its_words_beside_it(
     assert done(capsys, "inspect", cat)["files"][0]["embeddings"] == {"<zz>": 2}
 
 
+def test_words_of_their_own_are_not_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = saved(tmp_path / "zz.safetensors", {"emb_params": vectors()}), tmp_path / "out"
+    said = refused(capsys, "convert", path, out)
+    assert "is a textual inversion, not a LoRA" in said and "--embedding" in said
+    assert not out.exists()
+
+
 def test_inspect_tells_what_words_a_file_of_its_own_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from compel import Compel
 from merging.adapter import Adapter, LoraLayer
 from merging.diffusion.base import Base
 from merging.diffusion.prompts.clip_skip import using_clip_skip
-from merging.diffusion.prompts.encoder import encode, piece_count, token_row
+from merging.diffusion.prompts.encoder import encode, phrase_places, piece_count, token_row
 from merging.diffusion.render import render
 from merging.diffusion.textual_inversion import using_embeddings
 from merging.diffusion.tokens import text_ids
@@ -98,6 +98,26 @@ def test_long_prompts_are_read_in_pieces(base: Base) -> None:
         ]
     with pytest.raises(MergeError, match="is longer than 8 times what this base reads"):
         piece_count(base, words * 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a photo of <mug>, a tree",
+        "a (photo:1.2) of <mug>(, a tree:0.8)",
+        "a photo BREAK BREAK of <mug>, [a tree]",
+        "'quiet' " * 40 + "<mug>, a tree",
+        "(<mug>:1.3) " + "BREAK tree, " * 3,
+    ],
+)
+def test_a_phrase_has_its_places_in_the_row_of_a_prompt(base: Base, text: str) -> None:
+    prompt, tokenizer = parse_prompt(text), base.pipeline.tokenizer
+    row = token_row(base, prompt)
+    trees = text.count("tree")
+    mug, tree = phrase_places(base, prompt, ["<mug>", "tree"])
+    names = "".join(tokenizer.convert_ids_to_tokens([row[k] for k in mug]))
+    assert names.replace("</w>", "").removesuffix(",") == "<mug>"
+    assert tokenizer.decode([row[k] for k in tree]).split() == ["tree"] * trees
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from tests.merging.formats.handmade import (
     Sample,
     accounted,
     factors,
+    merged_alone,
     saved,
 )
 
@@ -48,22 +49,23 @@ def test_they_are_read_as_they_act(tmp_path: Path, module: str) -> None:
     tensors = {key: value for sample in samples for key, value in dylora(sample).items()}
     header = {"ss_network_module": module, "ss_network_args": '{"unit": "2"}'}
     path = saved(tmp_path / "a.safetensors", tensors, header)
-    found = read(path).layers
-    assert found.keys() == {sample.name for sample in samples}
     assert overview(path).family == "kohya"
+    expected = {}
     for sample in samples:
         up = tensors[f"{sample.kohya}.lora_up.weight"].flatten(1).double()
         down = tensors[f"{sample.kohya}.lora_down.weight"].flatten(1).double()
-        wanted = ALPHA / RANK * up @ down
-        assert (found[sample.name].delta().double() - wanted).norm() < 1e-6 * wanted.norm()
+        expected[sample] = ALPHA / RANK * up @ down
+    assert_changes(path, expected, 1e-6)
 
 
 def assert_changes(path: Path, expected: dict[Sample, torch.Tensor], error: float) -> None:
-    layers = read(path).layers
-    assert layers.keys() == {sample.name for sample in expected}
-    for sample, change in expected.items():
-        delta = layers[sample.name].delta().double()
-        assert (delta - change).norm() < error * change.norm(), sample.name
+    """Every sample's change is the expected one, merged or not."""
+    adapter = read(path)
+    for each in (adapter, merged_alone(adapter)):
+        assert each.layers.keys() == {sample.name for sample in expected}
+        for sample, change in expected.items():
+            delta = each.layers[sample.name].delta().double()
+            assert (delta - change).norm() < error * change.norm(), sample.name
     accounted(path)
 
 
