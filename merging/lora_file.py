@@ -2,7 +2,8 @@
 
 ``FILE@0.8:te=0.5:unet=1:lbw=MIDD`` has a strength for the whole LoRA, strengths for text encoder
 and UNet that replace it there, and block weights: a preset of merging/block_weights.py or its 12,
-17, 20 or 26 numbers with commas. All of them are optional.
+17, 20 or 26 numbers with commas. All of them are optional. FILE may be PACK.safetensors#NAME, one
+LoRA of a pack.
 """
 
 from __future__ import annotations
@@ -14,8 +15,16 @@ from typing import TYPE_CHECKING
 
 from merging.adapter import Adapter
 from merging.block_weights import block_weights
+from merging.errors import MergeError
 from merging.formats import LayerTable, overview, read
+from merging.io.files import file_sha256
 from merging.io.hub import resolve_file
+from merging.packs.pack_file import (
+    packed_place,
+    packed_sha256,
+    read_pack_header,
+    read_packed,
+)
 from merging.request import Source
 
 if TYPE_CHECKING:
@@ -37,13 +46,18 @@ class LoraInput:
 
         Without a base it is read for ``table``, or for the base model that it fits.
         """
-        file = resolve_file(self.path)
         fitting, weights = (base.table, base.weight) if base else (table, None)
+        if packed := packed_place(self.path):
+            pack, name = resolve_file(packed[0]), packed[1]
+            return self.source_of(read_packed(pack.path, name, fitting, pack.name), pack.origin)
+        file = resolve_file(self.path)
         return self.source_of(read(file.path, fitting, file.name, weights), file.origin)
 
     @property
     def needs_base(self) -> bool:
         """Whether its change depends on the base model's weights, by its header."""
+        if packed_place(self.path):  # was computed when it was packed
+            return False
         file = resolve_file(self.path)
         return overview(file.path, name=file.name).needs_base
 
@@ -57,6 +71,16 @@ class LoraInput:
             blocks=self.blocks,
             origin=origin,
         )
+
+
+def inputs_in(path: Path) -> dict[str, Path]:
+    """What recipes can name of a file: SHA-256 → its path, or PACK#NAME for each LoRA of a pack."""
+    sha256 = file_sha256(path)
+    try:
+        loras = read_pack_header(path).loras
+    except MergeError:  # no pack, but perhaps a LoRA
+        return {sha256: path}
+    return {packed_sha256(sha256, lora.name): Path(f"{path}#{lora.name}") for lora in loras}
 
 
 def lora_input(

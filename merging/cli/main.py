@@ -35,6 +35,11 @@ COMMANDS = {
         "An adapter of any family as a LoRA that every program loads, or as diffusers' own.",
         "convert:add_convert",
     ),
+    "pack": (
+        "Many LoRAs of one base in one file, in directions that they share.",
+        "pack:add_pack",
+    ),
+    "unpack": ("One LoRA of a pack as a file again, or what is in a pack.", "pack:add_unpack"),
     "replay": (
         "A merged file once more, from the recipe inside it and the same inputs.",
         "replay:add_replay",

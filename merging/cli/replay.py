@@ -19,7 +19,8 @@ from merging.export.convert import main_dtype
 from merging.export.recipe import replay
 from merging.export.save import RecipeBase, save
 from merging.io import hub
-from merging.io.files import file_sha256, read_recipe, tensors_sha256
+from merging.io.files import read_recipe, tensors_sha256
+from merging.lora_file import LoraInput, inputs_in
 from merging.methods import METHODS
 from merging.options import Precision
 from merging.python_api import merge
@@ -108,11 +109,11 @@ def _base(options: argparse.Namespace, recipe: Mapping[str, Any], default: str) 
 
 
 def _files(files: list[Path], recipe: Mapping[str, Any]) -> dict[str, Path]:
-    """SHA-256 → path of the files that are in the recipe."""
+    """SHA-256 → path of the files that are in the recipe, PACK#NAME for a pack's LoRAs."""
     paths = [hub.resolve_file(file).path for file in files]
     listed = _hashes(recipe.get("sources")) + _hashes(recipe.get("embeddings"))
-    by_hash = {file_sha256(path): path for path in paths}
-    return {sha256: path for sha256, path in by_hash.items() if sha256 in listed}
+    by_hash = {sha256: file for path in paths for sha256, file in inputs_in(path).items()}
+    return {sha256: file for sha256, file in by_hash.items() if sha256 in listed}
 
 
 def _needs_base(recipe: Mapping[str, Any], files: Mapping[str, Path]) -> bool:
@@ -121,7 +122,7 @@ def _needs_base(recipe: Mapping[str, Any], files: Mapping[str, Path]) -> bool:
     if method is None or method.needs != "nothing" or recipe.get("refine"):
         return True
     loras = [files[sha256] for sha256 in _hashes(recipe.get("sources")) if sha256 in files]
-    return any(formats.overview(path).needs_base for path in loras)
+    return any(LoraInput(path).needs_base for path in loras)
 
 
 def _inputs(
@@ -131,9 +132,8 @@ def _inputs(
     base: Base | None,
 ) -> tuple[list[Adapter], list[Embedding]]:
     """The adapters and embeddings of a recipe."""
-    weights = base.weight if base else None
     adapters = [
-        formats.read(files[sha256], table, weights=weights)
+        LoraInput(files[sha256]).source(base, table).adapter
         for sha256 in dict.fromkeys(_hashes(recipe.get("sources")))
         if sha256 in files
     ]

@@ -11,6 +11,7 @@ from merging.cli.parser import CommandParser
 from merging.errors import MergeError
 from merging.formats.overview import overview
 from merging.io.files import file_sha256, read_recipe
+from merging.lora_file import inputs_in
 from merging.runtime.progress import Progress
 
 
@@ -55,7 +56,7 @@ def run_verify(options: argparse.Namespace, _progress: Progress) -> tuple[Verify
             f"{options.merged}: there is no recipe in it; only files that this program has merged "
             "can be verified."
         )
-    files = {file_sha256(path): path for path in options.files}
+    files = {sha256: file for path in options.files for sha256, file in inputs_in(path).items()}
     entries = list(_entries(recipe, options.merged))
     if problems := [
         _problem(entry, options.files) for entry in entries if entry["sha256"] not in files

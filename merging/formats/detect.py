@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from merging.errors import MergeError
 from merging.formats.header import Header
+from merging.io.files import PACK_KEY
 
 # Patterns of keys, and the base models that have such keys.
 ARCHITECTURES = (
@@ -82,6 +83,11 @@ OTHER_CLAIMS = re.compile(r"sd_?v2|stable-diffusion-v2|sd_?xl|stable-diffusion-x
 
 def refuse_other_files(header: Header, file: str) -> None:
     """Raise MergeError for a file that is for another base model, or of another kind."""
+    if PACK_KEY in header.metadata:
+        raise MergeError(
+            f"{file} is a pack of several LoRAs; name one of them, as in {file}#NAME "
+            "(the command unpack lists them)."
+        )
     base, key = _first(header, ARCHITECTURES) or _by_width(header) or ("", "")
     if base:
         remedy = f"; {REMEDIES[base]}" if base in REMEDIES else ""

@@ -28,7 +28,7 @@ ROWS = (
     "merging.io merging.runtime merging.text merging.embedding merging.options",
     "merging.base_models merging.adapter merging.report merging.presets merging.workers",
     "merging.linalg merging.formats",
-    "merging.methods merging.block_weights",
+    "merging.methods merging.block_weights merging.packs",
     "merging.blocks",
     "merging.request",
     "merging.calibration merging.source_deltas merging.vector_deltas",

@@ -1,0 +1,1 @@
+"""Packs: many LoRAs of one base in one file; each can be had back."""
