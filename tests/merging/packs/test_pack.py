@@ -90,6 +90,7 @@ def test_the_same_loras_give_the_same_bytes(tmp_path: Path, three: list[Adapter]
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_merge_from_a_pack_is_that_of_the_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
