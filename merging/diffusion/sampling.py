@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import count
 
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from torch import Tensor
 from merging.diffusion.compose.composer import Composer, Moment
 from merging.diffusion.compose.scene import Scene
 from merging.diffusion.preview import clean_estimate
-from merging.runtime.progress import Progress, Stop
+from merging.runtime.progress import Progress, Stop, part
 
 
 @torch.no_grad()
@@ -34,10 +35,24 @@ def draw(
     Noise is drawn on the CPU picture by picture. ``stop`` is checked before every layer of the
     model; raises Cancelled once it turns true.
     """
-    generators = scene.generators()
     with scene.base.stopping_at_layers(stop), composer.acting(), watching:
-        latents = _denoise(scene, composer, generators, progress, on_estimate)
-    return _decode(scene, latents, generators)
+        latents = _last_round(scene, composer, progress, on_estimate)
+    return _decode(scene, latents, scene.generators())
+
+
+def _last_round(
+    scene: Scene,
+    composer: Composer,
+    progress: Progress,
+    on_estimate: Callable[[Tensor], None] | None,
+) -> Tensor:
+    """The latents of the pictures, after as many rounds from the same noise as it takes."""
+    for number in count():
+        share = part(progress, number / composer.rounds, (number + 1) / composer.rounds)
+        latents = composer.finish(_denoise(scene, composer, scene.generators(), share, on_estimate))
+        if latents is not None:
+            return latents
+    raise AssertionError("a count has no end")
 
 
 def _denoise(

@@ -167,6 +167,14 @@ COMPOSITIONS: Mapping[str, Composition] = {
         needs=("triggers",),
         alters_base=True,
     ),
+    "paint": Composition(
+        "Painted one by one",
+        "paint:Paint",
+        "this project",
+        "up to 3 N",
+        "One LoRA paints and keeps its own thing, the next paints around it; no boxes needed.",
+        one_by_one=True,
+    ),
     "regions": Composition(
         "Regions",
         "regions:Regions",

@@ -32,6 +32,11 @@ class Composer(ABC):
         """Everything is drawn inside; the model is as before afterwards."""
         yield
 
+    @property
+    def rounds(self) -> int:
+        """How often it goes from noise to a picture, at most; known inside ``acting``."""
+        return 1
+
     def begin(self, latents: Tensor) -> Tensor:
         """The latents to start from, given those of noise; the sampler has its steps by now."""
         return latents
@@ -50,6 +55,10 @@ class Composer(ABC):
     def after_step(self) -> None:  # noqa: B027 -- most compositions have nothing to do here
         """Called after every step."""
 
+    def finish(self, latents: Tensor) -> Tensor | None:
+        """The latents of the pictures at the end of a round; None for one more, from the noise."""
+        return latents
+
     def maps(self, phrases: Sequence[str]) -> Tensor | None:
         """Where each phrase is, (pictures, phrases, height, width); None: as attention shows."""
         return None
@@ -62,10 +71,10 @@ class Variant:
         """Raises MergeError where the base lacks a layer."""
         base = self.base = scene.base
         self.scene = scene
-        self.deltas, self.shifts = (
-            {name: change.to(base.device, base.dtype) for name, change in changes.items()}
-            for changes in (summed_deltas(base, adapters), summed_shifts(base, adapters))
-        )
+        place = base.device, base.dtype
+        deltas, shifts = summed_deltas(base, adapters), summed_shifts(base, adapters)
+        self.deltas = {layer: delta.to(*place) for layer, delta in deltas.items()}
+        self.shifts = {module: shift.to(*place) for module, shift in shifts.items()}
         with self.in_use():
             self.states = scene.states()
 

@@ -85,8 +85,14 @@ def own_part(
 ) -> Tensor:
     """K_k outside what is taken: (pictures, 1, height, width) of 0 and 1, on the CPU."""
     maps = advantage(base, latents, prompts, concept.change, times=TIMES, draws=DRAWS)
+    others = (other for other in concepts if other is not concept)
+    return kept_part(maps, taken, any(same_kind(concept, other) for other in others))
+
+
+def kept_part(maps: Tensor, taken: Tensor, alike: bool) -> Tensor:
+    """The same, from a_k (pictures, height, width); ``alike``: others answer to the same word."""
     maps = maps[:, None].clamp_min(0) * (1 - taken)
-    if any(same_kind(concept, other) for other in concepts if other is not concept):
+    if alike:
         maps = maps * surroundings(maps)
     above = (maps > KEPT * maps.amax(dim=(2, 3), keepdim=True)).float()
     return grown(above)
@@ -100,7 +106,8 @@ def grown(mask: Tensor) -> Tensor:
 
 def same_kind(one: Concept, other: Concept) -> bool:
     """Whether both phrases end in the same word, the name of the thing."""
-    return one.phrase.casefold().split()[-1] == other.phrase.casefold().split()[-1]
+    last, others = (concept.phrase.casefold().split()[-1:] for concept in (one, other))
+    return bool(last) and last == others
 
 
 def surroundings(maps: Tensor) -> Tensor:
