@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from app.log import start_log
 from app.settings.load import flags, with_file, with_page
-from app.settings.model import Settings, workplace
+from app.settings.model import Settings
+from app.settings.workplace import workplace
 from merging.errors import MergeError
 
 WAKE_SECONDS = 0.1  # how often the program checks whether it should end

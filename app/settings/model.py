@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -258,16 +256,3 @@ class Settings:
 
 
 SETTINGS = settings_of(Settings)  # by name
-
-
-@contextmanager
-def workplace(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
-    """The folder of all visitors' files: ITERIS_WORK, or one that is removed in the end."""
-    folder_name = environ.get("ITERIS_WORK")
-    if folder_name:
-        yield Path(folder_name).resolve()
-    else:
-        with tempfile.TemporaryDirectory(
-            prefix="iteris-studio-", ignore_cleanup_errors=True
-        ) as temporary:
-            yield Path(temporary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +14,7 @@ from starlette.middleware import Middleware
 
 from app.settings.model import Settings
 from app.storage.room import Room, room_of
-from app.ui.common import CLIENT
+from app.ui.security.gradio_state import GradioState
 from app.ui.security.guard import Guard
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import Uploads
@@ -28,7 +27,6 @@ MAX_SESSIONS = 500
 # machine it then resets connections on which the next request is already under way.
 KEEP_ALIVE = 75  # s
 FREE_THREADS = 64  # for events beside the jobs in line, each of which holds one
-CALL = re.compile(r"/gradio_api/(?:call(?:/v2)?|run|api)/([^/]+)/?")
 
 
 def launch(
@@ -92,44 +90,11 @@ def _guard(
         Guard,
         sites=Sites.of(settings),
         uploads=Uploads(Path(get_upload_folder()), room),
-        knows=_known_names(demo),
+        state=GradioState(demo),
         proxies=settings.proxies or int(on_space),
         framed_by_space=on_space,
         metrics=metrics if settings.metrics else None,
-        events=(lambda _client: 0) if settings.private else _events_of(demo),
     )
-
-
-def _events_of(demo: gr.Blocks) -> Callable[[str], int]:
-    """A function: how many events of a client Gradio has in its queue or at work."""
-
-    def count(client: str) -> int:
-        queue = demo._queue
-        waiting = [
-            event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue
-        ]
-        working = [event for events in queue.active_jobs for event in events or ()]
-        return sum(event.request.scope.get(CLIENT) == client for event in (*waiting, *working))
-
-    return count
-
-
-def _known_names(demo: gr.Blocks) -> Callable[[str, Any], bool]:
-    """A function: whether a path and its JSON name events and components of the page."""
-
-    def knows(path: str, request: Any) -> bool:
-        called = CALL.fullmatch(path)
-        names = {function.api_name for function in demo.fns.values()}
-        if called and called[1] not in names | {"predict"}:
-            return False
-        if not isinstance(request, dict):
-            return True
-        events, components = request.get("fn_index"), request.get("component_id")
-        return (events is None or events in demo.fns) and (
-            components is None or components in demo.blocks
-        )
-
-    return knows
 
 
 async def _tool_outputs(job: Any) -> list[Any]:

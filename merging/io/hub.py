@@ -25,8 +25,9 @@ from merging.errors import MergeError
 from merging.io.files import MAX_CONFIG, PEFT_CONFIG
 
 HUB_FILE = re.compile(
-    r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(?:/(?P<file>[^@]+\.safetensors))?"
-    r"(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?",
+    r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})"
+    r"(?:/(?P<file>(?!(?:.*/)?\.\.?/)[^@\x00-\x1f\\]{1,200}\.safetensors))?"
+    r"(?:@(?P<revision>(?!.*\.\.)[\w./-]{1,100}))?",
     re.ASCII,
 )
 HUB_PAGE = re.compile(

@@ -8,13 +8,17 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
 from tests.attack.outcome import Outcome, within
+from tests.attack.running import PAIR, Running
 
 SEED = 23
+AT_ONCE = 4  # calls
+PATIENCE = 600  # seconds, on a busy machine
 SECRET = re.compile(r"/tmp/|/root|/home/|sessions/|Traceback|File \"|\.py\b")
 SENTENCE = re.compile(r"[A-Z“a-z_/].*[.!?]", re.DOTALL)
 HUGE = "x" * 50_000
@@ -31,25 +35,20 @@ HOSTILE: tuple[Any, ...] = (
 QUICK = {"method": "sum", "steps": 1, "samples": 1, "rows": 1, "targets": "cross-attention"}
 
 
-def attack(
-    url: str,
-    files: list[dict[str, Any]],
-    values: tuple[Any, ...] = HOSTILE,
-    seconds: float = math.inf,
-) -> Outcome:
-    """Call every public endpoint with each value in each place, in an order by chance.
-
-    ``files`` are uploaded LoRAs.
-    """
+def attack(app: Running, values: tuple[Any, ...] = HOSTILE, seconds: float = math.inf) -> Outcome:
+    """Call every public endpoint with each value in each place, in an order by chance."""
     outcome = Outcome(f"every endpoint × hostile values (seed {SEED})")
     kinds: Counter[str] = Counter()
-    with httpx.Client(timeout=120) as client:
-        order = list(calls(client, url, files, values))
+    with httpx.Client(timeout=PATIENCE) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        order = list(calls(client, app.url, app.upload(*PAIR), values))
         random.Random(SEED).shuffle(order)
-        for name, data, label in within(order, seconds):
-            status, answer = ask(client, url, name, data)
-            outcome.expect(is_clean(status, answer), f"{name} {label}: {status} {answer[:200]}")
-            kinds["answered" if status == "complete" else "refused"] += 1
+        rows = [order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)]
+        for row in within(rows, seconds):
+            answers = pool.map(lambda call: ask(client, app.url, *call[:2]), row)
+            for (name, _, label), (status, answer) in zip(row, answers, strict=True):
+                outcome.expect(is_clean(status, answer), f"{name} {label}: {status} {answer[:200]}")
+                kinds["answered" if status == "complete" else "refused"] += 1
+    outcome.expect("Traceback" not in app.log.read_text(), "the log has a traceback")
     outcome.figures = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
     return outcome
 

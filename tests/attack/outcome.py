@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TypeVar
 
 Item = TypeVar("Item")
+HEAD = (
+    "| row | attack | tries | outcome | took | measured | counts, day |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |\n"
+)
 
 
 @dataclass
@@ -19,6 +24,9 @@ class Outcome:
     figures: str = ""  # what was measured
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0  # that the attack took
+    name: str = ""  # on the command line
+    size: str = ""  # of its counts: short, usual or full
+    day: str = ""
 
     def expect(self, holds: bool, failure: str) -> None:
         """Count one try; note what failed."""
@@ -30,9 +38,21 @@ class Outcome:
     def row(self) -> str:
         """The row, as Markdown."""
         found = f"{len(self.failures)} failed" if self.failures else "all held"
-        return (
-            f"| {self.attack} | {self.tried:,} | {found} | {self.seconds:.0f} s | {self.figures} |"
+        cells = (
+            f"`{self.name}`",
+            self.attack,
+            f"{self.tried:,}",
+            found,
+            f"{self.seconds:.0f} s",
+            self.figures,
+            f"{self.size}, {self.day}",
         )
+        return f"| {' | '.join(cells)} |"
+
+
+def today() -> str:
+    """The day, UTC."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
 
 
 def within(items: Iterable[Item], seconds: float) -> Iterator[Item]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Running:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    files: list[dict[str, Any]] = field(default_factory=list)  # of its last upload
 
     @property
     def memory(self) -> int:
@@ -39,20 +40,35 @@ class Running:
 
     def upload(self, *paths: Path, **headers: str) -> list[dict[str, Any]]:
         """Upload files; returns them as arguments of an endpoint."""
-        parts = [("files", (path.name, path.read_bytes())) for path in paths]
-        kept = httpx.post(f"{self.url}gradio_api/upload", files=parts, headers=headers, timeout=60)
-        return [
-            {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
-            for path in kept.json()
-        ]
+        return upload(self.url, *paths, **headers)
+
+
+def upload(url: str, *paths: Path, **headers: str) -> list[dict[str, Any]]:
+    """Upload files to the app there; returns them as arguments of an endpoint."""
+    parts = [("files", (path.name, path.read_bytes())) for path in paths]
+    kept = httpx.post(f"{url}gradio_api/upload", files=parts, headers=headers, timeout=60)
+    return listed(kept.json())
+
+
+def listed(paths: list[str]) -> list[dict[str, Any]]:
+    """Uploaded files as an argument of an endpoint."""
+    return [
+        {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+        for path in paths
+    ]
+
+
+def free_port() -> int:
+    """A port that nobody uses just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
 def running(folder: Path, **environ: str) -> Iterator[Running]:
     """``python -m app`` with its folders in ``folder``; it has ended when the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "log"
     given = {
         "GRADIO_SERVER_PORT": str(port),
@@ -80,15 +96,21 @@ def running(folder: Path, **environ: str) -> Iterator[Running]:
 
 
 def wait_until_served(app: Running) -> None:
-    """Until /health answers; RuntimeError if the app ends or takes too long."""
+    """Until it answers; RuntimeError if the app ends or takes too long."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and app.process.poll() is None:
-        try:
-            if httpx.get(f"{app.url}health", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.1)
+        if is_served(app.url):
+            return
+        time.sleep(0.1)
     raise RuntimeError(f"the app did not start: {app.log.read_text()[-2000:]}")
+
+
+def is_served(url: str) -> bool:
+    """Whether /health answers."""
+    try:
+        return httpx.get(f"{url}health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def seconds_to_end(app: Running, number: int = signal.SIGTERM) -> float:

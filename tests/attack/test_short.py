@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack import files, homes, strangers, visitors
+from tests.attack import files, homes, leaving, names, served, strangers, visitors
 from tests.attack.outcome import Outcome
 from tests.attack.running import Running, running
 
@@ -36,6 +36,18 @@ def test_a_killed_app_leaves_nothing_half(tmp_path: Path) -> None:
     check(homes.kills(tmp_path, 2))
 
 
+@FORKS
+def test_a_killed_web_server_leaves_nothing_half(tmp_path: Path) -> None:
+    check(served.kills(tmp_path, 2))
+
+
+def test_hostile_names_stay_in_their_zip_and_run_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "HOSTILE", names.HOSTILE[::9])
+    check(names.attack(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tmp_path_factory.mktemp("public"), **visitors.PUBLIC) as app:
@@ -47,8 +59,13 @@ def test_one_program_does_not_lock_a_visitor_out(public: Running) -> None:
 
 
 def test_a_lost_connection_frees_the_worker(public: Running) -> None:
-    check(visitors.leaving(public))
+    check(leaving.lost(public))
 
 
 def test_files_of_the_machine_are_no_uploads(public: Running) -> None:
     check(strangers.files(public, public.log.parent))
+
+
+@pytest.mark.browser
+def test_a_stolen_session_is_of_no_use(public: Running) -> None:
+    check(strangers.sessions(public))

@@ -21,16 +21,17 @@ from mcp.types import CallToolResult, TextContent, Tool
 
 from tests.attack.arguments import HOSTILE, QUICK, SECRET, SEED
 from tests.attack.outcome import Outcome, within
+from tests.attack.running import PAIR, Running
 
-PATIENCE = timedelta(seconds=120)
+PATIENCE = timedelta(seconds=600)
 
 
-def attack(
-    url: str, files: list[str], values: tuple[Any, ...] = HOSTILE, seconds: float = math.inf
-) -> Outcome:
-    """Call every tool with each value in each place; ``files`` are addresses of uploads."""
+def attack(app: Running, values: tuple[Any, ...] = HOSTILE, seconds: float = math.inf) -> Outcome:
+    """Call every tool with each value in each place."""
     outcome = Outcome(f"every MCP tool × hostile values (seed {SEED})")
-    asyncio.run(_talk(url, files, [value for value in values if is_json(value)], seconds, outcome))
+    files = [f"{app.url}gradio_api/file={file['path']}" for file in app.upload(*PAIR)]
+    sent = [value for value in values if is_json(value)]
+    asyncio.run(_talk(app.url, files, sent, seconds, outcome))
     return outcome
 
 

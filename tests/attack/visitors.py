@@ -64,10 +64,10 @@ async def draw(client: httpx.AsyncClient, url: str, number: int, arguments: list
     return job
 
 
-def usual_arguments(url: str, steps: int = 1) -> list[Any]:
-    """A picture of so many steps, the cheapest of one, by the endpoint's own list of arguments."""
-    about = httpx.get(f"{url}gradio_api/info", timeout=60).json()["named_endpoints"]["/render"]
-    given = {"prompt": "a cat", "steps": steps, "base": "mini"}
+def usual_arguments(url: str, steps: int = 1, name: str = "render", **values: Any) -> list[Any]:
+    """The cheapest picture of so many steps, or another call, by the endpoint's own arguments."""
+    about = httpx.get(f"{url}gradio_api/info", timeout=60).json()["named_endpoints"][f"/{name}"]
+    given = {"prompt": "a cat", "steps": steps, "base": "mini", **values}
     return [
         given.get(each["parameter_name"], each.get("parameter_default"))
         for each in about["parameters"]
@@ -190,29 +190,4 @@ def flood(app: Running, calls: int = 300) -> Outcome:
         outcome.expect(status == 200, f"the visitor was told {status}")
     median = statistics.median(seconds for _, seconds in seen)
     outcome.figures = f"the visitor’s calls were taken in {median:.2f} s at the median"
-    return outcome
-
-
-def leaving(app: Running) -> Outcome:
-    """A visitor whose connection is lost frees the worker for the next one."""
-    outcome = Outcome("lost connection frees the worker")
-
-    async def leave() -> tuple[float, Job]:
-        async with httpx.AsyncClient(timeout=PATIENCE) as client:
-            arguments = usual_arguments(app.url)
-            long = usual_arguments(app.url, steps=100)
-            sent = await client.post(
-                f"{app.url}gradio_api/call/render", json={"data": long}, headers=address(9)
-            )
-            place = f"{app.url}gradio_api/call/render/{sent.json()['event_id']}"
-            async with client.stream("GET", place, headers=address(9)) as lines:
-                async for line in lines.aiter_lines():
-                    if "data" in line:
-                        break
-            left = time.monotonic()
-            return left, await draw(client, app.url, 10, arguments)
-
-    left, job = asyncio.run(leave())
-    outcome.expect(not job.error, job.error)
-    outcome.figures = f"the next one was at work after {job.worked - left:.1f} s"
     return outcome

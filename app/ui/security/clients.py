@@ -13,7 +13,8 @@ from starlette.types import Scope
 STREAMS_PER_CLIENT = 64  # an open page has two; an office may share one address
 STREAMS = 600  # of all clients
 # Answers that stay open: heartbeats, the events of jobs, the progress of uploads.
-STREAM_PATHS = ("/heartbeat/", "/queue/data", "/call/", "/upload_progress", "/mcp/")
+STREAM_PATHS = ("/heartbeat/", "/queue/data", "/call/", "/upload_progress")
+TOOLS = "/gradio_api/mcp"  # a call of a tool is answered when its job is done
 
 
 def client_of(scope: Scope, proxies: int) -> str:
@@ -69,4 +70,5 @@ class Streams:
 
 def is_stream(scope: Scope) -> bool:
     """Whether the answer to this request stays open."""
-    return scope["method"] == "GET" and any(part in scope["path"] for part in STREAM_PATHS)
+    reads = scope["method"] == "GET" and any(part in scope["path"] for part in STREAM_PATHS)
+    return reads or TOOLS in scope["path"]

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.ui.common import CLIENT, DISK_FULL, INTERNAL_ERROR
 from app.ui.security.bodies import BadBody, read_json, use_local_paths
 from app.ui.security.clients import Streams, client_of, is_stream
+from app.ui.security.doors import NO_SUCH_ADDRESS, address, is_open
+from app.ui.security.gradio_state import GradioState
 from app.ui.security.headers import PageHeaders
+from app.ui.security.sessions import NOT_YOURS, Sessions, browser_of, new_cookie
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import NoRoom, Uploads
 
@@ -28,7 +30,9 @@ MAX_UPLOAD = 1 << 30
 REMOTE_FILE = re.compile(r"/gradio_api/(?:file[=/].*:/|proxy=)", re.IGNORECASE | re.DOTALL)
 BEGINNING = re.compile(r"/gradio_api/(?:queue/join|call/|run/|api/)")  # what begins an event
 EVENTS_PER_CLIENT = 32  # in Gradio's queue or at work, beside which others have theirs
+NOT_FETCHED = "Files elsewhere on the web are not fetched."
 TOO_LARGE = "The request is too large."
+GONE = "What this stream told about has ended, or was never begun."
 CROWDED = "Too many pages or calls are open from your address: close some of them."
 
 
@@ -40,26 +44,21 @@ class Guard:
         app: ASGIApp,
         sites: Sites,
         uploads: Uploads,
-        knows: Callable[[str, Any], bool] = lambda _path, _request: True,
+        state: GradioState,
         proxies: int = 0,
         framed_by_space: bool = False,
         metrics: Callable[[], bytes] | None = None,
-        events: Callable[[str], int] = lambda _client: 0,
     ) -> None:
-        """``knows`` tells whether a path and its JSON name an endpoint that exists.
-
-        ``metrics`` makes what /metrics answers; without it there is no such path. ``events`` tells
-        how many events of a client are waiting or at work.
-        """
+        """``metrics`` makes what /metrics answers; without it there is no such path."""
         self._app = app
         self._sites = sites
         self._uploads = uploads
-        self._knows = knows
+        self._state = state
         self._proxies = proxies
         self._framed_by_space = framed_by_space
         self._metrics = metrics
-        self._events = events
         self._streams = Streams()
+        self._sessions = Sessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -69,7 +68,9 @@ class Guard:
         if scope["type"] != "http":  # Gradio has no websockets
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = PageHeaders(send, self._framed_by_space)
+        fresh = not (self._sites.private or browser_of(scope))
+        cookie = new_cookie(scope, self._framed_by_space) if fresh else ""
+        answer = PageHeaders(send, self._framed_by_space, cookie)
         try:
             await self._checked(scope, receive, answer.send)
         except Exception as error:
@@ -90,18 +91,50 @@ class Guard:
         client = client_of(scope, self._proxies)
         scope = {**scope, "headers": self._sites.trusted_headers(scope), CLIENT: client}
         if REMOTE_FILE.search(scope["path"]):
-            await _answer(send, 404, "Files elsewhere on the web are not fetched.")
+            await _answer(send, 404, NOT_FETCHED)
+        elif not is_open(scope):
+            await _answer(send, 404, NO_SUCH_ADDRESS)
         elif is_stream(scope):
             with self._streams.place(client) as free:
-                await (self._app(scope, receive, send) if free else _answer(send, 429, CROWDED))
-        elif scope["method"] != "POST" or "/gradio_api/" not in scope["path"]:
+                await (self._lasting(scope, receive, send) if free else _answer(send, 429, CROWDED))
+        elif scope["method"] != "POST":
             await self._app(scope, receive, send)
-        elif scope["path"].rstrip("/").endswith("/upload"):
+        elif address(scope).rstrip("/").endswith("/upload"):
             await self._upload(scope, receive, send)
-        elif BEGINNING.search(scope["path"]) and self._events(client) >= EVENTS_PER_CLIENT:
+        elif BEGINNING.search(scope["path"]) and self._is_crowded(client):
             await _answer(send, 429, CROWDED)
         else:
             await self._event(scope, receive, send)
+
+    def _is_crowded(self, client: str) -> bool:
+        """Whether a client has as many events as leave others theirs; nobody else is at home."""
+        return not self._sites.private and self._state.events(client) >= EVENTS_PER_CLIENT
+
+    def _admits(self, scope: Scope, request: object = None) -> bool:
+        """Whether the sessions that a request is about are this browser's, or nobody's."""
+        browser, client = browser_of(scope), scope[CLIENT]
+        sessions = self._state.sessions(scope, request)
+        return all(self._sessions.admits(session, browser, client) for session in sessions)
+
+    async def _lasting(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer that stays open: that of a tool, or the stream of what is there."""
+        if scope["method"] == "POST":
+            await self._event(scope, receive, send)
+        elif not self._state.has_stream(scope):
+            await self._gone(scope, send)
+        elif not self._admits(scope):
+            await _answer(send, 403, NOT_YOURS)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _gone(self, scope: Scope, send: Send) -> None:
+        """The end of a page's stream as Gradio's clients know it, or 404 for that of a call."""
+        if address(scope) != "/gradio_api/queue/data":
+            await _answer(send, 404, GONE)
+            return
+        told = {"msg": "unexpected_error", "message": GONE, "session_not_found": True}
+        text = f"data: {json.dumps({**told, 'success': False})}\n\n"
+        await _answer(send, 200, text, b"text/event-stream")
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload: limited by its declared length, and by its real length while it arrives."""
@@ -134,8 +167,11 @@ class Guard:
         except BadBody as error:
             await _answer(send, 422, str(error))
             return
-        if not self._knows(scope["path"], request):
+        if not self._state.knows(scope, request):
             await _answer(send, 404, "This app has no such endpoint or component.")
+            return
+        if not self._admits(scope, request):
+            await _answer(send, 403, NOT_YOURS)
             return
         headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -186,7 +222,7 @@ async def _report(send: Send, error: Exception) -> None:
         await _answer(send, 500, INTERNAL_ERROR)
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+async def _answer(send: Send, status: int, text: str, kind: bytes = b"text/plain") -> None:
+    headers = [(b"content-type", kind + b"; charset=utf-8")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -34,8 +34,10 @@ class PageHeaders:
     that no other inline script runs.
     """
 
-    def __init__(self, send: Send, framed_by_space: bool) -> None:
+    def __init__(self, send: Send, framed_by_space: bool, cookie: str = "") -> None:
+        """``cookie`` is for a browser that has none; a page brings it."""
         self._send = send
+        self._cookie = ((b"set-cookie", cookie.encode()),) if cookie else ()
         self._frames = f" {SPACE_FRAMES}" if framed_by_space else ""
         self._start: Message | None = None  # of a page, until its body is whole
         self._body = b""
@@ -53,7 +55,8 @@ class PageHeaders:
             self._body += message.get("body", b"")
             if message.get("more_body", False):
                 return
-            await self._send(self._with_headers(self._start, script_hashes(self._body)))
+            start = self._with_headers(self._start, script_hashes(self._body))
+            await self._send({**start, "headers": [*start["headers"], *self._cookie]})
             self._start, message = None, {**message, "body": self._body}
         await self._send(message)
 

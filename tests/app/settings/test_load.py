@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.settings.load import VARIABLES, flags, with_file
-from app.settings.model import SETTINGS, Settings, workplace
+from app.settings.model import SETTINGS, Settings
 from app.settings.setting import Setting
+from app.settings.workplace import workplace
 from merging.errors import MergeError
 from tests.conftest import ROOT
 

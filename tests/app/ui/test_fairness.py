@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from gradio import networking
@@ -22,13 +23,16 @@ from starlette.testclient import TestClient
 from app.service import Studio
 from app.settings.model import Settings
 from app.storage.room import room_of
-from app.ui.launch import _events_of, launch
+from app.ui.launch import launch
 from app.ui.page import build
+from app.ui.security.gradio_state import GradioState
 from app.ui.security.guard import EVENTS_PER_CLIENT, Guard
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import Uploads
 from tests.app.conftest import free_port
 
+with gr.Blocks() as CALLS:
+    gr.Button("merge").click(lambda: None, api_name="merge")
 GREEDY, OTHER = {"x-forwarded-for": "203.0.113.1"}, {"x-forwarded-for": "203.0.113.2"}
 
 
@@ -54,9 +58,21 @@ def test_one_client_does_not_fill_the_queue_of_events(server: tuple[str, Any]) -
         assert ask(OTHER) == 200
         assert {call.result() for call in calls} <= {200, 429}
     end = time.monotonic() + 60
-    while _events_of(page)("203.0.113.1") and time.monotonic() < end:
+    state = GradioState(page)
+    while state.events("203.0.113.1") and time.monotonic() < end:
         time.sleep(0.1)
-    assert _events_of(page)("203.0.113.1") == 0
+    assert state.events("203.0.113.1") == 0
+
+
+class Crowded(GradioState):
+    """A page whose every client has so many events."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(CALLS)
+        self._waiting = waiting
+
+    def events(self, client: str) -> int:
+        return self._waiting
 
 
 @pytest.mark.parametrize(("waiting", "status"), [(EVENTS_PER_CLIENT - 1, 200), (32, 429)])
@@ -69,7 +85,7 @@ def test_a_client_has_so_many_events_and_may_always_cancel(
 
     app = Starlette(routes=[Route("/gradio_api/{rest:path}", act, methods=["POST"])])
     uploads = Uploads(settings.work, room_of(settings))
-    guard = Guard(app, Sites(False, frozenset()), uploads, events=lambda _client: waiting)
+    guard = Guard(app, Sites(False, frozenset()), uploads, Crowded(waiting))
     visitor = TestClient(guard, base_url="http://127.0.0.1")
     assert visitor.post(f"/gradio_api/{path}", json={}).status_code == status
     assert visitor.post("/gradio_api/cancel", json={}).status_code == 200

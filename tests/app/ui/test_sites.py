@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from app.ui.common import CLIENT
 from app.ui.launch import launch
 from app.ui.page import build
 from app.ui.security.clients import Streams, client_of
+from app.ui.security.gradio_state import GradioState
 from app.ui.security.guard import Guard
 from app.ui.security.sites import (
     BEHIND_PROXY,
@@ -179,16 +181,20 @@ def guarded(settings: Settings, private: bool) -> TestClient:
         request.session["oauth_info"] = {"userinfo": {"preferred_username": "ada"}}
         return PlainTextResponse("")
 
-    routes = [Route("/login", log_in), Route("/gradio_api/queue/join", act, methods=["POST"])]
+    routes = [
+        Route("/login/callback", log_in),
+        Route("/gradio_api/queue/join", act, methods=["POST"]),
+    ]
     uploads = Uploads(settings.work, room_of(settings))
-    guard = Guard(Starlette(routes=routes), Sites(private, frozenset()), uploads)
+    state = GradioState(gr.Blocks())
+    guard = Guard(Starlette(routes=routes), Sites(private, frozenset()), uploads, state)
     return TestClient(SessionMiddleware(guard, secret_key="s"), base_url="http://127.0.0.1")
 
 
 def test_a_client_is_a_login_or_an_address(settings: Settings) -> None:
     visitor = guarded(settings, private=False)
     assert visitor.post("/gradio_api/queue/join", json={}).text == "testclient"
-    visitor.get("/login")
+    visitor.get("/login/callback")
     assert visitor.post("/gradio_api/queue/join", json={}).text == "login ada"
 
 

@@ -76,6 +76,8 @@ def test_a_visitor_downloads_anonymously_and_gets_no_local_file(
      "me/pets\0", "me\n/pets", "mé/pets", "me/\u202epets", "me/pets\ud83d", "me/pets@", "@main",
      "me/pets@../../x", "me/pets@a b", "me/pets@v1\r\nHost: x", "me/pets?x=1", "me/pets#x", "file:///etc/passwd",
      "https://huggingface.co@evil.org/me/pets", "https://huggingface.co.evil.org/me/pets",
+     "me/pets/../x.safetensors", "me/pets/./x.safetensors", "me/pets/a\nb.safetensors",
+     "me/pets@" + "a" * 101,
      "-me/pets", "me/.pets", "me/..", "x" * 500 + "/pets", "me/" + "x" * 50_000],
     ids=ascii,
 )  # fmt: skip
