@@ -23,6 +23,7 @@ from merging.errors import MergeError
 COMMANDS = {
     "inspect": ("What each file is.", "inspect:add_inspect"),
     "merge": ("Files in, one adapter file out.", "merge:add_merge"),
+    "tune": ("Strengths for a merge, by search against a judge.", "tune:add_tune"),
     "batch": (
         "Several methods and strengths at once: one zip with files, recipes and a summary.",
         "batch:add_batch",

@@ -20,6 +20,7 @@ from merging.cli.arguments.judge_argument import (
     judged_concepts,
 )
 from merging.cli.arguments.merge_options import STRENGTHS, add_base, add_embeddings
+from merging.cli.arguments.reference_argument import reference_pictures
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.compose import COMPOSITIONS
@@ -31,7 +32,7 @@ from merging.io.regions import parse_region
 from merging.options import Sampler
 from merging.runtime.progress import Progress, part
 from merging.scoring.clip import load_clip
-from merging.scoring.references import PictureScorer, build_scorer, pictures_in
+from merging.scoring.references import PictureScorer, build_scorer
 from merging.text.syntax import plain_text
 
 MAX_COUNT = 64
@@ -224,12 +225,7 @@ def run_render(options: argparse.Namespace, progress: Progress) -> tuple[RenderA
 
 def _scorer(references: Sequence[str], base: Base) -> PictureScorer | None:
     """The scorer for arguments TRIGGER=PICTURES; None without any."""
-    pictures: dict[str, list[Path]] = {}
-    for text in references:
-        trigger, equals, place = text.partition("=")
-        if not (trigger.strip() and equals and place):
-            raise MergeError(f"--reference {text}: write TRIGGER=FOLDER, such as 'sks cat=photos'.")
-        pictures.setdefault(trigger.strip(), []).extend(pictures_in(Path(place)))
+    pictures = reference_pictures(references)
     return build_scorer(load_clip(base_model(base.name).clip), pictures) if pictures else None
 
 

@@ -1,0 +1,1 @@
+"""Strengths by search: for a merge by any method, against a judge."""
