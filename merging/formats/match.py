@@ -10,13 +10,14 @@ from itertools import takewhile
 from merging.errors import MergeError
 from merging.formats import embeddings, unused_keys, vector_deltas
 from merging.formats.families import table as families
-from merging.formats.families import vera
 from merging.formats.families.layer_tensors import Misfit
+from merging.formats.families.peft import unilora
 from merging.formats.families.roles import (
     IA3_WEIGHT,
     WHOLE_WEIGHT,
     is_whole,
     role_of,
+    separated,
     shared_role,
     whole_role,
 )
@@ -164,8 +165,8 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
             duplicates.append(key)
         tensors[role] = key
         style_counts[parts.style] += 1
-    if not _share(shared, layers) and shared:
-        unused.setdefault(unused_keys.UNKNOWN, []).extend(shared.values())
+    if stray_shared := _share(shared, layers):
+        unused.setdefault(unused_keys.UNKNOWN, []).extend(stray_shared)
     stray = [layer for layer, keys in layers.items() if keys.keys() == {"alpha"}]
     if stray:
         unused[unused_keys.STRAY] = [layers.pop(layer)["alpha"] for layer in stray]
@@ -178,12 +179,16 @@ def match_keys(header: Header, table: LayerTable) -> KeyMatch:
     return KeyMatch(table, style, ordered, vectors, unused, duplicates, unreadable | misfits)
 
 
-def _share(shared: Mapping[Role, str], layers: Keys) -> bool:
-    """Give every layer of VeRA the matrices that it has not itself; False if there is no layer."""
-    sharing = [keys for keys in layers.values() if not keys.keys().isdisjoint(vera.MARKS)]
-    for keys in sharing:
-        keys |= {role: key for role, key in shared.items() if role not in keys}
-    return bool(sharing)
+def _share(shared: Mapping[Role, str], layers: Keys) -> list[str]:
+    """Give every layer what its family shares and it has not itself; the keys that none takes."""
+    left = dict(shared)
+    for family in families.SHARING:
+        for keys in layers.values():
+            if not keys.keys().isdisjoint(family.MARKS):
+                own = {role: shared[role] for role in family.SHARED if role in shared}
+                keys |= own | keys
+                left = {role: key for role, key in left.items() if role not in own}
+    return list(left.values())
 
 
 def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -> KeyParts | None:
@@ -192,6 +197,7 @@ def _key_parts(key: str, names: Mapping[str, tuple[str, str]], header: Header) -
     A name before an ending that a family has counts more than one before any other.
     """
     parts = None
+    key = separated(key, names)
     dot = key.find(".")
     while dot >= 0:
         if key[:dot] in names:
@@ -237,6 +243,8 @@ def _mismatch_text(match: KeyMatch, file: str) -> str:
         # a layer of another base's size explains most
         layer = max(match.misfits, key=lambda layer: match.misfits[layer].foreign)
         return f"{file}: layer {layer} {match.misfits[layer].text}."
+    if not match.layers and match.unknown and shared_role(match.unknown[0]) in unilora.SHARED:
+        return f"{file} is {unilora.WITHOUT_PLACES}."
     if not match.layers and match.unknown:
         return (
             f"{file} has no LoRA weights for Stable Diffusion 1.x: its first key is "

@@ -31,9 +31,21 @@ MAX_PATTERN = 500  # characters
 MAX_REPEATS = 64  # of a counted repeat: nested ones multiply when they are compiled
 MATCH_SECONDS = 2.0  # for all patterns of a file together
 # Initialisations that subtract the factors' first values from the base's weights.
-CHANGED_BASE_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+CHANGED_BASE_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga", "n_lora")
 # Of PEFT's adapters, those that can be read.
-KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "FOURIERFT", "HRA", "BOFT")
+KINDS = (
+    "LORA",
+    "LOHA",
+    "LOKR",
+    "OFT",
+    "VERA",
+    "FOURIERFT",
+    "HRA",
+    "BOFT",
+    "SHIRA",
+    "VBLORA",
+    "UNILORA",
+)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,16 @@ def alpha_or_rank(alpha: float | None, rank: int) -> float:
     return alpha or float(rank)
 
 
+def places(layer: LayerTensors, stored: Tensor, size: int) -> Tensor:
+    """Numbers of a file that are indices, as such; MergeError for one outside 0 … size − 1."""
+    if stored.numel() and not (stored.min() >= 0 and stored.max() < size):
+        raise MergeError(
+            f"{layer.file}: layer {layer.name} has places outside 0 to {size - 1}; the file is "
+            "damaged, or made for another base model."
+        )
+    return stored.long()
+
+
 def not_finite_error(file: str, layer: str) -> MergeError:
     """The error for a layer with NaN or infinity."""
     return MergeError(

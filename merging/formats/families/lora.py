@@ -1,7 +1,9 @@
-"""Plain LoRA and LoCon: Δ = (alpha / rank) · up @ down, with ``mid`` in between for Tucker.
+"""Plain LoRA and LoCon: Δ = (alpha / rank) · up @ down, or with ``mid`` in between.
 
-The factors are used as they are stored. A convolution's kernel is in ``down``, or in
-``mid`` (rank, rank, height, width), which is contracted into ``down``.
+The factors are used as they are stored. A convolution's kernel is in ``down``, or (Tucker) in
+``mid`` (rank, rank, height, width). A linear layer's ``mid`` (rank, rank) is that of LoRA-XS
+(arXiv:2405.17604), LoRA-SB (arXiv:2411.19557) and Structured LoRA (arXiv:2502.14482). It is
+multiplied into ``down``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
     if shapes["up"][1] != rank or rank > MAX_RANK:
         both = f"both must have the same rank, at most {MAX_RANK}: the file is damaged"
         return shapes_clash(shapes, "up", "down", ends=f"{both} or not a LoRA")
-    if "mid" in shapes and shapes["mid"] != (rank, rank, *weight[2:]):
+    kernel = weight[2:] if _is_tucker(shapes) else ()
+    if "mid" in shapes and shapes["mid"] != (rank, rank, *kernel):
         return shapes_clash(shapes, "mid", "down")
     return None
 
@@ -49,10 +52,17 @@ def _fits(shapes: Shapes, role: str, weight: Shape) -> bool:
         return False
     if role == "up":
         return shape[0] == weight[0] and is_pointwise(shape[2:])
+    if "mid" in shapes and not (_is_tucker(shapes) or is_pointwise(weight[2:])):
+        return False
     pointwise = ((weight[1],), (weight[1], 1, 1))
-    if "mid" in shapes:
+    if _is_tucker(shapes):
         return len(weight) == 4 and shape[1:] in pointwise
     return shape[1:] == weight[1:] or (is_pointwise(weight[2:]) and shape[1:] in pointwise)
+
+
+def _is_tucker(shapes: Shapes) -> bool:
+    """Whether there is a kernel between the factors, not a matrix."""
+    return "mid" in shapes and len(shapes["mid"]) > 2
 
 
 def rank(shapes: Shapes, weight: Shape) -> int:
@@ -66,5 +76,5 @@ def change(layer: LayerTensors) -> LoraLayer:
 
     up, down = layer.tensors["up"].flatten(1), layer.tensors["down"].flatten(1)
     if "mid" in layer.tensors:
-        down = torch.einsum("prhw,ri->pihw", layer.tensors["mid"], down).flatten(1)
+        down = torch.einsum("pr...,ri->pi...", layer.tensors["mid"], down).flatten(1)
     return LoraLayer(up, down, alpha_or_rank(layer.alpha, down.shape[0]))

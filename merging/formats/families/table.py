@@ -6,23 +6,19 @@ from collections.abc import Collection
 from typing import Protocol
 
 from merging.adapter import LoraLayer
-from merging.formats.families import (
-    boft_inputs,
-    dora,
-    fourierft,
-    full,
-    glora,
-    hra,
-    ia3,
-    loha,
-    lokr,
-    lora,
-    oft,
-    oft_inputs,
-    vera,
-    whole,
-)
+from merging.formats.families import dora, full, glora, ia3, loha, lokr, lora, oft, whole
 from merging.formats.families.layer_tensors import LayerTensors, Misfit, Shapes
+from merging.formats.families.peft import (
+    boft_inputs,
+    fourierft,
+    hra,
+    oft_inputs,
+    shira,
+    unilora,
+    vblora,
+    vera,
+)
+from merging.formats.families.roles import WHOLE_NUMBERS
 from merging.formats.header import FLOATS, TensorInfo
 from merging.formats.layer_tables import Role, Shape
 
@@ -48,7 +44,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     *(lora, loha, lokr, full, glora, ia3, oft, oft_inputs),
-    *(vera, fourierft, hra, boft_inputs),
+    *(vera, fourierft, hra, boft_inputs, shira, vblora, unilora),
     whole,
 )
 NUMBERS = (
@@ -57,6 +53,10 @@ NUMBERS = (
     "on_input",
     "scaled_oft",
 )  # roles of tensors that hold one number, of any type
+
+
+# Families whose layers share tensors, which stand behind no layer's name.
+SHARING = (vera, vblora, unilora)
 
 
 def family_of(roles: Collection[Role]) -> Family | None:
@@ -105,7 +105,7 @@ def _type_misfit(role: Role, info: TensorInfo) -> Misfit | None:
         if info.shape in ((), (1,)):
             return None
         return Misfit(f"has {role} {info.shape}, which must be one number; the file is damaged")
-    if info.dtype in FLOATS and info.shape:
+    if info.shape and (info.dtype in FLOATS or role in WHOLE_NUMBERS):
         return None
     return Misfit(
         f"has {role} {info.shape} of type {info.dtype}; weights are fp16, bf16 or fp32, so the "

@@ -15,6 +15,16 @@ UNREADABLE = (
     (r"ia3_l(\.[\w-]+)?", "peft's IA³", ""),
     (r"oft_[Rr](\.[\w-]+)*", "OFT of an older peft", ""),
     (r"oft_diag", "OFT of lora_diag", ""),
+    *(
+        (rf"{start}_\w+(\.[\w-]+)*", f"peft's {title}", "")
+        for start, title in (
+            *(("adamss", "AdaMSS"), ("beft", "BEFT"), ("bone", "Bone"), ("c3a", "C³A")),
+            *(("deft", "DEFT"), ("delora", "DeLoRA"), ("frod", "FRoD"), ("glora", "GLoRA")),
+            *(("gralora", "GraLoRA"), ("hira", "HiRA"), ("lily", "Lily"), ("miss", "MiSS")),
+            *(("poly", "Poly"), ("psoft", "PSOFT"), ("pvera", "PVeRA"), ("randlora", "RandLoRA")),
+            *(("road", "RoAd"), ("tinylora", "TinyLoRA"), ("waveft", "WaveFT")),
+        )
+    ),
 )
 REMEDY = "merge it into a checkpoint with its own program, and extract a LoRA from that"
 

@@ -7,38 +7,22 @@ block, and by nothing of ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.merging.formats.case import Case, Tensors, cayley, noise, weight
 from tests.merging.formats.handmade import CONV, FF, PROJ_IN, Q_PROJ, TO_K, Sample
-
-Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Tensors by the suffix of their keys, and Δ in the shape of the weight."""
-
-    sample: Sample
-    tensors: Tensors
-    change: Tensor
-    kind: str  # how the family is called
-
-
-def noise(*shape: int, seed: int = 0, size: float = 0.1) -> Tensor:
-    """Random float32 values that bfloat16 holds too."""
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    return (size * torch.randn(shape, generator=generator)).bfloat16().float()
-
-
-def weight(sample: Sample) -> Tensor:
-    """The base's weight of a sample layer."""
-    return noise(*sample.shape, seed=99, size=0.05)
+from tests.merging.formats.peft_families import (
+    boft_inputs,
+    hra,
+    oft_inputs,
+    shira,
+    unilora,
+    vblora,
+)
 
 
 def tucker_locon() -> Case:
@@ -141,15 +125,6 @@ def ia3(sample: Sample, on_input: bool) -> Case:
     return Case(sample, {"weight": shaped, "on_input": torch.tensor(int(on_input))}, change, "IA³")
 
 
-def cayley(blocks: Tensor, limit: float) -> Tensor:
-    skew = blocks.double() - blocks.double().transpose(-1, -2)
-    norm = skew.square().sum().sqrt().item()
-    skew = skew * (limit / norm) if 0 < limit < norm else skew
-    unit = torch.eye(blocks.shape[-1]).double()
-    # (I + Q)(I − Q)⁻¹ = (I − Q)⁻¹(I + Q), for both are made of Q
-    return torch.linalg.solve(unit - skew, unit + skew)
-
-
 def oft(sample: Sample, alpha: float, rescaled: bool) -> Case:
     out = sample.shape[0]
     blocks = noise(out // 8, 8, 8)
@@ -184,48 +159,6 @@ def boft(sample: Sample, stages: int) -> Case:
     return Case(sample, {"oft_blocks": blocks, "alpha": torch.tensor(0.0)}, change, "OFT")
 
 
-def oft_inputs(sample: Sample, scaled: bool) -> Case:
-    """OneTrainer's: blocks of 8 inputs, and the first terms of the rotation's series."""
-    wide, length = sample.shape[1], 8 * 7 // 2
-    numbers = noise(wide // 8, length, size=0.05)
-    skew = torch.zeros(wide // 8, 8, 8).double()
-    for n, (row, column) in enumerate(combinations(range(8), 2)):
-        value = numbers[:, n].double() / (length**0.5 if scaled else 1)
-        skew[:, row, column], skew[:, column, row] = value, -value
-    powers = [torch.linalg.matrix_power(skew, n) for n in range(5)]
-    rotations = powers[0] + 2 * (powers[1] + powers[2] + powers[3]) + powers[4]
-    flat = weight(sample).double().flatten(1)
-    change = (flat @ torch.block_diag(*rotations).T - flat).view(sample.shape)
-    more = {"oft_R.scaled_oft": torch.tensor(1)} if scaled else {}
-    return Case(sample, {"oft_R.weight": numbers} | more, change, "OFT by inputs")
-
-
-def boft_inputs(sample: Sample, stages: int) -> Case:
-    """peft's: blocks of 4 inputs, of which the halves lie 2ⁿ halves apart in stage n."""
-    flat, size = weight(sample).double().flatten(1), 4
-    out, wide = flat.shape
-    blocks, scales = noise(stages, wide // size, size, size), 1 + noise(out, 1)
-    rotated = flat
-    for stage, rotations in enumerate(cayley(-blocks / 2, 0.0)):
-        reach = 2**stage * size // 2  # how far apart the halves of a block lie
-        pairs = [(n // (2 * reach), n % reach // (size // 2), n) for n in range(wide)]
-        order = [n for *_, n in sorted(pairs)]
-        gather = torch.eye(wide).double()[order]
-        rotated = rotated @ gather.T @ torch.block_diag(*rotations).T @ gather
-    tensors = {"boft_R": blocks, "boft_s": scales}
-    change = (scales.double() * rotated - flat).view(sample.shape)
-    return Case(sample, tensors, change, "BOFT by inputs")
-
-
-def hra(sample: Sample) -> Case:
-    flat = weight(sample).double().flatten(1)
-    columns, whole = noise(flat.shape[1], 6), torch.eye(flat.shape[1]).double()
-    for u in columns.double().T:
-        whole = whole - 2 * torch.outer(whole @ u, u) / (u @ u)
-    change = (flat @ whole - flat).view(sample.shape)
-    return Case(sample, {"hra_u": columns}, change, "HRA")
-
-
 def dora(inner: Case, axis: str) -> Case:
     """Any change, rescaled to norms: per output row, or per input channel."""
     sample, merged = inner.sample, weight(inner.sample).double() + inner.change
@@ -245,6 +178,22 @@ def lora(sample: Sample, alpha: float = 2.0) -> Case:
     return Case(sample, tensors, change, "LoRA")
 
 
+def three_factors(sample: Sample, middle: str) -> Case:
+    """A matrix (rank, rank) between the factors."""
+    plain, core = lora(sample, 8.0), noise(4, 4, size=1)
+    up, down = (plain.tensors[f"lora_{half}.weight"].double() for half in ("up", "down"))
+    change = (
+        8
+        / 4
+        * sum(
+            core[i, j].double() * torch.outer(up.flatten(1)[:, i], down.flatten(1)[j])
+            for i in range(4)
+            for j in range(4)
+        )
+    )
+    return Case(sample, plain.tensors | {middle: core}, change.view(sample.shape), "LoRA")
+
+
 def normed_lora(sample: Sample, axis: str) -> Case:
     return dora(lora(sample), axis)
 
@@ -257,6 +206,8 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "LoRA": lambda: lora(TO_K),
     "LoCon": lambda: lora(CONV),
     "LoCon, Tucker": tucker_locon,
+    "LoRA-XS": lambda: three_factors(TO_K, "lora_latent_mapping.weight"),
+    "Structured LoRA": lambda: three_factors(PROJ_IN, "lora_N.weight"),
     "LoHa": lambda: loha(TO_K, 4),
     "LoHa of full rank": lambda: loha(FF, 16),
     "LoHa, kernel": lambda: loha(CONV, 3),
@@ -288,6 +239,10 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "BOFT by inputs": lambda: boft_inputs(TO_K, 1),
     "BOFT by inputs, stages": lambda: boft_inputs(FF, 4),
     "BOFT by inputs, kernel": lambda: boft_inputs(CONV, 2),
+    "SHiRA": lambda: shira(TO_K),
+    "VB-LoRA": lambda: vblora(TO_K),
+    "VB-LoRA, square": lambda: vblora(Q_PROJ),
+    "Uni-LoRA": lambda: unilora(TO_K),
     "HRA": lambda: hra(TO_K),
     "HRA, kernel": lambda: hra(CONV),
     **{

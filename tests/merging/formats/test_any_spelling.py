@@ -159,6 +159,7 @@ UNREADABLE = {
     "q_layer.weight": "T-LoRA, which cannot be read: its change is another one at every step",
     "lora_E": "AdaLoRA",
     "ia3_l": "peft's IA³",
+    "randlora_lambda.default": "peft's RandLoRA",
     "new_thing.weight": "has new_thing.weight, which belongs to no family of adapters",
 }
 

@@ -122,8 +122,9 @@ def test_raw_peft_folder(tmp_path: Path, rslora: bool) -> None:
         ("{", "adapter_config.json is not a JSON object"),
         ("[]", "adapter_config.json is not a JSON object"),
         (
-            json.dumps({"peft_type": "VBLORA"}),
-            "says VBLORA, not LORA, LOHA, LOKR, OFT, VERA, FOURIERFT, HRA or BOFT",
+            json.dumps({"peft_type": "ADALORA"}),
+            "says ADALORA, not LORA, LOHA, LOKR, OFT, VERA, FOURIERFT, HRA, BOFT, SHIRA, VBLORA or "
+            "UNILORA",
         ),
         (json.dumps({"alpha_pattern": [1]}), "an alpha_pattern that is not a JSON object"),
         (json.dumps({"use_dora": True}), "says DoRA, but the file has no"),

@@ -20,7 +20,7 @@ from merging.formats.layer_tables import Shape, flat
 
 TITLE = "VeRA"
 MARKS = ("vera_lambda_b", "vera_lambda_d")
-PROJECTIONS = ("vera_A", "vera_B")
+SHARED = ("vera_A", "vera_B")
 NEEDS_BASE = False
 
 
@@ -28,14 +28,14 @@ def misfit(shapes: Shapes, weight: Shape, base: str) -> Misfit | None:
     """The misfit of a layer's shapes, None if they fit."""
     if missing := missing_tensor(shapes, *MARKS):
         return missing
-    if missing_tensor(shapes, *PROJECTIONS):
+    if missing_tensor(shapes, *SHARED):
         return Misfit(
             "is written as VeRA without the matrices that all layers share (save_projection is off)"
             "; merge it into a checkpoint with peft, and extract a LoRA from that"
         )
     if is_pointwise(weight[2:]) and _fit(shapes, flat(weight)):
         return None
-    return wrong_shape(shapes, [*MARKS, *PROJECTIONS], weight, base)
+    return wrong_shape(shapes, [*MARKS, *SHARED], weight, base)
 
 
 def _fit(shapes: Shapes, weight: Shape) -> bool:

@@ -1,0 +1,1 @@
+"""The families that peft alone writes, one file for each."""
