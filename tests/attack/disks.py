@@ -25,10 +25,11 @@ CAN_MOUNT = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount
 
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[None]:
-    """A disk of 16 MB at a place; needs root."""
+def small_disk(place: Path, megabytes: int = 16) -> Iterator[None]:
+    """A disk of so many MB at a place; needs root."""
     place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=True)
+    size = f"size={megabytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True)
     try:
         yield
     finally:

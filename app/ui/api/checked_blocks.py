@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.common import error_sentence
+from app.ui.common import INTERNAL_ERROR, error_sentence
 from merging.errors import MergeError
 
 log = logging.getLogger(__name__)
@@ -43,5 +43,9 @@ class CheckedBlocks(gr.Blocks):
             raise gr.Error(error_sentence(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 -- whatever a client's values lead to
             log.info("inputs refused: %s", type(error).__name__)
-            text = ENDPOINT_MISFIT if check else PAGE_MISFIT
+            # Gradio also copies files, and a disk may be full; of some errors it makes its own.
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            text = error_sentence(cause)
+            if text == INTERNAL_ERROR:
+                text = ENDPOINT_MISFIT if check else PAGE_MISFIT
             raise gr.Error(text, print_exception=False) from None

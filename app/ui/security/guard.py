@@ -11,9 +11,9 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.ui.common import CLIENT, DISK_FULL, INTERNAL_ERROR
+from app.ui.common import CLIENT, INTERNAL_ERROR, error_sentence
 from app.ui.security.bodies import BadBody, read_json, use_local_paths
-from app.ui.security.clients import Streams, client_of, is_stream
+from app.ui.security.clients import Streams, client_of, for_tools, is_stream, is_tool
 from app.ui.security.doors import NO_SUCH_ADDRESS, address, is_open
 from app.ui.security.gradio_state import GradioState
 from app.ui.security.headers import PageHeaders
@@ -89,7 +89,9 @@ class Guard:
             await _answer(send, 200, self._metrics().decode())
             return
         client = client_of(scope, self._proxies)
-        scope = {**scope, "headers": self._sites.trusted_headers(scope), CLIENT: client}
+        headers = self._sites.trusted_headers(scope)
+        headers = for_tools(headers, client) if is_tool(scope) else headers
+        scope = {**scope, "headers": headers, CLIENT: client}
         if REMOTE_FILE.search(scope["path"]):
             await _answer(send, 404, NOT_FETCHED)
         elif not is_open(scope):
@@ -212,14 +214,13 @@ def _declared_length(scope: Scope) -> int:
 
 async def _report(send: Send, error: Exception) -> None:
     """Answer for an exception of Gradio's: with 507 if there is no room, else with 500."""
-    if isinstance(error, NoRoom):
-        await _answer(send, 507, str(error))
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        log.warning("a request found the disk full")
-        await _answer(send, 507, DISK_FULL)
-    else:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sentence = error_sentence(error)
+    if sentence == INTERNAL_ERROR:
         log.error("a request failed", exc_info=error)
-        await _answer(send, 500, INTERNAL_ERROR)
+    else:
+        log.warning("a request was refused: %s", type(error).__name__)
+    await _answer(send, 507 if full or isinstance(error, NoRoom) else 500, sentence)
 
 
 async def _answer(send: Send, status: int, text: str, kind: bytes = b"text/plain") -> None:

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.settings.model import Settings
 from app.storage.room import room_of
+from app.ui.common import CLIENT
 from app.ui.security.doors import NO_SUCH_ADDRESS, is_open
 from app.ui.security.gradio_state import GradioState
 from app.ui.security.guard import NOT_FETCHED, Guard
@@ -89,8 +90,9 @@ def test_a_guessed_stream_ends_with_a_word(url: str) -> None:
 def guarded(settings: Settings) -> Guard:
     """The guard of a public app behind one proxy, around an app that answers everything."""
 
-    async def act(_request: Request) -> HTMLResponse:
-        return HTMLResponse("taken")
+    async def act(request: Request) -> Response:
+        told = {"client": request.scope[CLIENT], "headers": dict(request.headers)}
+        return JSONResponse(told) if "mcp" in request.url.path else HTMLResponse("taken")
 
     app = Starlette(routes=[Route("/{rest:path}", act, methods=["GET", "POST"])])
     uploads = Uploads(Path(settings.work), room_of(settings))
@@ -129,6 +131,20 @@ def test_a_program_needs_no_cookie(guarded: Guard) -> None:
         program = visitor(guarded, address)
         told = program.post("/gradio_api/queue/join", json={"session_hash": "program"})
         assert told.text == "taken"
+
+
+def test_a_tool_is_called_in_the_name_of_whoever_asked_for_it(guarded: Guard) -> None:
+    """The app's call to itself has these headers; another address in them would be believed."""
+    asked = visitor(guarded, "203.0.113.1")
+    asked.get("/")  # brings a cookie, which would bind the session that all tools share
+    passed = asked.post("/gradio_api/mcp/", json={}).json()["headers"]
+    assert not {"cookie", "x-forwarded-for", "forwarded", "x-real-ip"} & passed.keys()
+    inner = TestClient(guarded, base_url="http://127.0.0.1", headers=passed)
+    forged = {"x-forwarded-for": "203.0.113.9"}
+    assert inner.post("/gradio_api/mcp/", json={}, headers=forged).json()["client"] == "203.0.113.1"
+    guess = {"x-iteris-client": "word 203.0.113.1", **forged}
+    told = TestClient(guarded, base_url="http://127.0.0.1", headers=guess)
+    assert told.post("/gradio_api/mcp/", json={}).json()["client"] == "203.0.113.9"
 
 
 def test_so_many_sessions_are_remembered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -13,14 +14,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 from playwright.sync_api import expect
+from starlette.testclient import TestClient
 
 from app.schemas.draw import DrawOrder
 from app.schemas.merge import MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
-from app.ui.common import DISK_FULL, OUT_OF_MEMORY, error_sentence
+from app.storage.room import room_of
+from app.ui.api.checked_blocks import PAGE_MISFIT, CheckedBlocks
+from app.ui.common import (
+    DISK_FULL,
+    INTERNAL_ERROR,
+    NOT_WRITABLE,
+    OUT_OF_MEMORY,
+    error_sentence,
+)
+from app.ui.security.gradio_state import GradioState
+from app.ui.security.guard import Guard
+from app.ui.security.sites import Sites
+from app.ui.security.uploads import Uploads
 from merging.errors import FileError, MergeError
 from tests.app.browsing import PHONE, Arrive
 from tests.app.visits import added, finished
@@ -202,3 +218,39 @@ def test_a_file_of_the_hub_becomes_a_card(
     expect(facts).to_be_visible()
     expect(facts).to_contain_text("me/pets/cat.safetensors@4444")
     visitor.keep("hub")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "full"), 507, DISK_FULL),
+        (OSError(errno.EROFS, "read-only"), 500, NOT_WRITABLE),
+        (MemoryError(), 500, OUT_OF_MEMORY),
+        (RuntimeError("/secret"), 500, INTERNAL_ERROR),
+    ],
+    ids=repr,
+)
+def test_what_gradio_itself_meets_is_said_too(
+    settings: Settings, error: Exception, status: int, sentence: str
+) -> None:
+    """When it stores an upload, and when it copies the file of an argument."""
+
+    async def store(*_: object) -> None:
+        raise error
+
+    def copy(_payload: object) -> None:
+        raise error
+
+    uploads = Uploads(settings.work, room_of(settings))
+    guard = Guard(store, Sites(True, frozenset()), uploads, GradioState(gr.Blocks()))
+    told = TestClient(guard, base_url="http://127.0.0.1").post("/gradio_api/upload")
+    assert (told.status_code, told.text) == (status, sentence)
+
+    with CheckedBlocks() as page:
+        text = gr.Textbox()
+        text.preprocess = copy
+        gr.Button("go").click(lambda value: value, text, gr.Textbox())
+    with pytest.raises(gr.Error) as refused:
+        asyncio.run(page.preprocess_data(page.fns[0], ["x"], SessionState(page)))
+    expected = PAGE_MISFIT if sentence == INTERNAL_ERROR else sentence
+    assert refused.value.message == expected
