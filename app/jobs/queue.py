@@ -1,9 +1,10 @@
 """Jobs, each with a place in the line, a slot that does it, and a stop flag, behind an iterator.
 
-The iterator yields progress about every ``tick`` seconds, so that its consumer can close it, and no
-more often, since every update of a page takes time from the work. Results and solved layers are
-always yielded. Closing the iterator sets the stop flag, waits for the work to end, and only then
-lets the next job start. Gradio would otherwise free the slot while the work still runs.
+The iterator yields progress every ``tick`` seconds or a quarter of that later, so that its consumer
+can close it, and no more often, since every update of a page takes time from the work. Results and
+solved layers are always yielded. Closing the iterator sets the stop flag, waits for the work to
+end, and only then lets the next job start. Gradio would otherwise free the slot while the work
+still runs.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Executor:
         slots: Sequence[Slot],
         line: Line | None = None,
         max_minutes: float = 60,
-        tick: float = 0.5,
+        tick: float = 0.4,
     ) -> None:
         self._slots = slots
         self._free = [*slots]
@@ -178,7 +179,7 @@ class Executor:
         self._begin(job, thread)
         timed_out, last_yield, step = False, float("-inf"), Step(0.0, "Starting")
         try:
-            with closing(thread.reports(self._tick)) as reports:
+            with closing(thread.reports(self._tick / 4)) as reports:
                 for report in reports:
                     timed_out = timed_out or job.seconds > self._max_seconds
                     if timed_out:
