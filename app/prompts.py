@@ -69,9 +69,15 @@ def suggestions(triggers: Sequence[str], base: str) -> tuple[str, ...]:
     )
 
 
-def suggested_prompt(triggers: Sequence[str], base: str) -> str:
-    """The first of the suggestions; "" without a trigger."""
-    return suggestions(triggers, base)[0] if any(map(str.strip, triggers)) else ""
+def suggested_prompt(triggers: Sequence[str], base: str, written: str = "") -> str:
+    """The suggestion that begins with the line that ``written`` does, else the first one.
+
+    "" without a trigger.
+    """
+    if not any(map(str.strip, triggers)):
+        return ""
+    texts, line = suggestions(triggers, base), written.partition("\n")[0]
+    return next((text for text in texts if text.partition("\n")[0] == line), texts[0])
 
 
 def _enumeration(things: Sequence[str]) -> str:

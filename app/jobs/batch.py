@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from app.schemas.batch import BatchCell, BatchOrder, BatchResult
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from merging.batch import MATRIX, BatchMerge, OutputFormat, batch, batch_stem, plan_batch
-from merging.batch.matrix import PictureScene
+from merging.batch.matrix import PictureScene, Settings, axes, place
 from merging.engine import MergeResult
 from merging.io.png import save_png
 from merging.options import Sampler, option_values
@@ -38,7 +39,7 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
     check(stop)
     path = folder / f"{batch_stem(request)}.zip"
 
-    made, cells = dict[str, FinishedMerge](), list[BatchCell]()
+    made, drawn = dict[str, FinishedMerge](), list[tuple[Settings, Picture]]()
 
     def save_one(planned: BatchMerge, result: MergeResult) -> None:
         subfolder = folder / planned.stem
@@ -56,7 +57,7 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
         title = f"Merged ({made[planned.stem].method})"
         caption = " · ".join(planned.settings.values())
         picture = Picture(file, caption, (), "merged", title, scene.prompt, scene.seed)
-        cells.append(BatchCell(planned.settings, picture))
+        drawn.append((planned.settings, picture))
         emit(picture)
 
     output = OutputFormat(
@@ -68,7 +69,7 @@ def batch_job(bases: Bases, order: BatchOrder, folder: Path, emit: Emit, stop: S
     )
     rows = batch(merges, path, base, output, progress, stop)
     sheet = _matrix(path, folder) if order.scene else None
-    emit(BatchResult(order, path, rows, tuple(cells), sheet))
+    emit(BatchResult(order, path, rows, _cells(drawn), sheet))
 
 
 def _scene(order: DrawOrder) -> PictureScene:
@@ -82,6 +83,14 @@ def _scene(order: DrawOrder) -> PictureScene:
         cast(Sampler, order.sampler),
         order.size,
     )
+
+
+def _cells(drawn: Sequence[tuple[Settings, Picture]]) -> tuple[BatchCell, ...]:
+    """The pictures on the axes of the matrix."""
+    if not drawn:
+        return ()
+    names = axes([settings for settings, _ in drawn])
+    return tuple(BatchCell(*place(settings, names), picture) for settings, picture in drawn)
 
 
 def _matrix(archive: Path, folder: Path) -> Path:

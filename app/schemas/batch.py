@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -50,9 +50,10 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class BatchCell:
-    """A merge of a batch that was drawn: a cell of the matrix."""
+    """A merge of a batch that was drawn: a cell of the matrix, by its labels."""
 
-    settings: Mapping[str, str]  # axis → its label
+    column: str
+    row: str
     picture: Picture
 
 

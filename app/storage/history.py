@@ -17,8 +17,10 @@ from pathlib import Path
 
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, SelectedFile
+from app.storage import history_matrix
 from app.storage.history_entry import FIELDS, HistoryEntry, entry_of
 from app.storage.history_json import merge_json, merge_of, sheet_json, sheet_of
+from app.storage.history_matrix import KeptMatrix, MatrixCell
 from app.storage.sessions import keep_copy
 from app.storage.sqlite import add_column, exclusive, index
 from merging.errors import MergeError
@@ -96,6 +98,38 @@ class History:
                 self._remove_unused(files)
                 raise
 
+    def keep_matrix(self, cells: Sequence[MatrixCell], sheet: Path) -> None:
+        """Save which entries stand together in a grid, and its PNG. Raises as ``keep``."""
+        files: list[str] = []
+        with exclusive(self._folder, "The history's"):
+            try:
+                stored = self._store(files, sheet)
+                with self._index() as connection:
+                    history_matrix.insert(connection, cells, stored)
+            except (OSError, MergeError):
+                self._remove_unused(files)
+                raise
+
+    def matrices(self, count: int) -> list[KeptMatrix]:
+        """The newest matrices, with those of their entries that there still are."""
+        if not self._exists:
+            return []
+        with self._index() as connection:
+            found = history_matrix.newest(connection, count)
+        which = "where id in (select value from json_each(?))"
+        return [
+            KeptMatrix(
+                made,
+                cells,
+                self._folder / sheet,
+                {
+                    row[0]: entry_of(*row)
+                    for row in self._rows(which, (json.dumps([cell.entry for cell in cells]),))
+                },
+            )
+            for made, cells, sheet in found
+        ]
+
     def entries(self, start: int, count: int) -> list[HistoryEntry]:
         """``count`` entries from ``start`` on, the newest first."""
         rows = self._rows("order by id desc limit ? offset ?", (count, start))
@@ -152,7 +186,8 @@ class History:
         with exclusive(self._folder, "The history's"):
             with self._index() as connection:
                 connection.execute("delete from moments where id = ?", (entry,))
-            self._remove_unused(json.loads(rows[0][0]))
+                sheets = history_matrix.drop_emptied(connection)
+            self._remove_unused([*json.loads(rows[0][0]), *sheets])
 
     def pin(self, entry: int, pinned: bool) -> None:
         """Protect an entry from ``make_room``, or no longer; MergeError if it is gone."""
@@ -213,11 +248,17 @@ class History:
             return inserted.lastrowid or 0
 
     def _remove_unused(self, files: Sequence[str]) -> None:
-        """Remove those of ``files`` that no entry has."""
+        """Remove those of ``files`` that no entry and no matrix has."""
         rows = self._rows("", (), "files")
-        used = {name for (names,) in rows for name in json.loads(names)}
+        used = self._sheets() | {name for (names,) in rows for name in json.loads(names)}
         for name in {*files} - used:
             (self._folder / name).unlink(missing_ok=True)
+
+    def _sheets(self) -> set[str]:
+        if not self._exists:
+            return set()
+        with self._index() as connection:
+            return history_matrix.sheets(connection)
 
     def _rows(self, which: str, values: tuple[int | str, ...], fields: str = FIELDS) -> list[tuple]:
         if not self._exists:
@@ -229,6 +270,7 @@ class History:
     def _index(self) -> Iterator[sqlite3.Connection]:
         with index(self._folder / "index.sqlite", TABLE, "The history's") as connection:
             add_column(connection, "moments", "pinned", "integer default 0")
+            connection.execute(history_matrix.TABLE)
             yield connection
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.context import LocalContext
@@ -48,6 +49,12 @@ def current_client() -> str:
     request = LocalContext.request.get(None)
     scope = request.request.scope if request and request.request else {}
     return str(scope.get(CLIENT, ""))
+
+
+def served(widget: gr.HTML, path: Path) -> str:
+    """Where the browser finds a file: Gradio serves its own copy, as for a gallery."""
+    copy = widget.move_resource_to_block_cache(path)
+    return f"gradio_api/file={quote(str(copy))}"
 
 
 def user_change(widget: Any) -> Any:

@@ -187,7 +187,7 @@ def _wire_examples(
 ) -> list[Any]:
     """Connect the examples: load, merge, draw; returns the events that add to the history."""
     form, events = handlers.form, []
-    outputs = {*form.outputs, *file_handlers.bases.outputs}
+    outputs = {*form.outputs, *file_handlers.bases.outputs, form.draw_form.seed}
     for button, example in buttons:
         loaded = button.click(file_handlers.example(example), form.inputs, outputs, **QUIET)
         loaded.then(file_handlers.look, form.inputs, file_handlers.adding.conflicts, **LOOK)

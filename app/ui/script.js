@@ -92,7 +92,10 @@
     if (action) action(source.dataset);
   });
   document.addEventListener("input", ({ target }) => {
-    if (target.dataset?.do === "cut") target.closest(".pair").style.setProperty("--cut", `${target.value}%`);
+    if (target.dataset?.do !== "cut") return;
+    const pair = target.closest(".pair");
+    pair.classList.add("moved");
+    pair.style.setProperty("--cut", `${target.value}%`);
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("#press:enabled")?.click();

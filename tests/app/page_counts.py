@@ -1,6 +1,7 @@
 """How much the page asks of a newcomer: ``python -m tests.app.page_counts`` prints it.
 
-It needs the browser of the tests. Words are what is seen and has a letter or a digit.
+It needs the browser of the tests, and runs one example. Words are what is seen and has a letter or
+a digit.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ import re
 import tempfile
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from app.examples import examples
+from merging.benchmarks.machine import machine
 from tests.app.browsing import DESKTOP, PHONE, Visitor, chromium
 from tests.app.page_speed import started, wait_for
 
-SIZES = {"1440 px": ViewportSize(width=1440, height=900), "1280 px": DESKTOP, "375 px": PHONE}
+SIZES = {
+    "1440 px": ViewportSize(width=1440, height=900),
+    "1280 px": DESKTOP,
+    "768 px": ViewportSize(width=768, height=1024),
+    "375 px": PHONE,
+}
 WORD = re.compile(r"\S*\w\S*")
 SEEN = """() => {
   const hidden = [...document.querySelectorAll('.sr-only')];
@@ -25,13 +32,19 @@ SEEN = """() => {
   return text;
 }"""
 MAX_STOPS = 200
+WORDS, STOPS = "words on the first screen", "Tab stops there"
+FIRST, TWO = "its height", "height with two LoRAs"
+DRAWN = "height with all their pictures"
 LAST = 5.0  # seconds
-# Seconds since now: of the first picture, of every time that is told, and of the end.
-LISTEN = r"""() => {
+MOST = 3_600_000  # ms that an example may take, on whatever machine
+FINISHED = 128  # pixels of the embedded base's pictures; rough previews are smaller
+# Seconds since now: of the first finished picture, of every time that is told, and of the end.
+LISTEN = r"""(finished) => {
   const begun = performance.now(), since = () => (performance.now() - begun) / 1000;
   const heard = (window.heard = { told: [], first: 0, end: 0 });
   const timer = setInterval(() => {
-    if (!heard.first && document.querySelector('#pictures img')?.complete) heard.first = since();
+    const pictures = [...document.querySelectorAll('#pictures img')];
+    if (!heard.first && pictures.some(it => it.naturalWidth >= finished)) heard.first = since();
     const said = document.querySelector('#status .running')?.innerText ?? '';
     const told = said.match(/about (\d+ \w+) left/);
     if (told) heard.told.push([since(), told[1]]);
@@ -87,9 +100,9 @@ class Wait:
 
 def waited(visitor: Visitor) -> Wait:
     """One click on an example, at its defaults."""
-    visitor.page.evaluate(LISTEN)
+    visitor.page.evaluate(LISTEN, FINISHED)
     visitor.page.get_by_role("button", name=examples()[0].title).click()
-    visitor.hear("done")
+    expect(visitor.page.locator("#status .done")).to_be_visible(timeout=MOST)
     heard = visitor.page.evaluate("window.heard")
     told = [(at, seconds_of(text)) for at, text in heard["told"] if text]
     return Wait(heard["end"], heard["first"], told)
@@ -101,26 +114,56 @@ def seconds_of(text: str) -> float:
     return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
 
 
-def measure(browser: Browser, url: str) -> dict[str, str]:
-    """All counts, by what they are of."""
-    found: dict[str, str] = {}
-    for name, size in SIZES.items():
-        page = browser.new_context(viewport=size).new_page()
+Row = dict[str, str]  # by size of the window
+
+
+def looked(browser: Browser, url: str) -> dict[str, Row]:
+    """What a newcomer meets, and the height with two LoRAs, at every size."""
+    rows: dict[str, Row] = {name: {} for name in (WORDS, STOPS, FIRST, TWO)}
+    for size, viewport in SIZES.items():
+        page = browser.new_context(viewport=viewport).new_page()
         visitor = Visitor(page).open(url)
-        found[f"words on the first screen, {name}"] = f"{words(page)}"
-        found[f"Tab stops on the first screen, {name}"] = f"{tab_stops(page)}"
-        found[f"height of the first screen, {name}"] = f"{height(page)} px"
-        wait = waited(visitor)
-        found[f"whole wait of an example, {name}"] = f"{wait.seconds:.0f} s"
-        found[f"of it before the first picture, {name}"] = f"{wait.first / wait.seconds:.1%}"
-        found[f"told and true time in the second half, {name}"] = f"within {wait.error:.2f}"
-        found[f"height with a merge of two LoRAs, {name}"] = f"{height(page)} px"
+        rows[WORDS][size], rows[STOPS][size] = f"{words(page)}", f"{tab_stops(page)}"
+        rows[FIRST][size] = f"{height(page)} px"
+        visitor.add(*examples()[0].files)
+        expect(page.locator("#conflicts")).to_be_visible()
+        rows[TWO][size] = f"{height(page)} px"
         page.context.close()
-    return found
+    return rows
+
+
+def measure(browser: Browser, url: str) -> tuple[dict[str, Row], Wait]:
+    """The counts, with the heights after an example; and its wait."""
+    rows = looked(browser, url)
+    page = browser.new_context(viewport=DESKTOP).new_page()
+    wait = waited(Visitor(page).open(url))
+    rows[DRAWN] = {}
+    for size, viewport in SIZES.items():
+        page.set_viewport_size(viewport)
+        rows[DRAWN][size] = f"{height(page)} px"
+    page.context.close()
+    return rows, wait
+
+
+def table(rows: dict[str, Row]) -> str:
+    """The counts in Markdown."""
+    head = [f"| | {' | '.join(SIZES)} |", f"| --- |{' --- |' * len(SIZES)}"]
+    cells = {name: " | ".join(row[size] for size in SIZES) for name, row in rows.items()}
+    return "\n".join([*head, *(f"| {name} | {row} |" for name, row in cells.items())])
+
+
+def told(wait: Wait) -> str:
+    """The wait in one sentence."""
+    return (
+        f"“{examples()[0].title}” took {wait.seconds:.0f} s; its first picture stood after "
+        f"{wait.first / wait.seconds:.1%} of that; in the second half, the time that was told was "
+        f"right within a factor of {wait.error:.2f}."
+    )
 
 
 if __name__ == "__main__":
     with chromium() as browser, tempfile.TemporaryDirectory() as folder, started(folder) as url:
         wait_for(url)
-        for title, value in measure(browser, url).items():
-            print(f"{title}: {value}")
+        rows, wait = measure(browser, url)
+        print(f"{table(rows)}\n\n{told(wait)}")
+        print(f"\nMeasured on {machine('cpu')}; `python -m tests.app.page_counts`.")

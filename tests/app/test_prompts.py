@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from app.examples import examples
 from app.prompts import example_prompts, split_prompts, suggested_prompt, suggestions
 from app.ui.html.fragments import chips
+from merging import formats
 from merging.base_models import base_model
 from merging.errors import MergeError
 from merging.io.file_names import file_stem
@@ -50,6 +52,24 @@ def test_the_suggested_prompts_name_every_concept_together_and_alone(
     assert len({*examples}) == len(examples) >= 4
     for trigger in filter(str.strip, triggers):
         assert all(trigger in example for example in examples)
+
+
+def test_a_suggestion_that_stands_there_stays() -> None:
+    triggers = ["sks cat", "vxz pizza"]
+    texts = suggestions(triggers, "mini")
+    assert [suggested_prompt(triggers, "mini", text) for text in texts] == [*texts]
+    for other in ("", "a tree", texts[1].upper()):
+        assert suggested_prompt(triggers, "mini", other) == texts[0]
+    assert suggested_prompt([" "], "mini", texts[1]) == ""
+
+
+def test_a_click_on_an_example_draws_what_its_card_shows() -> None:
+    for example in examples():
+        assert example.comparison is not None
+        triggers = [formats.read(file).trigger for file in example.files]
+        first, *alone = suggested_prompt(triggers, "mini", example.comparison.prompt).splitlines()
+        assert first == example.comparison.prompt
+        assert len(alone) == len(triggers)
 
 
 @pytest.mark.parametrize(

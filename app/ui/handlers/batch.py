@@ -15,15 +15,26 @@ from app.schemas.batch import BatchOrder, BatchResult, strengths_of, strengths_t
 from app.schemas.draw import Picture
 from app.schemas.merge import FinishedMerge
 from app.shell_commands import batch_command
-from app.ui.common import AT_ONCE, QUIET, TO_STAGE, Updates, Values, updates_or_problem
+from app.storage.history_matrix import MatrixCell
+from app.ui.common import (
+    AT_ONCE,
+    QUIET,
+    TO_STAGE,
+    Updates,
+    Values,
+    error_sentence,
+    updates_or_problem,
+)
 from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.jobs import Handlers, JobUpdates
 from app.ui.handlers.open_entry import EntryOpener
 from app.ui.html import fragments as markup
 from app.ui.html.batch_table import batch_table, count_text
-from app.ui.html.matrix import matrix_html
+from app.ui.html.matrix import Cell, Grid, matrix_html
 from app.ui.sections.batch import BatchSection
+from merging.errors import MergeError
 
+Entries = dict[Path, int | None]  # of the history, by their picture
 DONE = "Done: the zip is ready, under “Several at once”."
 
 
@@ -67,7 +78,7 @@ class BatchHandlers:
     def make(self, values: Values) -> Iterator[Updates]:
         """Run the batch."""
         widgets = self.several
-        lasting = {widgets.table, widgets.archive, widgets.command, *widgets.of_pictures}
+        lasting = {widgets.table, widgets.archive, widgets.command, widgets.matrix}
         yield from self.handlers.run_job(self._run(values), "Reading the files", DONE, lasting)
 
     def _run(self, values: Values) -> JobUpdates:
@@ -91,27 +102,38 @@ class BatchHandlers:
                         widgets.command: batch_command(order, item.archive.name, item.recipe),
                     }
         # only now, since a stopped batch must leave nothing in the history
-        problems, entries = list[str](), dict[Path, int | None]()
+        problems, entries = list[str](), Entries()
         for merge in merges:
             drawn = pictures.get(merge.kohya.parent, [])
             scene = order.drawn(merge) if drawn else None
             entry, problem = self.handlers.studio.remember(session, merge, scene, drawn)
             problems.append(problem)
             entries |= {picture.path: entry for picture in drawn}
+        if result is not None and result.matrix:
+            problems.append(self._keep_matrix(session, result, result.matrix, entries))
+            yield self._show_matrix(result, result.matrix, entries)
         different = list(dict.fromkeys(filter(None, problems)))
         yield {self.handlers.history_problem: problems_html(different)}
-        if result is not None:
-            yield self._show_matrix(result, entries)
 
-    def _show_matrix(self, result: BatchResult, entries: dict[Path, int | None]) -> Updates:
+    def _keep_matrix(self, session: str, result: BatchResult, sheet: Path, entries: Entries) -> str:
+        """Save the matrix in the history; returns why not if that fails."""
+        numbers = [(cell, entries[cell.picture.path]) for cell in result.cells]
+        cells = [MatrixCell(cell.column, cell.row, it) for cell, it in numbers if it is not None]
+        try:
+            self.handlers.studio.history(session).keep_matrix(cells, sheet)
+        except (MergeError, OSError) as error:
+            return f"The matrix could not be saved in the history. {error_sentence(error)}"
+        return ""
+
+    def _show_matrix(self, result: BatchResult, sheet: Path, entries: Entries) -> Updates:
         """The pictures of the merges, each of which opens its entry."""
         address = self.handlers.results.views.address
-        html = matrix_html(result, entries, address)
-        sheet = str(result.matrix) if result.matrix else None
-        return {
-            self.several.matrix: gr.HTML(html, visible=bool(html)),
-            self.several.sheet: gr.DownloadButton(value=sheet, visible=bool(sheet)),
+        cells = {
+            (cell.column, cell.row): Cell(address(cell.picture.path), entries[cell.picture.path])
+            for cell in result.cells
         }
+        html = matrix_html(Grid(cells, address(sheet)))
+        return {self.several.matrix: gr.HTML(html, visible=True)}
 
     def _order(self, values: Values) -> BatchOrder:
         order = self.handlers.form.merge_order(values)
@@ -138,6 +160,6 @@ def wire_batch(batch_handlers: BatchHandlers, job: dict[str, Any]) -> Any:
     opened.then(None, js=TO_STAGE)
     jobs = batch_handlers.handlers
     opened.then(jobs.look, inputs, jobs.dock.readiness, **AT_ONCE)
-    outputs = {widgets.table, widgets.archive, widgets.command, *widgets.of_pictures}
+    outputs = {widgets.table, widgets.archive, widgets.command, widgets.matrix}
     outputs |= batch_handlers.handlers.message_outputs
     return widgets.make.click(batch_handlers.make, inputs, outputs, **job)

@@ -93,13 +93,16 @@ class FileHandlers:
         yield done | updates_or_problem(self.adding.problems, work)
 
     def example(self, example: Example) -> Callable[[Values], Updates]:
-        """Replace the list by a bundled pair."""
+        """Replace the list by a bundled pair, with the prompt and seed of its comparison."""
+        form, shown = self.form, example.comparison
 
         def load(values: Values) -> Updates:
-            base = self.bases.updates_for(MINI.name)
-            new_values = values | base | {self.form.draw_form.prompt: ""}
+            prompt = shown.prompt if shown else ""
+            first = self.bases.updates_for(MINI.name)
+            first |= {form.draw_form.seed: shown.seed if shown else 0}
+            written = {form.draw_form.prompt: prompt, form.suggested: prompt}
             files = [NamedFile(path, path.name) for path in example.files]
-            return base | self.add_cards(new_values, files, [], keep=False)
+            return first | self.add_cards(values | first | written, files, [], keep=False)
 
         return self.safely(load)
 

@@ -116,11 +116,11 @@ class Form:
         )
 
     def prompt(self, values: Values, picks: tuple[SelectedFile, ...]) -> str:
-        """The prompt that the visitor typed, or a suggestion if there is none."""
+        """The prompt that the visitor typed, or a suggestion: the one that stands there."""
         typed = values[self.draw_form.prompt]
         if typed.strip() and typed != values[self.suggested]:
             return typed
-        return suggested_prompt(_triggers(picks), self.base.name(values))
+        return suggested_prompt(_triggers(picks), self.base.name(values), typed)
 
     def another_prompt(self, values: Values) -> Updates:
         """Write the next example prompt."""

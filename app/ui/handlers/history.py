@@ -121,6 +121,10 @@ class HistoryHandlers:
 
         return show
 
+    def open_cell(self, values: Values, event: gr.EventData) -> Updates:
+        """Show a merge of a matrix on the page again."""
+        return self.opener.open(values, int(event.choice))
+
     def run_again(self, place: int) -> Callable[[Values], Iterator[Updates]]:
         """Repeat a merge and its pictures."""
 
@@ -155,12 +159,13 @@ class HistoryHandlers:
     def _list_updates(self, values: Values, start: int) -> Updates:
         """The entries from ``start`` on, or the last ones if there are fewer."""
         if not self.studio.begun(values[self.handlers.form.session]):
-            return self.past.show([], 0, 0, 0)
+            return self.past.show([], 0, 0, 0) | self.past.show_matrices([])
         history = self._history(values)
         count, size = history.size()
         last = max(count - 1, 0) // PLACES * PLACES
         start = min(start, last)
-        return self.past.show(history.entries(start, PLACES), start, count, size)
+        entries = self.past.show(history.entries(start, PLACES), start, count, size)
+        return entries | self.past.show_matrices(history.matrices(PLACES))
 
     def _run_again(self, values: Values, place: int) -> JobUpdates:
         opened, updates = self.opener.opened(values, self._entry_id(values, place))
@@ -247,7 +252,10 @@ def wire_history(history_handlers: HistoryHandlers, job: dict[str, Any]) -> list
     past.compare.click(history_handlers.compare, inputs, history_handlers.compare_outputs, **QUIET)
     draw_outputs = {*history_handlers.compare_outputs, *history_handlers.handlers.message_outputs}
     past.draw_both.click(history_handlers.draw_both, inputs, draw_outputs, **job)
-    events = []
+    cell = past.matrices.select(history_handlers.open_cell, inputs, open_outputs, **QUIET)
+    cell.then(None, js=TO_STAGE)
+    cell.then(listing.look, listing.form.inputs, listing.adding.conflicts, **LOOK)
+    events = [cell]
     for number, place in enumerate(past.places):
         place.delete.click(history_handlers.delete(number), inputs, list_outputs, **AT_ONCE)
         pin_outputs = {past.message, place.delete}

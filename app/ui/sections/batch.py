@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
@@ -24,15 +23,9 @@ class BatchSection:
     draw: gr.Checkbox  # whether every merge is drawn, as a matrix
     make: gr.Button
     matrix: gr.HTML
-    sheet: gr.DownloadButton  # the matrix as one picture
     table: gr.HTML
     archive: gr.DownloadButton
     command: gr.Code
-
-    @property
-    def of_pictures(self) -> set[Any]:
-        """What shows the pictures of all merges together."""
-        return {self.matrix, self.sheet}
 
 
 def batch_section() -> BatchSection:
@@ -60,10 +53,9 @@ def batch_section() -> BatchSection:
         )
         make = gr.Button("Make them all", size="md", elem_id="batch")
         matrix = gr.HTML(visible=False, elem_id="matrix", js_on_load=CHOICES)
-        sheet = gr.DownloadButton("Download the matrix (PNG)", visible=False, size="md")
         table = gr.HTML(elem_id="batch-table")
         archive = gr.DownloadButton("Download the batch", visible=False, size="md")
         command = command_code("The batch as a command")
     return BatchSection(
-        section, methods, strengths, count, draw, make, matrix, sheet, table, archive, command
+        section, methods, strengths, count, draw, make, matrix, table, archive, command
     )

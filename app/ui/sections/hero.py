@@ -11,6 +11,7 @@ from app.ui.html.pictures import data_url
 from app.ui.html.rendering import render_template
 
 DRAWN_BY = "Drawn by a tiny built-in model."
+CUT = 76  # per cent: through the second of two objects, where both ways are seen side by side
 
 
 def comparison(examples: Sequence[Example]) -> None:
@@ -23,7 +24,8 @@ def comparison(examples: Sequence[Example]) -> None:
         (f"Loaded together: {shown.together_shows} {right}", data_url(shown.together)),
         (f"Merged: {shown.merged_shows} {right}", data_url(shown.merged)),
     ]
-    gr.HTML(render_template("comparison", sides=sides, note=DRAWN_BY), elem_id="comparison")
+    html = render_template("comparison", sides=sides, note=DRAWN_BY, cut=CUT)
+    gr.HTML(html, elem_id="comparison")
 
 
 def pitch() -> None:

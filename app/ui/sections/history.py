@@ -13,8 +13,10 @@ from app.compare_merges import differences
 from app.settings.model import Settings
 from app.storage.history import OpenedEntry
 from app.storage.history_entry import HistoryEntry
-from app.ui.common import Updates
+from app.storage.history_matrix import KeptMatrix
+from app.ui.common import CHOICES, Updates, served
 from app.ui.html.fragments import megabytes, panel_title, paragraph
+from app.ui.html.matrix import kept_matrices_html
 from app.ui.html.rendering import render_template
 from app.ui.sections.pictures import GALLERY
 from merging.base_models import base_model
@@ -64,6 +66,7 @@ class HistorySection:
     entry_ids: gr.State  # ids of the entries on the page
     start: gr.State  # number of newer entries
     size: gr.HTML
+    matrices: gr.HTML
     places: tuple[EntryPlace, ...]
     newer: gr.Button
     older: gr.Button
@@ -87,10 +90,17 @@ class HistorySection:
             updates |= place.hide()
         return updates
 
+    def show_matrices(self, kept: Sequence[KeptMatrix]) -> Updates:
+        """Show these matrices, folded."""
+        sheets = [served(self.matrices, matrix.sheet) for matrix in kept]
+        html = kept_matrices_html([*zip(kept, sheets, strict=True)])
+        return {self.matrices: gr.HTML(html, visible=bool(html))}
+
     @property
     def outputs(self) -> set[Any]:
         """Everything that changes with the list."""
-        widgets = {self.message, self.entry_ids, self.start, self.size, self.newer, self.older}
+        widgets = {self.message, self.entry_ids, self.start, self.size, self.matrices}
+        widgets |= {self.newer, self.older}
         return widgets.union(*(place.outputs for place in self.places))
 
 
@@ -106,6 +116,7 @@ def history_section(settings: Settings) -> HistorySection:
         gr.HTML(panel_title("History", f"All merges with their pictures. {lifetime} {limit}"))
         message = gr.HTML(visible=False, elem_id="history-said")
         size = gr.HTML(_size(0, 0))
+        matrices = gr.HTML(visible=False, elem_id="matrices", js_on_load=CHOICES)
         places = tuple(_place() for _ in range(PLACES))
         with gr.Row():
             newer = gr.Button("Newer", size="sm", min_width=80, interactive=False)
@@ -116,7 +127,8 @@ def history_section(settings: Settings) -> HistorySection:
         pairs = gr.Gallery(label="Compared", columns=2, visible=False, elem_id="pairs", **GALLERY)
     states = gr.State([]), gr.State(0)
     both = compare, draw_both
-    return HistorySection(message, *states, size, places, newer, older, *both, differences, pairs)
+    lists = size, matrices, places
+    return HistorySection(message, *states, *lists, newer, older, *both, differences, pairs)
 
 
 def _place() -> EntryPlace:

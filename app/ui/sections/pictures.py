@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
 from app.schemas.draw import MissingScores, MissingVerdict, Picture
-from app.ui.common import AT_ONCE, CHOICES, Updates
+from app.ui.common import AT_ONCE, CHOICES, Updates, served
 from app.ui.html import fragments as markup
 from app.ui.html.rendering import render_template
 from app.ui.html.stage import stage_html
@@ -66,9 +65,8 @@ class PicturesSection:
         return stage | ({self.verdict: gr.HTML(verdict, visible=True)} if verdict else {})
 
     def address(self, path: Path) -> str:
-        """Where the browser finds a picture: Gradio serves its own copy, as for a gallery."""
-        copy = self.stage.move_resource_to_block_cache(path)
-        return f"gradio_api/file={quote(str(copy))}"
+        """Where the browser finds a picture."""
+        return served(self.stage, path)
 
     def show_score_help(self, scored: bool) -> Updates:
         """What the scores mean, if there will be any."""
@@ -104,7 +102,7 @@ class PicturesSection:
         if not {left, right} <= paths.keys():
             return ""
         sides = [(caption, self.address(paths[caption])) for caption in (left, right)]
-        return render_template("comparison", sides=sides, note="")
+        return render_template("comparison", sides=sides, note="", cut=50)
 
     def wire(self) -> None:
         """Connect the choices of slider and heat maps."""

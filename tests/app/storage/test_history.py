@@ -14,43 +14,20 @@ import pytest
 
 from app.compare_merges import differences, side_by_side
 from app.jobs.export import ExportOrder
-from app.schemas.card import Card
-from app.schemas.draw import DrawOrder, Picture
+from app.schemas.draw import Picture
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
 from app.settings.model import Settings
 from app.storage.history import History, OpenedEntry
 from merging.errors import MergeError
 from merging.io.files import RECIPE_KEY
-
-Made = tuple[str, FinishedMerge, DrawOrder, tuple[Picture, ...]]
-
-
-@pytest.fixture(scope="module")
-def made(studio: Studio, pair: tuple[Path, Path]) -> Made:
-    """A visit with a merge of the bundled pair and a sheet of pictures, not yet kept."""
-    session, cards = studio.open_session(), list[Card]()
-    for file in pair:
-        cards.append(studio.add(session, file, cards))
-    cat, pizza = map(SelectedFile.of, cards)
-    picks = (replace(cat, strength=0.9, blocks="MIDD", prompts=("a sks cat",)), pizza)
-    order = MergeOrder(picks, method="sum", rows=None, dtype="fp32")
-    (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
-    scene = DrawOrder(picks, "a sks cat\na vxz pizza", merged=merged.kohya, method=merged.method,
-                      seed=3, steps=2, negative="dog", maps=True)  # fmt: skip
-    pictures = tuple(item for item in studio.draw(session, scene) if isinstance(item, Picture))
-    return session, merged, scene, pictures
+from tests.app.storage.conftest import Made
 
 
 @pytest.fixture
 def home(studio: Studio, settings: Settings, tmp_path: Path) -> Iterator[Studio]:
     """A person's own machine, with an empty home."""
     yield Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> History:
-    return History(tmp_path / "history")
 
 
 def recalled(history: History, entry: int, folder: Path, merged: FinishedMerge) -> OpenedEntry:

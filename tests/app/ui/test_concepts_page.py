@@ -90,6 +90,11 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     expect(page.locator("#conflicts")).to_contain_text("loading both may do as well")
     more = page.get_by_role("button", name="More about this LoRA")
     more.first.press("Enter")
+    close = page.locator("#drawer").get_by_role("button", name="Close")
+    expect(close).to_be_visible()
+    assert order_seen(page) == ["sks-cat", "drawer", "vxz-pizza"]
+    page.keyboard.press("Tab")
+    expect(close).to_be_focused()
     page.get_by_role("button", name="Down").press("Enter")
     expect(names(page)).to_have_text(["vxz-pizza", "sks-cat"])
     drawer = page.locator("#drawer")
@@ -132,6 +137,15 @@ def test_cards_move_leave_the_merge_and_have_prompts_of_their_own(
     assert saved["base_precision"] == "fp32"
     assert pizza["trigger"] == "vxz pizza"
     assert cat["prompts"] == ["a sks cat on a mat", "a small sks cat"]
+
+
+def order_seen(page: Page) -> list[str]:
+    """Rows and drawer from top to bottom."""
+    seen = """all => all.filter(it => it.offsetParent)
+      .sort((one, other) => one.getBoundingClientRect().top - other.getBoundingClientRect().top)
+      .map(it => it.id || it.querySelector("strong").innerText)"""
+    found: list[str] = page.locator(".slot, #drawer").evaluate_all(seen)
+    return found
 
 
 def lines_with(words: str) -> re.Pattern[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
+from app.ui.sections.hero import CUT
 from tests.app.accessibility import accessible
 from tests.app.browsing import DESKTOP, PHONE, Arrive
 from tests.app.page_counts import tab_stops, words
@@ -19,9 +20,11 @@ def test_a_newcomer_meets_a_picture_and_few_words(arrive: Arrive, size: Viewport
     assert visitor.fits()
     assert words(page) <= MOST_WORDS
     assert tab_stops(page) <= MOST_STOPS
-    divide = page.locator("#comparison input[type=range]")
-    divide.press("ArrowRight")
-    expect(page.locator("#comparison .pair")).to_have_attribute("style", "--cut: 51%;")
+    divider = page.locator("#comparison .divider")
+    expect(divider).to_have_css("animation-name", "sweep-divider")
+    page.locator("#comparison input[type=range]").press("ArrowRight")
+    expect(divider).to_have_css("animation-name", "none")
+    expect(page.locator("#comparison .pair")).to_have_attribute("style", f"--cut: {CUT + 1}%;")
     expect(page.locator("#dock")).to_be_hidden()
     accessible(visitor)
 

@@ -94,11 +94,15 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
 
 
 def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
-    """The example runs with everything at its default; a phone has no sideways scroll."""
-    visitor = arrive(PHONE)
+    """The first example draws the picture above it; a phone has no sideways scroll."""
+    visitor, example = arrive(PHONE), examples()[0]
     assert visitor.fits()
-    visitor.page.get_by_role("button", name="cat + pizza").click()
+    visitor.page.get_by_role("button", name=example.title).click()
     visitor.hear("done")
+    shown = example.comparison
+    assert shown is not None
+    assert visitor.prompt.input_value().splitlines()[0] == shown.prompt
+    expect(visitor.page.get_by_role("button", name=f"Keep seed {shown.seed}")).to_be_visible()
     expect(visitor.pictures).to_have_count(5 * 3 * SEEDS)
     expect(visitor.page.locator("#verdict")).to_contain_text(f"of {SEEDS}, merged")
     assert visitor.fits()
@@ -161,18 +165,25 @@ def several_at_once(visitor: Visitor) -> None:
         page.get_by_text("Download the batch").click()
     assert download.value.suggested_filename == "batch_sks-cat+vxz-pizza.zip"
     with page.expect_download() as picture:
-        page.get_by_text("Download the matrix").click()
+        page.locator("#matrix").get_by_text("download the matrix").click()
     with zipfile.ZipFile(Path(download.value.path())) as bundle:
         assert len(bundle.namelist()) == 8
         (sheet,) = (name for name in bundle.namelist() if name.endswith(MATRIX))
         assert Path(picture.value.path()).read_bytes() == bundle.read(sheet)
-    cell_opens_its_merge(visitor)
+    cell_opens_its_merge(visitor, "#matrix")
+    page.reload()
+    expect(visitor.loras).to_have_count(2)
+    visitor.complaints.clear()  # Gradio's client has some about streams that a reload cuts
+    page.get_by_role("link", name="History").click()
+    page.locator("#matrices summary").click()
+    accessible(visitor, "#history")
+    cell_opens_its_merge(visitor, "#matrices")
 
 
-def cell_opens_its_merge(visitor: Visitor) -> None:
-    """A click on the matrix brings strengths, picture and files of that merge."""
+def cell_opens_its_merge(visitor: Visitor, place: str) -> None:
+    """A click on a matrix brings strengths, picture and files of that merge."""
     page = visitor.page
-    cells = page.locator("#matrix button")
+    cells = page.locator(f"{place} button")
     expect(cells).to_have_count(2)
     cells.first.click()
     expect(page.get_by_label("number input for Strength").first).to_have_value("0.5")
