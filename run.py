@@ -5,12 +5,14 @@
     python3 run.py test --quick [the same]       without slow tests or a browser
     python3 run.py space --sdk … OWNER/NAME      a Hugging Face Space; --help tells the rest
     python3 run.py lock [arguments of uv]        the lock files anew; --upgrade takes new releases
+    python3 run.py --help                        this, and if it is installed the app's arguments
 
-All but the last make the environment .venv beside this file and install the pinned requirements
-into it, and do so again only when a requirements file or its lock file has changed. This file needs
-the standard library alone.
+The first four make the environment .venv beside this file and install the pinned requirements into
+it, and do so again only when a requirements file or its lock file has changed. This file needs the
+standard library alone.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -34,6 +36,7 @@ MADE = VENV / "made-by-run.py"  # written last, so that a half-made environment 
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")  # each has a .lock beside it
 EXTRAS = ("requirements-ray.txt", "requirements-zerogpu.txt")  # so have these, for other executors
 LOCKED = ((3, 10), (3, 11), (3, 12), (3, 13))  # Pythons that the lock files are for
+COMMANDS = ("test", "space", "lock")  # beside the app itself
 WORKERS = 4  # processes that run tests, at most: each holds a base model in memory
 UV = "uv==0.13.9"  # what makes them
 # Which of torch's files fits depends on the machine and its package index: CUDA or CPU, and with
@@ -230,9 +233,30 @@ def start(arguments: list[str]) -> int:
     return call(*command)
 
 
+def show_help() -> int:
+    """Print what there is, and the arguments of the app where there is an environment."""
+    print(__doc__)
+    return start(["--help"]) if MADE.exists() else 0
+
+
+def check_command(arguments: list[str]) -> None:
+    """End with one line if the first word is no command, before anything is installed."""
+    word = arguments[0] if arguments else "-"
+    if word in COMMANDS or word.startswith("-"):
+        return
+    near = difflib.get_close_matches(word, COMMANDS, 1)
+    guess = f"; did you mean {near[0]}?" if near else "."
+    sys.exit(
+        f"run.py: there is no command {word}{guess} (python3 run.py --help shows what there is)"
+    )
+
+
 def main(arguments: list[str]) -> int:
     """What the command line asks for."""
+    check_command(arguments)
     os.chdir(ROOT)
+    if arguments[:1] in (["-h"], ["--help"]):
+        return show_help()
     make_environment()
     if arguments[:1] == ["lock"]:
         return lock(arguments[1:])

@@ -84,7 +84,7 @@ def _alike(count: int, shown: int, what: str) -> str:
         return f"Neither way shows {what} here: try other strengths, or another method."
     if shown < count:
         return f"Merging and loading together do equally well here. {TOO_FEW}"
-    sentence = "Loading the LoRAs together does as well here: you hardly need the merge."
+    sentence = f"Loading the LoRAs together shows {what} as often here: compare how it looks."
     return sentence if count > 1 else f"{sentence} {TOO_FEW}"
 
 
