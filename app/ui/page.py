@@ -165,8 +165,12 @@ def _wire_form(
     another_prompt = file_handlers.safely(form.another_prompt)
     another.click(another_prompt, form.inputs, prompt_outputs, **AT_ONCE)
     prompt.change(form.chip_update, form.inputs, form.chips, **LAST)
-    form.base.radio.change(
-        lambda values: {top: header_html(form.base.name(values))}, form.inputs, {top}, **AT_ONCE
+    gr.on(
+        [form.base.radio.change, form.base.other.change],
+        lambda values: {top: header_html(form.base.name(values))},
+        form.inputs,
+        {top},
+        **LAST,
     )
     of_a_merge = [*vars(form.base).values(), *form.options.all, *form.lora_settings]
     changes = [user_change(widget) for widget in of_a_merge]

@@ -155,15 +155,15 @@ class Visitor:
         """Where a picture is served."""
         return str(picture.evaluate("picture => picture.src"))
 
-    def merge(self) -> None:
+    def merge(self, patience: float = PATIENCE) -> None:
         """Press the button, and wait until all is done."""
         self.press.click()
         expect(self.running).to_be_visible()
-        self.hear("done")
+        self.hear("done", patience=patience)
 
-    def hear(self, kind: str, words: str = "") -> None:
+    def hear(self, kind: str, words: str = "", patience: float = PATIENCE) -> None:
         """Wait for the last word on a job: of this kind (done, stopped or failed), with these."""
-        expect(self.page.locator(f"#status .{kind}")).to_contain_text(words)
+        expect(self.page.locator(f"#status .{kind}")).to_contain_text(words, timeout=patience)
 
     def problems(self) -> str:
         """What was said of files that were not taken."""

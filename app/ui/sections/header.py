@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from app.ui.html.rendering import render_template
-from merging.base_models import BASE_MODELS, base_model
+from merging.base_models import BASE_MODELS
 
 
 def header(base: str) -> gr.HTML:
@@ -19,7 +21,7 @@ def phone_tabs() -> None:
 
 
 def header_html(base: str) -> str:
-    """The header; a known base model goes by the first part of its label."""
+    """The header; a known base model goes by the first part of its label, another by its name."""
     known = BASE_MODELS.get(base)
-    title = known.label.split(" · ")[0] if known else base_model(base).title
+    title = known.label.split(" · ")[0] if known else Path(base).name or "No base model"
     return render_template("header", base=title)
