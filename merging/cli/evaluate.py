@@ -20,6 +20,7 @@ from merging.evaluation.contest import run
 from merging.evaluation.contest import table as contest_table
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
+from merging.evaluation.leaderboard import write_page
 from merging.evaluation.spread import ArenaChoice, Spread
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
@@ -33,7 +34,7 @@ def add_evaluate(sub: CommandParser) -> None:
     sub.describe(
         "base|concepts [options]",
         "base",
-        "concepts --quick --contestant sum iteris",
+        "concepts --protocol mine.yaml --contestant sum tsv iteris --page",
     )
     add = sub.essentials.add_argument
     add(
@@ -46,6 +47,9 @@ def add_evaluate(sub: CommandParser) -> None:
     add("--out", type=Path, default=Path("evaluation"), help="folder of results")
     sub.files.add_argument(
         "--protocol", type=Path, help="YAML file with your own cases (default: the bundled LoRAs)"
+    )
+    sub.files.add_argument(
+        "--page", action="store_true", help="write OUT/index.html too, with costs and pictures"
     )
     _add_contest(sub)
     add_workers(sub)
@@ -96,7 +100,10 @@ def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, A
     keys = options.contestant or (QUICK if options.quick else list(CONTESTANTS))
     theirs = replace(choice, base=BaseChoice(options.base, options.device))
     spread = Spread(workers, theirs) if workers else None
-    return run(arena, keys, cases, progress, spread)
+    figures = run(arena, keys, cases, progress, spread)
+    if options.page:
+        write_page(arena, keys, cases, figures)
+    return figures
 
 
 def _cases_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -28,6 +29,7 @@ from merging.errors import MergeError
 from merging.evaluation.cases import ALONE, Case, Concept, PictureTask, article
 from merging.evaluation.contact_sheets import SHEET_COLUMNS, strip
 from merging.evaluation.contestants import AdapterSets
+from merging.evaluation.costs import Cost, write_cost
 from merging.evaluation.layer_objective import layer_objective
 from merging.evaluation.metrics import Scorers, Scores, score_pictures
 from merging.evaluation.variants import ENTRANTS
@@ -35,6 +37,7 @@ from merging.io.atomic_write import write_whole
 from merging.io.files import file_sha256
 from merging.io.png import save_png
 from merging.io.regions import Region
+from merging.runtime.phases import watching_peak
 from merging.runtime.progress import Progress, part, silent
 from merging.scoring.references import open_reference
 
@@ -96,7 +99,8 @@ def compute_cell(arena: Arena, key: str, case: Case, progress: Progress) -> Cell
         return CellResult(tuple(row["scores"]), row["objective"], row["failed"])
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        result, images = _compute(arena, key, case, progress)
+        result, images, cost = _compute(arena, key, case, progress)
+        write_cost(file, cost)
         save_png(strip(images[:SHEET_COLUMNS]), file.with_suffix(".png"))
     except MergeError as error:
         result = CellResult(failed=str(error))
@@ -127,20 +131,25 @@ def cell_name(arena: Arena, key: str, case: Case) -> str:
 
 def _compute(
     arena: Arena, key: str, case: Case, progress: Progress
-) -> tuple[CellResult, list[Image.Image]]:
+) -> tuple[CellResult, list[Image.Image], Cost]:
     """Combine the LoRAs, draw the pictures and score them."""
     contestant = ENTRANTS[key]
     adapters = [_adapter(arena.base, concept) for concept in case.concepts]
-    adapter_sets = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
+    started = time.perf_counter()
+    with watching_peak() as memory:
+        adapter_sets = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
+    combined = time.perf_counter()
     images = _draw_pictures(
         arena, contestant.compose, case, adapter_sets, part(progress, 0.3, 0.85)
     )
+    drawing = (time.perf_counter() - combined) / max(1, len(images))
+    cost = Cost(combined - started, memory.most, drawing)
     scores = score_pictures(arena.scorers, case, images, _references(arena, case))
     objective = None
     if contestant.merges:
         [[(merged, _)]] = adapter_sets
         objective = layer_objective(arena.base, adapters, merged, part(progress, 0.85, 1.0))
-    return CellResult(tuple(scores), objective), images
+    return CellResult(tuple(scores), objective), images, cost
 
 
 def _draw_pictures(

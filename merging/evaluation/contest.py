@@ -13,6 +13,7 @@ from PIL import Image
 from merging.errors import MergeError
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, CellResult, cell_name, compute_cell
+from merging.evaluation.comparisons import comparison_table, comparisons
 from merging.evaluation.contact_sheets import sheet
 from merging.evaluation.intervals import Interval, interval
 from merging.evaluation.metrics import METRICS
@@ -99,9 +100,12 @@ def standing(
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The figures as Markdown: means with their intervals, then every case by itself."""
+    """The figures as Markdown: means with their intervals, then comparisons, then failures."""
     blocks = [_means(group, rows) for group, rows in figures["groups"].items()]
-    return "\n\n".join([*blocks, *_failures(figures)])
+    for group, compared in figures["comparisons"].items():
+        titles = {key: row["title"] for key, row in figures["groups"][group].items()}
+        blocks.append(comparison_table(group, compared, titles))
+    return "\n\n".join(filter(None, [*blocks, *_failures(figures)]))
 
 
 def _values(row: CellResult, metric: str) -> Iterable[float]:
@@ -127,6 +131,9 @@ def _figures(
         "groups": {
             group: {key: _standing_json(standing(key, group_cases, cells)) for key in keys}
             for group, group_cases in groups.items()
+        },
+        "comparisons": {
+            group: comparisons(keys, group_cases, cells) for group, group_cases in groups.items()
         },
     }
 

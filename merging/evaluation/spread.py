@@ -13,6 +13,7 @@ from merging.diffusion.base import BaseChoice
 from merging.errors import MergeError
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, cell_file, compute_cell
+from merging.evaluation.costs import cost_file
 from merging.evaluation.detector import load_detector
 from merging.evaluation.metrics import Scorers
 from merging.io.atomic_write import write_whole
@@ -76,13 +77,14 @@ class Spread:
         folder.mkdir(parents=True, exist_ok=True)
         answers = self.workers.answers(CellWork(self.choice, missing), range(len(missing)))
         for done, (number, files) in enumerate(answers, start=1):
-            if cell_file(arena, *missing[number]).name not in files:
+            cell = cell_file(arena, *missing[number]).name
+            if cell not in files:
                 raise MergeError(
                     "A worker has another release of this project, or another base model of this "
                     "name: install the same on all machines."
                 )
-            # The picture first: the other file says that the cell is done.
-            for name in sorted(files, key=lambda name: name.endswith(".json")):
+            # Last the file that says that the cell is done.
+            for name in sorted(files, key=lambda name: name == cell):
                 write_whole(folder / name, files[name])
             progress(done / len(missing), f"{done} of {len(missing)} cells")
 
@@ -90,4 +92,5 @@ class Spread:
 def cell_files(arena: Arena, job: Job) -> list[Path]:
     """The files of a cell that was computed; one that failed has no pictures."""
     file = cell_file(arena, *job)
-    return [path for path in (file, file.with_suffix(".png")) if path.is_file()]
+    paths = (file, file.with_suffix(".png"), cost_file(file))
+    return [path for path in paths if path.is_file()]

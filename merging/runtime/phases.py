@@ -69,8 +69,40 @@ def mebibytes(count: int | None) -> str:
     return "not reported by this system" if count is None else f"{count / 2**20:,.0f} MiB"
 
 
+@dataclass
+class PeakWatch:
+    """The most memory beyond what there was at its start, whoever resets the peak meanwhile."""
+
+    start: int
+    most: int | None = None  # None if the system reports none
+
+    def note(self) -> None:
+        """Count the memory since the last reset."""
+        peak = peak_bytes()
+        if peak is not None:
+            self.most = max(self.most or 0, peak - self.start)
+
+
+_watches: list[PeakWatch] = []  # those that are open
+
+
+@contextmanager
+def watching_peak() -> Iterator[PeakWatch]:
+    """Watch the memory of the ``with`` block."""
+    reset_peak()
+    watch = PeakWatch(peak_bytes() or 0)
+    _watches.append(watch)
+    try:
+        yield watch
+    finally:
+        watch.note()
+        _watches.remove(watch)
+
+
 def reset_peak() -> None:
     """Reset the peak; systems other than Linux cannot, and report the peak of the whole run."""
+    for watch in _watches:
+        watch.note()
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

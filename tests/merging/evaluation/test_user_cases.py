@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -12,8 +14,10 @@ from merging.errors import MergeError
 from merging.evaluation import contest as benchmark
 from merging.evaluation.cases import Concept
 from merging.evaluation.cells import Arena
+from merging.evaluation.leaderboard import write_page
 from merging.evaluation.metrics import Scorers
 from merging.evaluation.user_cases import protocol_cases
+from merging.evaluation.variants import ENTRANTS
 from merging.runtime.progress import silent
 
 CAT = Concept(LORAS / "sks-cat.safetensors", "sks cat")
@@ -24,7 +28,7 @@ PROTOCOL = """
 pictures: 2
 others: [dog]
 pairs:
-  - name: cat-pizza
+  - name: cat & <pizza>
     concepts:
       - lora: {cat}
         trigger: sks cat
@@ -46,9 +50,19 @@ def test_a_protocol_of_ones_own_runs_from_files_to_table(arena: Arena, tmp_path:
     cases = protocol_cases(written(tmp_path))
     assert cases[0].concepts[0].references == (tmp_path / "photos" / "one.jpg",)
     by_clip = Arena(arena.base, Scorers(arena.scorers.clip), tmp_path / "out", steps=2)
-    text = benchmark.table(benchmark.run(by_clip, ["base", "sum"], cases, silent))
+    keys = ["base", "each", "sum", "average"]
+    figures = benchmark.run(by_clip, keys, cases, silent)
+    text = benchmark.table(figures)
     assert "image-align" in text
     assert "all present" not in text, "no detector, no such figure"
+    assert "better than the sum" in text and "concepts forgotten" in text
+    html = write_page(by_clip, keys, cases, figures).read_text(encoding="utf-8")
+    assert "cat &amp; &lt;pizza&gt;" in html and "<pizza>" not in html and "<script" not in html
+    sheets = [unquote(file) for file in re.findall(r'<img src="([^"]+)"', html)]
+    assert sheets == ["cat & <pizza>.png"]
+    assert all((by_clip.folder / sheet).is_file() for sheet in sheets)
+    assert all(ENTRANTS[key].title in html for key in keys)
+    assert len(re.findall(r"<td>[\d.]+ s</td>", html)) == 2 * len(keys), "two times for each"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import sys
 import time
 
 import pytest
+import torch
 
-from merging.runtime.phases import Phases
+from merging.runtime.phases import Phases, peak_bytes, reset_peak, watching_peak
 
 
 def test_inner_parts_are_not_counted_twice() -> None:
@@ -37,3 +38,18 @@ def test_every_part_has_its_own_peak() -> None:
     large, small = (phases.parts[name].peak_bytes for name in ("large", "small"))
     assert large is not None and small is not None
     assert large - small > 200 * 2**20
+
+
+@pytest.mark.skipif(peak_bytes() is None, reason="the system reports no peak")
+def test_a_watch_sees_the_most_memory_though_the_peak_is_reset() -> None:
+    with watching_peak() as watch:
+        large = torch.ones(40_000_000)  # 160 MB
+        del large
+        reset_peak()
+        small = torch.ones(1000)
+    assert small.sum() == 1000
+    assert watch.most is not None and watch.most > 100_000_000
+    before = watch.most
+    another = torch.ones(80_000_000)
+    reset_peak()
+    assert another.any() and watch.most == before, "it is closed"
