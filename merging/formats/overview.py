@@ -11,7 +11,7 @@ from pathlib import Path
 
 from merging.formats import detect, embeddings, trigger_words, unused_keys, vector_deltas
 from merging.formats.families import table as families
-from merging.formats.families.layer_tensors import not_finite_error
+from merging.formats.families.layer_tensors import alpha_or_rank, not_finite_error
 from merging.formats.header import Header
 from merging.formats.layer_tables import LayerTable, Role, adapter_title, printable
 from merging.formats.match import KeyMatch, family_text, losses, match_file
@@ -65,7 +65,7 @@ def overview(path: Path, table: LayerTable | None = None, name: str | None = Non
         stored = _read_alphas(body, match)
     ranks = _ranks(header, match)
     alphas = [
-        stored.get(layer) or settings.alpha(layer, rank) or float(rank)
+        alpha_or_rank(stored.get(layer) or settings.alpha(layer, rank), rank)
         for layer, rank in ranks.items()
     ]
     refusal = unused_keys.refusal(file, losses(match, header))

@@ -87,9 +87,10 @@ def _layers(match: KeyMatch, contents: Contents) -> dict[str, LoraLayer]:
     layers = {
         layer: _layer(layer, keys, match.table, contents) for layer, keys in match.layers.items()
     }
-    if not any(layer.up.any() and layer.down.any() for layer in layers.values()):
+    if not any(one.alpha and one.up.any() and one.down.any() for one in layers.values()):
         raise MergeError(
-            f"{contents.file} changes nothing: the values of all layers are zero; is it untrained?"
+            f"{contents.file} changes nothing: all its layers, or their alphas, are zero; is it "
+            "untrained?"
         )
     return layers
 
@@ -143,9 +144,12 @@ def _check_finite(layer: str, tensors: Mapping[Role, Tensor], file: str) -> None
 def _alpha(
     layer: str, tensors: Mapping[Role, Tensor], rank: int, contents: Contents
 ) -> float | None:
-    """alpha of a layer: its tensor, else by PEFT's settings, else None."""
+    """alpha of a layer: its tensor, else by PEFT's settings, else None.
+
+    A tensor of 0 is no alpha, as kohya and LyCORIS have it; in PEFT's settings 0 is no change.
+    """
     if "alpha" in tensors:
-        return tensors["alpha"].item()
+        return tensors["alpha"].item() or None
     alpha = contents.settings.alpha(layer, rank)
     if alpha is not None and not isfinite(alpha):
         raise MergeError(

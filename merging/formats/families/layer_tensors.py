@@ -27,7 +27,7 @@ class LayerTensors:
     kind: str  # how the layer is stored, for the error without a base model
     shape: Shape  # of the base model's weight
     tensors: Mapping[Role, Tensor]
-    alpha: float | None  # None if the file has none
+    alpha: float | None  # None if the file has none, or a tensor of 0
     weights: BaseWeights | None
     rank: int | None = None  # by which alpha is divided, if PEFT's settings say so
     settings: Mapping[str, Any] = field(default_factory=dict)  # PEFT's, of this part of the model
@@ -60,8 +60,8 @@ def _base_needed(name: str, kind: str, file: str) -> MergeError:
 
 
 def alpha_or_rank(alpha: float | None, rank: int) -> float:
-    """alpha, or the rank if alpha is missing or 0."""
-    return alpha or float(rank)
+    """alpha, or the rank if alpha is missing."""
+    return float(rank) if alpha is None else alpha
 
 
 def places(layer: LayerTensors, stored: Tensor, size: int) -> Tensor:

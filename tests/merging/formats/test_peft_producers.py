@@ -26,7 +26,7 @@ from torch import nn
 
 from merging.diffusion.base import Base, canonical
 from merging.errors import MergeError
-from merging.formats import read, table
+from merging.formats import overview, read, table
 from tests.merging.formats.families import CASES
 from tests.merging.formats.handmade import TO_K, factors, kohya, refusal, saved
 from tests.merging.formats.producers import CLIP_LAYERS, LAYERS, Models, changes, check, trained
@@ -172,6 +172,24 @@ def test_pissa_is_read_once_peft_has_converted_it(
     start = str(tmp_path / "start")
     model.save_pretrained(tmp_path, path_initial_model_for_weight_conversion=start)
     check(tmp_path / FILE, base, expected)
+
+
+def test_an_alpha_of_0_is_no_change_in_peft_s_settings(tmp_path: Path, models: Models) -> None:
+    """peft multiplies by alpha / rank; kohya's tensor of 0 is no alpha at all."""
+    own = LoraConfig(r=4, lora_alpha=2, alpha_pattern={LINEAR[0]: 0}, target_modules=[*LINEAR])
+    model = get_peft_model(models["unet"], own)
+    trained(model, ("lora_",))
+    model.save_pretrained(tmp_path)
+    for layer, found in read(tmp_path / FILE).layers.items():
+        change = (
+            models["unet"].get_submodule(layer.removeprefix("unet.")).get_delta_weight("default")
+        )
+        assert change.any() == (layer != canonical("unet", LINEAR[0]))
+        torch.testing.assert_close(found.delta(), change)
+    assert overview(tmp_path / FILE).alphas == {2.0: 2, 0.0: 1}
+    settings = json.loads((tmp_path / "adapter_config.json").read_text()) | {"lora_alpha": 0}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    assert "changes nothing" in refusal(tmp_path / FILE)
 
 
 def test_unilora_needs_its_places(tmp_path: Path, models: Models) -> None:
