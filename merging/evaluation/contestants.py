@@ -92,6 +92,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "peft-dare": peft_contestant("dare_linear"),
     "regmean": merged("RegMean", method="regmean", **PAPER),
     "mix-of-show": merged("Mix-of-Show's objective", method="mix-of-show", **PAPER),
+    "learned-cat": merged("Learned CAT", method="learned-cat", **PAPER),
     "iteris": merged("IterIS, preset paper", method="iteris", **preset_options("paper")),
     "composed": merged(
         "IterIS, composed teacher", method="iteris", teacher="composed", mode="delta"

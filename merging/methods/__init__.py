@@ -114,6 +114,15 @@ METHODS: dict[str, Method] = {
         "Like RegMean, but inputs that no prompt has stay unchanged, whatever the fallback.",
         ignores=("cross_ridge",),
     ),
+    "learned-cat": Method(
+        "Learned CAT",
+        "learned_cat:learned_cat",
+        "arXiv:2410.13025",
+        "inputs",
+        "the strength at which each LoRA is imitated",
+        "The sum, each LoRA with the weight in each layer at which all are imitated best.",
+        ignores=("mode",),
+    ),
     "custom-diffusion": Method(
         "Custom Diffusion",
         "custom_diffusion:custom_diffusion",
