@@ -19,6 +19,7 @@ from typing import Any
 import regex
 
 from merging.errors import MergeError
+from merging.formats.families.unreadable import REMEDY
 from merging.formats.header import Header
 from merging.formats.layer_tables import spellings
 from merging.io.files import MAX_CONFIG, PEFT_CONFIG, peft_config_path
@@ -30,8 +31,13 @@ MAX_PATTERNS = 1000  # per model; Stable Diffusion 1.5 has 282 and 72 layers
 MAX_PATTERN = 500  # characters
 MAX_REPEATS = 64  # of a counted repeat: nested ones multiply when they are compiled
 MATCH_SECONDS = 2.0  # for all patterns of a file together
-# Initialisations that subtract the factors' first values from the base's weights.
-CHANGED_BASE_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga", "n_lora")
+UNKNOWN_ALPHA = "so the alpha of the layers is unknown; save the LoRA again with diffusers or peft"
+CONVERT = "convert it by peft's path_initial_model_for_weight_conversion"
+# Initialisations that subtract the factors' first values from the base's weights → what to do.
+CHANGED_BASE_STARTS = {
+    **dict.fromkeys(("pissa", "olora", "corda", "lora_ga"), CONVERT),
+    **dict.fromkeys(("loftq", "n_lora"), REMEDY),
+}
 # Of PEFT's adapters, those that can be read.
 KINDS = (
     "LORA",
@@ -158,10 +164,7 @@ def peft_settings(header: Header, path: Path, file: str) -> Settings:
         values = {f"{part}.{key}": value for part in PARTS for key, value in values.items()}
     if reason := _config_error(values, header):
         place = PEFT_CONFIG if raw else f"the header field {CONFIG_KEY}"
-        raise MergeError(
-            f"{file}: {place} {reason}, so the alpha of the layers is unknown; save the LoRA "
-            "again with diffusers or peft."
-        )
+        raise MergeError(f"{file}: {place} {reason}.")
     return Settings(file, values)
 
 
@@ -178,28 +181,42 @@ def _read_config_file(path: Path, file: str) -> str:
 
 
 def _config_error(values: Any, header: Header) -> str:
-    """Why a configuration cannot be used, "" if it can."""
+    """Why a configuration cannot be used, and what to do; "" if it can."""
     if not isinstance(values, dict):
-        return "is not a JSON object"
+        return f"is not a JSON object, {UNKNOWN_ALPHA}"
     for article, name in (("an", "alpha_pattern"), ("a", "rank_pattern")):
         patterns = [values.get(f"{part}.{name}") or {} for part in PARTS]
         if any(not isinstance(rows, dict) or len(rows) > MAX_PATTERNS for rows in patterns):
             return (
-                f"has {article} {name} that is not a JSON object of at most {MAX_PATTERNS} layers"
+                f"has {article} {name} that is not a JSON object of at most {MAX_PATTERNS} layers, "
+                f"{UNKNOWN_ALPHA}"
             )
-    starts = [str(values.get(f"{part}.init_lora_weights")) for part in PARTS]
-    if changed := [start for start in starts if start.startswith(CHANGED_BASE_STARTS)]:
-        remedy = "peft's path_initial_model_for_weight_conversion undoes that"
-        return (
-            f"says that training began with {changed[0][:20]}, on a changed base model ({remedy})"
-        )
+    if reason := _changed_base(values):
+        return reason
     kinds = {str(values.get(f"{part}.peft_type")) for part in PARTS} - {"None", *KINDS}
     if kinds:
-        return f"says {min(kinds)[:20]}, not {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        return f"says {min(kinds)[:20]}, not {known}, so it cannot be read; {REMEDY}"
     magnitudes = any("lora_magnitude_vector" in key for key in header.tensors)
     scales = any(key.endswith(".dora_scale") for key in header.tensors)
     if any(values.get(f"{part}.use_dora") for part in PARTS) and not (magnitudes or scales):
-        return "says DoRA, but the file has no lora_magnitude_vector"
+        return (
+            "says DoRA, but the file has no lora_magnitude_vector; save the LoRA again with "
+            "diffusers or peft"
+        )
+    return ""
+
+
+def _changed_base(values: Mapping[str, Any]) -> str:
+    """Why the factors are no change of the base itself, and what to do; "" if they are."""
+    for start, remedy in CHANGED_BASE_STARTS.items():
+        for part in PARTS:
+            own = str(values.get(f"{part}.init_lora_weights"))
+            if own.startswith(start):
+                return (
+                    f"says that training began with {own[:20]}, on a changed base model, so the "
+                    f"file has not its whole change; {remedy}"
+                )
     return ""
 
 

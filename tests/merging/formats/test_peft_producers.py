@@ -168,7 +168,8 @@ def test_pissa_is_read_once_peft_has_converted_it(
     names = {canonical("unet", layer): layer for layer in LINEAR}
     expected = changes(models, base, names)
     model.save_pretrained(tmp_path / "raw")
-    assert "began with pissa, on a changed base model" in refusal(tmp_path / "raw" / FILE)
+    text = refusal(tmp_path / "raw" / FILE)
+    assert "began with pissa, on a changed base model" in text and "path_initial_model" in text
     start = str(tmp_path / "start")
     model.save_pretrained(tmp_path, path_initial_model_for_weight_conversion=start)
     check(tmp_path / FILE, base, expected)
@@ -198,11 +199,13 @@ def test_unilora_needs_its_places(tmp_path: Path, models: Models) -> None:
     assert "is Uni-LoRA without the places of its numbers" in refusal(tmp_path / FILE)
 
 
-def test_vblora_needs_to_know_how_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"unet.topk": 10}, {"unet.topk": True}])
+def test_vblora_needs_to_know_how_many(tmp_path: Path, settings: dict[str, int]) -> None:
     shapes = {"vblora_logits_A": (2, 4, 9), "vblora_logits_B": (2, 2, 9)}
     tensors = {f"{TO_K.name}.{key}": torch.ones(shape) for key, shape in shapes.items()}
     tensors["base_model.vblora_vector_bank"] = torch.ones(9, 32)
-    text = refusal(saved(tmp_path / "a.safetensors", tensors))
+    header = {"lora_adapter_metadata": json.dumps(settings)}
+    text = refusal(saved(tmp_path / "a.safetensors", tensors, header))
     assert "VB-LoRA without a usable topk" in text and "the same folder" in text
 
 

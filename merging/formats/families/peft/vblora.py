@@ -91,7 +91,7 @@ def _mixed(layer: LayerTensors, half: str) -> Tensor:
 def _count(layer: LayerTensors, half: str) -> int:
     """How many vectors a piece is mixed from."""
     count: Any = layer.settings.get("topk")
-    if isinstance(count, int) and 0 < count <= layer.tensors[half].shape[-1]:
+    if type(count) is int and 0 < count <= layer.tensors[half].shape[-1]:
         return count
     raise MergeError(
         f"{layer.file} is VB-LoRA without a usable topk, which says how many vectors are mixed; "
