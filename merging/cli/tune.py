@@ -18,6 +18,7 @@ from merging.options import MergeOptions
 from merging.runtime.progress import Progress
 from merging.tuning.judges import JudgeName, Pictures
 from merging.tuning.knobs import file_argument
+from merging.tuning.plot import search_plot
 from merging.tuning.run import Tuned, Tuning, tune
 
 
@@ -48,6 +49,8 @@ def add_tune(sub: CommandParser) -> None:
     add("--budget", type=int, metavar="N", default=Tuning.budget, help=text)
     text = "where the trials are stored; a search that is there goes on"
     add("--out", type=Path, required=True, metavar="JSON", help=text)
+    text = "draw the search (default: no picture)"
+    sub.files.add_argument("--plot", type=Path, metavar="PNG", help=text)
     _add_more(sub)
     sub.set_defaults(run=run_tune)
 
@@ -96,6 +99,8 @@ def run_tune(options: argparse.Namespace, progress: Progress) -> tuple[TuneAnswe
     pictures = Pictures(options.pictures, options.picture_steps, references)
     tuning = Tuning(options.judge, options.budget, options.minutes, options.blocks, pictures)
     tuned = tune(base, request, tuning, options.out, progress)
+    if options.plot:
+        search_plot(tuned.trials).save(options.plot)
     files = [str(parse_file_argument(text).path) for text in options.files]
     arguments = [
         file_argument(file, source)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from merging.adapter import Adapter, LoraLayer, VectorDelta
 from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.formats.embeddings import token_width
 from merging.formats.layer_tables import TABLES, LayerTable, flat, printable, table
 from merging.formats.serialise import serialise
 from merging.formats.tensors import Body, opened
@@ -130,8 +131,8 @@ def read_packed(
             **kept,
             base=header.base,
             layers=dict(_layers(body, header, place)),
-            shifts=_shifts(body, place),
-            embeddings=_embeddings(body, lora, place),
+            shifts=_shifts(body, place, table(header.base)),
+            embeddings=_embeddings(body, lora, place, token_width(table(header.base))),
         )
 
 
@@ -195,7 +196,7 @@ def _read_header(body: Body) -> PackHeader:
         if not all(layer in shapes for layer in saved["layers"]):
             raise ValueError("a layer that the base does not have")
         return PackHeader(saved["base"], tuple(saved["layers"]), loras)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MergeError(
             f"{body.file} is a damaged pack ({error}); pack the LoRAs again."
         ) from error
@@ -205,10 +206,12 @@ def _packed(row: Mapping[str, Any], layers: int) -> PackedLora:
     """A LoRA's row of the header; KeyError, TypeError or ValueError for a wrong one."""
     ranks = tuple(row["ranks"])
     whole = len(ranks) == layers and all(type(rank) is int and rank >= 0 for rank in ranks)
-    texts = all(isinstance(row[key], str) for key in ("name", "family", "trigger", "sha256"))
-    if not (whole and texts and isinstance(row["metadata"], dict) and set(KEPT) <= set(row)):
+    texts = [*(row[key] for key in ("name", "family", "trigger", "sha256")), *row["warnings"]]
+    texts += [*row["metadata"], *row["metadata"].values(), *row["words"]]
+    lists = isinstance(row["warnings"], list) and isinstance(row["words"], list)
+    if not (whole and lists and all(isinstance(text, str) for text in texts)):
         raise ValueError("a wrong row")
-    return PackedLora(row["name"], float(row["error"]), ranks, row)
+    return PackedLora(row["name"], float(row["error"]), ranks, {**row, "based": bool(row["based"])})
 
 
 def _layers(body: Body, header: PackHeader, place: int) -> Iterator[tuple[str, LoraLayer]]:
@@ -241,20 +244,35 @@ def _layer(
     return LoraLayer(up, down, alpha=float(ranks[place]))
 
 
-def _shifts(body: Body, place: int) -> dict[str, VectorDelta]:
+def _shifts(body: Body, place: int, layer_table: LayerTable) -> dict[str, VectorDelta]:
+    """Biases and normalisations; MergeError for those that the base does not have."""
     shifts: dict[str, VectorDelta] = {}
     start = f"shift.{place}."
     for key in body.header.tensors:
         if key.startswith(start):
-            module, _, end = key.removeprefix(start).rpartition(".")
-            shift = VectorDelta(**{end: body.tensor(key)})
+            name = key.removeprefix(start)
+            vector = _beside_layers(body, key, (layer_table.vectors.get(name, 0),))
+            module, _, end = name.rpartition(".")
+            shift = VectorDelta(**{end: vector})
             shifts[module] = shifts.get(module, VectorDelta()).plus(shift)
     return shifts
 
 
-def _embeddings(body: Body, lora: PackedLora, place: int) -> tuple[Embedding, ...]:
-    words = lora.entry.get("words", [])
+def _embeddings(body: Body, lora: PackedLora, place: int, width: int) -> tuple[Embedding, ...]:
+    words = enumerate(lora.entry["words"])
+    keys = {word: f"word.{place}.{i}" for i, word in words}
     return tuple(
-        Embedding(str(word), body.tensor(f"word.{place}.{i}"), lora.name)
-        for i, word in enumerate(words)
+        Embedding(word, _beside_layers(body, key, (-1, width)), lora.name)
+        for word, key in keys.items()
     )
+
+
+def _beside_layers(body: Body, key: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that is no layer's, of this shape (−1: any); MergeError for another."""
+    stored = body.header.tensors.get(key)
+    sizes = stored.shape if stored else ()
+    fits = len(sizes) == len(shape) and all(b in (-1, a) for a, b in zip(sizes, shape, strict=True))
+    tensor = body.tensor(key).float() if fits else None
+    if tensor is None or not tensor.isfinite().all():
+        raise MergeError(f"{body.file}: {key} is damaged; pack the LoRAs again.")
+    return tensor

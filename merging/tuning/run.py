@@ -169,7 +169,9 @@ def _known(out: Path, identity: dict[str, Any]) -> list[Trial]:
         return []
     try:
         saved = json.loads(out.read_text(encoding="utf-8"))
-        rows = [(row["kind"], tuple(row["factors"]), row["score"]) for row in saved["trials"]]
+        rows = [
+            (row["kind"], tuple(row["factors"]), float(row["score"])) for row in saved["trials"]
+        ]
         same = saved["search"] == identity
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MergeError(f"{out} is no stored search; choose another file for --out.") from error

@@ -15,6 +15,7 @@ from merging import formats
 from merging.adapter import Adapter, VectorDelta
 from merging.embedding import Embedding
 from merging.errors import MergeError
+from merging.formats.embeddings import token_width
 from merging.io.files import PACK_KEY
 from merging.packs.pack_file import LOSS, read_pack_header, read_packed
 from merging.packs.packing import pack
@@ -30,12 +31,16 @@ def three(random_adapter: Callable[..., Adapter]) -> list[Adapter]:
     one = random_adapter(1, rank=4, marks=("attn2.to_k", "attn1.to_out"))
     two = random_adapter(2, rank=2, marks=("attn2.to_k",))
     three = random_adapter(3, rank=8, marks=("attn1.to_out",))
+    vector, length = next(
+        item for item in formats.table("mini").vectors.items() if ".bias" in item[0]
+    )
+    module = vector.rpartition(".")[0]
     whole = replace(
         one,
         metadata={"ss_steps": "100", "note": "ä\n“"},
         warnings=("A warning.",),
-        shifts={next(iter(one.layers)): VectorDelta(bias=torch.arange(64.0))},
-        embeddings=(Embedding("word", torch.randn(2, 32)),),
+        shifts={module: VectorDelta(bias=torch.arange(float(length)))},
+        embeddings=(Embedding("word", torch.randn(2, token_width(formats.table("mini")))),),
     )
     return [whole, two, three]
 
@@ -164,6 +169,11 @@ def test_a_pack_says_how_it_is_used(tmp_path: Path, capsys: pytest.CaptureFixtur
         lambda saved: saved["loras"][0]["ranks"].append(3),
         lambda saved: saved["loras"][0]["ranks"].__setitem__(0, 50),
         lambda saved: saved["loras"][0].update(metadata=None),
+        lambda saved: saved["loras"][0].update(metadata={"a": 3}),
+        lambda saved: saved["loras"][0].update(warnings=[3]),
+        lambda saved: saved["loras"][0]["words"].append("another"),
+        lambda saved: saved["loras"][0].update(words={}),
+        lambda saved: saved.update(loras=3),
         lambda saved: saved["layers"].__setitem__(0, "unet.nowhere"),
         lambda saved: saved.update(base="sdxl"),
         lambda saved: saved.update(version=2),
@@ -192,3 +202,11 @@ def test_a_layer_with_wrong_numbers_is_refused(tmp_path: Path, three: list[Adapt
         save_file(tensors | {key: wrong.contiguous()}, path, dict(metadata))
         with pytest.raises(MergeError, match=f"layer {layer} is damaged"):
             read_packed(path, three[0].name)
+    for key in ("word.0.0", next(key for key in tensors if key.startswith("shift.0."))):
+        for wrong in (tensors[key] * float("inf"), tensors[key][..., 1:], tensors[key][None]):
+            save_file(tensors | {key: wrong.contiguous()}, path, dict(metadata))
+            with pytest.raises(MergeError, match=f"{key} is damaged"):
+                read_packed(path, three[0].name)
+    save_file(tensors | {"shift.0.unet.nowhere.bias": torch.ones(3)}, path, dict(metadata))
+    with pytest.raises(MergeError, match=r"nowhere\.bias is damaged"):
+        read_packed(path, three[0].name)

@@ -147,7 +147,9 @@ def test_pictures_of_the_loras_are_better_than_of_the_base(
 def test_the_command_says_what_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, words = tmp_path / "s.json", ("--method", "sum", "--samples", 2)
     words = (*words, "--targets", "cross-attention", "--budget", 2)
-    said = done(capsys, "tune", CAT, f"{PIZZA}@0.5", *words, "--out", out)
+    plot = tmp_path / "search.png"
+    said = done(capsys, "tune", CAT, f"{PIZZA}@0.5", *words, "--out", out, "--plot", plot)
+    assert len(Image.open(plot).convert("RGB").getcolors(1 << 20)) > 3, "some lines"
     assert said["trials"] == 5
     assert set(said["best"]) == {"as given", "random", "tuned"}
     read = [parse_file_argument(text) for text in said["files"]]
