@@ -91,13 +91,20 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
+def logged_sentence(error: Exception, what: str) -> str:
+    """`error_sentence`, and a line in the log: with a traceback if it is a mistake of ours."""
+    sentence = error_sentence(error)
+    if sentence == INTERNAL_ERROR:
+        log.error("%s", what, exc_info=error)
+    elif not isinstance(error, MergeError):  # for whoever runs the app: a disk, or memory
+        log.warning("%s: %s", what, error)
+    return sentence
+
+
 def updates_or_problem(message: gr.HTML, work: Callable[[], Updates]) -> Updates:
     """The updates of ``work``, or one that shows its error in ``message``."""
     try:
         return work()
-    except MergeError as error:
-        sentence = error_sentence(error)
-    except Exception as error:
-        log.exception("a handler failed")
-        sentence = error_sentence(error)
+    except Exception as error:  # noqa: BLE001 -- it is logged
+        sentence = logged_sentence(error, "a handler failed")
     return {message: gr.HTML(markup.problem_list([sentence]), visible=True)}

@@ -22,7 +22,8 @@ from tests.attack.outcome import Outcome
 from tests.attack.running import PAIR, Running, listed, running
 from tests.attack.visitors import usual_arguments
 
-SCARCE = 24 << 20  # bytes that may still be taken
+LARGE = "256x256"
+SCARCE = 8 << 20  # bytes that may still be taken
 NO_ROOM = "would stay free on the disk of this machine"
 SENTENCES = (DISK_FULL, NOT_WRITABLE, OUT_OF_MEMORY)
 
@@ -51,7 +52,9 @@ def attack(folder: Path) -> Outcome:
                     troubled(app, outcome, f"{name} {kind}")
                 works(app, outcome, f"after {name} was {kind}")
         with scarce_memory(app):
-            troubled(app, outcome, "without memory")
+            troubled(app, outcome, "without memory", size=LARGE)
+            ended = tried(app, LARGE)["render"]
+            outcome.expect(OUT_OF_MEMORY in ended[1], f"a large picture had memory: {ended[0]}")
         works(app, outcome, "after it had no memory")
         log = app.log.read_text()
         outcome.expect(
@@ -74,9 +77,9 @@ def works(app: Running, outcome: Outcome, when: str) -> None:
         outcome.expect(status == "complete", f"{when}: {name}: {status} {answer[:200]}")
 
 
-def troubled(app: Running, outcome: Outcome, when: str) -> None:
+def troubled(app: Running, outcome: Outcome, when: str, size: str = "") -> None:
     """Everything works or ends with one of the sentences, and the page is there."""
-    for name, (status, answer) in tried(app).items():
+    for name, (status, answer) in tried(app, size).items():
         said = str(json.loads(answer)["error"]) if status == "error" else answer
         clean = status == "complete" or said in SENTENCES or NO_ROOM in said
         outcome.expect(clean, f"{when}: {name}: {status} {said[:200]}")
@@ -84,7 +87,7 @@ def troubled(app: Running, outcome: Outcome, when: str) -> None:
     outcome.expect(page.status_code == 200, f"{when}: the page gave {page.status_code}")
 
 
-def tried(app: Running) -> dict[str, tuple[str, str]]:
+def tried(app: Running, size: str = "") -> dict[str, tuple[str, str]]:
     """How an upload, a picture and a merge of what was uploaded end, and their texts."""
     kept = httpx.post(
         f"{app.url}gradio_api/upload",
@@ -98,7 +101,7 @@ def tried(app: Running) -> dict[str, tuple[str, str]]:
         app.files = listed(kept.json())
     with httpx.Client(timeout=300) as client:
         given = {"files": app.files, "method": "sum"}
-        for name, values in (("render", {}), ("merge", given)):
+        for name, values in (("render", {"size": size}), ("merge", given)):
             arguments = usual_arguments(app.url, 1, name, **values)
             ended[name] = ask(client, app.url, f"/{name}", arguments)
     return ended

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import gradio as gr
 from app.jobs.queue import Step
 from app.ui.api.checked_blocks import CheckedBlocks
 from app.ui.api.checks import Check, one_of
-from app.ui.common import error_sentence
+from app.ui.common import logged_sentence
 from merging.errors import Cancelled, MergeError
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 State = dict[str, Any]  # {"progress": share, "doing": text} while the job runs, then the report
 Answer = tuple[str | None, State]  # the path of the file, None while the job runs
@@ -109,13 +107,11 @@ def client_errors() -> Iterator[None]:
     """The client gets the text of a MergeError; other errors are logged, and it gets no details."""
     try:
         yield
-    except MergeError as error:
-        raise gr.Error(error_sentence(error), print_exception=False) from None
     except Cancelled:
         raise gr.Error("Stopped.", print_exception=False) from None
-    except Exception as error:
-        log.exception("an API call failed")
-        raise gr.Error(error_sentence(error), print_exception=False) from None
+    except Exception as error:  # noqa: BLE001 -- it is logged
+        sentence = logged_sentence(error, "an API call failed")
+        raise gr.Error(sentence, print_exception=False) from None
 
 
 def progress_then_answer(

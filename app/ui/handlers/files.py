@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from app.ui.common import (
     Values,
     current_client,
     error_sentence,
+    logged_sentence,
     updates_or_problem,
 )
 from app.ui.handlers.base_model import BaseHandlers, problems_html
@@ -40,7 +40,6 @@ from merging.errors import MergeError
 from merging.io.hub import NamedFile
 
 MAX_FETCHES = 4  # downloads from the Hub at a time
-log = logging.getLogger(__name__)
 # Reading large files takes a moment: one at a time, and only the newest of several requests.
 LOOK: dict[str, Any] = {**QUIET, "concurrency_id": "look", "trigger_mode": "always_last"}
 
@@ -205,9 +204,9 @@ class FileHandlers:
                 card = described(added, sidecars)
             except MergeError as error:
                 sentences.append(error_sentence(error))
-            except Exception as error:
-                log.exception("a file could not be read")
-                sentences.append(f"{file.name}: {error_sentence(error)}")
+            except Exception as error:  # noqa: BLE001 -- it is logged
+                said = logged_sentence(error, "a file could not be read")
+                sentences.append(f"{file.name}: {said}")
             else:
                 cards = [*cards, card]
                 picks.append(SelectedFile.of(card))

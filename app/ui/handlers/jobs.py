@@ -7,7 +7,6 @@ any other job is stopped, and its end waited for.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -31,15 +30,13 @@ from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 from app.shell_commands import draw_commands
 from app.storage.history_entry import HistoryEntry
-from app.ui.common import Updates, Values, error_sentence
+from app.ui.common import Updates, Values, error_sentence, logged_sentence
 from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.form import Form
 from app.ui.html import fragments as markup
 from app.ui.sections.dock import ANOTHER, DRAW, FIRST, MERGE, Dock, Results
 from app.ui.sections.draw_form import MAX_OTHERS
 from merging.errors import Cancelled, MergeError
-
-log = logging.getLogger(__name__)
 
 JobUpdates = Generator[Updates, None, None]
 Shown = dict[tuple[str, str, str, int], Picture]  # by column, title, prompt and seed
@@ -280,11 +277,8 @@ class Handlers:
                     yield update
         except Cancelled:
             outcome = markup.outcome("stopped", STAYS if results else STOPPED)
-        except MergeError as error:
-            outcome = markup.outcome("failed", error_sentence(error))
-        except Exception as error:
-            log.exception("a job failed")
-            outcome = markup.outcome("failed", error_sentence(error))
+        except Exception as error:  # noqa: BLE001 -- it is logged
+            outcome = markup.outcome("failed", logged_sentence(error, "a job failed"))
         else:
             outcome = markup.outcome("done", done or "Done.")
         yield results | self.dock.idle(outcome)

@@ -47,12 +47,16 @@ class GradioState:
         return sum(event.request.scope.get(CLIENT) == client for event in (*waiting, *working))
 
     def has_stream(self, scope: Scope) -> bool:
-        """False for the stream of an event or a session that is not there, or no longer."""
-        event, asked = EVENT.fullmatch(address(scope)), _asked_session(scope)
-        session = self._session_of(event[1]) if event else asked
-        if not event and asked is None:
-            return True
-        return session in self._demo._queue.pending_messages_per_session
+        """False for the stream of an event or a session that is not there, or no longer.
+
+        An event is there until its end has been told.
+        """
+        queue = self._demo._queue
+        if event := EVENT.fullmatch(address(scope)):
+            pending = queue.pending_event_ids_session.values()
+            return event[1] in queue.event_ids_to_events or any(event[1] in ids for ids in pending)
+        asked = _asked_session(scope)
+        return asked is None or asked in queue.pending_messages_per_session
 
     def sessions(self, scope: Scope, request: Any = None) -> Iterator[str]:
         """The sessions that a request is about."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import re
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.ui.common import CLIENT, INTERNAL_ERROR, error_sentence
+from app.ui.common import CLIENT, logged_sentence
 from app.ui.security.bodies import BadBody, read_json, use_local_paths
 from app.ui.security.clients import Streams, client_of, for_tools, is_stream, is_tool
 from app.ui.security.doors import NO_SUCH_ADDRESS, address, is_open
@@ -21,7 +20,6 @@ from app.ui.security.sessions import NOT_YOURS, Sessions, browser_of, new_cookie
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import NoRoom, Uploads
 
-log = logging.getLogger(__name__)
 HEALTH = "/health"  # answers as soon as the app serves, at next to no cost
 METRICS = "/metrics"
 MAX_JSON = 256 << 10
@@ -215,11 +213,7 @@ def _declared_length(scope: Scope) -> int:
 async def _report(send: Send, error: Exception) -> None:
     """Answer for an exception of Gradio's: with 507 if there is no room, else with 500."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    sentence = error_sentence(error)
-    if sentence == INTERNAL_ERROR:
-        log.error("a request failed", exc_info=error)
-    else:
-        log.warning("a request was refused: %s", type(error).__name__)
+    sentence = logged_sentence(error, "a request failed")
     await _answer(send, 507 if full or isinstance(error, NoRoom) else 500, sentence)
 
 

@@ -231,7 +231,11 @@ def test_a_file_of_the_hub_becomes_a_card(
     ids=repr,
 )
 def test_what_gradio_itself_meets_is_said_too(
-    settings: Settings, error: Exception, status: int, sentence: str
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    sentence: str,
 ) -> None:
     """When it stores an upload, and when it copies the file of an argument."""
 
@@ -245,6 +249,8 @@ def test_what_gradio_itself_meets_is_said_too(
     guard = Guard(store, Sites(True, frozenset()), uploads, GradioState(gr.Blocks()))
     told = TestClient(guard, base_url="http://127.0.0.1").post("/gradio_api/upload")
     assert (told.status_code, told.text) == (status, sentence)
+    (logged,) = (record for record in caplog.records if record.name == "app.ui.common")
+    assert bool(logged.exc_info) == (sentence == INTERNAL_ERROR), "a traceback is a mistake of ours"
 
     with CheckedBlocks() as page:
         text = gr.Textbox()
