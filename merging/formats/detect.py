@@ -154,6 +154,11 @@ def doubts(header: Header, name: str) -> list[str]:
             "Hyper, Turbo, DPO …), not what it shows; merging it with concepts rarely works: load "
             "it beside the merge, with its own sampler and number of steps."
         )
+    if header.metadata.get("modelspec.prediction_type") == "v":
+        sentences.append(
+            "It was trained on a base that predicts velocities (v-prediction): on others, which "
+            "predict noise, its pictures may be washed out or burnt."
+        )
     if any(FACES.search(title.lower().replace("_", "-")) for title in titles):
         sentences.append(
             "By its name it belongs to an IP-Adapter, beside which alone it shows a face; load it "

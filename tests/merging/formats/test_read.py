@@ -264,6 +264,7 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
         ("cat", {"ss_output_name": "Hyper-SD15-8steps"}, "LCM, Hyper, Turbo"),
         ("LCM_LoRA", {}, "load it beside the merge, with its own sampler"),
         ("ip-adapter-faceid_sd15_lora", {}, "belongs to an IP-Adapter"),
+        ("cat", {"modelspec.prediction_type": "v"}, "predicts velocities (v-prediction)"),
         ("cat", {"ss_clip_skip": "2"}, "trained with clip skip 2: draw with the same"),
     ],
 )
@@ -279,6 +280,7 @@ def test_doubts_are_warnings(
 def test_no_doubt_about_a_welcome_cat(tmp_path: Path) -> None:
     tensors = kohya({TO_K: PARTS[TO_K]}, {TO_K: 4.0})
     header = {"ss_base_model_version": "sd_v1", "modelspec.title": "hypervelociraptor"}
+    header["modelspec.prediction_type"] = "epsilon"
     assert read(saved(tmp_path / "a.safetensors", tensors, header)).warnings == ()
 
 
