@@ -20,7 +20,7 @@
     say: ({ words }) => type("#prompt textarea", (text) => (text ? `${text.trimEnd()}, ${words}` : words)),
   };
 
-  // On a phone one part of the workbench is shown at a time.
+  // Where there is no room for two columns, one part of the workbench is shown at a time.
   function showTab(name) {
     if (find("#page").dataset.tab === name) return;
     find("#page").dataset.tab = name;

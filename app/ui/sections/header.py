@@ -16,7 +16,7 @@ def header(base: str) -> gr.HTML:
 
 
 def phone_tabs() -> None:
-    """On a phone one part of the workbench is shown at a time."""
+    """Where there is no room for two columns, one part of the workbench is shown at a time."""
     gr.HTML(render_template("tabs"), elem_id="tabs-row")
 
 

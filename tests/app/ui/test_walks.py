@@ -1,15 +1,20 @@
-"""Whole walks through the page: by keyboard alone, and with sidecars."""
+"""Whole walks through the page: by keyboard alone, with files for SD 1.5, and with sidecars."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Locator, expect
 
+from merging import formats
+from merging.diffusion.random_sd15 import random_sd15
 from tests.app.accessibility import accessible
-from tests.app.browsing import PHONE, Arrive, Visitor
+from tests.app.browsing import PATIENCE, PHONE, Arrive, Visitor
+from tests.app.conftest import for_sd15
 
 # The tab is looked at by nobody, and every notification is written down as the browser shows it.
 AWAY = """() => {
@@ -104,3 +109,46 @@ def test_a_sidecar_names_a_lora_and_a_typed_trigger_is_followed(
     expect(visitor.press).to_be_in_viewport()
     assert visitor.fits()
     accessible(visitor)
+
+
+@pytest.fixture
+def sd15_folder(tmp_path: Path) -> Path:
+    """The architecture of SD 1.5 with random weights, in diffusers layout."""
+    folder = tmp_path / "my-sd15"
+    random_sd15(side=8, device="cpu").pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_files_for_sd15_need_no_network_where_a_folder_has_the_base(
+    arrive: Arrive, bad_files: dict[str, Path], sd15_folder: Path, tmp_path: Path
+) -> None:
+    """The base by itself; a job that fails without a network, as axe sees it; then the folder."""
+    bird = tmp_path / "bird.safetensors"
+    formats.write_kohya(for_sd15("xyz bird", seed=1), bird, torch.float16)
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(bad_files["sd15"], bird)
+    expect(visitor.loras).to_have_count(2)
+    expect(page.locator("#header .base-link")).to_have_text("Stable Diffusion 1.5")
+    expect(page.locator("#problems")).to_contain_text("one download of about 5.5 GB")
+    expect(page.locator(".lora .bad")).to_have_count(0)
+    visitor.press.click()
+    visitor.hear("failed", "Stable Diffusion 1.5 is not on this machine and could not be")
+    assert visitor.fits()
+    accessible(visitor)
+    page.get_by_role("link", name="Base model").click()
+    page.locator("#base").get_by_label("Another folder").check()
+    place = page.get_by_label("Folder in diffusers layout")
+    place.fill(str(sd15_folder))
+    place.press("Tab")
+    expect(page.locator("#header .base-link")).to_have_text("my-sd15")
+    page.keyboard.press("Escape")
+    visitor.method("sum")
+    visitor.steps(1)
+    visitor.one()
+    visitor.merge(patience=4 * PATIENCE)
+    expect(visitor.pictures).to_have_count(5)
+    expect(page.locator("#summary")).to_contain_text("ComfyUI")
+    expect(page.locator("#verdict")).to_be_visible()
+    visitor.keep("sd15-folder")
