@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from merging.adapter import Adapter
+from merging.calibration.cost import merge_cost, refinement, unrefined_cost
 from merging.calibration.plan import Activations, Refiner, Sweep
 from merging.calibration.refine_plan import refine_plan
 from merging.calibration.row_sets import row_sets
@@ -38,8 +39,6 @@ from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.runtime.threads import workers
 from merging.source_deltas import source_deltas
 from merging.vector_deltas import VectorDeltas, merge_shifts, notes, scaled_shifts
-
-UNREFINED_SHARE = 0.2  # of the progress bar, for what comes before a refinement
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,11 @@ def merge(
     report = Report(METHODS[request.method].title)
     deltas = tuple(source_deltas(source, report.notes) for source in request.sources)
     work = _Work(request, deltas, report, watch, tuple(map(scaled_shifts, request.sources)))
-    refines = request.refine > 0 and len(request.sources) > 1  # one LoRA is its own merge
+    refines = refinement(request) is not None
     if refines and refiner is None:
         raise MergeError("Refining a merge needs a base model; choose one, or set refine to 0.")
-    solving = part(progress, 0.0, UNREFINED_SHARE) if refines else progress
+    solved = unrefined_cost(request) / merge_cost(request)  # share of the time
+    solving = part(progress, 0.0, solved)
     if work.method.needs == "nothing":
         _merge_weights(work, solving, stop)
     else:
@@ -123,7 +123,7 @@ def merge(
     shifts = merge_shifts(work.shifts, work.method, work.problem)
     if refines and refiner is not None:
         plan = refine_plan(request, work.deltas, work.shifts, work.merged, shifts, work.phases)
-        refined = refiner(plan, part(progress, UNREFINED_SHARE, 1.0), stop)
+        refined = refiner(plan, part(progress, solved, 1.0), stop)
         work.merged |= refined.layers
         report.notes += refined.notes
     report.notes += notes(request, shifts)

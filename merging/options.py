@@ -218,6 +218,7 @@ class MergeOptions:
         "result",
         concerns="every method",
         lowest=0,
+        highest=5000,
     )
     seed: int = option(
         0,

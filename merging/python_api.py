@@ -51,12 +51,14 @@ def merge(
     progress: Progress = silent,
     stop: Stop = never,
     watch: Watch = no_watch,
+    checkpoint: Path | None = None,
 ) -> MergeResult:
     """Merge the request's LoRAs into one adapter, on ``base`` where the method needs a model.
 
-    ``watch`` gets the report of a layer as soon as it is solved. The report's notes begin with what
-    is unusual in the LoRAs' weights. Raises MergeError for wrong
-    input, Cancelled once ``stop`` turns true.
+    ``watch`` gets the report of a layer as soon as it is solved. A refinement that was interrupted
+    goes on from what is in the folder ``checkpoint``, which is made if it is refined, and may be
+    removed once the merge is saved. The report's notes begin with what is unusual in the LoRAs'
+    weights. Raises MergeError for wrong input, Cancelled once ``stop`` turns true.
     """
     from merging import engine  # imports torch
     from merging.analysis.findings import findings, sentences
@@ -69,7 +71,7 @@ def merge(
         from merging.diffusion.refine.run import refiner
 
         model = activations(base)
-        result = engine.merge(request, model, progress, stop, watch, refiner(base))
+        result = engine.merge(request, model, progress, stop, watch, refiner(base, checkpoint))
         result.report.notes += _syntax_notes(request)
     result.report.notes[:0] = unusual
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from app.jobs.progress import Emit, ProgressReporter
 from app.jobs.sources import read_request
 from app.schemas.card import span
 from app.schemas.merge import FinishedMerge, MergeOrder
+from app.schemas.task import folder_around
 from merging.diffusion.base import Base
 from merging.engine import MergeResult
 from merging.export.recipe import recipe
@@ -42,8 +44,11 @@ def make_merge(
 ) -> FinishedMerge:
     """Merge and save; ``reporter`` gets the solved layers."""
     based = base if request.based else None
-    result = merge(request, based, progress, stop, reporter.watch)
-    return save_merge(order, result, based, folder)
+    checkpoint = folder_around(folder) / "refining"  # outlives a job that is stopped
+    result = merge(request, based, progress, stop, reporter.watch, checkpoint)
+    saved = save_merge(order, result, based, folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return saved
 
 
 def save_merge(

@@ -22,7 +22,7 @@ from app.jobs.line import Line, Place
 from app.jobs.slots.slot import Slot, WorkerLost
 from app.jobs.timing.pace import Measured, Pace
 from app.schemas.draw import Preview
-from app.schemas.task import Task
+from app.schemas.task import Task, folder_of_attempt
 from merging.errors import Cancelled, MergeError
 from merging.report import LayerReport
 from merging.runtime.progress import Stop, check
@@ -210,7 +210,7 @@ class Executor:
         """
         emitted = 0
         for attempt in range(ATTEMPTS):
-            folder = task.folder / f"again-{attempt}" if attempt else task.folder
+            folder = folder_of_attempt(task.folder, attempt)
             if task.order:  # else there are no files
                 folder.mkdir(parents=True, exist_ok=True)
             results = _Results(emit, emitted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from merging.calibration.prompts import is_style
+from merging.calibration.refine_size import RefineCost, refine_cost
 from merging.calibration.row_sets import row_sets
 from merging.methods import METHODS
 from merging.request import MergeRequest
@@ -15,6 +17,20 @@ WEIGHTS_ALONE = 10.0  # a merge without prompts
 
 def merge_cost(request: MergeRequest) -> float:
     """About how many predictions of the UNet take as long as this merge."""
+    refining = refinement(request)
+    return unrefined_cost(request) + (refining.total if refining else 0.0)
+
+
+def refinement(request: MergeRequest) -> RefineCost | None:
+    """What its refinement costs; None if there is none, as for one LoRA, its own merge."""
+    if not (request.refine and len(request.sources) > 1):
+        return None
+    styles = sum(is_style(source.words) for source in request.sources)
+    return refine_cost(len(request.sources), styles, request.refine)
+
+
+def unrefined_cost(request: MergeRequest) -> float:
+    """What comes before a refinement."""
     method = METHODS[request.method]
     if not method.calibrated:
         return WEIGHTS_ALONE

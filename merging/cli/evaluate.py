@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, BaseChoice, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
+from merging.evaluation import judge_agreement
 from merging.evaluation.bundled_cases import shelf_cases
 from merging.evaluation.cases import Case, select_cases
 from merging.evaluation.contest import run
@@ -30,17 +31,18 @@ QUICK_PICTURES = 8
 
 
 def add_evaluate(sub: CommandParser) -> None:
-    """The options of ``evaluate``; all but --device are those of “concepts”."""
+    """The options of ``evaluate``; all but --device are those of “concepts” and “judge”."""
     sub.describe(
-        "base|concepts [options]",
+        "base|concepts|judge [options]",
         "base",
         "concepts --protocol mine.yaml --contestant sum tsv iteris --page",
     )
     add = sub.essentials.add_argument
     add(
         "what",
-        choices=("base", "concepts"),
-        help="base: the embedded model and its LoRAs; concepts: the contest, with these options",
+        choices=("base", "concepts", "judge"),
+        help="base: the embedded model and its LoRAs; concepts: the contest, with these options; "
+        "judge: how often render's judge agrees with the detector on the contest's pictures",
     )
     add("--quick", action="store_true", help="pairs of the tuning split, 8 pictures")
     add("--base", default="mini", help=BASES)
@@ -84,6 +86,8 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
     if options.what == "concepts":
         results = run_concepts(options, progress)
         return results, contest_table(results)
+    if options.what == "judge":
+        return run_judge(options, progress)
     base = load_base(MINI.name, options.device)
     figures = base_figures.evaluate_base(base, load_detector(), progress)
     return figures, base_figures.table(figures)
@@ -104,6 +108,18 @@ def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, A
     if options.page:
         write_page(arena, keys, cases, figures)
     return figures
+
+
+def run_judge(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """Compare the judge with the detector; MergeError for cases that the detector cannot tell."""
+    choice = ArenaChoice(BaseChoice(options.base, options.device), options.steps, options.guidance)
+    arena = choice.arena(options.out)
+    detector = arena.scorers.detector
+    cases = judge_agreement.judged_cases(_cases_of(options, arena.base, detector))
+    if detector is None or not cases:
+        raise MergeError("The judge is compared on cases of the bundled LoRAs without a style.")
+    looks = judge_agreement.looks(arena, detector, cases, progress)
+    return {"looks": [asdict(look) for look in looks]}, judge_agreement.table(looks)
 
 
 def _cases_of(

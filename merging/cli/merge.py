@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from merging import formats
@@ -72,9 +73,11 @@ def run_merge(options: argparse.Namespace, progress: Progress) -> tuple[MergeAns
         base = load_base(options.base, options.device, options.precision)
     request = request_of(options, base, options.method)
     prompt = None if options.preview is None else preview_prompt(request, options.preview)
-    result = merge(request, base, progress)
+    checkpoint = options.out.with_name(f"{options.out.name}.refining")
+    result = merge(request, base, progress, checkpoint=checkpoint)
     merged_on = recipe_base(base, request.sources[0].adapter.base)
     saved = save(result, options.out, options.format, options.dtype, base, merged_on)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     merge_data, text = describe_merge(saved, result)
     answer: MergeAnswer = {**merge_data}
     if options.sidecar:

@@ -134,7 +134,7 @@ def _compute(
 ) -> tuple[CellResult, list[Image.Image], Cost]:
     """Combine the LoRAs, draw the pictures and score them."""
     contestant = ENTRANTS[key]
-    adapters = [_adapter(arena.base, concept) for concept in case.concepts]
+    adapters = [read_concept(arena.base, concept) for concept in case.concepts]
     started = time.perf_counter()
     with watching_peak() as memory:
         adapter_sets = contestant.combine(arena.base, adapters, part(progress, 0.0, 0.3))
@@ -203,7 +203,8 @@ def _adapter_set_index(case: Case, task: PictureTask) -> int:
     return task.seed if task.kind == "prior" else case.triggers.index(task.named[0])
 
 
-def _adapter(base: Base, concept: Concept) -> Adapter:
+def read_concept(base: Base, concept: Concept) -> Adapter:
+    """The LoRA of a concept, with the trigger of the case."""
     return replace(formats.read(concept.file, base.table), trigger=concept.trigger)
 
 
@@ -223,7 +224,7 @@ def _reference_pictures(arena: Arena, concept: Concept) -> list[Image.Image]:
     phrase = f"a house in {concept.trigger}" if concept.style else article(concept.trigger)
     prompts = [ALONE[0].format(phrase)] * REFERENCES
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)
-    return arena.draw(prompts, seeds, [(_adapter(arena.base, concept), 1.0)])
+    return arena.draw(prompts, seeds, [(read_concept(arena.base, concept), 1.0)])
 
 
 def _files(concept: Concept) -> tuple[Path, ...]:

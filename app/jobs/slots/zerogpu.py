@@ -21,10 +21,12 @@ from app.jobs.slots.answers import Ended, answers
 from app.jobs.slots.slot import Slot, WorkerLost
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import ComparisonOrder, DrawOrder
+from app.schemas.merge import MergeOrder
 from app.schemas.task import Task
 from app.settings.model import Settings
+from merging.calibration.prompts import is_style
+from merging.calibration.refine_size import refine_cost
 from merging.errors import Cancelled, MergeError
-from merging.options import MergeOptions
 from merging.runtime.progress import Stop
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ log = logging.getLogger(__name__)
 START = 10  # the process, and the weights' way to its GPU
 MERGE = 20  # and beside it, for each sample of a method with prompts
 SAMPLE = 1.0
-REFINEMENT = 0.3  # one step of --refine
+PASS = 0.002  # of the UNet, where a refinement has many together
 STEP = 0.05  # of one picture, at 512 × 512
 PICTURE = 0.5  # to decode and save it
 MOST = 120  # more than this ZeroGPU gives no visitor without an account
@@ -68,8 +70,12 @@ def seconds(task: Task) -> int:
     return min(round(needed), MOST)
 
 
-def _merge_seconds(order: MergeOptions) -> float:
-    return MERGE + SAMPLE * order.samples + REFINEMENT * order.refine
+def _merge_seconds(order: MergeOrder) -> float:
+    needed = MERGE + SAMPLE * order.samples
+    if order.refine:
+        styles = sum(is_style(pick.trigger) for pick in order.picks)
+        needed += PASS * refine_cost(len(order.picks), styles, order.refine).total
+    return needed
 
 
 def _draw_seconds(order: DrawOrder, columns: int = 0) -> float:

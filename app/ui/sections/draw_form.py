@@ -14,6 +14,7 @@ from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
 from merging.base_models import base_model
 from merging.io.png import Origin
+from merging.io.regions import Region, parse_region
 from merging.options import MAX_CLIP_SKIP, Sampler
 
 MAX_SEED, MAX_STEPS, MAX_GUIDANCE = 2**31 - 1, 100, 15
@@ -35,11 +36,15 @@ class DrawForm:
     clip_skip: gr.Number
     columns: gr.CheckboxGroup
     composed: gr.Dropdown  # further columns, of LoRAs that are not merged
+    regions: gr.Textbox  # a box on every line
     others: gr.Dropdown  # entries of the history
     maps: gr.Checkbox
 
     def order_fields(self, values: Values) -> dict[str, Any]:
-        """Fields of a DrawOrder, except the prompt and the other merges."""
+        """Fields of a DrawOrder, except the prompt and the other merges.
+
+        MergeError for regions that cannot be read.
+        """
         return {
             "seed": int(values[self.seed] or 0),
             "count": int(values[self.count]),
@@ -50,6 +55,7 @@ class DrawForm:
             "size": values[self.size],
             "clip_skip": int(values[self.clip_skip] or 1),
             "columns": (*values[self.columns], *values[self.composed]),
+            "regions": read_regions(values[self.regions]),
             "maps": bool(values[self.maps]),
         }
 
@@ -59,6 +65,7 @@ class DrawForm:
         return {widget: getattr(order, name) for name, widget in same.items()} | {
             self.columns: [name for name in order.columns if name in COLUMNS],
             self.composed: [name for name in order.columns if name in COMPOSED],
+            self.regions: regions_update(order.columns, order.regions),
             self.others: [other.entry for other in order.others],
         }
 
@@ -87,6 +94,18 @@ class DrawForm:
             self.size: origin.size,
             self.clip_skip: min(max(origin.clip_skip, 1), MAX_CLIP_SKIP),
         }
+
+
+def read_regions(lines: str) -> tuple[Region, ...]:
+    """The boxes of the lines that are not blank; MergeError for a line that is no box."""
+    return tuple(parse_region(line) for line in lines.splitlines() if line.strip())
+
+
+def regions_update(columns: Sequence[str], regions: Sequence[Region] | None = None) -> gr.Textbox:
+    """The field of the boxes, shown where a chosen way to compose needs them; None: as typed."""
+    needed = any("regions" in COMPOSED[name].needs for name in columns if name in COMPOSED)
+    lines = {} if regions is None else {"value": "\n".join(map(str, regions))}
+    return gr.Textbox(visible=needed, **lines)
 
 
 def prompt_widgets() -> tuple[gr.Textbox, gr.HTML, gr.Button]:
@@ -137,6 +156,17 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
         info="Every way that is chosen is one more column, drawn with the LoRAs themselves.",
         elem_id="composed",
     )
+    regions = gr.Textbox(
+        "",
+        visible=False,
+        lines=2,
+        label="Regions",
+        info="Where each LoRA draws: TRIGGER=left,top,right,bottom on a line of its own, as shares "
+        "of the picture from 0 to 1.",
+        placeholder="sks cat=0,0,0.5,1",
+        elem_id="regions",
+    )
+    composed.change(regions_update, composed, regions, **AT_ONCE)
     others = gr.Dropdown(
         [],
         value=[],
@@ -148,7 +178,8 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
     )
     maps = gr.Checkbox(True, label="Heat maps: show where each concept went")
     dice.click(lambda: random.randint(0, MAX_SEED), None, seed, **AT_ONCE)
-    return DrawForm(prompt, seed, count, steps, guidance, *rare, columns, composed, others, maps)
+    usual = (prompt, seed, count, steps, guidance, *rare)
+    return DrawForm(*usual, columns, composed, regions, others, maps)
 
 
 def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox, gr.Number]:

@@ -75,8 +75,8 @@ def region_masks(scene: Scene) -> dict[str, Tensor]:
     triggers = [name for adapter, _ in scene.adapters for name in adapter.triggers]
     if not scene.regions:
         raise MergeError(
-            "This composition needs regions, a box for each trigger: "
-            '--region "TRIGGER=x0,y0,x1,y1", in shares of the picture from 0 to 1.'
+            "This composition needs regions, a box for each trigger: TRIGGER=x0,y0,x1,y1 in shares "
+            "of the picture from 0 to 1, after --region or under “Regions” on the page."
         )
     masks: dict[str, Tensor] = {}
     for region in scene.regions:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 
 import torch
@@ -21,51 +22,23 @@ from torch import Tensor
 
 from merging.base_models import base_model
 from merging.calibration.prompts import composed_prompts
+from merging.calibration.refine_size import PAINTED_STEPS, tried_of_each
 from merging.diffusion.base import latent_size
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
 from merging.diffusion.refine.advantage import window
+from merging.diffusion.refine.checkpoint import Checkpoint
 from merging.diffusion.refine.concept import Concept
 from merging.diffusion.refine.judge import Judge
 from merging.diffusion.refine.paint import GROWTH, grown, paint
+from merging.diffusion.refine.pictures import Pictures, joined, kept_pictures
 from merging.runtime.progress import Progress, part
 from merging.runtime.seeds import seed_for
 
-STEPS = 15
-TRIED, FEWEST = 192, 4  # pictures tried, over all orders; at least so many of each
-MOST_OF_AN_ORDER = 64
 ELSEWHERE = 0.6  # most of its best that a thing may have at the other's place
 APART = 1 / 4  # distance of the two places, as a share of the side
 PLACED = 0.25  # share of the best m above which a place has weight
 
 Order = tuple[int, int]  # indices of the LoRA that paints first, and of the other
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Finished latents, and whose prediction is wanted at every place of them."""
-
-    latents: Tensor  # (n, channels, height, width)
-    prompts: tuple[str, ...]
-    weights: Tensor  # w (n, LoRAs, height, width), on the CPU
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.prompts)
-
-    def rows(self, numbers: Sequence[int]) -> Pictures:
-        """Some of them."""
-        some = torch.tensor(numbers, dtype=torch.long)
-        prompts = tuple(self.prompts[number] for number in numbers)
-        return Pictures(self.latents[some.to(self.latents.device)], prompts, self.weights[some])
-
-
-def joined(parts: Sequence[Pictures]) -> Pictures:
-    """All pictures of these parts."""
-    return Pictures(
-        torch.cat([one.latents for one in parts]),
-        tuple(prompt for one in parts for prompt in one.prompts),
-        torch.cat([one.weights for one in parts]),
-    )
 
 
 @dataclass(frozen=True)
@@ -82,21 +55,18 @@ def orders(concepts: Sequence[Concept]) -> list[Order]:
     return [(i, j) for i, j in permutations(range(len(concepts)), 2) if not concepts[i].style]
 
 
-def tried_of_each(count: int) -> int:
-    """Pictures tried of each of ``count`` orders."""
-    return max(FEWEST, min(MOST_OF_AN_ORDER, TRIED // max(1, count)))
-
-
-def draw_composites(judge: Judge, seed: int, progress: Progress) -> Composites:
-    """Paint and check every order of two concepts, batch by batch."""
+def draw_composites(judge: Judge, seed: int, saved: Checkpoint, progress: Progress) -> Composites:
+    """Paint and check every order of two concepts, batch by batch; each order is kept."""
     pairs = orders(judge.concepts)
     parts, tried, kept = [], {}, {}
     for number, order in enumerate(pairs):
         share = part(progress, number / len(pairs), (number + 1) / len(pairs))
         name = " + ".join(judge.concepts[i].phrase for i in order)
-        pictures = _composites_of(judge, order, tried_of_each(len(pairs)), seed, share)
+        count = tried_of_each(len(pairs))
+        make = partial(_composites_of, judge, order, count, seed, share)
+        pictures = kept_pictures(saved, f"composites-{number}", judge.base.device, make)
         parts.append(pictures)
-        tried[name], kept[name] = tried_of_each(len(pairs)), len(pictures)
+        tried[name], kept[name] = count, len(pictures)
     return Composites(joined(parts), tried, kept)
 
 
@@ -122,7 +92,7 @@ def _composites_of(
             prompts[rows],
             seeds[rows],
             size,
-            steps=STEPS,
+            steps=PAINTED_STEPS,
             guidance=base_model(base.name).guidance,
             progress=share,
         )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from merging.base_models import base_model
 from merging.calibration.prompts import concept_prompts
+from merging.calibration.refine_size import JUDGE_PICTURES, JUDGE_STEPS
 from merging.diffusion.base import Base, latent_size
 from merging.diffusion.refine.advantage import DRAWS, advantage, around, denoising_error
 from merging.diffusion.refine.concept import NO_CHANGE, Concept, ModelChange, check_phrases
@@ -34,7 +35,6 @@ from merging.runtime.memory import explain_out_of_memory
 from merging.runtime.progress import Progress, Stop, never, part, silent
 from merging.runtime.seeds import seed_for
 
-PICTURES, STEPS = 12, 12  # of each LoRA and of the base, for a threshold
 MIDWAY = 0.5  # from the base's median to the LoRA's own
 # In pictures of several concepts each has less room, and a merge is not quite its LoRA: on three
 # tuning pairs of the bundled LoRAs, a threshold halfway differed from the detector in 14 of 72
@@ -210,14 +210,16 @@ def judge_from_examples(
 def threshold(base: Base, concept: Concept, seed: int, progress: Progress = silent) -> float:
     """τ of one LoRA; MergeError if its own pictures cannot be told from the base's."""
     phrase = concept.phrase
-    prompts = concept_prompts(phrase, PICTURES, seed_for(seed, "threshold", phrase))
-    seeds = [seed_for(seed, "threshold", phrase, str(number)) for number in range(PICTURES)]
+    prompts = concept_prompts(phrase, JUDGE_PICTURES, seed_for(seed, "threshold", phrase))
+    seeds = [seed_for(seed, "threshold", phrase, str(number)) for number in range(JUDGE_PICTURES)]
     noise = seeded_noise(base, seeds, latent_size(base))
     guidance = base_model(base.name).guidance
     latents = []
     for done, model in enumerate((concept.change, NO_CHANGE)):
         progress(done / 2, f"pictures of {phrase}")
-        latents.append(draw_latents(base, prompts, noise, model, steps=STEPS, guidance=guidance))
+        latents.append(
+            draw_latents(base, prompts, noise, model, steps=JUDGE_STEPS, guidance=guidance)
+        )
     return _between(concept, *_medians(base, concept, prompts, latents, seed), MIDWAY)
 
 

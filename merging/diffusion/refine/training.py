@@ -15,36 +15,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from merging.calibration.refine_size import ROWS
 from merging.diffusion.base import Base
 from merging.diffusion.calibration_samples import POSITIONS_PER_BATCH
-from merging.diffusion.refine.composites import Pictures, joined
+from merging.diffusion.refine.checkpoint import Checkpoint
 from merging.diffusion.refine.concept import NO_CHANGE, ModelChange
 from merging.diffusion.refine.lessons import Lessons
+from merging.diffusion.refine.pictures import Pictures, joined
 from merging.diffusion.refine.sampling import noise_scheduler, text_states
 from merging.diffusion.refine.student import Student, autocast
 from merging.runtime.progress import Progress
 
 # The recipe of the trial on cat and dog, 240 steps (docs/ablation.md).
 RATE, WARM_UP, MOST_NORM = 1e-3, 20, 1.0
-COMPOSITES, ALONE, PLAIN = 14, 12, 6  # rows of a step
 SNR = 5.0
 EMPTY_EVERY, EMPTY = 8, 2  # so many prompts are empty in every eighth step
-KINDS = {"composites": COMPOSITES, "alone": ALONE, "plain": PLAIN}
+KEPT_EVERY = 20  # steps, in a checkpoint
 
 
 @dataclass
 class Losses:
     """The loss of every step, by the kind of picture."""
 
-    by_kind: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    by_kind: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in ROWS})
 
     def add(self, losses: Tensor) -> None:
         """Add one step's, row by row in the order of the kinds."""
-        for kind, rows in zip(KINDS, losses.split(tuple(KINDS.values())), strict=True):
+        for kind, rows in zip(ROWS, losses.split(tuple(ROWS.values())), strict=True):
             self.by_kind[kind].append(rows.mean().item())
 
     def ends(self, kind: str) -> tuple[float, float]:
@@ -60,22 +62,55 @@ def train(
     lessons: Lessons,
     steps: int,
     seed: int,
+    saved: Checkpoint,
     progress: Progress,
 ) -> Losses:
-    """Train the student's factors in place; the base must be `trainable`."""
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(student.parameters, lr=RATE, weight_decay=0.0)
-    losses = Losses()
-    for step in range(steps):
+    """Train the student's factors in place, from what is ``saved`` on; the base is `trainable`."""
+    run = _Run(student, seed)
+    run.load(saved.read("training"))
+    for step in range(run.step, steps):
         progress(step / steps, f"refining, step {step + 1} of {steps}")
-        rows = _rows(lessons, step, generator)
-        for group in optimiser.param_groups:
+        rows = _rows(lessons, step, run.generator)
+        for group in run.optimiser.param_groups:
             group["lr"] = RATE * schedule(step, steps)
-        losses.add(_backward(student, loras, rows, generator))
+        run.losses.add(_backward(student, loras, rows, run.generator))
         torch.nn.utils.clip_grad_norm_(student.parameters, MOST_NORM)
-        optimiser.step()
-        optimiser.zero_grad()
-    return losses
+        run.optimiser.step()
+        run.optimiser.zero_grad()
+        run.step = step + 1
+        if run.step % KEPT_EVERY == 0 or run.step == steps:
+            saved.write("training", run.state())
+    return run.losses
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(self, student: Student, seed: int) -> None:
+        self.student, self.step, self.losses = student, 0, Losses()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimiser = torch.optim.AdamW(student.parameters, lr=RATE, weight_decay=0.0)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "step": self.step,
+            "losses": self.losses.by_kind,
+            "generator": self.generator.get_state(),
+            "optimiser": self.optimiser.state_dict(),
+            "factors": [factor.detach() for factor in self.student.parameters],
+        }
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Go on from there; None is the beginning."""
+        if state is None:
+            return
+        self.step, self.losses = state["step"], Losses(state["losses"])
+        self.generator.set_state(state["generator"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for factor, value in zip(self.student.parameters, state["factors"], strict=True):
+            factor.copy_(value)
 
 
 def schedule(step: int, steps: int) -> float:
@@ -90,13 +125,14 @@ def _rows(lessons: Lessons, step: int, generator: torch.Generator) -> Pictures:
         numbers = torch.randint(len(pictures), (count,), generator=generator)
         return pictures.rows(numbers.tolist())
 
-    composites = some(lessons.composites.pictures, COMPOSITES)
+    composites = some(lessons.composites.pictures, ROWS["composites"])
     if step % EMPTY_EVERY == 0:
         prompts = ("",) * EMPTY + composites.prompts[EMPTY:]
         composites = Pictures(composites.latents, prompts, composites.weights)
-    turns = [lessons.alone[(step * ALONE + row) % len(lessons.alone)] for row in range(ALONE)]
+    count = ROWS["alone"]
+    turns = [lessons.alone[(step * count + row) % len(lessons.alone)] for row in range(count)]
     alone = [some(pictures, 1) for pictures in turns]
-    return joined([composites, *alone, some(lessons.plain, PLAIN)])
+    return joined([composites, *alone, some(lessons.plain, ROWS["plain"])])
 
 
 def _backward(

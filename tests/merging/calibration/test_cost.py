@@ -42,3 +42,18 @@ def test_more_work_costs_more(random_adapter: Callable[..., Adapter]) -> None:
     )
     for other in cheaper:
         assert merge_cost(other) < merge_cost(request) < merge_cost(replace(request, rounds=3))
+
+
+def test_a_refinement_counts_its_paintings_and_its_steps(
+    random_adapter: Callable[..., Adapter],
+) -> None:
+    sources = tuple(
+        Source(random_adapter(seed, marks=("q_proj",)), trigger=f"thing {seed}") for seed in (1, 2)
+    )
+    plain = MergeRequest(sources, method="tsv")
+    costs = [merge_cost(replace(plain, refine=steps)) for steps in (0, 1, 101)]
+    painted, trained = costs[1] - costs[0], costs[2] - costs[1]
+    assert painted > 2 * 64 * 2 * 2 * 15, "64 pictures of each order, each painted twice"
+    assert trained > 100 * 3 * 32, "32 rows there and back"
+    alone = replace(plain, refine=100, sources=sources[:1])
+    assert merge_cost(alone) == costs[0], "one LoRA is its own merge"

@@ -34,6 +34,22 @@ def test_maps_lie_beside_their_pictures(capsys: pytest.CaptureFixture[str], tmp_
 
 
 @pytest.mark.slow
+def test_the_judge_says_what_is_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thresholds from two pictures; the pizza is looked for, but its LoRA does not draw."""
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 2)
+    (said,) = answer(
+        capsys, "--adapter", CAT, "--prompt", "a photo of a sks cat and a vxz pizza", "--steps", 10,
+        "--seed", 1, "--out", tmp_path, "--judge", CAT, PIZZA,
+    )  # fmt: skip
+    cat, pizza = said["concepts"]["sks cat"], said["concepts"]["vxz pizza"]
+    assert (cat["found"], pizza["found"]) == (True, False)
+    assert cat["score"] > 1 > pizza["score"]
+    assert all(0 < share < 1 for share in cat["place"])
+
+
+@pytest.mark.slow
 def test_a_picture_brings_its_settings_and_what_is_given_goes_before_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ def concept(base: Base, phrase: str) -> Concept:
 def pair(base: Base) -> Iterator[Judge]:
     """Thresholds from three pictures, which do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "PICTURES", 3)
+        patch.setattr(judging, "JUDGE_PICTURES", 3)
         yield build_judge(base, [concept(base, phrase) for phrase in PAIR])
 
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_judged_is_one_sentence(
 def test_a_lora_that_does_nothing_is_refused(
     base: Base, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "PICTURES", 2)
+    monkeypatch.setattr(judging, "JUDGE_PICTURES", 2)
     with pytest.raises(MergeError, match="cannot be told from the base's"):
         build_judge(base, [concept_of(base, random_adapter(1), 0.0)])
 

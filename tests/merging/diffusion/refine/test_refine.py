@@ -13,9 +13,9 @@ from merging.adapter import Adapter
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.diffusion.refine import training
+from merging.diffusion.refine.checkpoint import Checkpoint
 from merging.diffusion.refine.composites import (
     Composites,
-    Pictures,
     orders,
     place_weights,
     shows_both,
@@ -23,6 +23,7 @@ from merging.diffusion.refine.composites import (
 from merging.diffusion.refine.concept import NO_CHANGE, Concept, concept_of
 from merging.diffusion.refine.lessons import Lessons
 from merging.diffusion.refine.paint import paint, same_kind, surroundings
+from merging.diffusion.refine.pictures import Pictures
 from merging.diffusion.refine.run import refiner
 from merging.diffusion.refine.sampling import KeptPart, draw_latents, seeded_noise
 from merging.diffusion.refine.student import Student, trainable
@@ -33,7 +34,7 @@ from merging.request import MergeRequest, Source
 from merging.runtime.progress import silent
 
 PROMPT = "a photo of a rn1 cat and a rn2 dog"
-FEW = {"composites": 2, "alone": 2, "plain": 1}
+FEW = {"composites": 2, "alone": 2, "plain": 1}  # rows of a step
 
 
 @pytest.fixture
@@ -46,8 +47,7 @@ def pair(base: Base, random_adapter: Callable[..., Adapter]) -> list[Concept]:
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Five pictures a step instead of 32."""
     for name, count in FEW.items():
-        monkeypatch.setattr(training, name.upper(), count)
-        monkeypatch.setitem(training.KINDS, name, count)
+        monkeypatch.setitem(training.ROWS, name, count)
     return iter(())
 
 
@@ -78,7 +78,7 @@ def trained(base: Base, pair: list[Concept], steps: int) -> dict[str, Delta]:
     with trainable(base):
         student = Student(base, dict(pair[0].change.deltas), {})
         loras = [concept.change.on(base) for concept in pair]
-        training.train(student, loras, lessons(base), steps, 3, silent)
+        training.train(student, loras, lessons(base), steps, 3, Checkpoint(None), silent)
     return student.layers()
 
 
