@@ -5,8 +5,8 @@ p_i     the place with the largest m_i
 A composite is kept if m_i(p_i) > 1 for both things, each is at most 0.6 of its best at the other's
 p, and the two p are a quarter of a side apart. With a style, the style must be above 1 on average
 and the thing above 1 at its p.
-w_i(p)  weight of LoRA i at every place, as a target: 1 where m_i is above a quarter of its best and
-        the largest, one place wider and with soft edges; a style's is 1 everywhere
+w_i(p)  weight of LoRA i at every place, as a target: 1 where its advantage is above a quarter of
+        its best and the largest, one place wider and with soft edges; a style's is 1 everywhere
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from merging.runtime.seeds import seed_for
 
 ELSEWHERE = 0.6  # most of its best that a thing may have at the other's place
 APART = 1 / 4  # distance of the two places, as a share of the side
-PLACED = 0.25  # share of the best m above which a place has weight
+PLACED = 0.25  # share of the best advantage above which a place has weight
 
 Order = tuple[int, int]  # indices of the LoRA that paints first, and of the other
 
@@ -98,7 +98,8 @@ def _composites_of(
         )
         maps = pair.maps(latents, prompts[rows])
         weights = torch.zeros(len(latents), len(judge.concepts), *size)
-        weights[:, list(order)] = place_weights(maps, [concept.style for concept in two])
+        advantages = maps * torch.tensor(pair.thresholds)[:, None, None]
+        weights[:, list(order)] = place_weights(advantages, [concept.style for concept in two])
         good = shows_both(maps, [concept.style for concept in two]).nonzero().flatten().tolist()
         parts.append(Pictures(latents, prompts[rows], weights).rows(good))
     return joined(parts)
@@ -118,7 +119,7 @@ def shows_both(maps: Tensor, styles: Sequence[bool]) -> Tensor:
 
 
 def place_weights(maps: Tensor, styles: Sequence[bool]) -> Tensor:
-    """w of m (pictures, LoRAs, height, width), of the same shape; things' sum to 1 at most."""
+    """w of advantages (pictures, LoRAs, height, width), same shape; things' sum to 1 at most."""
     is_style = torch.tensor(styles)[None, :, None, None]
     maps = maps.clamp_min(0).masked_fill(is_style, 0)
     above = maps > PLACED * maps.amax(dim=(2, 3), keepdim=True)

@@ -1,13 +1,14 @@
 """Which LoRAs' concepts are in a picture, and where: a judge that needs nothing but the LoRAs.
 
 a_i(p)   advantage of LoRA i at place p (`merging.diffusion.refine.advantage`)
-τ_i      its threshold: midway between the median of max_p a_i over pictures of LoRA i alone and
-         that over the base's pictures for the same prompts and seeds
+τ_i      its threshold: between the median of max_p a_i over the base's pictures and that over
+         pictures of LoRA i alone, for the same prompts and seeds
 m_i(p)   a_i(p) / τ_i
-Place p is LoRA i's where m_i(p) is the largest of all LoRAs that are no styles. Concept i is in the
-picture if m_i is above 1 at one of its own places; a style, which has no place, if the mean of m_i
-over the picture is. Two LoRAs of one kind of thing answer to each other's pictures as well, but the
-right one more.
+Place p is LoRA i's where a_i(p) is the largest of all LoRAs that are no styles: there it denoises
+the picture best. Concept i is in the picture if m_i is above 1 at one of its own places; a style,
+which has no place, if the mean of m_i over the picture is. LoRAs answer to each other's pictures as
+well, those of one kind of thing or of like colours, but the right one more. Were places given by
+the largest m, one with a small τ would be found in whatever is like its thing.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Judge:
 
     def read(self, maps: Tensor) -> tuple[Finding, ...]:
         """The findings in one picture's m (concepts, height, width)."""
-        owners = owner_of(maps, [concept.style for concept in self.concepts])
+        advantages = maps * torch.tensor(self.thresholds)[:, None, None]
+        owners = owner_of(advantages, [concept.style for concept in self.concepts])
         return tuple(
             _finding(concept, values, owners == i)
             for i, (concept, values) in enumerate(zip(self.concepts, maps, strict=True))
@@ -143,7 +145,7 @@ class Judge:
 
 
 def owner_of(maps: Tensor, styles: Sequence[bool]) -> Tensor:
-    """Index of the LoRA with the largest m at every place; maps (…, LoRAs, height, width)."""
+    """Index of the LoRA with the largest a at every place; maps (…, LoRAs, height, width)."""
     return maps.masked_fill(torch.tensor(styles)[:, None, None], -torch.inf).argmax(dim=-3)
 
 

@@ -136,3 +136,15 @@ def test_stop_is_heard_inside_a_step(base: Base, random_adapter: Callable[..., A
     calls = iter([False] * 20)
     with pytest.raises(Cancelled):
         build_judge(base, [concept_of(base, random_adapter(1))], stop=lambda: next(calls, True))
+
+
+def test_a_quiet_lora_is_not_found_in_what_another_one_draws(base: Base) -> None:
+    """In the cat's place the dog's advantage is above its small threshold, the cat's is larger."""
+    judge = Judge(base, tuple(concept(base, phrase) for phrase in PAIR), (0.4, 0.06))
+    advantages = torch.zeros(2, 16, 16)
+    advantages[0, 2:6, 2:6], advantages[1, 2:6, 2:6] = 0.7, 0.1
+    maps = advantages / torch.tensor(judge.thresholds)[:, None, None]
+    assert [one.found for one in judge.read(maps)] == [True, False]
+    advantages[1, 9:12, 9:12] = 0.09
+    maps = advantages / torch.tensor(judge.thresholds)[:, None, None]
+    assert [one.found for one in judge.read(maps)] == [True, True]
