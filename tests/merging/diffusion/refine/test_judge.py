@@ -142,7 +142,7 @@ def test_a_quiet_lora_is_not_found_in_what_another_one_draws(base: Base) -> None
     """In the cat's place the dog's advantage is above its small threshold, the cat's is larger."""
     judge = Judge(base, tuple(concept(base, phrase) for phrase in PAIR), (0.4, 0.06))
     advantages = torch.zeros(2, 16, 16)
-    advantages[0, 2:6, 2:6], advantages[1, 2:6, 2:6] = 0.7, 0.1
+    advantages[0, 2:6, 2:6], advantages[1, 2:6, 2:6] = 0.7, 0.12
     maps = advantages / torch.tensor(judge.thresholds)[:, None, None]
     assert [one.found for one in judge.read(maps)] == [True, False]
     advantages[1, 9:12, 9:12] = 0.09
