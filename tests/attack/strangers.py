@@ -58,6 +58,8 @@ def sessions(app: Running) -> Outcome:
         for name in ("0" * 32, event[:-1] + "0", event, "x", "%00", "../x"):
             told = client.get(f"{url}call/render/{name}")
             outcome.expect("complete" not in told.text, f"the event {name} has an answer")
+            if name == event:  # its session is there for a while, and has nothing to tell
+                continue
             told = client.get(f"{url}queue/data", params={"session_hash": name})
             outcome.expect("session_not_found" in told.text, f"the session {name} has a stream")
         state = client.get(f"{app.url}config").json()
