@@ -33,6 +33,7 @@ SECTIONS = {  # page → the tables in it that commands have printed
         "weights",
         "pictures",
         "waiting",
+        "counts",
         "writing",
         "looking",
     ),
