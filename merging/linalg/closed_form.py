@@ -109,7 +109,7 @@ class LayerProblem:
 
         The second is Σ_i Δ_i α₁ (Σ_c ω_c λ_c ‖C_ci‖_F) S⁻¹.
         """
-        pairs = zip(cross_ridges(self), self.teachers, strict=True)
+        pairs = zip(teacher_ridges(self), self.teachers, strict=True)
         damped = torch.cat([ridge * delta.down for ridge, delta in pairs if delta is not None])
         from_rows, from_ridge = self.system.solve(torch.cat([self.rhs.down, damped])).chunk(2)
         return Delta(self.rhs.up, from_rows), Delta(self.rhs.up, from_ridge)
@@ -138,7 +138,7 @@ def solve_rows(problem: LayerProblem) -> Delta:
     return answer if problem.mode == "delta" else sum_deltas([answer, _residual(problem)])
 
 
-def cross_ridges(problem: LayerProblem) -> list[float]:
+def teacher_ridges(problem: LayerProblem) -> list[float]:
     """α₁ Σ_c ω_c λ_c ‖C_ci‖_F of every teacher i.
 
     The ridge of preserved rows is shared by all LoRAs. A composite is merged already, so that its

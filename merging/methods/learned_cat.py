@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from merging.linalg.closed_form import LayerProblem, cross_ridges
+from merging.linalg.closed_form import LayerProblem, teacher_ridges
 from merging.linalg.delta import Delta, inner_product, sum_deltas
 
 NEGLIGIBLE = 1e-12  # of the largest eigenvalue: LoRAs that say the same share their weight
@@ -34,6 +34,6 @@ def learned_cat(problem: LayerProblem) -> Delta:
 
 def _target(problem: LayerProblem) -> Delta:
     """Σ_c ω_c λ_c Σ_i Δ_i (C_ci + α₁ ‖C_ci‖_F I)."""
-    pairs = zip(cross_ridges(problem), problem.teachers, strict=True)
+    pairs = zip(teacher_ridges(problem), problem.teachers, strict=True)
     damped = [ridge * delta.down for ridge, delta in pairs if delta is not None]
     return Delta(problem.rhs.up, problem.rhs.down + torch.cat(damped))
