@@ -128,7 +128,7 @@ def test_what_cannot_be_tuned_is_refused(base: Base, pair: MergeRequest, tmp_pat
 def test_pictures_of_the_loras_are_better_than_of_the_base(
     name: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.diffusion.refine.judge.PICTURES", 4)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 4)
     sources = tuple(parse_file_argument(str(file)).source(base) for file in (CAT, PIZZA))
     request = MergeRequest(sources, method="sum")
     gray = tmp_path / "gray.png"
