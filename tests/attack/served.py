@@ -35,7 +35,6 @@ def kills(folder: Path, rounds: int, seconds: float = math.inf) -> Outcome:
     outcome = Outcome(f"kill -9 of the web server at random moments, and its restart (seed {SEED})")
     chance = random.Random(SEED)
     settings = Settings(device="cpu", work=folder / "work", home=folder / "home", port=free_port())
-    prepare(settings)
     longest = SLOWER * warm(Studio(settings))
     from app.ui import launch, page  # noqa: F401 -- imported before the forks
 
@@ -64,6 +63,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     from app.ui.launch import launch
     from app.ui.page import build
 
+    prepare(settings)  # in this process alone: it changes the folder for temporary files
     studio = Studio(settings)
     uploads = Store(settings.work / "gradio", 3600 * settings.keep_hours)
     start_janitor([studio.store, uploads])
