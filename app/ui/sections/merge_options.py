@@ -27,7 +27,7 @@ USUAL = {  # a title and a reason for each of the methods that most people need
 }
 FIXED = "fixed"  # the choice that shows the field for a number
 RANK_TITLES = {"exact": "exact", "auto": "automatic", "full": "uncut"}
-MOST_OF_A_SLIDER = 10_000  # a number that may be larger is typed
+MOST_OF_A_SLIDER = 1000  # a number that may be larger is typed
 SLIDER_MAX = 200  # calibration prompts; more help little
 
 
