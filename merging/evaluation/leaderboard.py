@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from merging.evaluation.cases import Case
 from merging.evaluation.cells import Arena, cell_file
 from merging.evaluation.comparisons import DECIDING, FORGOTTEN, difference_text
@@ -16,15 +14,10 @@ from merging.evaluation.contest import HEADINGS
 from merging.evaluation.costs import Cost, mean_cost
 from merging.evaluation.metrics import METRICS
 from merging.io.atomic_write import write_whole
+from merging.io.html_templates import html_templates
 
 PAGE = "index.html"
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = html_templates(Path(__file__).with_name("templates"))
 
 
 def write_page(
