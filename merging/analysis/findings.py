@@ -190,13 +190,19 @@ def _persistent(adapter: Adapter, others: Sequence[Adapter]) -> list[Finding]:
     times = persistence(adapter, others)
     if times < PERSISTENT:
         return []
-    shown = f"{times * SMALL_STRENGTH:.0f} times" if times < inf else "incomparably"
     sentence = (
-        f"{adapter.name}: even at strength {SMALL_STRENGTH:g}, its answer to its own inputs is "
-        f"{shown} as loud as that of any other file, so its effect survives the merge. Draw "
-        "the merge without any trigger words, and leave the file out if you see it there."
+        f"{adapter.name}: even at strength {SMALL_STRENGTH:g}, it changes its own inputs "
+        f"{_compared(times * SMALL_STRENGTH)} any other file does at strength 1, so it survives the "
+        "merge. Draw the merge without any trigger words, and leave the file out if you see it "
+        "there."
     )
     return [Finding("persistent", (adapter.name,), times, sentence)]
+
+
+def _compared(times: float) -> str:
+    if times == inf:
+        return "incomparably more than"
+    return "as much as" if times < 1.5 else f"{times:.0f} times as much as"
 
 
 def _lone_layers(adapter: Adapter, others: Sequence[Adapter]) -> list[Finding]:

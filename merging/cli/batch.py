@@ -56,7 +56,7 @@ def add_batch(sub: CommandParser) -> None:
         metavar="LIST",
         help="one list per FILE, in order, such as 0.6,0.8,1 (default: the FILEs' own strengths)",
     )
-    sub.essentials.add_argument("--out", type=Path, required=True, help="the zip to write")
+    sub.essentials.add_argument("-o", "--out", type=Path, required=True, help="the zip to write")
     add_matrix(sub)
     add_workers(sub)
     sub.set_defaults(run=run_batch)

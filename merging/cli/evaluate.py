@@ -46,7 +46,7 @@ def add_evaluate(sub: CommandParser) -> None:
     )
     add("--quick", action="store_true", help="pairs of the tuning split, 8 pictures")
     add("--base", default="mini", help=BASES)
-    add("--out", type=Path, default=Path("evaluation"), help="folder of results")
+    add("-o", "--out", type=Path, default=Path("evaluation"), help="folder of results")
     sub.files.add_argument(
         "--protocol", type=Path, help="YAML file with your own cases (default: the bundled LoRAs)"
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from merging.analysis.findings import Finding  # which imports torch
     from merging.formats.families.layer_tensors import BaseWeights
 
+HEADERS_ONLY = "The weights were not read: --values reads them and reports what is unusual in them."
+
 
 def add_inspect(sub: CommandParser) -> None:
     """The options of ``inspect``."""
@@ -26,7 +28,8 @@ def add_inspect(sub: CommandParser) -> None:
     sub.essentials.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="LoRAs or textual inversions"
     )
-    sub.experts.add_argument("--values", action="store_true", help="read and check the weights too")
+    text = "read the weights too, and report what is unusual in them, alone and together"
+    sub.experts.add_argument("--values", action="store_true", help=text)
     sub.add_weights_base()
     sub.set_defaults(run=run_inspect)
 
@@ -49,7 +52,8 @@ def run_inspect(options: argparse.Namespace, _progress: Progress) -> tuple[Inspe
     summaries = [summary(path, options.values, weights) for path in paths]
     findings = _findings(paths, summaries, weights) if options.values else []
     text = "\n\n".join(_text(file) for file in summaries)
-    lines = _plain_lines([f"finding  {finding.sentence}" for finding in findings])
+    notes = [f"finding  {finding.sentence}" for finding in findings]
+    lines = _plain_lines(notes if options.values else [HEADERS_ONLY])
     return {"files": summaries, "findings": findings}, "\n\n".join(filter(None, [text, lines]))
 
 

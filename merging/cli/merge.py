@@ -34,7 +34,9 @@ def add_merge(sub: CommandParser) -> None:
         metavar="METHOD",
         help="how to merge; the command methods lists what there is",
     )
-    sub.essentials.add_argument("--out", type=Path, required=True, help="the adapter to write")
+    sub.essentials.add_argument(
+        "-o", "--out", type=Path, required=True, help="the adapter to write"
+    )
     sub.files.add_argument(
         "--sidecar", action="store_true", help="write OUT.json for A1111 and others"
     )

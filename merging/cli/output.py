@@ -33,4 +33,5 @@ def with_notes(text: str, saved: Saved, notes: Sequence[str]) -> str:
 def ranks_text(adapter: Adapter) -> str:
     """An adapter's number of layers and its range of ranks."""
     ranks = [layer.rank for layer in adapter.layers.values()]
-    return f"{len(ranks)} layers, ranks {min(ranks)}–{max(ranks)}"
+    low, high = min(ranks), max(ranks)
+    return f"{len(ranks)} layers, " + (f"rank {low}" if low == high else f"ranks {low}–{high}")

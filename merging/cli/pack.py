@@ -29,7 +29,7 @@ def add_pack(sub: CommandParser) -> None:
         "loras/*.safetensors --out shelf.safetensors --keep 0.99",
     )
     sub.essentials.add_argument("files", nargs="+", metavar="FILE", help="LoRAs of one base model")
-    sub.essentials.add_argument("--out", type=Path, required=True, help="the pack to write")
+    sub.essentials.add_argument("-o", "--out", type=Path, required=True, help="the pack to write")
     add = sub.files.add_argument
     add("--dtype", choices=formats.DTYPES, default="fp16", help="numbers of the file")
     text = "share of every layer's energy that is kept; 1: all of it"
@@ -48,7 +48,7 @@ def add_unpack(sub: CommandParser) -> None:
     add = sub.essentials.add_argument
     add("pack", type=Path, metavar="PACK", help="a file that the command pack has written")
     add("--name", help="the LoRA to write (default: none, list them)")
-    add("--out", type=Path, help="the file to write (default: NAME.safetensors)")
+    add("-o", "--out", type=Path, help="the file to write (default: NAME.safetensors)")
     sub.files.add_argument("--format", choices=formats.WRITERS, default="kohya", help=FORMATS)
     sub.files.add_argument(
         "--dtype", choices=formats.DTYPES, default="fp16", help="numbers of the file"

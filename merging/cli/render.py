@@ -72,7 +72,7 @@ def _add_scene(sub: CommandParser) -> None:
     add("--prompt", **several, metavar="TEXT", help="what to draw (default: that of --like)")
     add("--seed", type=int, metavar="N", help="seed of the first picture (default: 0)")
     add("--count", type=int, metavar="N", default=1, help="pictures per prompt, seed by seed")
-    add("--out", type=Path, required=True, help="folder for the pictures")
+    add("-o", "--out", type=Path, required=True, help="folder for the pictures")
 
 
 def _add_look(sub: CommandParser) -> None:

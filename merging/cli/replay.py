@@ -40,7 +40,7 @@ def add_replay(sub: CommandParser) -> None:
     add = sub.essentials.add_argument
     add("merged", type=Path, metavar="MERGED", help="a file that the command merge has written")
     add("files", nargs="+", type=Path, metavar="FILE", help="its inputs, in any order")
-    add("--out", type=Path, required=True, help="the adapter to write")
+    add("-o", "--out", type=Path, required=True, help="the adapter to write")
     add("--base", help="base model (default: the one in the recipe)")
     add_device(sub)
     sub.experts.add_argument(

@@ -48,7 +48,7 @@ def add_tune(sub: CommandParser) -> None:
     text = "merges by search, and as many with random strengths beside it"
     add("--budget", type=int, metavar="N", default=Tuning.budget, help=text)
     text = "where the trials are stored; a search that is there goes on"
-    add("--out", type=Path, required=True, metavar="JSON", help=text)
+    add("-o", "--out", type=Path, required=True, metavar="JSON", help=text)
     text = "draw the search (default: no picture)"
     sub.files.add_argument("--plot", type=Path, metavar="PNG", help=text)
     _add_more(sub)

@@ -69,7 +69,7 @@ def test_a_misspelt_option_is_named_in_one_line(
         (["batch", "a", "b", "--methods", "ties", "tvs", "--out", "x"], "did you mean tsv?"),
         (["merge", "a", "b", "--dtype", "int4", "--out", "x"], "there are fp16, bf16, fp32"),
         (["merge", "a", "b", "--samples", "many", "--out", "x"], "'many' is not a number"),
-        (["merge", "a", "b"], "the following arguments are required: --out"),
+        (["merge", "a", "b"], "the following arguments are required: -o/--out"),
         (["convert", "a", "b", "c"], "unrecognized arguments: c"),
     ],
 )
@@ -89,7 +89,7 @@ def test_values_are_not_taken_for_options() -> None:
 
 def test_with_json_an_error_of_usage_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", "a", "--json", "--out"]) == 2
-    assert capsys.readouterr().out.startswith('{"error": "argument --out: expected one argument')
+    assert capsys.readouterr().out.startswith('{"error": "argument -o/--out: expected one argument')
 
 
 def test_the_page_s_program_knows_its_flags() -> None:
