@@ -192,9 +192,9 @@ def _persistent(adapter: Adapter, others: Sequence[Adapter]) -> list[Finding]:
         return []
     sentence = (
         f"{adapter.name}: even at strength {SMALL_STRENGTH:g}, it changes its own inputs "
-        f"{_compared(times * SMALL_STRENGTH)} any other file does at strength 1, so it survives the "
-        "merge. Draw the merge without any trigger words, and leave the file out if you see it "
-        "there."
+        f"{_compared(times * SMALL_STRENGTH)} any other file does at strength 1, so it survives "
+        "the merge. Draw the merge without any trigger words, and leave the file out if you see "
+        "it there."
     )
     return [Finding("persistent", (adapter.name,), times, sentence)]
 
