@@ -36,6 +36,10 @@ COMMANDS = {
         "An adapter of any family as a LoRA that every program loads, or as diffusers' own.",
         "convert:add_convert",
     ),
+    "carry": (
+        "A LoRA of one base model for another of the same architecture.",
+        "carry:add_carry",
+    ),
     "pack": (
         "Many LoRAs of one base in one file, in directions that they share.",
         "pack:add_pack",

@@ -34,7 +34,7 @@ def activations(base: Base) -> Activations:
     """The callable that ``merging.engine.merge`` runs its solver through."""
 
     def run(sweep: Sweep, solve: SolveLayer, progress: Progress, stop: Stop) -> None:
-        _check_layers(base, sweep)
+        check_layers(base, sweep)
         memory = explain_out_of_memory(f"The merge on {base.device}", REMEDY)
         parked = base.parked("vae", "safety_checker")
         with (
@@ -125,7 +125,7 @@ def _solve_on_weights(
         solve(layer, flat_weight(base.layers[layer]), ())
 
 
-def _check_layers(base: Base, sweep: Sweep) -> None:
+def check_layers(base: Base, sweep: Sweep) -> None:
     """Every layer of every LoRA must exist in this base, in its size."""
     for deltas in sweep.deltas:
         for name, delta in deltas.items():

@@ -13,6 +13,7 @@ from merging.errors import FileError, MergeError
 
 PEFT_CONFIG = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
 RECIPE_KEY = "iteris.recipe"  # header field of the files that this project writes
+CARRIED_KEY = "iteris.carried"  # header field of LoRAs that were carried to another base model
 PACK_KEY = "iteris.pack"  # header field of packs: several LoRAs in one file
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 MAX_CONFIG = 1 << 20  # bytes; a pattern for each of 354 layers takes 30,000

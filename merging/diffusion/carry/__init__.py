@@ -1,0 +1,1 @@
+"""A LoRA of one base model carried to another of the same architecture."""
