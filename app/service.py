@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 from collections.abc import Generator, Sequence
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.examples import bundled
 from app.hub_upload import push
 from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
@@ -36,12 +34,9 @@ from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.schemas.task import Kind, Order, Task
 from app.settings.model import Settings
-from app.storage.history import History, OpenedEntry, room_note
-from app.storage.library import Library
+from app.storage.archive import Archive
 from app.storage.room import room_of
-from app.storage.sessions import Store
 from merging.errors import MergeError
-from merging.io.files import peft_config_path
 from merging.io.hub import NamedFile, fetch_file
 
 if TYPE_CHECKING:
@@ -49,20 +44,19 @@ if TYPE_CHECKING:
     from app.jobs.engine import Engine
     from merging.analysis.rank_curve import CurvePoint
     from merging.analysis.summary import Summary
+    from merging.retrieval.clip_reader import ClipReader
 
-log = logging.getLogger(__name__)
 DrawEvent = Step | DrawItem
 ComparisonEvent = DrawEvent | FinishedMerge
 BatchEvent = Step | FinishedMerge | Picture | BatchResult
 LAST_SECONDS = 3.0  # for jobs to stop when the program ends; between two layers or steps they do
 
 
-class Studio:
+class Studio(Archive):
     """The service behind the page and the API; visitors share nothing but the base models."""
 
     def __init__(self, settings: Settings, executor: Executor | None = None) -> None:
-        self.settings = settings
-        self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
+        super().__init__(settings)
         self.room = room_of(settings)
         line = line_of(settings)
         self._loaded_engine: Engine | None = None
@@ -85,68 +79,6 @@ class Studio:
         """Open a visit of a client, which is an address or a login; returns its token."""
         return self.store.open(client)
 
-    def library(self, session: str) -> Library:
-        """The library: of this machine, or in a public app of this visit."""
-        home = self.settings.home
-        return Library((home or self.store.folder(session)) / "library")
-
-    def history(self, session: str) -> History:
-        """The history: of this machine, or in a public app of this visit."""
-        home = self.settings.home
-        return History((home or self.store.folder(session)) / "history")
-
-    def begun(self, session: str) -> bool:
-        """Whether there is a place for library and history: at home, or once a visit is open."""
-        return bool(self.settings.home or self.store.is_open(session))
-
-    def keep(self, session: str, card: Card) -> str:
-        """Put a file of the visit into the library; returns a note if that fails."""
-        if peft_config_path(card.path).is_file():
-            return (
-                f"{card.name} is in use, but not stored in the library: a part of it is in a "
-                f"second file, {peft_config_path(card.path).name}. Fetch it again when you need it."
-            )
-        try:
-            self.library(session).keep(card)
-        except (MergeError, OSError) as error:
-            log.warning("the library: %s", error)
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return f"{card.name} is in use, but could not be stored in the library ({reason})."
-        return ""
-
-    def remember(
-        self,
-        session: str,
-        merged: FinishedMerge,
-        scene: DrawOrder | None = None,
-        pictures: Sequence[Picture] = (),
-        entry: int | None = None,
-    ) -> tuple[int | None, str]:
-        """Save a merge, or pictures of it, in the history; returns the entry and a note.
-
-        The note says why saving failed, or which old entries were deleted to make room. ``entry``
-        gets the pictures; without it there is a new entry.
-        """
-        most = self.settings.max_history_mb
-        try:
-            history = self.history(session)
-            entry = history.keep(merged, scene, pictures, entry)
-            gone = history.make_room(most * 2**20, entry)
-            return entry, room_note(gone, history.size()[1], most)
-        except (MergeError, OSError) as error:
-            log.warning("the history: %s", error)
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return entry, f"This could not be saved in the history ({reason})."
-
-    def recall(self, session: str, entry: int) -> OpenedEntry:
-        """An entry of the history, with its files in the visit; deleted LoRAs have no file."""
-        folder = self.store.new_folder(session)
-
-        def locate_lora(sha256: str) -> Path:
-            return self._lora(session, sha256) or folder / "gone"
-
-        return self.history(session).open(entry, folder, locate_lora)
-
     def others(self, session: str, entries: Sequence[int], base: str) -> tuple[OtherMerge, ...]:
         """Earlier merges from the history, to draw with this base model beside another merge.
 
@@ -163,13 +95,6 @@ class Studio:
         except MergeError as error:
             raise MergeError(f"The other merge no. {entry} cannot be drawn: {error}") from error
         return OtherMerge(entry, title, merged.drawn_with, merged.order.base, merged.words)
-
-    def _lora(self, session: str, sha256: str) -> Path | None:
-        """The LoRA with this hash, from the library or bundled; None if there is none."""
-        try:
-            return self.library(session).file(sha256).path
-        except MergeError:
-            return bundled(sha256)
 
     def add(
         self, session: str, path: Path, present: list[Card], name: str = "", origin: str = ""
@@ -202,6 +127,10 @@ class Studio:
             token=None if self.settings.free_base else False,
             max_bytes=self.settings.max_mb * 2**20,
         )
+
+    def clip_reader(self) -> ClipReader:
+        """The CLIP that compares prompts with the library's LoRAs, loaded when first needed."""
+        return self._engine.clip_reader()
 
     def meetings(self, cards: list[Card], picks: tuple[SelectedFile, ...]) -> ConflictReport:
         """Where the LoRAs get in each other's way; needs no base model."""

@@ -8,10 +8,8 @@ of its LoRA, if it has that.
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +18,13 @@ from typing import Any
 from PIL import Image
 
 from app.schemas.card import LONGEST_WORD, MOST_WORDS, Card
+from app.schemas.thumbnail import FORMATS, MAX_PIXELS, thumbnail_of
 from merging.base_models import SD15, base_model
 from merging.errors import MergeError
 
 TEXTS = (".civitai.info", ".metadata.json", ".json")
 PICTURE = re.compile(r"(?:\.preview)?\.(?:png|jpe?g|webp)$", re.IGNORECASE)
-FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_TEXT = 4 << 20  # bytes
-MAX_PIXELS = 40_000_000  # of a picture
-THUMBNAIL = 96  # pixels: twice what the row shows
 SD1 = re.compile(r"sd ?1", re.IGNORECASE)  # "SD 1.5", "SD1", "SD 1.5 LCM"
 UNKNOWN = {"other", "unknown"}
 
@@ -156,10 +152,6 @@ def _thumbnail(path: Path) -> str:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise MergeError(f"{path.name} is too large for a picture of a LoRA.")
-            small = image.convert("RGB")
+            return thumbnail_of(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MergeError(f"{path.name} is no picture that can be read.") from error
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    stream = io.BytesIO()
-    small.save(stream, "PNG")
-    return f"data:image/png;base64,{b64encode(stream.getvalue()).decode()}"

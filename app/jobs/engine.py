@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from app.jobs.batch import batch_job
@@ -31,6 +32,7 @@ from merging.base_models import base_model
 from merging.calibration.cost import merge_cost
 from merging.diffusion.base import Base, pick_device
 from merging.diffusion.render import render
+from merging.retrieval.clip_reader import load_reader
 from merging.runtime.progress import Stop, silent
 
 # Each takes the bases, its order, a folder for its files, emit and stop.
@@ -54,6 +56,7 @@ class Engine:
         self._settings = settings
         self._bases = Bases(settings.device)
         self.meetings = ConflictFinder()
+        self.clip_reader = cache(load_reader)  # of the library's suggestions
 
     def perform(self, task: Task, emit: Emit, stop: Stop) -> None:
         """Do a task in the caller's thread, with exclusive use of the base models."""

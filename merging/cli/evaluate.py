@@ -22,27 +22,31 @@ from merging.evaluation.contest import table as contest_table
 from merging.evaluation.contestants import CONTESTANTS, QUICK
 from merging.evaluation.detector import Detector, load_detector
 from merging.evaluation.leaderboard import write_page
+from merging.evaluation.retrieval import evaluate_retrieval
+from merging.evaluation.retrieval import table as retrieval_table
 from merging.evaluation.spread import ArenaChoice, Spread
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
+from merging.retrieval.clip_reader import load_reader
 from merging.runtime.progress import Progress
 
 QUICK_PICTURES = 8
 
 
 def add_evaluate(sub: CommandParser) -> None:
-    """The options of ``evaluate``; all but --device are those of “concepts” and “judge”."""
+    """The options of ``evaluate``; most are those of “concepts” and “judge”."""
     sub.describe(
-        "base|concepts|judge [options]",
+        "base|concepts|judge|retrieval [options]",
         "base",
         "concepts --protocol mine.yaml --contestant sum tsv iteris --page",
     )
     add = sub.essentials.add_argument
     add(
         "what",
-        choices=("base", "concepts", "judge"),
+        choices=("base", "concepts", "judge", "retrieval"),
         help="base: the embedded model and its LoRAs; concepts: the contest, with these options; "
-        "judge: how often render's judge agrees with the detector on the contest's pictures",
+        "judge: how often render's judge agrees with the detector on the contest's pictures; "
+        "retrieval: how well the library's suggestions find the LoRAs of a prompt",
     )
     add("--quick", action="store_true", help="pairs of the tuning split, 8 pictures")
     add("--base", default="mini", help=BASES)
@@ -89,6 +93,9 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
     if options.what == "judge":
         return run_judge(options, progress)
     base = load_base(MINI.name, options.device)
+    if options.what == "retrieval":
+        found = evaluate_retrieval(base, load_reader(), options.out / "previews", progress)
+        return {"retrieval": [asdict(row) for row in found]}, retrieval_table(found)
     figures = base_figures.evaluate_base(base, load_detector(), progress)
     return figures, base_figures.table(figures)
 

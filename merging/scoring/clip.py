@@ -87,13 +87,17 @@ def embed_tokens(model: CLIPModel, tokens: Tensor) -> Tensor:
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def load_clip(name: str = MINI.clip) -> Clip:
-    """A CLIP from a folder or the Hub, in float32; MergeError if it cannot be loaded."""
+def load_clip(name: str = MINI.clip, download: bool = True) -> Clip:
+    """A CLIP from a folder or the Hub, in float32; MergeError if it cannot be loaded.
+
+    Without ``download`` only one that is on this machine.
+    """
+    local = {"local_files_only": not download}
     try:
         with quiet_loading():
-            model = CLIPModel.from_pretrained(name, dtype=torch.float32).eval()
-        tokenizer = CLIPTokenizer.from_pretrained(name)
-        processor = CLIPImageProcessorPil.from_pretrained(name)
+            model = CLIPModel.from_pretrained(name, dtype=torch.float32, **local).eval()
+        tokenizer = CLIPTokenizer.from_pretrained(name, **local)
+        processor = CLIPImageProcessorPil.from_pretrained(name, **local)
     except OSError as error:
         raise MergeError(
             f"The CLIP model {name} cannot be loaded; check the connection or its folder."

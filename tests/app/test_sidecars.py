@@ -11,8 +11,9 @@ from PIL import Image
 
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
+from app.schemas.thumbnail import SIDE
 from app.service import Studio
-from app.sidecars import MAX_TEXT, THUMBNAIL, described, read_sidecar, unused
+from app.sidecars import MAX_TEXT, described, read_sidecar, unused
 from app.ui.handlers.drop import redescribed, sort_drop
 from merging.errors import MergeError
 from tests.app.visits import added
@@ -91,7 +92,7 @@ def test_a_picture_beside_it_becomes_its_thumbnail(card: Card, tmp_path: Path) -
         Image.new("RGB", (300, 200), "tan").save(tmp_path / name)
         after = described(card, [read_sidecar(tmp_path / name)])
         assert after.thumbnail.startswith("data:image/png;base64,")
-        assert len(after.thumbnail) < 20 * THUMBNAIL
+        assert len(after.thumbnail) < 20 * SIDE
 
 
 @pytest.mark.parametrize(

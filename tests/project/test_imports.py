@@ -37,7 +37,7 @@ ROWS = (
     "merging.analysis merging.export merging.scoring",
     "merging.python_api",
     "merging",
-    "merging.batch merging.tuning",
+    "merging.batch merging.retrieval merging.tuning",
     "merging.evaluation merging.benchmarks",
     "merging.cli",
     "merging.__main__",

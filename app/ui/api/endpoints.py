@@ -9,13 +9,16 @@ from app.ui.api.endpoint import client_errors
 from app.ui.api.inspect import add_inspect
 from app.ui.api.merge import add_merge
 from app.ui.api.render import add_render
+from app.ui.api.suggest import add_suggest
 
-ENDPOINTS = ("inspect", "methods", "merge", "render")  # all other events of the page are private
+# All other events of the page are private.
+ENDPOINTS = ("inspect", "methods", "merge", "render", "suggest")
 
 
 def add_endpoints(studio: Studio) -> None:
-    """/inspect, /methods, /merge and /render, with hidden widgets."""
+    """All of them, with hidden widgets."""
     with gr.Group(visible=False):
         add_inspect(studio, client_errors)
         add_merge(studio)
         add_render(studio)
+        add_suggest(studio)

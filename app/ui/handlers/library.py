@@ -1,4 +1,8 @@
-"""The library: search files that were added before, add them again, or delete them."""
+"""The library: search files that were added before, add them again, or delete them.
+
+The words of the search are looked up while the visitor types. CLIP, which takes a moment to load,
+is asked for suggestions only: for the page's prompt, or for the search text after Enter.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from app.ui.handlers.files import LOOK, FileHandlers
 from merging.errors import MergeError
 
 NEWEST, MATCHES, NO_MATCH = "Newest first", "Best matches first", "No matches"
+FITTING, NONE_FITS = "These fit the prompt, the best first", "No other LoRA of yours fits"
+NO_PROMPT = "Write a prompt first, or a scene into the search above"
 EMPTY = "Nothing yet: files that you add above are saved here"
 
 
@@ -47,6 +53,29 @@ class LibraryHandlers:
         choices = [(entry.title, entry.sha256) for entry in entries]
         return {widgets.results: gr.CheckboxGroup(choices, value=[], label=label)}
 
+    def suggest(self, values: Values) -> Updates:
+        """Show what fits the page's prompt, and is not on the page."""
+        return self._suggest(values, values[self.listing.form.draw_form.prompt] or "")
+
+    def suggest_for_search(self, values: Values) -> Updates:
+        """Show what fits the search text as a scene."""
+        text = values[self.listing.sources.library.search] or ""
+        return self._suggest(values, text) if text.strip() else self.search(values)
+
+    def _suggest(self, values: Values, prompt: str) -> Updates:
+        form, results = self.listing.form, self.listing.sources.library.results
+        cards, studio = values[form.cards], self.listing.studio
+        if not prompt.strip() or not studio.begun(values[form.session]):
+            label = EMPTY if prompt.strip() else NO_PROMPT
+            return {results: gr.CheckboxGroup([], value=[], label=label)}
+        base = cards[0].base if cards else ""  # LoRAs of two bases cannot be merged
+        found = self._library(values).suggest(
+            prompt, studio.clip_reader, base, {card.sha256 for card in cards}
+        )
+        choices = [(suggestion.title, suggestion.entry.sha256) for suggestion in found]
+        label = FITTING if found else NONE_FITS
+        return {results: gr.CheckboxGroup(choices, value=[], label=label)}
+
     def add(self, values: Values) -> Updates:
         """Add the ticked files to the list."""
         widgets = self.listing.sources.library
@@ -56,8 +85,10 @@ class LibraryHandlers:
                 files.append(library.file(sha256))
             except MergeError as error:
                 problems.append(str(error))
-            if trigger := library.trigger(sha256):  # perhaps of a file beside it, which is gone
-                known.append(Sidecar("library", "", frozenset({sha256}), (trigger,)))
+            # both perhaps of files beside it, which are gone
+            words = tuple(filter(None, [library.trigger(sha256)]))
+            thumbnail = library.thumbnail(sha256)
+            known.append(Sidecar("library", "", frozenset({sha256}), words, thumbnail=thumbnail))
         cards = list(values[self.listing.form.cards])
         added = self.listing.add_cards(values, files, cards, problems, sidecars=known)
         return added | {widgets.results: []}
@@ -88,6 +119,12 @@ def wire_library(library_handlers: LibraryHandlers) -> Any:
         trigger_mode="always_last",
         **AT_ONCE,
     )
+    suggesting = [
+        (widgets.suggest.click, library_handlers.suggest),
+        (widgets.search.submit, library_handlers.suggest_for_search),
+    ]
+    for event, handler in suggesting:
+        event(listing.safely(handler), library_handlers.inputs, outputs, **LOOK)
     add, forget = listing.safely(library_handlers.add), listing.safely(library_handlers.forget)
     widgets.forget.click(forget, library_handlers.inputs, outputs, **AT_ONCE)
     listed = {*form.outputs, *outputs, *listing.bases.outputs}

@@ -20,6 +20,7 @@ class LibraryWidgets:
 
     section: gr.Accordion
     search: gr.Textbox
+    suggest: gr.Button
     results: gr.CheckboxGroup
     add: gr.Button
     forget: gr.Button
@@ -108,11 +109,14 @@ def _library(settings: Settings) -> LibraryWidgets:
             placeholder="a cat on a sofa",
             max_lines=1,
         )
+        suggest = gr.Button(
+            "Suggest for the prompt", size="sm", variant="secondary", elem_id="suggest"
+        )
         results = gr.CheckboxGroup([], label="Found", elem_id="found")
         with gr.Row():
             add = gr.Button("Add", size="sm", min_width=80)
             forget = gr.Button("Delete", size="sm", min_width=80)
-    return LibraryWidgets(section, search, results, add, forget)
+    return LibraryWidgets(section, search, suggest, results, add, forget)
 
 
 def _a1111_prompt() -> tuple[gr.Textbox, gr.Button, gr.HTML]:

@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.jobs.inspect import card
 from app.schemas.card import Card
+from app.schemas.thumbnail import thumbnail_of
 from app.service import Studio
 from app.settings.model import Settings
 from app.storage.library import MAX_RESULTS, Library
 from merging.errors import MergeError
+from merging.retrieval.clip_reader import ClipReader, load_reader
 
 
 @pytest.fixture
@@ -143,3 +146,86 @@ def test_the_trigger_of_a_file_beside_it_is_remembered(library: Library, cat: Ca
     library.keep(replace(cat, trigger="of its sidecar"))
     assert library.trigger(cat.sha256) == "of its sidecar"
     assert library.trigger("unknown") == ""
+
+
+# --- suggestions for a prompt ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reader() -> ClipReader:
+    return load_reader()
+
+
+def looks(folder: Path) -> dict[str, bytes]:
+    """What is kept of CLIP's vectors."""
+    with sqlite3.connect(folder / "library" / "index.sqlite") as index:
+        return dict(index.execute("select sha256, data from looks").fetchall())
+
+
+def test_a_prompt_suggests_what_fits_it(library: Library, reader: ClipReader, cat: Card) -> None:
+    found = library.suggest("a photo of a vxz pizza beside a cat", lambda: reader)
+    assert [(one.entry.name, one.named) for one in found] == [
+        ("vxz-pizza", True),
+        ("sks-cat", False),
+    ]
+    assert found[0].score == 1.0 > found[1].score > 0.8
+    assert found[1].title.endswith(f"· fits {found[1].score:.0%}")
+    assert not library.suggest("a house", lambda: reader)
+    assert not library.suggest("a cat", lambda: reader, without={cat.sha256})
+    assert not library.suggest("a cat", lambda: reader, base="sd15")
+
+
+def test_clip_s_vectors_are_kept_until_the_file_is_described_anew(
+    library: Library, reader: ClipReader, cat: Card, pizza: Card, tmp_path: Path
+) -> None:
+    (before,) = library.suggest("a cat", lambda: reader)
+    kept = looks(tmp_path)
+    assert kept.keys() == {cat.sha256, pizza.sha256}
+    assert library.suggest("a cat", lambda: reader) == [before]
+    library.keep(replace(cat, trigger="qfj dog"))
+    assert looks(tmp_path).keys() == {pizza.sha256}
+    (after,) = library.suggest("a dog beside a house", lambda: reader)
+    assert after.entry.name == "sks-cat"
+    assert looks(tmp_path)[cat.sha256] != kept[cat.sha256]
+    library.forget(cat.sha256)
+    assert looks(tmp_path).keys() == {pizza.sha256}
+
+
+def test_an_older_index_gains_suggestions(
+    library: Library, reader: ClipReader, tmp_path: Path
+) -> None:
+    """As written before there were previews and vectors."""
+    with sqlite3.connect(tmp_path / "library" / "index.sqlite") as index:
+        index.execute("alter table loras drop column thumbnail")
+        index.execute("drop table looks")
+    (found,) = library.suggest("a pizza", lambda: reader)
+    assert found.entry.name == "vxz-pizza"
+
+
+def test_a_preview_is_remembered(library: Library, cat: Card) -> None:
+    picture = thumbnail_of(Image.new("RGB", (200, 100), "red"))
+    library.keep(replace(cat, thumbnail=picture))
+    library.keep(replace(cat, thumbnail=""))  # the file alone, added once more
+    assert library.thumbnail(cat.sha256) == picture
+    assert library.thumbnail("unknown") == ""
+
+
+def test_an_empty_library_loads_no_clip(tmp_path: Path) -> None:
+    def refused() -> ClipReader:
+        raise AssertionError("loaded")
+
+    assert Library(tmp_path / "nothing").suggest("a cat", refused) == []
+
+
+@pytest.mark.slow
+def test_a_library_of_500_answers(reader: ClipReader, cat: Card, tmp_path: Path) -> None:
+    library, small = Library(tmp_path / "library"), tmp_path / "small.safetensors"
+    small.write_bytes(b"the file is not read")
+    names = list(reader.rivals)
+    for number in range(500):
+        name, sha256 = f"{names[number % 40]} {number}", f"{number:064d}"
+        library.keep(replace(cat, path=small, sha256=sha256, name=name, trigger=f"w{number}"))
+    found = library.suggest("a photo of a w123 on a gift", lambda: reader)
+    assert found[0].entry.trigger == "w123" and found[0].named
+    assert {one.entry.name.split()[0] for one in found[1:]} == {"gift"}
+    assert len(found) == MAX_RESULTS

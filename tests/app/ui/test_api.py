@@ -52,6 +52,7 @@ def test_only_these_endpoints_are_offered(client: Client) -> None:
         "/render",
         "/inspect",
         "/methods",
+        "/suggest",
     }
 
 
@@ -239,6 +240,11 @@ def test_inspect_and_methods_tell_what_the_command_line_tells(
     with pytest.raises(AppError, match="not a safetensors file"):
         client.predict(file=handle_file(bad_files["text"]), api_name="/inspect")
     assert list(client.predict(api_name="/methods")) == list(METHODS)
+
+
+def test_suggest_is_refused_where_no_library_is_kept(client: Client) -> None:
+    with pytest.raises(AppError, match="keeps no library"):
+        client.predict(prompt="a sks cat", api_name="/suggest")
 
 
 def test_the_program_of_the_docs_runs(

@@ -75,8 +75,8 @@ def words(answer: CallToolResult) -> str:
     return " ".join(part.text for part in answer.content if isinstance(part, TextContent))
 
 
-def test_the_tools_are_the_four_endpoints_and_explain_themselves(tools: list[Tool]) -> None:
-    assert {tool.name for tool in tools} == {"merge", "render", "inspect", "methods"}
+def test_the_tools_are_the_endpoints_and_explain_themselves(tools: list[Tool]) -> None:
+    assert {tool.name for tool in tools} == {"merge", "render", "inspect", "methods", "suggest"}
     for tool in tools:
         assert tool.description and "Args:" not in tool.description
         Draft202012Validator.check_schema(tool.inputSchema)

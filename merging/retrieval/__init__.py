@@ -1,0 +1,1 @@
+"""LoRAs that fit a prompt."""
