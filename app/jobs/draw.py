@@ -28,7 +28,7 @@ from merging.errors import MergeError
 from merging.io.file_names import file_stem
 from merging.io.png import save_png
 from merging.options import Sampler
-from merging.runtime.progress import Progress, Stop, saying
+from merging.runtime.progress import Progress, Stop, prefixed
 from merging.scoring.references import PictureScorer, build_scorer
 
 PREVIEW_SECONDS = 0.5  # of a step, from which on its picture is shown
@@ -110,7 +110,9 @@ class Drawer:
         progress = self.timetable.next_stage()
         progress(0.0, title)
         watch = self._previews(order, panel, scenes) if order.previews else None
-        images = _render(self.base, panel, order, scenes, saying(progress, title), self.stop, watch)
+        images = _render(
+            self.base, panel, order, scenes, prefixed(progress, title), self.stop, watch
+        )
         scores = _scores(self.scorer, images, [order.scenes[place][0] for place in scenes])
         column = self.folder / f"{len(self.pictures)}"  # two titles may give the same file name
         column.mkdir(parents=True)

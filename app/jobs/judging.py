@@ -28,7 +28,7 @@ EXAMPLES_SHARE = 0.4  # of the progress, about
 
 def is_judged(order: DrawOrder) -> bool:
     """Whether these pictures are to be judged and can be."""
-    named = [order.asked(prompt) for prompt in order.prompts]
+    named = [order.triggers_in(prompt) for prompt in order.prompts]
     return order.judged and len(order.picks) > 1 and {*order.columns} >= NEEDED and any(named)
 
 
@@ -36,7 +36,7 @@ def judging_stages(order: DrawOrder) -> list[Stage]:
     """The stage in which the pictures are looked at, if they are; the cost as when drawing."""
     if not is_judged(order):
         return []
-    triggers = [order.asked(prompt) for prompt, _ in order.scenes]
+    triggers = [order.triggers_in(prompt) for prompt, _ in order.scenes]
     examples = sum(min(MOST_EXAMPLES, sum(p in row for row in triggers)) for p in order.triggers)
     looks = sum(len(JUDGED) * (1 + len(row)) for row in triggers if row)
     return [Stage("judging", PASSES * (4 * examples + looks))]
@@ -67,18 +67,20 @@ class Judging:
     def _look(self, progress: Progress) -> None:
         judge = self._judge(part(progress, 0.0, EXAMPLES_SHARE))
         progress = part(progress, EXAMPLES_SHARE, 1.0)
-        judged = [it for it in self.pictures if it.column in JUDGED and self.order.asked(it.prompt)]
+        judged = [
+            it for it in self.pictures if it.column in JUDGED and self.order.triggers_in(it.prompt)
+        ]
         for done, picture in enumerate(judged):
             text = f"Looking at picture {done + 1} of {len(judged)}"
             progress(done / len(judged), text)
-            self.emit(replace(picture, found=self._found(judge, picture)))
+            self.emit(replace(picture, found=self._presence(judge, picture)))
 
-    def _found(self, judge: Judge, picture: Picture) -> tuple[tuple[str, bool], ...]:
+    def _presence(self, judge: Judge, picture: Picture) -> tuple[tuple[str, bool], ...]:
         """What is found of the concepts that the picture's prompt names."""
-        triggers, prompts = self.order.asked(picture.prompt), [parse_prompt(picture.prompt)]
+        triggers, prompts = self.order.triggers_in(picture.prompt), [parse_prompt(picture.prompt)]
         some = judge.of([i for i, it in enumerate(judge.concepts) if it.phrase in triggers])
         (findings,) = some.findings(_images([picture]), prompts, stop=self.stop)
-        return tuple((one.phrase, one.found) for one in findings)
+        return tuple((one.phrase, one.present) for one in findings)
 
     def _judge(self, progress: Progress) -> Judge:
         """The judge of all concepts that a prompt names."""
@@ -106,7 +108,9 @@ class Judging:
     def _examples(self, concept: Concept) -> Examples | None:
         """Pictures of a LoRA alone whose prompts name it, and the base's; None without any."""
         places = [
-            place for place in self.order.scenes if concept.phrase in self.order.asked(place[0])
+            place
+            for place in self.order.scenes
+            if concept.phrase in self.order.triggers_in(place[0])
         ][:MOST_EXAMPLES]
         if not places:
             return None

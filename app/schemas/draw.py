@@ -129,7 +129,7 @@ class DrawOrder:
         """The trigger phrases that get heat maps, without syntax."""
         return list(dict.fromkeys(plain_text(pick.trigger) for pick in self.picks if pick.trigger))
 
-    def asked(self, prompt: str) -> list[str]:
+    def triggers_in(self, prompt: str) -> list[str]:
         """The triggers that a prompt names."""
         return phrases_in(plain_text(prompt), self.triggers)
 

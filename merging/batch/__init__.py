@@ -29,7 +29,7 @@ from merging.io.file_names import file_stem, plain
 from merging.io.zip_archive import archive
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
-from merging.runtime.progress import Progress, Stop, check, never, part, saying
+from merging.runtime.progress import Progress, Stop, check, never, part, prefixed
 from merging.workers import Workers
 
 MAX_MERGES = 256  # merges of one batch
@@ -122,7 +122,7 @@ def _made_here(
         title = f"{place + 1} of {len(merges)}, {METHODS[planned.request.method].title}"
         check(stop)
         with TemporaryDirectory(prefix="iteris-batch-") as folder:
-            yield make(planned, Path(folder), base, output, saying(ahead, title), stop)
+            yield make(planned, Path(folder), base, output, prefixed(ahead, title), stop)
 
 
 def _write(

@@ -19,7 +19,7 @@ from merging.benchmarks.merge_speed import bench
 from merging.diffusion.random_sd15 import random_adapter, random_sd15
 from merging.presets import preset_options
 from merging.request import MergeRequest, Source
-from merging.runtime.progress import Progress, part, saying, silent
+from merging.runtime.progress import Progress, part, prefixed, silent
 
 SAMPLES = 30  # default prompts per LoRA: enough rows for the solver to use products
 COUNTS, RANKS = (2, 4, 8, 16), (4, 16, 64, 128)
@@ -35,7 +35,7 @@ def bench_growth(samples: int, device: str, progress: Progress = silent) -> dict
     rows = []
     for place, (count, rank) in enumerate(cases):
         share = part(progress, place / len(cases), (place + 1) / len(cases))
-        row_progress = saying(share, f"{count} LoRAs of rank {rank}")
+        row_progress = prefixed(share, f"{count} LoRAs of rank {rank}")
         adapters = [random_adapter(base, MARKS, rank, seed) for seed in range(count)]
         sources = tuple(map(Source, adapters))
         options = {**preset_options("paper"), "samples": samples, "targets": "cross-attention"}

@@ -25,7 +25,7 @@ from merging.errors import MergeError
 from merging.linalg.delta import Delta
 from merging.request import MergeRequest
 from merging.runtime.phases import Phases, mebibytes, peak_bytes, reset_peak
-from merging.runtime.progress import Progress, Stop, part, saying, silent
+from merging.runtime.progress import Progress, Stop, part, prefixed, silent
 
 LIMIT = "bare doubled forward pass"
 ROUNDS = 20  # the paper's cap on its iteration (arXiv:2411.15231)
@@ -166,7 +166,7 @@ def _run_steps(phases: Phases, steps: Sequence[_Step], progress: Progress) -> di
     rows = {}
     for step, start, end in zip(steps, [0, *ends], ends, strict=False):
         step_progress = part(progress, start / ends[-1], end / ends[-1])
-        rows[step.name] = _measure(phases, step, saying(step_progress, step.name))
+        rows[step.name] = _measure(phases, step, prefixed(step_progress, step.name))
     return rows
 
 

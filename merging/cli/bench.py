@@ -23,7 +23,7 @@ from merging.errors import MergeError
 from merging.options import MergeOptions, merge_options
 from merging.presets import preset_options
 from merging.request import MergeRequest, Source
-from merging.runtime.progress import Progress, part, saying
+from merging.runtime.progress import Progress, part, prefixed
 
 MEASURED = ("targets", "mode", "teacher", "rows")  # options of a merge that bench has too
 
@@ -90,7 +90,7 @@ def _bench_mini(options: argparse.Namespace, progress: Progress) -> dict[str, An
     pairs, results = shelf_pairs(), {}
     for place, (name, pair) in enumerate(pairs.items()):
         adapters = [entry.adapter(base.table) for entry in pair]
-        pair_progress = saying(part(progress, place / len(pairs), (place + 1) / len(pairs)), name)
+        pair_progress = prefixed(part(progress, place / len(pairs), (place + 1) / len(pairs)), name)
         results[name] = _bench(base, adapters, options, pair_progress)
     return results
 

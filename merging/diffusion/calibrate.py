@@ -19,7 +19,7 @@ from merging.errors import MergeError
 from merging.formats.layer_tables import flat
 from merging.linalg.delta import Delta
 from merging.runtime.memory import explain_out_of_memory, free_bytes
-from merging.runtime.progress import Progress, Stop, check, part, saying
+from merging.runtime.progress import Progress, Stop, check, part, prefixed
 
 REMEDY = (
     "take fewer samples, fewer target layers (cross-attention is the smallest choice) or another "
@@ -57,7 +57,7 @@ def _calibrate(base: Base, sweep: Sweep, solve: SolveLayer, progress: Progress, 
     sampling = part(progress, 0.0, SAMPLING_SHARE)
     with sweep.phases("sampling"):
         samples = draw_samples(base, sweep, needs_latents(sweep.targets), sampling, stop)
-    solving = saying(part(progress, SAMPLING_SHARE, 1.0), "merging")
+    solving = prefixed(part(progress, SAMPLING_SHARE, 1.0), "merging")
     solve_on(base, sweep, samples, solve, solving, stop)
 
 

@@ -61,7 +61,9 @@ class Program:
     names: Callable[[LayerTable], Names]  # stem of a key → module
     suffixes: frozenset[str]
 
-    def found_layers(self, layers: Mapping[str, Mapping[str, str]], table: LayerTable) -> list[str]:
+    def loadable_layers(
+        self, layers: Mapping[str, Mapping[str, str]], table: LayerTable
+    ) -> list[str]:
         """The layers of a file (layer → role → key) that the program finds for all their keys."""
         names = self.names(table)
         return [
@@ -178,7 +180,7 @@ def width_for_invokeai(tensors: Mapping[str, Shape]) -> int | None:
     """
     for key, shape in tensors.items():
         name, _, ending = key.partition(".")
-        if ending in WIDTH_SUFFIXES and _tells_base(name):
+        if ending in WIDTH_SUFFIXES and _identifies_base(name):
             return shape[1]
     return None
 
@@ -186,11 +188,11 @@ def width_for_invokeai(tensors: Mapping[str, Shape]) -> int | None:
 def hidden_from_invokeai(layers: Iterable[str]) -> bool:
     """Whether InvokeAI would refuse a kohya file of these layers, or take it for SDXL."""
     names = sorted(kohya.key_stems(layer)[0] for layer in layers)
-    first = next(filter(_tells_base, names), "")
+    first = next(filter(_identifies_base, names), "")
     return not first or first.endswith(TIME_LAYER)
 
 
-def _tells_base(name: str) -> bool:
+def _identifies_base(name: str) -> bool:
     """Whether InvokeAI looks at this layer's width."""
     if name.startswith("lora_te_"):
         return "_self_attn_" in name

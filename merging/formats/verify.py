@@ -150,7 +150,7 @@ def _missing_layers(match: KeyMatch, header: Header, alphas: Set[float]) -> dict
     """Program → the layers that it would not find, or would scale wrongly."""
     missing = {}
     for program in PROGRAMS:
-        known = set(program.found_layers(match.layers, match.table))
+        known = set(program.loadable_layers(match.layers, match.table))
         if program.title == "diffusers":
             mixed = match.style == "kohya" and len(alphas) > 1  # it uses one alpha for all layers
             if mixed:

@@ -30,6 +30,6 @@ def part(progress: Progress, start: float, end: float) -> Progress:
     return lambda share, text: progress(start + (end - start) * share, text)
 
 
-def saying(progress: Progress, prefix: str) -> Progress:
+def prefixed(progress: Progress, prefix: str) -> Progress:
     """The same progress with ``prefix`` in front of its texts."""
     return lambda share, text: progress(share, f"{prefix}, {text}")

@@ -29,7 +29,7 @@ def test_strengths_parts_and_blocks_are_filled_in_by_name() -> None:
     assert found.notes == ("Strengths filled in for sks-cat, vxz-pizza.",)
 
 
-def test_what_is_not_loaded_and_what_is_not_called_is_said() -> None:
+def test_what_is_not_loaded_and_what_is_not_called_is_reported() -> None:
     found = apply_prompt("<lora:sks-cat:1> <lora:mug:0.5> <lora:sks-cat:0.2>", [CAT, PIZZA])
     assert found.picks[0].strength == 0.2
     assert found.picks[1] == PIZZA
@@ -40,7 +40,7 @@ def test_what_is_not_loaded_and_what_is_not_called_is_said() -> None:
     )
 
 
-def test_settings_below_a_prompt_are_left_out_and_said() -> None:
+def test_settings_below_a_prompt_are_left_out_and_reported() -> None:
     text = "a cat <lora:sks-cat:1>\nNegative prompt: ugly <lora:bad:1>\nSteps: 20, Seed: 1"
     found = apply_prompt(text, [CAT])
     assert found.prompt == "a cat"

@@ -44,7 +44,7 @@ def last_words(program: subprocess.Popen[str]) -> str:
     return said.strip()
 
 
-def test_a_wrong_port_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_port_is_reported_in_one_line(tmp_path: Path) -> None:
     with started(tmp_path, GRADIO_SERVER_PORT="http") as program:
         (line,) = last_words(program).splitlines()
     assert program.returncode == 2
@@ -53,7 +53,7 @@ def test_a_wrong_port_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
+def test_it_serves_until_it_is_terminated_and_leaves_nothing(tmp_path: Path) -> None:
     port = str(free_port())
     with started(tmp_path, GRADIO_SERVER_PORT=port, ITERIS_LOGS="json") as program:
         assert answers(f"http://127.0.0.1:{port}/config", program)
@@ -66,7 +66,7 @@ def test_it_serves_until_told_to_end_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_taken_port_is_said(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

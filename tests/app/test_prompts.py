@@ -96,7 +96,7 @@ def test_own_prompts_go_to_the_concepts_they_name() -> None:
     assert nameless == ()
 
 
-def test_a_trigger_inside_another_is_told_apart() -> None:
+def test_a_trigger_inside_another_is_distinguished() -> None:
     typed = "a Sks Cat Girl\na (sks cat:1.2) on a bed"
     assert split_prompts(["sks cat", "(sks cat girl)"], typed) == [
         ("a (sks cat:1.2) on a bed",),
@@ -109,6 +109,6 @@ def test_a_trigger_inside_another_is_told_apart() -> None:
     ]
 
 
-def test_a_prompt_that_names_no_concept_is_said() -> None:
+def test_a_prompt_that_names_no_concept_is_reported() -> None:
     with pytest.raises(MergeError, match=r"“a tree” contains none of the triggers \(sks cat\)"):
         split_prompts(["sks cat"], "a sks cat\na tree")

@@ -37,7 +37,7 @@ def merged(studio: Studio, pair: tuple[Path, Path]) -> tuple[str, FinishedMerge]
     return session, finished(studio, session, MergeOrder(picks, **QUICK))
 
 
-def test_a_card_tells_what_the_file_is(studio: Studio, pair: tuple[Path, Path]) -> None:
+def test_a_card_describes_its_file(studio: Studio, pair: tuple[Path, Path]) -> None:
     _, (cat, pizza) = added(studio, pair)
     adapter = formats.read(pair[0])
     assert (cat.name, cat.base, cat.trigger) == ("sks-cat", "mini", "sks cat")
@@ -131,7 +131,7 @@ def test_large_files_are_refused(settings: Settings, pair: tuple[Path, Path]) ->
         small.add(small.open_session(), pair[0], [])
 
 
-def test_a_file_for_another_base_is_said_at_once_and_refused(
+def test_a_file_for_another_base_is_reported_at_once_and_refused(
     studio: Studio, pair: tuple[Path, Path], bad_files: dict[str, Path]
 ) -> None:
     session, cards = added(studio, [bad_files["sd15"], pair[0]])
@@ -179,7 +179,7 @@ def test_a_public_app_takes_no_base_from_visitors(settings: Settings) -> None:
         public.draw(public.open_session(), DrawOrder((), "a cat", base="/etc"))
 
 
-def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
+def test_no_network_is_reported_in_one_sentence(studio: Studio) -> None:
     """HF_HUB_OFFLINE is set for all tests: the Hub is out of reach, as on a train."""
     session = studio.open_session()
     with pytest.raises(MergeError, match="network") as refused:
@@ -190,7 +190,7 @@ def test_no_network_is_said_in_one_sentence(studio: Studio) -> None:
     assert len(drawn) == 1, "and the app goes on working"
 
 
-def test_an_expired_session_is_said(studio: Studio, pair: tuple[Path, Path]) -> None:
+def test_an_expired_session_is_reported(studio: Studio, pair: tuple[Path, Path]) -> None:
     _, cards = added(studio, pair)
     order = MergeOrder(tuple(map(SelectedFile.of, cards)))
     with pytest.raises(MergeError, match="expired"):

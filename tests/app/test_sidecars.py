@@ -66,7 +66,7 @@ def test_every_program_s_file_names_the_trigger(name: str, card: Card, tmp_path:
     assert described(named, [sidecar]).words[:2] == ("own", "abc dog")
 
 
-def test_a_hash_tells_the_lora_of_another_name(card: Card, tmp_path: Path) -> None:
+def test_a_hash_finds_the_lora_of_another_name(card: Card, tmp_path: Path) -> None:
     sidecar = read_sidecar(written(tmp_path, "download (3).civitai.info", CIVITAI))
     other = replace(card, name="renamed")
     assert described(other, [sidecar]) is other
@@ -79,7 +79,7 @@ def test_a_hash_tells_the_lora_of_another_name(card: Card, tmp_path: Path) -> No
     assert unused([sidecar], [same]) == []
 
 
-def test_another_base_model_is_said(card: Card, tmp_path: Path) -> None:
+def test_another_base_model_is_reported(card: Card, tmp_path: Path) -> None:
     pony = read_sidecar(written(tmp_path, "dog.civitai.info", CIVITAI | {"baseModel": "Pony"}))
     assert described(card, [pony]).warnings[-1] == (
         "dog.civitai.info says that it was made for Pony, but its layers are those of Stable "
@@ -106,7 +106,7 @@ def test_a_picture_beside_it_becomes_its_thumbnail(card: Card, tmp_path: Path) -
         ("dog.png", b"GIF89a", "no picture"),
     ],
 )
-def test_what_describes_no_lora_is_said(
+def test_what_describes_no_lora_is_reported(
     name: str, content: bytes, sentence: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)

@@ -175,7 +175,7 @@ def test_vectors_of_another_width_are_refused(base: Base) -> None:
 
 
 @pytest.mark.slow
-def test_the_picture_changes_only_where_the_word_is_said(base: Base) -> None:
+def test_the_picture_changes_only_where_the_word_is_used(base: Base) -> None:
     """A word with the vectors of "pizza" draws a pizza; other prompts do not change."""
     rows = base.pipeline.text_encoder.get_input_embeddings().weight.detach()
     ids = text_ids(base, ["pizza"])[0][1:2]

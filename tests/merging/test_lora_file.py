@@ -127,7 +127,7 @@ def test_an_old_recipe_without_parts_is_still_the_same(
     assert json.dumps(entry["recipe"])
 
 
-def test_nothing_left_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_left_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.safetensors"
     words = refused(capsys, "merge", f"{CAT}@lbw=NONE", "--method", "sum", "--out", out)
     assert "are 0 for all of its layers" in words

@@ -48,7 +48,7 @@ class Tally:
 
 def verdict_html(pictures: Sequence[Picture]) -> str:
     """The conclusion from all prompts, and the counts; "" before the pictures are judged."""
-    together, merged = (_found(pictures, column) for column in ("sum", "merged"))
+    together, merged = (_presence(pictures, column) for column in ("sum", "merged"))
     pairs = [(together[place], merged[place]) for place in together if place in merged]
     if not pairs:
         return ""
@@ -88,7 +88,7 @@ def _alike(count: int, shown: int, what: str) -> str:
     return sentence if count > 1 else f"{sentence} {TOO_FEW}"
 
 
-def _found(pictures: Sequence[Picture], column: str) -> dict[tuple[str, int], Found]:
+def _presence(pictures: Sequence[Picture], column: str) -> dict[tuple[str, int], Found]:
     """What was found in the judged pictures of a column, by prompt and seed."""
     return {(it.prompt, it.seed): it.found for it in pictures if it.column == column and it.found}
 

@@ -21,19 +21,19 @@ class Uploads:
     def __init__(self, folder: Path, room: Room) -> None:
         self._folder = folder
         self._room = room
-        self._found: list[frozenset[Path]] = []  # by each running upload, when it began
+        self._earlier: list[frozenset[Path]] = []  # by each running upload, when it began
 
     @contextmanager
     def receiving(self, client: str, declared: int) -> Iterator[Callable[[int], None]]:
         """Call the function with the size of every piece; NoRoom if there is none for it."""
         self._room.check(client, declared)
         parts = self._parts()
-        self._found.append(parts)
+        self._earlier.append(parts)
         try:
             yield lambda size: self._room.take(client, size)
         finally:
-            self._found.remove(parts)
-            for path in self._found[0] if self._found else self._parts():
+            self._earlier.remove(parts)
+            for path in self._earlier[0] if self._earlier else self._parts():
                 path.unlink(missing_ok=True)
 
     def _parts(self) -> frozenset[Path]:

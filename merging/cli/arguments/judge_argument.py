@@ -67,4 +67,4 @@ def judge_pictures(
 def finding_data(finding: Finding) -> FindingData:
     """One finding for JSON."""
     place = None if finding.place is None else list(finding.place)
-    return {"found": finding.found, "score": finding.score, "place": place}
+    return {"found": finding.present, "score": finding.score, "place": place}

@@ -54,13 +54,13 @@ class Finding:
     place: tuple[float, float] | None  # of the largest, x and y in [0, 1]; None for a style
 
     @property
-    def found(self) -> bool:
+    def present(self) -> bool:
         """Whether the concept is in the picture."""
         return self.score > 1
 
     def __str__(self) -> str:
         """``sks cat 1.9 at 25 % / 60 %``, or ``no qfj dog (0.1)``."""
-        if not self.found:
+        if not self.present:
             return f"no {self.phrase} ({self.score:.1f})"
         at = "" if self.place is None else " at {:.0%} / {:.0%}".format(*self.place)
         return f"{self.phrase} {self.score:.1f}{at}"

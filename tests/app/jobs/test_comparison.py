@@ -64,7 +64,7 @@ def test_the_argument_comes_before_the_merge(studio: Studio, pair: tuple[Path, P
     assert [it.path.read_bytes() for it in drawn] == [it.path.read_bytes() for it in pictures]
 
 
-def test_what_is_wrong_is_said_before_anything_is_drawn(
+def test_what_is_wrong_is_reported_before_anything_is_drawn(
     studio: Studio, pair: tuple[Path, Path], bad_files: dict[str, Path]
 ) -> None:
     """Also on a fresh page, whose visit has not begun yet."""

@@ -56,7 +56,7 @@ def test_those_switched_off_and_those_of_other_bases_are_left_out(
     assert len(ConflictFinder().of(mixed, tuple(map(SelectedFile.of, mixed))).pairs) == 1
 
 
-def test_a_file_that_needs_the_base_is_said(cards: list) -> None:
+def test_a_file_that_needs_the_base_is_reported(cards: list) -> None:
     mine = [replace(cards[0], needs_base=True), cards[1]]
     found = ConflictFinder().of(mine, tuple(map(SelectedFile.of, mine)))
     assert found.pairs == ()

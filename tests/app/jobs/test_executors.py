@@ -192,7 +192,7 @@ def test_a_refusal_arrives_as_the_librarys_sentence(
     assert type(refused.value) is type(expected.value)
 
 
-def test_a_defect_is_told_from_a_refusal(executor: Executor, tmp_path: Path) -> None:
+def test_a_defect_is_no_refusal(executor: Executor, tmp_path: Path) -> None:
     """No visitor can send this: an order of another kind."""
     with pytest.raises(Exception, match="has no attribute") as failed:
         Visit(executor, "a", Task("merge", ORDERS["batch"], tmp_path)).ended()

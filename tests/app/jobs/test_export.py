@@ -113,7 +113,7 @@ def test_impossible_files_are_refused(
         studio.take(session, replace(order, **change))
 
 
-def test_a_full_disk_is_said(
+def test_a_full_disk_is_reported(
     studio: Studio, drawn: tuple[str, ExportOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -158,7 +158,7 @@ def test_a_card_takes_nothing_that_others_wrote_for_markup() -> None:
         ("me/it", f"{TOKEN}\n{TOKEN}", "was not uploaded"),
     ],
 )
-def test_what_stands_in_the_way_of_a_push_is_said_without_the_token(
+def test_a_failed_push_is_reported_without_the_token(
     tmp_path: Path, repo: str, token: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """HF_HUB_OFFLINE is set for all tests."""

@@ -27,21 +27,21 @@ ORDER = DrawOrder((CAT, PIZZA), "a sks cat and a vxz pizza\na SKS cat", judged=T
         {"columns": ("base", "each", "merged")},
     ],
 )
-def test_it_is_left_out_where_nothing_can_be_told(change: dict[str, object]) -> None:
+def test_it_is_left_out_where_nothing_can_be_judged(change: dict[str, object]) -> None:
     assert is_judged(ORDER) and judging_stages(ORDER)
     assert not judging_stages(replace(ORDER, **change))  # type: ignore[arg-type]
 
 
 def test_a_prompt_asks_for_the_triggers_in_it() -> None:
-    assert [ORDER.asked(prompt) for prompt in (*ORDER.prompts, "a house")] == [
+    assert [ORDER.triggers_in(prompt) for prompt in (*ORDER.prompts, "a house")] == [
         ["sks cat", "vxz pizza"],
         ["sks cat"],
         [],
     ]
     girl = SelectedFile(Path("girl"), "girl", trigger="(sks cat girl:1.2)")
     nested = replace(ORDER, picks=(CAT, girl))
-    assert nested.asked("a sks (cat girl)") == ["sks cat girl"]
-    assert nested.asked("a sks cat girl and her sks cat") == ["sks cat", "sks cat girl"]
+    assert nested.triggers_in("a sks (cat girl)") == ["sks cat girl"]
+    assert nested.triggers_in("a sks cat girl and her sks cat") == ["sks cat", "sks cat girl"]
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_pictures_come_back_with_what_they_show(studio: Studio, pair: tuple[Path
 
 
 @pytest.mark.slow
-def test_what_cannot_be_told_is_one_sentence(studio: Studio, pair: tuple[Path, Path]) -> None:
+def test_why_there_is_no_verdict_is_one_sentence(studio: Studio, pair: tuple[Path, Path]) -> None:
     """A LoRA of no strength draws what the base draws."""
     session, cards = added(studio, pair)
     picks = tuple(replace(SelectedFile.of(card), strength=0.0) for card in cards)

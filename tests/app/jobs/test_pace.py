@@ -28,7 +28,7 @@ def test_the_newest_stages_of_every_kind_count() -> None:
     assert pace.seconds(OTHER, ahead) is None
 
 
-def test_a_job_tells_how_long_the_next_one_takes(
+def test_a_job_predicts_how_long_the_next_one_takes(
     studio: Studio, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice as many pictures take twice as long; a merge beside them takes longer."""
@@ -57,5 +57,5 @@ def test_a_job_tells_how_long_the_next_one_takes(
         (5000, "83 min"), (9000, "2 h"),
     ],
 )  # fmt: skip
-def test_times_are_said_as_a_person_would(seconds: float, words: str) -> None:
+def test_times_are_written_as_a_person_would(seconds: float, words: str) -> None:
     assert rounded(seconds) == words

@@ -132,7 +132,7 @@ def test_one_job_per_visitor(executor: Executor) -> None:
     started(executor, "a").close()
 
 
-def test_a_full_line_is_said(executor: Executor) -> None:
+def test_a_full_line_is_reported(executor: Executor) -> None:
     jobs = [
         started(executor, "a"),
         executor.run("b", task(patient)),

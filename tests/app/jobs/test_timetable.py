@@ -39,7 +39,7 @@ def told(stages: Sequence[Stage], seconds: Sequence[float]) -> list[tuple[float,
 
 @pytest.mark.parametrize("rate", [0.01, 1.0])
 @pytest.mark.parametrize("merging", [0.3, 1.0, 3.0])  # what it takes, beside what it was to cost
-def test_the_second_half_is_told_within_a_factor(rate: float, merging: float) -> None:
+def test_the_second_half_is_predicted_within_a_factor(rate: float, merging: float) -> None:
     stages = [Stage(kind, cost) for kind, cost in COSTS]
     factors = [merging if kind == "merging" else 1.0 for kind, _ in COSTS]
     seconds = [rate * stage.cost * factor for stage, factor in zip(stages, factors, strict=True)]

@@ -70,7 +70,7 @@ QUOTA = {"X-Approve-Result": "quota-exceeded", "X-Authenticated": "regular"}
     ],
     ids=["quota", "too long", "no GPU"],
 )
-def test_a_refused_gpu_is_said_in_our_words(
+def test_a_refused_gpu_is_reported_in_our_words(
     api: Any, refusal: Any, sentence: str, tmp_path: Path
 ) -> None:
     settings = Settings(work=tmp_path, device="cpu", executor="zerogpu")

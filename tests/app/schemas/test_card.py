@@ -32,7 +32,7 @@ def with_header(pair: tuple[Path, Path], out: Path, **fields: str) -> Card:
     return card(out, "<i>cat.safetensors")
 
 
-def test_a_card_tells_how_much_each_block_changes(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_card_shows_how_much_each_block_changes(pair: tuple[Path, Path], tmp_path: Path) -> None:
     cat = formats.read(pair[0])
     found = card(pair[0], "cat.safetensors")
     energy = sum(layer.delta().norm().item() ** 2 for layer in cat.layers.values())
@@ -87,7 +87,7 @@ def test_what_is_surely_no_picture_is_not(
     assert "<img" not in row_html(found, "mini", "")
 
 
-def test_what_will_be_dropped_is_said(pair: tuple[Path, Path]) -> None:
+def test_what_will_be_dropped_is_reported(pair: tuple[Path, Path]) -> None:
     found = replace(
         card(pair[0], "cat.safetensors"),
         warnings=("2 trained biases left out.",),

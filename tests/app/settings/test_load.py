@@ -80,7 +80,7 @@ def test_the_file_says_what_the_environment_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["bass = 1", "base = [1]", "base = ", "[base]\nx = 1"])
-def test_a_wrong_file_is_said(tmp_path: Path, text: str) -> None:
+def test_a_wrong_file_is_reported(tmp_path: Path, text: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MergeError, match=r"settings\.toml"):

@@ -63,7 +63,7 @@ def test_an_entry_comes_back_as_it_was(history: History, made: Made, tmp_path: P
     assert RECIPE_KEY.encode() in back.merged.kohya.read_bytes()
 
 
-def test_the_list_tells_the_newest_first(history: History, made: Made) -> None:
+def test_the_list_begins_with_the_newest(history: History, made: Made) -> None:
     _, merged, scene, pictures = made
     first = history.keep(merged)
     second = history.keep(merged, replace(scene, seed=7), pictures)
@@ -94,7 +94,7 @@ def test_deleting_one_leaves_what_others_have(history: History, made: Made, tmp_
     assert history.keep(merged) not in (alone, drawn), "a page that still shows it meets no other"
 
 
-def test_what_is_gone_or_strange_is_said(history: History, made: Made, tmp_path: Path) -> None:
+def test_what_is_gone_or_strange_is_reported(history: History, made: Made, tmp_path: Path) -> None:
     _, merged, *_ = made
     entry = history.keep(merged)
     for path in (tmp_path / "history").glob("*.safetensors"):
@@ -110,7 +110,7 @@ def test_what_is_gone_or_strange_is_said(history: History, made: Made, tmp_path:
         history.entries(0, 5)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     home: Studio, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, merged, *_ = made
@@ -221,7 +221,7 @@ def test_the_same_merge_again_gives_the_same_bytes(
     assert again.kohya.read_bytes() == made[1].kohya.read_bytes()
 
 
-def test_a_lora_that_has_gone_is_said(
+def test_a_lora_that_has_gone_is_reported(
     home: Studio, made: Made, bad_files: dict[str, Path], pair: tuple[Path, Path]
 ) -> None:
     session = home.open_session()
@@ -243,7 +243,7 @@ def test_a_lora_that_has_gone_is_said(
         home.take(session, ExportOrder(kept.merged))
 
 
-def test_differences_are_said_in_words(made: Made) -> None:
+def test_differences_are_described_in_words(made: Made) -> None:
     _, merged, *_ = made
     one = merged.recipe
     assert differences(one, one) == []

@@ -88,7 +88,7 @@ def test_a_name_a_trigger_or_a_scene_finds_them(
     assert names(library, text) == wanted
 
 
-def test_what_was_deleted_by_hand_is_passed_over_and_said(library: Library, cat: Card) -> None:
+def test_what_was_deleted_by_hand_is_passed_over_and_reported(library: Library, cat: Card) -> None:
     library.file(cat.sha256).path.unlink()
     assert names(library) == ["vxz-pizza"]
     with pytest.raises(MergeError, match="no longer in the library"):
@@ -113,7 +113,7 @@ def test_only_the_best_of_many_are_shown(library: Library, cat: Card) -> None:
     assert len(library.search("cat")) == len(library.search()) == MAX_RESULTS
 
 
-def test_a_damaged_index_is_said(library: Library, tmp_path: Path) -> None:
+def test_a_damaged_index_is_reported(library: Library, tmp_path: Path) -> None:
     (tmp_path / "library" / "index.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(MergeError, match=r"index.sqlite cannot be read"):
         library.search()
@@ -132,7 +132,7 @@ def test_at_home_it_outlives_the_visit_and_in_public_it_ends_with_it(
     assert names(public.library(other)) == []
 
 
-def test_a_library_that_cannot_be_written_is_said(
+def test_a_library_that_cannot_be_written_is_reported(
     settings: Settings, cat: Card, tmp_path: Path
 ) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")

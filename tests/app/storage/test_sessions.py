@@ -21,7 +21,7 @@ def test_a_visit_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "nobody"])
-def test_a_forgotten_visit_is_said(tmp_path: Path, token: str) -> None:
+def test_a_forgotten_visit_is_reported(tmp_path: Path, token: str) -> None:
     with pytest.raises(MergeError, match="expired"):
         Store(tmp_path, keep_seconds=60).folder(token)
 

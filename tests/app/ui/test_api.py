@@ -232,7 +232,7 @@ def test_render_is_gated_and_sampled_as_the_library_does(
     assert Image.open(file).tobytes() == own.tobytes()
 
 
-def test_inspect_and_methods_tell_what_the_command_line_tells(
+def test_inspect_and_methods_answer_as_the_command_line_does(
     client: Client, pair: tuple[Path, Path], bad_files: dict[str, Path]
 ) -> None:
     told = client.predict(file=handle_file(pair[0]), api_name="/inspect")

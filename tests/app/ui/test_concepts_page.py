@@ -153,7 +153,7 @@ def lines_with(words: str) -> re.Pattern[str]:
     return re.compile(rf"^([^\n]*{words}[^\n]*\n?)+$")
 
 
-def test_an_unknown_preset_is_said(arrive: Arrive, pair: tuple[Path, Path]) -> None:
+def test_an_unknown_preset_is_reported(arrive: Arrive, pair: tuple[Path, Path]) -> None:
     visitor = arrive()
     page = visitor.page
     visitor.add(*pair)

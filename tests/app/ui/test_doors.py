@@ -165,7 +165,7 @@ def test_the_cookie_fits_where_the_page_is_shown(scheme: str, framed: bool, kept
     assert new_cookie({"type": "http", "scheme": scheme}, framed).endswith(f"HttpOnly; {kept}")
 
 
-def test_the_stream_of_an_event_ends_once_its_end_was_told(url: str) -> None:
+def test_the_stream_of_an_event_ends_once_its_end_was_sent(url: str) -> None:
     """Gradio would keep it open, and say nothing any more."""
     place = f"{url}gradio_api/call/methods"
     event = httpx.post(place, json={"data": []}, timeout=60).json()["event_id"]

@@ -109,7 +109,7 @@ def test_files_are_looked_at_merged_and_drawn(ask: Ask, uploaded: list[str]) -> 
         ({"files": ["{0}/../../../../../../etc/passwd"]}, ""),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_what_cannot_be_done_is_reported(
     ask: Ask, uploaded: list[str], given: dict[str, Any], said: str
 ) -> None:
     files = [file.format(*uploaded) for file in given["files"]]
@@ -123,7 +123,7 @@ def test_without_the_switch_there_are_no_tools(url: str) -> None:
     assert httpx.get(f"{url}gradio_api/mcp/").status_code == 404
 
 
-def test_a_missing_package_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
     with gr.Blocks() as page, pytest.raises(MergeError, match=r"mcp is on, but its package is not"):
         launch(page, replace(studio.settings, mcp=True))

@@ -235,7 +235,7 @@ def test_work_ends_when_its_visitor_leaves(
     assert not worker.is_alive()
 
 
-def test_bad_files_are_said_and_good_ones_taken(
+def test_bad_files_are_reported_and_good_ones_taken(
     arrive: Arrive, pair: tuple[Path, Path], bad_files: dict[str, Path], tmp_path: Path
 ) -> None:
     visitor = arrive()

@@ -84,7 +84,7 @@ def app() -> Iterator[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
-def test_a_merge_under_a_path_tells_its_progress(
+def test_a_merge_under_a_path_reports_its_progress(
     proxy: Callable[[int, int, Path], list[str | Path]],
     app: int,
     pair: tuple[Path, Path],

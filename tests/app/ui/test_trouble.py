@@ -84,7 +84,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 @small_disks
-def test_a_full_disk_is_said_and_leaves_no_half_of_a_file(
+def test_a_full_disk_is_reported_and_leaves_no_half_of_a_file(
     settings: Settings, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Files, merges, pictures, the library: then there is room again, and all of it works."""
@@ -143,7 +143,7 @@ def test_what_a_file_needs_beside_it_comes_along(
     assert studio.library(session).search() == []
 
 
-def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
+def test_no_folder_of_this_machine_is_shown(tmp_path: Path) -> None:
     """Whatever the library says of a path, to its own user at home, a visitor sees the name."""
     try:
         try:
@@ -161,7 +161,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
 
 
 @small_disks
-def test_a_full_disk_and_an_ended_visit_are_said_on_the_page(
+def test_a_full_disk_and_an_ended_visit_are_reported_on_the_page(
     arrive: Arrive, studio: Studio, blocks: Any, pair: tuple[Path, Path]
 ) -> None:
     """The visit ends twice: its folder goes, as with age; its state goes, as with a restart."""
@@ -231,7 +231,7 @@ def test_a_file_of_the_hub_becomes_a_card(
     ],
     ids=repr,
 )
-def test_what_gradio_itself_meets_is_said_too(
+def test_errors_inside_gradio_are_reported(
     settings: Settings,
     caplog: pytest.LogCaptureFixture,
     error: Exception,

@@ -75,7 +75,7 @@ def test_a_whole_upload_stays_and_its_name_leads_nowhere(url: str) -> None:
     assert eventually(lambda: not parts())
 
 
-def test_a_visitor_without_room_is_told_and_leaves_nothing(server: str) -> None:
+def test_a_visitor_without_room_is_refused_and_leaves_nothing(server: str) -> None:
     sent = [
         httpx.post(f"{server}gradio_api/upload", files={"files": ("a", PIECE)}) for _ in range(6)
     ]

@@ -99,7 +99,9 @@ def test_strengths_scale_the_ratio_alone(two: tuple[Adapter, Adapter]) -> None:
     assert loud.whole.cosine == pytest.approx(-plain.whole.cosine)
 
 
-def test_a_loud_one_is_told_with_the_strength_that_evens_it(two: tuple[Adapter, Adapter]) -> None:
+def test_a_loud_one_is_reported_with_the_strength_that_evens_it(
+    two: tuple[Adapter, Adapter],
+) -> None:
     loud = replace(two[1], name="loud")
     sources = [Source(two[0]), Source(loud, strength=8.0)]
     (pair,) = conflicts(sources)
@@ -110,7 +112,7 @@ def test_a_loud_one_is_told_with_the_strength_that_evens_it(two: tuple[Adapter, 
     assert evened.whole.ratio == pytest.approx(1, abs=0.05)
 
 
-def test_the_same_change_twice_and_its_opposite_are_told(two: tuple[Adapter, Adapter]) -> None:
+def test_the_same_change_twice_and_its_opposite_are_reported(two: tuple[Adapter, Adapter]) -> None:
     twin = replace(two[0], name="twin")
     (same,) = conflicts([Source(two[0]), Source(twin)])
     assert (same.whole.cosine, same.whole.overlap) == pytest.approx((1, 1))

@@ -95,7 +95,7 @@ def test_words_of_their_own_are_not_converted(
     assert not out.exists()
 
 
-def test_inspect_tells_what_words_a_file_of_its_own_has(
+def test_inspect_lists_the_words_of_a_file_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for wide, base in ((128, "mini"), (768, "sd15")):

@@ -55,7 +55,7 @@ def test_every_sample_lies_on_its_own_loras_trajectory(
             latents = scheduler.step(noise, time, latents).prev_sample
 
 
-def test_a_stop_is_heard_while_a_picture_is_sampled(
+def test_a_stop_takes_effect_while_a_picture_is_sampled(
     base: Base, random_adapter: Callable[..., Adapter]
 ) -> None:
     """At every layer: one step of SD 1.5 takes a CPU many seconds."""

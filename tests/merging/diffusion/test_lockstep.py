@@ -53,7 +53,7 @@ def test_the_first_round_is_not_the_fixed_point(
     assert distance(merged(base, *pair, rounds=1).adapter, lockstep.adapter) > 0.1
 
 
-def test_the_inputs_have_drifted_and_the_report_says_so(lockstep: MergeResult) -> None:
+def test_the_inputs_have_drifted_and_the_report_has_it(lockstep: MergeResult) -> None:
     first, *_, last = lockstep.report.layers
     assert max(first.drift.values()) == 0.0
     assert min(last.drift.values()) > 0.05

@@ -64,7 +64,7 @@ def test_a_clip_skip_that_the_encoder_does_not_have_is_refused(
             merged(base, *map(Source, pair), clip_skip=number)
 
 
-def test_emphasis_that_a_merge_does_not_weigh_is_told(
+def test_emphasis_that_a_merge_does_not_weigh_is_reported(
     base: Base, pair: tuple[Adapter, Adapter]
 ) -> None:
     sources = Source(pair[0], prompts=("a (rn1 cat:1.3)",)), Source(pair[1], prompts=("a rn2 cat",))

@@ -208,7 +208,7 @@ def test_a_judge_of_other_weights_is_another_judge(scorers: Scorers) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_tells_means_failures_and_sheets(arena: Arena) -> None:
+def test_a_run_reports_means_failures_and_sheets(arena: Arena) -> None:
     dog, car = (Concept(LORAS / entry.file, entry.trigger) for entry in shelf()[2:4])
     cases = [
         case(CAT, PIZZA),

@@ -105,7 +105,7 @@ def test_a_card_that_cannot_be_written_leaves_no_piece(tmp_path: Path) -> None:
 # --- the base of a recipe -------------------------------------------------------------------------
 
 
-def test_a_fingerprint_tells_weights_apart_and_not_precisions(base: Base) -> None:
+def test_a_fingerprint_is_of_the_weights_and_not_of_the_precision(base: Base) -> None:
     other = Base("other", deepcopy(base.pipeline), base.device, base.dtype)
     assert other.fingerprint == base.fingerprint
     halved = Base("half", deepcopy(base.pipeline).to(torch.float16), base.device, torch.float16)
@@ -149,7 +149,7 @@ def test_a_merge_on_a_folder_is_replayed_where_the_weights_are_the_same(
     assert done(capsys, "replay", first, CAT, PIZZA, "--base", moved, "--out", again)["same"]
 
 
-def test_a_merge_without_the_base_tells_only_its_name() -> None:
+def test_a_merge_without_the_base_names_it_alone() -> None:
     """The page makes it without loading one, the command line with it: the recipe is the same."""
     plain = MergeRequest(tuple(Source(formats.read(file)) for file in (CAT, PIZZA)), method="sum")
     assert recipe(plain, "mini", "0" * 64, "fp16") == recipe(plain, "mini")

@@ -95,7 +95,7 @@ def test_golden_text_encoder_keys(name: str, module: str) -> None:
 def test_kohya_files_are_found_whole(tmp_path: Path, title: str) -> None:
     path = tmp_path / "a.safetensors"
     written = write_kohya(adapter("sd15"), path, torch.float16)
-    assert len(BY_TITLE[title].found_layers(keys(path), table("sd15"))) == 354
+    assert len(BY_TITLE[title].loadable_layers(keys(path), table("sd15"))) == 354
     assert written.programs == TITLES
 
 
@@ -119,7 +119,7 @@ def test_how_much_of_a_diffusers_file_is_found(
 ) -> None:
     path = tmp_path / "a.safetensors"
     written = write_diffusers(adapter("sd15"), path, torch.float16)
-    found = BY_TITLE[title].found_layers(keys(path), table("sd15"))
+    found = BY_TITLE[title].loadable_layers(keys(path), table("sd15"))
     assert sum(layer.startswith("unet.") for layer in found) == unet
     assert sum(layer.startswith("text_encoder.") for layer in found) == text
     assert written.programs == ("diffusers",)

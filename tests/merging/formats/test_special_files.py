@@ -39,7 +39,7 @@ def test_a_special_file_is_no_picture(special: Path) -> None:
         read_origin(special)
 
 
-def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_reported(tmp_path: Path) -> None:
     for reader in (overview, read):
         with pytest.raises(FileError, match=r"gone\.safetensors cannot be read"):
             reader(tmp_path / "gone.safetensors")

@@ -71,7 +71,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         list(search(hill, 2, 10, seed=4, known=whole))
 
 
-def test_better_is_said_only_where_it_is_clear() -> None:
+def test_better_is_reported_only_where_it_is_clear() -> None:
     given, up = [0.5, 0.6, 0.4, 0.5], [0.6, 0.71, 0.5, 0.62]
     noisy = [0.9, 0.2, 0.8, 0.2]
     assert verdict({"as given": given, "random": given, "tuned": up})[0] == "tuned"

@@ -53,7 +53,7 @@ def drawn(base: Base, pair: Judge) -> list[Image.Image]:
 @pytest.mark.slow
 def test_it_finds_what_the_detector_finds(pair: Judge, drawn: Sequence[Image.Image]) -> None:
     findings = pair.findings(drawn, [PROMPT] * len(drawn))
-    found = [[one.found for one in row] for row in findings]
+    found = [[one.present for one in row] for row in findings]
     assert found == [[False, False], [True, False], [False, True]]
     detector = load_detector()
     scores = detector.scores(drawn)
@@ -132,7 +132,9 @@ def test_a_lora_that_does_nothing_is_refused(
         build_judge(base, [concept_of(base, random_adapter(1), 0.0)])
 
 
-def test_stop_is_heard_inside_a_step(base: Base, random_adapter: Callable[..., Adapter]) -> None:
+def test_stop_takes_effect_inside_a_step(
+    base: Base, random_adapter: Callable[..., Adapter]
+) -> None:
     calls = iter([False] * 20)
     with pytest.raises(Cancelled):
         build_judge(base, [concept_of(base, random_adapter(1))], stop=lambda: next(calls, True))
@@ -144,7 +146,7 @@ def test_a_quiet_lora_is_not_found_in_what_another_one_draws(base: Base) -> None
     advantages = torch.zeros(2, 16, 16)
     advantages[0, 2:6, 2:6], advantages[1, 2:6, 2:6] = 0.7, 0.12
     maps = advantages / torch.tensor(judge.thresholds)[:, None, None]
-    assert [one.found for one in judge.read(maps)] == [True, False]
+    assert [one.present for one in judge.read(maps)] == [True, False]
     advantages[1, 9:12, 9:12] = 0.09
     maps = advantages / torch.tensor(judge.thresholds)[:, None, None]
-    assert [one.found for one in judge.read(maps)] == [True, True]
+    assert [one.present for one in judge.read(maps)] == [True, True]

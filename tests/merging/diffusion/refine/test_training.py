@@ -167,7 +167,7 @@ def test_after_stop_it_goes_on_to_the_same_bytes(
         assert resumed[name].up.equal(delta.up) and resumed[name].down.equal(delta.down)
 
 
-def test_stop_is_heard_within_a_step(
+def test_stop_takes_effect_within_a_step(
     base: Base, concepts: list[Concept], start: dict[str, Delta]
 ) -> None:
     asked = iter([False] * 300)  # layers: the targets take more
