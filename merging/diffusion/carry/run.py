@@ -29,7 +29,7 @@ from merging.linalg.delta import MERGED_DTYPE, Delta, as_lora
 from merging.linalg.row_statistics import RowStatistics
 from merging.request import Source
 from merging.runtime.memory import explain_out_of_memory
-from merging.runtime.progress import Progress, Stop, never, part, saying, silent
+from merging.runtime.progress import Progress, Stop, never, part, prefixed, silent
 from merging.runtime.seeds import seed_for
 from merging.source_deltas import source_deltas
 from merging.vector_deltas import scaled_shifts
@@ -147,7 +147,7 @@ class _Work:
         def solve(layer: str, _weight: Tensor, rows: tuple[RowStatistics, ...]) -> Delta:
             return carried(replace(self._problem(layer), rows=rows)).to(CPU, MERGED_DTYPE)
 
-        share = saying(part(progress, 0.5, 1.0), "carrying")
+        share = prefixed(part(progress, 0.5, 1.0), "carrying")
         two = TwoBases(self.old, self.new, self.sweep, solve, results, share, stop)
         two.run(batches(self.old, samples, streams=2))
         if two.missed:

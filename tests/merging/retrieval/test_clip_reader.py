@@ -28,7 +28,7 @@ def reader() -> ClipReader:
     return load_reader()
 
 
-def test_a_lora_s_own_object_is_told_from_all_others(reader: ClipReader) -> None:
+def test_a_lora_s_own_object_is_distinguished_from_all_others(reader: ClipReader) -> None:
     """By its trigger alone, in which the small CLIP knows one word."""
     looks = [reader.look([lora.trigger], None) for lora in OBJECTS]
     for name in {lora.object for lora in OBJECTS}:
