@@ -18,7 +18,7 @@ from app.ui.security.gradio_state import GradioState
 from app.ui.security.guard import Guard
 from app.ui.security.sites import Sites
 from app.ui.security.uploads import Uploads
-from app.ui.theme import SCRIPT, STYLES, theme
+from app.ui.theme import STYLES, script, theme
 from merging.errors import MergeError
 
 # Gradio keeps the widgets of so many visits, up to 0.7 MB each (measured with 6.31).
@@ -52,7 +52,7 @@ def launch(
         root_path=settings.root_path or None,
         theme=theme(),
         css_paths=STYLES,
-        js=SCRIPT.read_text(encoding="utf-8"),
+        js=script(),
         show_error=False,
         ssr_mode=False,
         pwa=False,

@@ -1,8 +1,9 @@
 // What the page does in the browser alone: sliders, chips, the theme, keys, drops and pastes.
 () => {
   const find = (selector) => document.querySelector(selector);
-  // What handlers call, once they have changed the page.
+  // What handlers and the painter call.
   globalThis.iteris = {
+    type,
     toStage: () => {
       if (find("#history .problems")) return;
       location.hash = "";

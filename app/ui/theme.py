@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 STYLES = sorted(Path(__file__).with_name("styles").glob("*.css"))
-SCRIPT = Path(__file__).with_name("script.js")
+SCRIPTS = [Path(__file__).with_name(name) for name in ("script.js", "painter.js")]
 
 IRIS = gr.themes.Color(
     c50="#f5f4ff",
@@ -25,6 +25,12 @@ IRIS = gr.themes.Color(
 )
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def script() -> str:
+    """All that the page does in the browser alone: one function, which Gradio calls."""
+    parts = (path.read_text(encoding="utf-8") for path in SCRIPTS)
+    return f"() => {{ {' '.join(f'({part.strip()})();' for part in parts)} }}"
 
 
 def theme() -> gr.themes.Base:

@@ -21,6 +21,7 @@ from merging.cli.arguments.judge_argument import (
 )
 from merging.cli.arguments.merge_options import STRENGTHS, add_base, add_embeddings
 from merging.cli.arguments.reference_argument import reference_pictures
+from merging.cli.arguments.region_argument import FORMS, HELP, region_argument
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, load_base
 from merging.diffusion.compose import COMPOSITIONS
@@ -28,7 +29,6 @@ from merging.diffusion.heat_map import heat_map
 from merging.diffusion.render import render
 from merging.errors import MergeError
 from merging.io.png import Origin, read_origin, save_png
-from merging.io.regions import parse_region
 from merging.options import Sampler
 from merging.runtime.progress import Progress, part
 from merging.scoring.clip import load_clip
@@ -107,9 +107,9 @@ def _add_look(sub: CommandParser) -> None:
         "--region",
         action="extend",
         nargs="+",
-        type=parse_region,
-        metavar="TRIGGER=x0,y0,x1,y1",
-        help="boxes for --compose regions, in shares of the picture (default: none)",
+        type=region_argument,
+        metavar=FORMS,
+        help=HELP,
     )
 
 

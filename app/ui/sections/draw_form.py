@@ -12,6 +12,7 @@ import gradio as gr
 from app.schemas.draw import COLUMNS, COMPOSED, SEEDS, USUAL, DrawOrder
 from app.storage.history_entry import HistoryEntry
 from app.ui.common import AT_ONCE, Updates, Values
+from app.ui.html.rendering import render_template
 from merging.base_models import base_model
 from merging.io.png import Origin
 from merging.io.regions import Region, parse_region
@@ -156,13 +157,15 @@ def draw_form_widgets(base: str, prompt: gr.Textbox) -> DrawForm:
         info="Every way that is chosen is one more column, drawn with the LoRAs themselves.",
         elem_id="composed",
     )
+    gr.HTML(render_template("painter"), elem_id="painter")
     regions = gr.Textbox(
         "",
         visible=False,
         lines=2,
+        max_lines=2,
         label="Regions",
-        info="Where each LoRA draws: TRIGGER=left,top,right,bottom on a line of its own, as shares "
-        "of the picture from 0 to 1.",
+        info="Paint above where each LoRA draws, or write TRIGGER=left,top,right,bottom on a line "
+        "of its own, as shares of the picture from 0 to 1.",
         placeholder="sks cat=0,0,0.5,1",
         elem_id="regions",
     )
@@ -199,6 +202,7 @@ def _rare_widgets() -> tuple[gr.Textbox, gr.Dropdown, gr.Textbox, gr.Number]:
         info="WIDTHxHEIGHT in pixels, such as 512x768; empty: the size of the base model.",
         placeholder="automatic",
         max_lines=1,
+        elem_id="size",
     )
     clip_skip = gr.Number(
         1,

@@ -1,10 +1,10 @@
-"""Each concept in boxes that the user draws: ε = Σᵢ Mᵢ εᵢ / Σᵢ Mᵢ, position by position.
+"""Each concept in regions that the user draws: ε = Σᵢ Mᵢ εᵢ / Σᵢ Mᵢ, position by position.
 
 εᵢ is the prediction with the LoRA of trigger i and a prompt that names no other region's trigger;
-where no box is, that of the prompt without all of them. Predictions are mixed as MultiDiffusion
+where no region is, that of the prompt without all of them. Predictions are mixed as MultiDiffusion
 does (arXiv:2302.08113), prompts are per region as in Mix-of-Show (arXiv:2305.18292). LoRAs that
 have no region, styles for instance, act in every pass. A merge, whose file has several triggers,
-can be drawn in regions as well. Boxes may overlap, where both count the same.
+can be drawn in regions as well. Regions may overlap, where both count the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from merging.diffusion.compose.composer import Composer, Moment, Variant
 from merging.diffusion.compose.scene import Scene, Weighted
 from merging.diffusion.compose.word_weights import without_phrase
 from merging.errors import MergeError
-from merging.io.regions import cover
+from merging.io.regions import Region, cover
 from merging.text.syntax import plain_text
 
 
@@ -68,15 +68,16 @@ class Regions(Composer):
 
 
 def region_masks(scene: Scene) -> dict[str, Tensor]:
-    """Trigger → how much of each position its boxes cover: (height, width) of the latent.
+    """Trigger → how much of each position its regions cover: (height, width) of the latent.
 
     MergeError for a region whose trigger no LoRA has, or if there is none at all.
     """
     triggers = [name for adapter, _ in scene.adapters for name in adapter.triggers]
     if not scene.regions:
         raise MergeError(
-            "This composition needs regions, a box for each trigger: TRIGGER=x0,y0,x1,y1 in shares "
-            "of the picture from 0 to 1, after --region or under “Regions” on the page."
+            "This composition needs regions, one for each trigger: TRIGGER=x0,y0,x1,y1 in shares "
+            "of the picture from 0 to 1, after --region or under “Regions” on the page, where they "
+            "can be painted, too."
         )
     masks: dict[str, Tensor] = {}
     for region in scene.regions:
@@ -86,7 +87,7 @@ def region_masks(scene: Scene) -> dict[str, Tensor]:
                 f"No LoRA has the trigger “{region.phrase}” of a region; there are "
                 f"{', '.join(triggers) or 'none'}."
             )
-        mask = box_mask(region.box, scene.latent)
+        mask = region_mask(region, scene.latent)
         masks[phrase] = torch.maximum(masks.get(phrase, mask), mask)
     return masks
 
@@ -99,6 +100,18 @@ def box_mask(box: Sequence[float], size: tuple[int, int]) -> Tensor:
         for start, end, count in ((top, bottom, size[0]), (left, right, size[1]))
     )
     return rows[:, None] * columns
+
+
+def region_mask(region: Region, size: tuple[int, int]) -> Tensor:
+    """How much of each position a region covers: (height, width)."""
+    if region.mask is None:
+        return box_mask(region.box, size)
+    cells = torch.tensor(region.mask.cells, dtype=torch.float32)
+    rows, columns = (
+        torch.tensor([cover(i / parts, (i + 1) / parts, count) for i in range(parts)])
+        for parts, count in zip(cells.shape, size, strict=True)
+    )
+    return (rows.T @ cells @ columns).clamp(max=1)
 
 
 def _regional(one: Weighted, masks: dict[str, Tensor]) -> bool:

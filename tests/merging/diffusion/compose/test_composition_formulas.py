@@ -10,12 +10,12 @@ from torch import Tensor
 
 from merging.diffusion.compose.composer import Variant
 from merging.diffusion.compose.loratorio import TEMPERATURE, patch_weights
-from merging.diffusion.compose.regions import box_mask
+from merging.diffusion.compose.regions import box_mask, region_mask
 from merging.diffusion.compose.scene import Scene
 from merging.diffusion.compose.switch import turn_at
 from merging.diffusion.compose.w_switch import turns_by_weight
 from merging.diffusion.compose.word_weights import relative, without_phrase
-from merging.io.regions import Region
+from merging.io.regions import Region, parse_region
 from tests.merging.diffusion.compose.predictions import predict
 
 
@@ -126,6 +126,16 @@ def test_each_region_has_its_lora_and_its_words(scene: Scene, latents: Tensor) -
     torch.testing.assert_close(found[:, :, 8:, :8], expected[:, :, 8:, :8])
     torch.testing.assert_close(found[:, :, :8], around[:, :, :8])
     assert (found[:, :, 8:, 8:] - expected[:, :, 8:, 8:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20), (64, 64)])
+def test_a_drawn_region_covers_what_was_drawn(size: tuple[int, int]) -> None:
+    """Two cells that make a box are this box; a cell alone covers its share of the picture."""
+    drawn = parse_region("cat=4x4:c000")
+    torch.testing.assert_close(region_mask(drawn, size), box_mask((0, 0, 0.5, 0.25), size))
+    steps = region_mask(parse_region("cat=4x4:8421"), size)
+    assert steps.mean().item() == pytest.approx(4 / 16)
+    assert steps[0, 0] == 1 and steps[-1, -1] == 1 and steps[0, -1] == 0
 
 
 def test_a_merge_is_drawn_in_regions_too(scene: Scene, latents: Tensor) -> None:
