@@ -41,6 +41,8 @@ def add_carry(sub: CommandParser) -> None:
     add = sub.experts.add_argument
     text = "prompts with the trigger, and as many without it"
     add("--samples", type=int, metavar="N", default=CarryOptions.samples, help=text)
+    text = "steps of training on self-made pictures, from the closed form on"
+    add("--steps", type=int, metavar="N", default=CarryOptions.steps, help=text)
     text = "how strongly layers are held to what they are in the file"
     add("--ridge", type=float, metavar="N", default=CarryOptions.ridge, help=text)
     text = "seed of prompts and noise"
@@ -68,7 +70,13 @@ def run_carry(options: argparse.Namespace, progress: Progress) -> tuple[CarryAns
     """Carry the LoRA, write it, and say how much of its effect it keeps."""
     old, new = (load_base(name, options.device) for name in (options.old, options.new))
     adapter = LoraInput(options.file).source(old).adapter
-    chosen = CarryOptions(options.trigger, options.samples, ridge=options.ridge, seed=options.seed)
+    chosen = CarryOptions(
+        options.trigger,
+        options.samples,
+        ridge=options.ridge,
+        steps=options.steps,
+        seed=options.seed,
+    )
     result = carry(adapter, old, new, chosen, progress)
     fields = carried_header(adapter, old, new, chosen)
     saved = save_adapter(result.adapter, options.out, options.format, options.dtype, fields, new)

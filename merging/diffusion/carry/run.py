@@ -17,10 +17,12 @@ from merging.calibration.target_layers import GRAM_BYTES, gram_bytes
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import check_layers
 from merging.diffusion.calibration_samples import Sample, batches, draw_samples
+from merging.diffusion.carry.distil import distil
 from merging.diffusion.carry.effect import Effect, Misses, effect, misses
 from merging.diffusion.carry.two_bases import TwoBases
 from merging.diffusion.layer_inputs import needs_latents
 from merging.diffusion.prompts.clip_skip import using_clip_skip
+from merging.diffusion.refine.concept import ModelChange
 from merging.diffusion.textual_inversion import using_embeddings
 from merging.errors import MergeError
 from merging.linalg.carried import carried
@@ -47,6 +49,7 @@ class CarryOptions:
     samples: int = 32  # prompts with the trigger, and as many without it
     rows: int | None = 256  # at most so many positions of a picture count; None: all
     ridge: float = 1e-3  # μ / ‖X̃ᵀX̃‖_F
+    steps: int = 0  # of training from there (merging/diffusion/carry/distil.py); 0: none
     seed: int = 0
 
 
@@ -122,21 +125,38 @@ class _Work:
         return [self.old, *([self.new] if self.new is not self.old else [])]
 
     def run(self, progress: Progress, stop: Stop) -> Carried:
-        """Draw samples, solve every layer, and measure on prompts that were held out."""
-        with ExitStack() as around:
-            for base in self.bases:
-                around.enter_context(base.changed(self.shifts))
-            layers = self._solve(part(progress, 0.0, 0.8), stop)
+        """Solve every layer, train if asked to, and measure on prompts that were held out."""
+        closed = 0.4 if self.options.steps else 0.8  # shares of the time, roughly
+        layers = self._solve(part(progress, 0.0, closed), stop)
         held_out = replace(self.sweep, row_sets=row_sets(self.source, self.options, held_out=True))
-        samples = draw_samples(self.old, held_out, True, part(progress, 0.8, 0.9), stop)
-        progress(0.9, "comparing")
+        drawing = part(progress, closed, closed + 0.1)
+        samples = draw_samples(self.old, held_out, True, drawing, stop)
+        progress(closed + 0.1, "comparing")
         wanted = self._effect(self.old, samples, self.deltas, stop)
-        plain, after = (
-            misses(wanted, self._effect(self.new, samples, deltas, stop))
-            for deltas in (self.deltas, layers)
-        )
+        plain, after = (self._misses(wanted, samples, one, stop) for one in (self.deltas, layers))
+        if self.options.steps:
+            layers = self._distil(layers, part(progress, 0.5, 1.0), stop)
+            solved, after = after, self._misses(wanted, samples, layers, stop)
+            self.notes.append(
+                f"{self.options.steps} steps of training: the predicted noise misses the LoRA's "
+                f"effect by {solved.noise:.1%} before and {after.noise:.1%} after."
+            )
         progress(1.0, "carried")
         return Carried(self._adapter(layers), plain, after, tuple(self.notes))
+
+    def _distil(
+        self, layers: Mapping[str, Delta], progress: Progress, stop: Stop
+    ) -> dict[str, Delta]:
+        """Layer → change, trained from the closed form on."""
+        prompts = [prompt for row_set in self.sweep.row_sets for prompt in row_set.prompts]
+        lora = ModelChange(self.deltas, self.shifts).on(self.old)
+        steps, seed = self.options.steps, self.options.seed
+        return distil(lora, self.old, self.new, layers, prompts, steps, seed, progress, stop)
+
+    def _misses(
+        self, wanted: Effect, samples: Sequence[Sample], deltas: Mapping[str, Delta], stop: Stop
+    ) -> Misses:
+        return misses(wanted, self._effect(self.new, samples, deltas, stop))
 
     def _solve(self, progress: Progress, stop: Stop) -> dict[str, Delta]:
         """Layer → change on the new base, float32."""
@@ -149,7 +169,10 @@ class _Work:
 
         share = prefixed(part(progress, 0.5, 1.0), "carrying")
         two = TwoBases(self.old, self.new, self.sweep, solve, results, share, stop)
-        two.run(batches(self.old, samples, streams=2))
+        with ExitStack() as around:
+            for base in self.bases:
+                around.enter_context(base.changed(self.shifts))
+            two.run(batches(self.old, samples, streams=2))
         if two.missed:
             self.notes.append(
                 f"{len(two.missed)} layers that clip skip {self.sweep.clip_skip} leaves out stay "
@@ -212,6 +235,8 @@ def check_options(options: CarryOptions) -> None:
     """MergeError for numbers that nothing can be carried with."""
     if options.samples < 1:
         raise MergeError(f"Carrying needs at least 1 sample, not {options.samples}.")
+    if options.steps < 0:
+        raise MergeError(f"There are no {options.steps} steps of training; give 0 or more.")
     if not (options.ridge > 0 and isfinite(options.ridge)):
         raise MergeError(f"The ridge must be a number above 0, not {options.ridge:g}.")
 

@@ -172,9 +172,30 @@ def test_refuses_what_cannot_be_carried(base: Base, other: Base, lora: Adapter) 
     silent = {name: replace(layer, alpha=0.0) for name, layer in lora.layers.items()}
     with pytest.raises(MergeError, match="changes nothing"):
         carry(replace(lora, layers=silent), base, other, FEW)
-    for options in (CarryOptions(samples=0), CarryOptions(ridge=0.0)):
-        with pytest.raises(MergeError, match="not 0"):
+    for options in (CarryOptions(samples=0), CarryOptions(ridge=0.0), CarryOptions(steps=-1)):
+        with pytest.raises(MergeError, match=r"not 0|no -1 steps"):
             carry(lora, base, other, options)
+
+
+def test_training_goes_on_from_the_closed_form(
+    base: Base, other: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    lora = random_adapter(4, 2, 2.0, ("unet.up_blocks.2.attentions.1",), 0.2)
+    closed, trained = (
+        carry(lora, base, other, CarryOptions(samples=2, steps=steps)) for steps in (0, 8)
+    )
+    assert trained.carried.noise < closed.carried.noise < trained.plain.noise
+    assert trained.notes[-1].startswith("8 steps of training: the predicted noise misses")
+
+
+def test_training_is_the_same_again(
+    base: Base, other: Base, random_adapter: Callable[..., Adapter]
+) -> None:
+    lora = random_adapter(4, 2, 2.0, ("unet.up_blocks.2.attentions.1",), 0.2)
+    options = CarryOptions(samples=1, steps=2)
+    once, again = (carry(lora, base, other, options).adapter for _ in range(2))
+    assert distance(once, again) == 0.0
+    assert distance(once, carry(lora, base, other, CarryOptions(samples=1)).adapter) > 1e-3
 
 
 def test_stops(base: Base, other: Base, lora: Adapter) -> None:
