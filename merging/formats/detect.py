@@ -77,6 +77,7 @@ DISTILLED = re.compile(
 # Names of LoRAs that belong to an IP-Adapter, whose picture they read.
 FACES = re.compile(r"ip-adapter|faceid")
 GUIDANCE = re.compile(r"time_embedding[._]cond_proj")  # only distilled models have this layer
+INPAINTING = re.compile(r"inpaint", re.IGNORECASE)
 CLAIMS = ("ss_base_model_version", "modelspec.architecture")  # header fields that name the base
 OTHER_CLAIMS = re.compile(r"sd_?v2|stable-diffusion-v2|sd_?xl|stable-diffusion-xl|sd3|flux")
 
@@ -154,16 +155,37 @@ def doubts(header: Header, name: str) -> list[str]:
             "Hyper, Turbo, DPO …), not what it shows; merging it with concepts rarely works: load "
             "it beside the merge, with its own sampler and number of steps."
         )
-    if header.metadata.get("modelspec.prediction_type") == "v":
-        sentences.append(
-            "It was trained on a base that predicts velocities (v-prediction): on others, which "
-            "predict noise, its pictures may be washed out or burnt."
-        )
     if any(FACES.search(title.lower().replace("_", "-")) for title in titles):
         sentences.append(
             "By its name it belongs to an IP-Adapter, beside which alone it shows a face; load it "
             "with that, not in a merge."
         )
-    if (layers := header.metadata.get("ss_clip_skip", "")).isdecimal() and int(layers) > 1:
+    return [*sentences, *_base_doubts(header)]
+
+
+def _base_doubts(header: Header) -> list[str]:
+    """What its trainer says of the base that it was trained on, where others differ from it."""
+    fields, sentences = header.metadata, []
+    if fields.get("modelspec.prediction_type") == "v" or _is_set(header, "ss_v_parameterization"):
+        sentences.append(
+            "It was trained on a base that predicts velocities (v-prediction): on others, which "
+            "predict noise, its pictures may be washed out or burnt."
+        )
+    if _is_set(header, "ss_zero_terminal_snr"):
+        sentences.append(
+            "It was trained with noise that hides the picture entirely (zero terminal SNR): on "
+            "other bases, which expect a rest of it, brightness and contrast may be off."
+        )
+    if INPAINTING.search(trained_on := fields.get("ss_sd_model_name", "")):
+        sentences.append(
+            f"It was trained on an inpainting model ({trained_on[:60]}): on a base that draws from "
+            "text alone it may do less; draw it alone before merging it."
+        )
+    if (layers := fields.get("ss_clip_skip", "")).isdecimal() and int(layers) > 1:
         sentences.append(f"It was trained with clip skip {layers[:2]}: draw with the same.")
     return sentences
+
+
+def _is_set(header: Header, field: str) -> bool:
+    """Whether a field of kohya's, "True" or "False", is true."""
+    return header.metadata.get(field, "").lower() == "true"

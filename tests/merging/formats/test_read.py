@@ -265,6 +265,9 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
         ("LCM_LoRA", {}, "load it beside the merge, with its own sampler"),
         ("ip-adapter-faceid_sd15_lora", {}, "belongs to an IP-Adapter"),
         ("cat", {"modelspec.prediction_type": "v"}, "predicts velocities (v-prediction)"),
+        ("cat", {"ss_v_parameterization": "True"}, "predicts velocities (v-prediction)"),
+        ("cat", {"ss_zero_terminal_snr": "True"}, "zero terminal SNR"),
+        ("cat", {"ss_sd_model_name": "sd-v1-5-Inpainting.ckpt"}, "model (sd-v1-5-Inpainting.ckpt)"),
         ("cat", {"ss_clip_skip": "2"}, "trained with clip skip 2: draw with the same"),
     ],
 )
@@ -281,6 +284,7 @@ def test_no_doubt_about_a_welcome_cat(tmp_path: Path) -> None:
     tensors = kohya({TO_K: PARTS[TO_K]}, {TO_K: 4.0})
     header = {"ss_base_model_version": "sd_v1", "modelspec.title": "hypervelociraptor"}
     header["modelspec.prediction_type"] = "epsilon"
+    header |= {"ss_zero_terminal_snr": "False", "ss_sd_model_name": "painted.safetensors"}
     assert read(saved(tmp_path / "a.safetensors", tensors, header)).warnings == ()
 
 
