@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, BaseChoice, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
-from merging.evaluation import judge_agreement
+from merging.evaluation import block_roles, carrying, judge_agreement
 from merging.evaluation.bundled_cases import shelf_cases
 from merging.evaluation.cases import Case, select_cases
 from merging.evaluation.contest import run
@@ -31,22 +32,25 @@ from merging.retrieval.clip_reader import load_reader
 from merging.runtime.progress import Progress
 
 QUICK_PICTURES = 8
+STUDIES: Mapping[str, Any] = {"carry": carrying, "blocks": block_roles}  # measure and table
 
 
 def add_evaluate(sub: CommandParser) -> None:
     """The options of ``evaluate``; most are those of “concepts” and “judge”."""
     sub.describe(
-        "base|concepts|judge|retrieval [options]",
+        "base|concepts|judge|retrieval|carry|blocks [options]",
         "base",
         "concepts --protocol mine.yaml --contestant sum tsv iteris --page",
     )
     add = sub.essentials.add_argument
     add(
         "what",
-        choices=("base", "concepts", "judge", "retrieval"),
+        choices=("base", "concepts", "judge", "retrieval", *STUDIES),
         help="base: the embedded model and its LoRAs; concepts: the contest, with these options; "
         "judge: how often render's judge agrees with the detector on the contest's pictures; "
-        "retrieval: how well the library's suggestions find the LoRAs of a prompt",
+        "retrieval: how well the library's suggestions find the LoRAs of a prompt; "
+        "carry: what of a LoRA there is on another fine-tune; blocks: which blocks of LoRAs carry "
+        "the look, and which the layout",
     )
     add("--quick", action="store_true", help="pairs of the tuning split, 8 pictures")
     add("--base", default="mini", help=BASES)
@@ -96,8 +100,18 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
     if options.what == "retrieval":
         found = evaluate_retrieval(base, load_reader(), options.out / "previews", progress)
         return {"retrieval": [asdict(row) for row in found]}, retrieval_table(found)
+    if options.what in STUDIES:
+        return _run_study(options, base, progress)
     figures = base_figures.evaluate_base(base, load_detector(), progress)
     return figures, base_figures.table(figures)
+
+
+def _run_study(
+    options: argparse.Namespace, base: Base, progress: Progress
+) -> tuple[dict[str, Any], str]:
+    study = STUDIES[options.what]
+    rows = study.measure(base, load_detector(), options.pictures, options.steps, progress)
+    return {"rows": [asdict(row) for row in rows]}, study.table(rows)
 
 
 def run_concepts(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def distil(
             share(step / steps, f"training, step {step + 1} of {steps}")
             for group in optimiser.param_groups:
                 group["lr"] = RATE * schedule(step, steps)
-            lesson = _lesson(new, drawn, prompts, generator)
+            lesson = noised(new, drawn, prompts, generator)
             wanted = lesson.added(old, lora.applied(old))
             _backward(student, lesson, wanted)
             torch.nn.utils.clip_grad_norm_(student.parameters, MOST_NORM)
@@ -103,10 +103,8 @@ def distil(
     return student.layers()
 
 
-def _lesson(
-    base: Base, drawn: Tensor, prompts: Sequence[str], generator: torch.Generator
-) -> Lesson:
-    """Rows drawn at random, noised at times drawn at random."""
+def noised(base: Base, drawn: Tensor, prompts: Sequence[str], generator: torch.Generator) -> Lesson:
+    """Finished latents drawn at random, noised at times drawn at random."""
     scheduler = noise_scheduler(base)
     numbers = torch.randint(len(drawn), (ROWS,), generator=generator)
     times = torch.randint(scheduler.config.num_train_timesteps, (ROWS,), generator=generator)
