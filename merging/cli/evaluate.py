@@ -15,7 +15,7 @@ from merging.cli.parser import CommandParser
 from merging.diffusion.base import Base, BaseChoice, load_base
 from merging.errors import MergeError
 from merging.evaluation import base_quality as base_figures
-from merging.evaluation import block_roles, carrying, judge_agreement
+from merging.evaluation import judge_agreement
 from merging.evaluation.bundled_cases import shelf_cases
 from merging.evaluation.cases import Case, select_cases
 from merging.evaluation.contest import run
@@ -26,6 +26,7 @@ from merging.evaluation.leaderboard import write_page
 from merging.evaluation.retrieval import evaluate_retrieval
 from merging.evaluation.retrieval import table as retrieval_table
 from merging.evaluation.spread import ArenaChoice, Spread
+from merging.evaluation.studies import block_roles, carrying
 from merging.evaluation.user_cases import protocol_cases
 from merging.evaluation.variants import ENTRANTS
 from merging.retrieval.clip_reader import load_reader

@@ -9,7 +9,8 @@ import pytest
 from merging.blocks import blocks
 from merging.bundled import SPLITS, listed_pairs
 from merging.diffusion.base import Base
-from merging.evaluation.block_roles import (
+from merging.evaluation.detector import load_detector
+from merging.evaluation.studies.block_roles import (
     GROUPS,
     Scene,
     Share,
@@ -17,7 +18,6 @@ from merging.evaluation.block_roles import (
     table,
     tuning_loras,
 )
-from merging.evaluation.detector import load_detector
 from merging.runtime.progress import silent
 
 pytestmark = pytest.mark.slow

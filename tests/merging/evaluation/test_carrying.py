@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from merging.diffusion.base import Base
-from merging.evaluation import carrying
 from merging.evaluation.detector import load_detector
+from merging.evaluation.studies import carrying
 from merging.runtime.progress import silent
 
 pytestmark = pytest.mark.slow

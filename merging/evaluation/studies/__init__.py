@@ -1,0 +1,1 @@
+"""Questions that the embedded base and its LoRAs answer by pictures."""
