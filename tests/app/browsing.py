@@ -24,6 +24,7 @@ QUIET = (
 )
 PATIENCE = 300_000  # ms: a merge on two busy cores
 SETTLED, TRIES = 500, 60  # ms between typing and looking, and how often to type again
+SMALL = "64x64"  # a quarter of the embedded model's own size
 expect.set_options(timeout=PATIENCE)
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=375, height=760)
 
@@ -67,7 +68,7 @@ class Visitor:
 
     def quick(self) -> None:
         """Small numbers: few prompts, few layers, few steps."""
-        self.prompts(4)
+        self.prompts(2)
         self.page.get_by_label("text encoder + cross-attention (fast)").check()
         self.steps(3)
 
@@ -81,13 +82,14 @@ class Visitor:
         self.fold("Picture settings")
         self.number("Steps", count)
 
-    def one(self) -> None:
-        """A single comparison: the first prompt, and one seed."""
+    def one(self, size: str = SMALL) -> None:
+        """A single comparison: the first prompt, one seed, and pictures of this size."""
         self.reach(self.prompt)
         self.prompt.fill(self.prompt.input_value().splitlines()[0])
         self.prompt.blur()
         self.fold("Picture settings")
         self.number("Pictures", 1)
+        self.page.get_by_label("Size").fill(size)
 
     def number(self, label: str, value: float) -> None:
         """Type into the number beside the first slider of this name, and see it taken.
@@ -213,7 +215,7 @@ def picture_of_the_page(url: str, files: Sequence[Path], out: Path) -> None:
         visitor = Visitor(page).open(url)
         visitor.add(*files)
         expect(visitor.loras).to_have_count(len(files))
-        visitor.one()
+        visitor.one("128x128")
         visitor.merge()
         expect(visitor.pictures).to_have_count(len(files) + 3)
         page.locator("#dock").evaluate("dock => dock.style.display = 'none'")

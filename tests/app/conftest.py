@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from playwright.sync_api import Browser, ViewportSize
 
 from app.examples import examples
+from app.schemas.draw import ComparisonOrder
 from app.service import Studio
 from app.settings.model import Settings
 from merging import formats
@@ -90,6 +91,24 @@ def arrive(browser: Browser, url: str) -> Iterator[Arrive]:
     for visitor in visitors:
         visitor.page.context.close()
         assert visitor.complaints == []
+
+
+@pytest.fixture
+def cheaper(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it, and what the page orders from then on is drawn with two steps a picture.
+
+    With options of a merge, those are changed too; the page then takes its own for new ones.
+    """
+    whole = studio.merge_and_draw
+
+    def begin(size: str = "", **options: Any) -> None:
+        def merge_and_draw(session: str, order: ComparisonOrder) -> Any:
+            scene = replace(order.scene, steps=2, size=size or order.scene.size)
+            return whole(session, ComparisonOrder(replace(order.merge, **options), scene))
+
+        monkeypatch.setattr(studio, "merge_and_draw", merge_and_draw)
+
+    return begin
 
 
 @pytest.fixture(scope="session")

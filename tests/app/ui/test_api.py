@@ -34,7 +34,7 @@ from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.conftest import ROOT
 
-QUICK = {"samples": 4, "targets": "cross-attention"}
+QUICK: dict[str, Any] = {"samples": 2, "targets": "cross-attention"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_merge_gives_the_librarys_own_bytes(
 
     adapters = [formats.read(path) for path in pair]
     sources = (Source(adapters[0], 1.0, "sks cat"), Source(adapters[1], 0.8, "vxz pizza"))
-    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    request = MergeRequest(sources, **QUICK)
     result = merge(request, activations(base))
     own = tmp_path / Path(file).name
     save(result, own, merged_on=RecipeBase("mini", base.fingerprint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from merging.export.save import RecipeBase, save
 from merging.methods import METHODS
 from merging.request import MergeRequest, Source
 from tests.app.accessibility import accessible
-from tests.app.browsing import PHONE, Arrive, Visitor
+from tests.app.browsing import PHONE, SMALL, Arrive, Visitor
 
 
 def test_two_files_become_one_adapter_and_pictures(
@@ -61,7 +62,7 @@ def test_two_files_become_one_adapter_and_pictures(
         Source(adapter, strength, adapter.trigger)
         for adapter, strength in zip(map(formats.read, pair), (0.9, 1.0), strict=True)
     )
-    request = MergeRequest(sources, samples=4, targets="cross-attention")
+    request = MergeRequest(sources, samples=2, targets="cross-attention")
     result = merge(request, activations(base))
     own = tmp_path / download.value.suggested_filename
     save(result, own, merged_on=RecipeBase("mini", base.fingerprint))
@@ -78,7 +79,7 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
     expect(visitor.loras).to_have_count(2)
     visitor.steps(1)
     visitor.one()
-    for name in ("sum", "average", "sum"):
+    for name in ("sum", "average"):
         visitor.method(name)
         expect(visitor.press).to_contain_text("Merge and draw")
         visitor.merge()
@@ -93,8 +94,9 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
     expect(visitor.page.get_by_label("Seed", exact=True)).to_have_value("1")
 
 
-def test_one_click_shows_what_it_is_about(arrive: Arrive) -> None:
+def test_one_click_shows_what_it_is_about(arrive: Arrive, cheaper: Callable[..., None]) -> None:
     """The first example draws the picture above it; a phone has no sideways scroll."""
+    cheaper(SMALL, samples=2, targets="cross-attention")
     visitor, example = arrive(PHONE), examples()[0]
     assert visitor.fits()
     visitor.page.get_by_role("button", name=example.title).click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def tab_to(visitor: Visitor, target: Locator) -> None:
     raise AssertionError("the Tab key does not reach it")
 
 
-def test_the_keyboard_alone_leads_from_an_example_to_a_merge(arrive: Arrive) -> None:
+def test_the_keyboard_alone_leads_from_an_example_to_a_merge(
+    arrive: Arrive, cheaper: Callable[..., None]
+) -> None:
     """A job that was begun and stopped, another method, Ctrl+Enter, and a word when it is done."""
     visitor = arrive()
     page = visitor.page
@@ -72,6 +75,7 @@ def test_the_keyboard_alone_leads_from_an_example_to_a_merge(arrive: Arrive) -> 
     page.keyboard.press("Enter")
     expect(visitor.prompt).to_have_value("a photo of a sks cat, vxz pizza")
     expect(page.locator("#chips .said")).to_have_count(2)
+    cheaper()
     page.keyboard.press("Control+Enter")
     expect(visitor.press).to_have_text("Working…")
     visitor.hear("done")
