@@ -20,6 +20,7 @@ from merging.io.regions import Region
 
 PROMPT = "a photo of a rn1 cat and a rn2 cat"
 HALVES = (Region("rn1 cat", (0, 0, 0.5, 1)), Region("rn2 cat", (0.5, 0, 1, 1)))
+SMALL = "64x64"
 WHOLE = (Region("rn1 cat", (0, 0, 1, 1)),)
 Pair = list[tuple[Adapter, float]]
 
@@ -52,11 +53,11 @@ def pair(random_adapter: Callable[..., Adapter]) -> Pair:
 
 @pytest.fixture(scope="module")
 def draw(base: Base) -> Callable[..., Image.Image]:
-    """One picture by a composition, in two steps: two LoRAs have a turn each."""
+    """One small picture by a composition, in two steps: two LoRAs have a turn each."""
 
     def one(name: str, adapters: Pair, **changed: Any) -> Image.Image:
         needs = COMPOSITIONS[name].needs if name in COMPOSITIONS else ()
-        asked: dict[str, Any] = {"steps": 2, "compose": name}
+        asked: dict[str, Any] = {"steps": 2, "compose": name, "size": SMALL}
         asked |= {"regions": HALVES if "regions" in needs else ()} | changed
         return render(base, [PROMPT], [0], adapters=adapters, **asked)[0]
 
@@ -129,7 +130,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(
     regions = HALVES if "regions" in COMPOSITIONS[name].needs else ()
     prompts = ["a photo of a rn2 cat", PROMPT]
     asked: dict[str, Any] = {"adapters": pair, "steps": 2, "compose": name, "regions": regions}
-    assert far(render(base, prompts, [4, 0], **asked)[1], together(name)) < 0.5
+    assert far(render(base, prompts, [4, 0], size=SMALL, **asked)[1], together(name)) < 0.5
 
 
 @pytest.mark.slow
