@@ -72,7 +72,12 @@ def _add_contest(sub: CommandParser) -> None:
     """Which part of the contest, and how its pictures are drawn."""
     add = sub.experts.add_argument
     add("--split", choices=("tuning", "test", "all"), default="all", help="part of the cases")
-    add("--case", nargs="*", metavar="NAME", help="these cases only (default: all of the split)")
+    add(
+        "--case",
+        nargs="*",
+        metavar="NAME",
+        help="these cases only (default: all of the split); of carry and blocks, triggers of LoRAs",
+    )
     add(
         "--contestant",
         nargs="*",
@@ -110,8 +115,8 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> tuple[dict[
 def _run_study(
     options: argparse.Namespace, base: Base, progress: Progress
 ) -> tuple[dict[str, Any], str]:
-    study = STUDIES[options.what]
-    rows = study.measure(base, load_detector(), options.pictures, options.steps, progress)
+    study, how = STUDIES[options.what], (options.case, options.pictures, options.steps)
+    rows = study.measure(base, load_detector(), *how, progress)
     return {"rows": [asdict(row) for row in rows]}, study.table(rows)
 
 

@@ -102,6 +102,9 @@ AS_LISTS = {
     "NONE": ",".join("0" * 17),
     "ALL": ",".join("1" * 17),
     "ALL0.5": ",".join(["0.5"] * 17),
+    # of ours
+    "STYLE": "1,1,1,1,1,0,0,0,0,0,0,1,1,1,1,1,1",
+    "SUBJECT": "1,0,0,0,0,1,1,1,1,1,1,0,0,0,0,0,0",
 }
 
 
@@ -113,6 +116,18 @@ def test_presets(name: str) -> None:
 @pytest.mark.parametrize("name", [*PRESETS, "0.5,0,1,1,1,1,1,1,1,1,1,-2", ",".join("01" * 13)])
 def test_weights_can_be_written_again(name: str) -> None:
     assert format_weights(block_weights(name)) == name
+
+
+def test_style_and_subject_part_the_unet_by_the_width_of_its_channels(adapter: Adapter) -> None:
+    """Both have the text encoder; the outer blocks have 320 and 640 channels."""
+    channels = {"STYLE": {320, 640}, "SUBJECT": {1280}}
+    for preset, widths in channels.items():
+        kept = apply_block_weights(adapter, weights=block_weights(preset)).layers
+        attention = {name for name in adapter.layers if name.endswith(".attn2.to_out.0")}
+        assert {len(kept[name].up) for name in attention & kept.keys()} == widths
+        assert {name for name in adapter.layers if name.startswith("text_encoder.")} <= kept.keys()
+    both = [block_weights(preset) for preset in channels]
+    assert all(sum(one[block] for one in both) == 1 for block in LISTS[17][1:])
 
 
 def test_text_encoder_and_unet_apart(adapter: Adapter) -> None:

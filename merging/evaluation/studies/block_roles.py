@@ -26,6 +26,7 @@ from merging.blocks import apply_block_weights
 from merging.bundled import SPLITS, BundledLora, listed_pairs, shelf
 from merging.diffusion.base import Base
 from merging.diffusion.render import render
+from merging.errors import MergeError
 from merging.evaluation.base_quality import one_prompt, place_words
 from merging.evaluation.detector import Detector, base_class
 from merging.runtime.progress import Progress, part
@@ -56,17 +57,31 @@ class Share:
     layout: float
 
 
-def tuning_loras() -> tuple[BundledLora, ...]:
-    """The LoRAs of the tuning split's pairs, on which choices are made."""
+def tuning_loras(only: Sequence[str] | None = None) -> tuple[BundledLora, ...]:
+    """The LoRAs of the tuning split's pairs, on which choices are made; of these triggers alone.
+
+    MergeError for a trigger that none of them has.
+    """
     named = {name for pair in listed_pairs() if pair.split == SPLITS[0] for name in pair.triggers}
-    return tuple(lora for lora in shelf() if lora.trigger in named)
+    if unknown := [trigger for trigger in only or () if trigger not in named]:
+        raise MergeError(
+            f"No LoRA of the tuning split has the trigger {unknown[0]}; there are "
+            f"{', '.join(sorted(named))}."
+        )
+    wanted = named if only is None else set(only)
+    return tuple(lora for lora in shelf() if lora.trigger in wanted)
 
 
 def measure(
-    base: Base, detector: Detector, pictures: int, steps: int, progress: Progress
+    base: Base,
+    detector: Detector,
+    only: Sequence[str] | None,
+    pictures: int,
+    steps: int,
+    progress: Progress,
 ) -> list[Share]:
     """Draw each LoRA's pictures with every group of blocks, and compare them."""
-    shares, loras = [], tuning_loras()
+    shares, loras = [], tuning_loras(only)
     for place, lora in enumerate(loras):
         span = part(progress, place / len(loras), (place + 1) / len(loras))
         shares += shares_of(

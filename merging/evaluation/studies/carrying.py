@@ -26,10 +26,11 @@ from merging.diffusion.refine.sampling import draw_latents, seeded_noise
 from merging.diffusion.render import render
 from merging.evaluation.base_quality import one_prompt, place_words
 from merging.evaluation.detector import Detector
+from merging.evaluation.studies.block_roles import tuning_loras
 from merging.runtime.progress import Progress, part
 from merging.runtime.seeds import seed_for
 
-TRIGGERS = ("sks cat",)  # the LoRAs that are carried
+TRIGGERS = ("sks cat",)  # of the LoRAs that are carried, unless others are asked for
 STYLE = "zqx style"
 FURTHER, TRAINING = 32, 40  # steps: of the other base, and of a LoRA after the closed form
 RATE = 1e-4  # of AdamW on all weights of the UNet
@@ -84,11 +85,16 @@ def further_trained(base: Base, steps: int, progress: Progress, seed: int = 0) -
 
 
 def measure(
-    base: Base, detector: Detector, pictures: int, steps: int, progress: Progress
+    base: Base,
+    detector: Detector,
+    only: Sequence[str] | None,
+    pictures: int,
+    steps: int,
+    progress: Progress,
 ) -> list[Survival]:
     """Make the other base, and carry the LoRAs to it."""
+    loras = tuning_loras(TRIGGERS if only is None else only)
     other = further_trained(base, FURTHER, part(progress, 0.0, 0.3))
-    loras = [lora for lora in shelf() if lora.trigger in TRIGGERS]
     rows = []
     for place, lora in enumerate(loras):
         start, size = 0.3 + 0.7 * place / len(loras), 0.7 / len(loras)

@@ -9,6 +9,7 @@ import pytest
 from merging.blocks import blocks
 from merging.bundled import SPLITS, listed_pairs
 from merging.diffusion.base import Base
+from merging.errors import MergeError
 from merging.evaluation.detector import load_detector
 from merging.evaluation.studies.block_roles import (
     GROUPS,
@@ -57,6 +58,9 @@ def test_loras_are_of_the_tuning_split_alone() -> None:
     }
     names = {lora.trigger for lora in tuning_loras()}
     assert "sks cat" in names and not names & test_split
+    assert [lora.trigger for lora in tuning_loras(["vxz pizza"])] == ["vxz pizza"]
+    with pytest.raises(MergeError, match=r"the trigger jvd fox; there are .*sks cat"):
+        tuning_loras(["jvd fox"])
 
 
 def test_table_has_means() -> None:

@@ -36,7 +36,7 @@ def test_the_other_base_has_other_weights_in_its_unet_alone(base: Base) -> None:
 
 
 def test_measures_a_lora_in_every_way(base: Base) -> None:
-    rows = carrying.measure(base, load_detector(), 1, 2, silent)
+    rows = carrying.measure(base, load_detector(), None, 1, 2, silent)
     ways = ["on its own base", "as it is", "carried", "carried, 1 steps"]
     assert [row.way for row in rows] == ways
     own, *others = rows

@@ -203,7 +203,9 @@ def test_stops(base: Base, other: Base, lora: Adapter) -> None:
         carry(lora, base, other, FEW, stop=lambda: True)
 
 
-def test_the_command_says_what_it_keeps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_writes_the_file_and_its_figures(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     out = tmp_path / "cat.safetensors"
     words = ("carry", SHELF["sks cat"], "--from", "mini", "--to", "mini", "--samples", 2)
     said = done(capsys, *words, "--out", out)
