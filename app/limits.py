@@ -12,6 +12,7 @@ from app.schemas.batch import BatchOrder
 from app.schemas.card import LONGEST_WORD, Card, fits, misfit
 from app.schemas.draw import COLUMNS, COMPOSED, DrawOrder, OtherMerge
 from app.schemas.merge import MergeOrder, SelectedFile
+from app.schemas.tuning import JUDGES, TuneOrder
 from app.settings.model import Settings
 from merging.base_models import BASE_MODELS, base_model
 from merging.errors import MergeError
@@ -111,6 +112,21 @@ def check_batch(settings: Settings, order: BatchOrder) -> None:
         raise MergeError(
             f"These are {order.count} merges; at most {settings.max_batch} are made at once here: "
             "remove a method or a strength."
+        )
+
+
+def check_tune(settings: Settings, order: TuneOrder) -> None:
+    """MergeError for a search that cannot be made, or with too many merges."""
+    check_merge(settings, order.merge)
+    if order.judge not in JUDGES:
+        raise MergeError(f"The judge must be {', '.join(JUDGES)}, not {order.judge!r}.")
+    if order.merge.refine:
+        raise MergeError(
+            "A search merges many times: set the steps of refinement to 0, and refine its best."
+        )
+    if not 1 <= order.budget <= settings.max_batch:
+        raise MergeError(
+            f"A search may have 1 to {settings.max_batch} merges here, not {order.budget}."
         )
 
 

@@ -26,6 +26,7 @@ from app.limits import (
     check_merge,
     check_new,
     check_others,
+    check_tune,
 )
 from app.schemas.batch import BatchOrder, BatchResult
 from app.schemas.card import Card
@@ -33,6 +34,7 @@ from app.schemas.draw import ComparisonOrder, DrawItem, DrawOrder, OtherMerge, P
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.schemas.task import Kind, Order, Task
+from app.schemas.tuning import TuneOrder, TuneResult
 from app.settings.model import Settings
 from app.storage.archive import Archive
 from app.storage.room import room_of
@@ -168,6 +170,12 @@ class Studio(Archive):
         self._check_visit(session)
         check_batch(self.settings, order)
         return self._run(session, "batch", order)
+
+    def tune(self, session: str, order: TuneOrder) -> Generator[Step | TuneResult, None, None]:
+        """Search for strengths: yields Steps and the result."""
+        self._check_visit(session)
+        check_tune(self.settings, order)
+        return self._run(session, "tune", order)
 
     def draw(self, session: str, order: DrawOrder) -> Generator[DrawEvent, None, None]:
         """Draw the comparison from the same noise: yields Steps and pictures."""

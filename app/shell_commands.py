@@ -14,6 +14,7 @@ from app.schemas.batch import BatchOrder
 from app.schemas.draw import DrawOrder
 from app.schemas.export import ExportOrder
 from app.schemas.merge import MergeOrder, SelectedFile
+from app.schemas.tuning import TuneOrder
 from merging.diffusion.compose import COMPOSITIONS
 from merging.option_field import Option
 from merging.options import MergeOptions, merge_options
@@ -60,6 +61,14 @@ def batch_command(order: BatchOrder, out: str, recipe: str) -> str:
         arguments += ["--picture-steps", f"{order.scene.steps}"]
         arguments += ["--picture-guidance", f"{order.scene.guidance:g}"]
     return shlex.join([*PROGRAM, "batch", *arguments, "--out", out])
+
+
+def tune_command(order: TuneOrder) -> str:
+    """The command of a search for strengths, which begins anew."""
+    options = _option_arguments(order.merge)
+    arguments = _merge_arguments(replace(order.merge, dtype="fp16"), options, "recipe.json")
+    arguments += ["--judge", order.judge, "--budget", f"{order.budget}"]
+    return shlex.join([*PROGRAM, "tune", *arguments, "--out", "search.json"])
 
 
 def _merge_arguments(order: MergeOrder, options: list[str], recipe: str) -> list[str]:

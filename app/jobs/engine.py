@@ -23,6 +23,7 @@ from app.jobs.merge import merge_job
 from app.jobs.models import Bases
 from app.jobs.sources import outline
 from app.jobs.timing.pace import Measured, Stage, pace_key
+from app.jobs.tuning import tune_job
 from app.schemas.draw import SEEDS, ComparisonOrder, DrawOrder
 from app.schemas.export import Export, ExportOrder
 from app.schemas.task import Kind, Task
@@ -41,6 +42,7 @@ JOBS: dict[Kind, Callable[..., None]] = {
     "merge and draw": comparison_job,
     "draw": draw_job,
     "batch": batch_job,
+    "tune": tune_job,
 }
 SEEDS_FAST = 4  # of a prompt, where a picture takes seconds
 

@@ -9,11 +9,12 @@ from typing import Literal
 from app.schemas.batch import BatchOrder
 from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.merge import MergeOrder
+from app.schemas.tuning import TuneOrder
 
 AGAIN = "again-"  # begins the name of the folder of a later attempt, in that of the first
 
-Kind = Literal["merge", "merge and draw", "draw", "batch", "load"]
-Order = MergeOrder | ComparisonOrder | DrawOrder | BatchOrder
+Kind = Literal["merge", "merge and draw", "draw", "batch", "tune", "load"]
+Order = MergeOrder | ComparisonOrder | DrawOrder | BatchOrder | TuneOrder
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ class Settings:
     max_words: int = 4  # textual inversions beside the LoRAs
     max_prompt: int = 500  # characters of a prompt
     max_scenes: int = 16  # prompts × seeds of one comparison
-    max_batch: int = 24  # merges of one batch
+    max_batch: int = 24  # merges of one batch, and of one search for strengths
     max_references: int = 16  # pictures of one concept to compare with
     max_lines: int = 64  # a visitor's calibration prompts, of at most max_line characters
     max_line: int = 200

@@ -23,6 +23,7 @@ from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.handlers.open_entry import EntryOpener
 from app.ui.handlers.restore import RestoreHandlers, wire_restore
+from app.ui.handlers.tuning import TuningHandlers, wire_tuning
 from app.ui.sections.add_files import AddFilesSection, OtherSources, add_section, other_sources
 from app.ui.sections.base_model import BaseChoice, base_model_widgets
 from app.ui.sections.batch import BatchSection, batch_section
@@ -36,6 +37,7 @@ from app.ui.sections.history import HistorySection, history_section
 from app.ui.sections.hub import login_button
 from app.ui.sections.merge_options import OptionWidgets, option_widgets
 from app.ui.sections.pictures import PicturesSection, pictures_section
+from app.ui.sections.tuning import TuningSection, tuning_section
 
 # Jobs wait in the executor's queue, where Stop reaches them, and not in Gradio's.
 JOB: dict[str, Any] = {**QUIET, "concurrency_limit": None}
@@ -52,6 +54,7 @@ class Sections:
     cards: tuple[gr.Button, ...]  # of the examples
     options: OptionWidgets
     batch: BatchSection
+    tuning: TuningSection
     sources: OtherSources
     draw_form: DrawForm
     chips: gr.HTML
@@ -92,7 +95,7 @@ def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
             pitch()
             adding = add_section(settings)
             cards = example_cards(pairs)
-            options, batch = _merge_section()
+            options, batch, tuning = _merge_section(settings)
             sources = other_sources(settings)
         with gr.Column(elem_id="stage"):
             drawing = _stage_section(settings.base)
@@ -100,8 +103,8 @@ def _sections(settings: Settings, pairs: tuple[Example, ...]) -> Sections:
     base, history = base_model_widgets(settings), history_section(settings)
     help_section(settings)
     again = [place.run_again for place in history.places]
-    dock = dock_section((*cards, batch.make, history.draw_both, *again))
-    rail = (adding, cards, options, batch, sources)
+    dock = dock_section((*cards, batch.make, tuning.find, history.draw_both, *again))
+    rail = (adding, cards, options, batch, tuning, sources)
     return Sections(top, *(*rail, *drawing, *taking, base, history, dock))
 
 
@@ -121,7 +124,9 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
     handlers = Handlers(studio, form, results, sections.dock, history.message)
     opener = EntryOpener(file_handlers, handlers, history.message)
     history_handlers = HistoryHandlers(opener, history)
-    listed = [*wire_files(file_handlers), wire_library(LibraryHandlers(file_handlers))]
+    tuning = TuningHandlers(handlers, file_handlers, sections.tuning)
+    found, used = wire_tuning(tuning, JOB)
+    listed = [*wire_files(file_handlers), wire_library(LibraryHandlers(file_handlers)), used]
     for event in listed:
         event.then(handlers.change, form.inputs, handlers.dock.readiness, **AT_ONCE)
     _wire_form(file_handlers, handlers, sections.top, sections.another)
@@ -130,6 +135,7 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
         *wire_history(history_handlers, JOB),
         sections.dock.press.click(handlers.press, form.inputs, handlers.outputs, **JOB),
         wire_batch(BatchHandlers(handlers, sections.batch, opener), JOB),
+        found,
         *_wire_examples(file_handlers, handlers, buttons),
     ]
     restoring = RestoreHandlers(handlers)
@@ -141,9 +147,9 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
     demo.load(look, inputs, history_handlers.list_outputs, **AT_ONCE)
 
 
-def _merge_section() -> tuple[OptionWidgets, BatchSection]:
+def _merge_section(settings: Settings) -> tuple[OptionWidgets, BatchSection, TuningSection]:
     with gr.Column(elem_id="merge"):
-        return option_widgets(), batch_section()
+        return option_widgets(), batch_section(), tuning_section(settings)
 
 
 def _stage_section(base: str) -> tuple[DrawForm, gr.HTML, gr.Button, PicturesSection]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -19,7 +20,7 @@ from merging.export.recipe import recipe
 from merging.export.save import recipe_base
 from merging.io.atomic_write import write_whole
 from merging.request import MergeRequest
-from merging.runtime.progress import Progress, Stop, check, never, part
+from merging.runtime.progress import Progress, Stop, check, never, part, silent
 from merging.tuning.judges import Judge, JudgeName, Pictures, build_judge_of
 from merging.tuning.knobs import Knob, knobs_of, with_factors
 from merging.tuning.search import Kind, Trial, best, search
@@ -72,9 +73,18 @@ def tune(
     judging = part(progress, 0.0, 0.2)
     judge = build_judge_of(tuning.judge, base, request, tuning.pictures, judging, stop)
 
-    def merged(factors: Sequence[float]) -> Adapter:
+    trials, said = list[Trial](), "strengths as given"
+
+    def share(count: int) -> float:
+        return 0.2 + 0.7 * count / (2 * tuning.budget + 1)
+
+    def under_way(done: float, _text: str) -> None:
+        progress(share(len(trials)) + done * (share(1) - share(0)), said)
+
+    def merged(factors: Sequence[float], progress: Progress = under_way) -> Adapter:
         check(stop)
-        return merge(with_factors(request, knobs, factors), activations(base), stop=stop).adapter
+        factored = with_factors(request, knobs, factors)
+        return merge(factored, activations(base), progress, stop).adapter
 
     found = search(
         lambda factors: fmean(judge(merged(factors))),
@@ -84,15 +94,15 @@ def tune(
         known,
         _after(tuning.minutes),
     )
-    trials: list[Trial] = []
     for trial in found:
         trials.append(trial)
         if len(trials) > len(known):
             _store(out, identity, trials)
-        share = 0.2 + 0.7 * len(trials) / (2 * tuning.budget + 1)
         top = max(trials, key=lambda one: one.score)
-        progress(share, f"merge {len(trials)}, best so far {top.score:.4f} ({top.kind})")
-    return _judged(request, knobs, trials, judge, merged, progress)
+        said = f"merge {len(trials)}, best so far {top.score:.4f} ({top.kind})"
+        progress(share(len(trials)), said)
+    silently = partial(merged, progress=silent)
+    return _judged(request, knobs, trials, judge, silently, progress)
 
 
 def _judged(

@@ -23,6 +23,7 @@ from app.schemas.batch import BatchOrder
 from app.schemas.draw import ComparisonOrder, DrawOrder
 from app.schemas.merge import MergeOrder
 from app.schemas.task import Task
+from app.schemas.tuning import TuneOrder
 from app.settings.model import Settings
 from merging.calibration.prompts import is_style
 from merging.calibration.refine_size import refine_cost
@@ -38,6 +39,7 @@ SAMPLE = 1.0
 PASS = 0.002  # of the UNet, where a refinement has many together
 STEP = 0.05  # of one picture, at 512 × 512
 PICTURE = 0.5  # to decode and save it
+LOOKS, LOOK_STEPS = 4, 12  # pictures of a merge that are judged, and their steps
 MOST = 120  # more than this ZeroGPU gives no visitor without an account
 
 # What `spaces` calls its errors, and what they mean to a visitor.
@@ -63,6 +65,9 @@ def seconds(task: Task) -> int:
     elif isinstance(order, BatchOrder):
         needed += order.count * _merge_seconds(order.merge)
         needed += order.count * _draw_seconds(order.scene, 1) if order.scene else 0
+    elif isinstance(order, TuneOrder):
+        looks = LOOKS * (PICTURE + STEP * LOOK_STEPS) if order.judge != "objective" else 0
+        needed += order.merges * (_merge_seconds(order.merge) + looks)
     elif isinstance(order, DrawOrder):
         needed += _draw_seconds(order)
     elif order:

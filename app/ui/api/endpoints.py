@@ -10,9 +10,10 @@ from app.ui.api.inspect import add_inspect
 from app.ui.api.merge import add_merge
 from app.ui.api.render import add_render
 from app.ui.api.suggest import add_suggest
+from app.ui.api.tune import add_tune
 
 # All other events of the page are private.
-ENDPOINTS = ("inspect", "methods", "merge", "render", "suggest")
+ENDPOINTS = ("inspect", "methods", "merge", "render", "suggest", "tune")
 
 
 def add_endpoints(studio: Studio) -> None:
@@ -22,3 +23,4 @@ def add_endpoints(studio: Studio) -> None:
         add_merge(studio)
         add_render(studio)
         add_suggest(studio)
+        add_tune(studio)

@@ -6,6 +6,7 @@ The arguments, their defaults and their help are made from the declarations in m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -42,17 +43,8 @@ FILES = "two or more LoRAs, and textual inversions that their prompts use, as .s
 
 def merge_arguments(settings: Settings) -> dict[str, Argument]:
     """All arguments by name, in order; call it inside ``gr.Blocks``."""
-    options = {option.name: _option_argument(option) for option in options_by_stage()}
     return {
-        **file_arguments(settings, FILES),
-        "prompts": Argument(
-            "calibration prompts for all LoRAs, one per line, each with a trigger word",
-            "",
-            gr.Textbox("", label="prompts"),
-            text(),
-        ),
-        **base_arguments(settings),
-        **options,
+        **request_arguments(settings),
         "dtype": choice(
             "precision of the file, fp16, bf16 or fp32", "dtype", get_args(Dtype), MergeOrder.dtype
         ),
@@ -62,6 +54,21 @@ def merge_arguments(settings: Settings) -> dict[str, Argument]:
             tuple(FORMS),
             "kohya",
         ),
+    }
+
+
+def request_arguments(settings: Settings) -> dict[str, Argument]:
+    """What is to be merged and how, without the file that is written."""
+    return {
+        **file_arguments(settings, FILES),
+        "prompts": Argument(
+            "calibration prompts for all LoRAs, one per line, each with a trigger word",
+            "",
+            gr.Textbox("", label="prompts"),
+            text(),
+        ),
+        **base_arguments(settings),
+        **{option.name: _option_argument(option) for option in options_by_stage()},
     }
 
 
@@ -81,12 +88,17 @@ def merge_endpoint(
 def _merge(studio: Studio, values: dict[str, Any]) -> Iterator[Answer]:
     """Progress, and at the end the file and the report."""
     session = studio.open_session(current_client())
-    loras, embeddings = selected_files(studio, session, values)
-    others = {name: values[name] for name in ("prompts", "base", "precision", "dtype")}
-    options = {name: read_value(option, values[name]) for name, option in merge_options().items()}
-    order = MergeOrder(loras, words=embeddings, **others, **options)
+    order = replace(merge_order(studio, session, values), dtype=values["dtype"])
     answer = partial(_answer, studio, session, values["file_format"])
     yield from progress_then_answer(studio.merge(session, order), answer)
+
+
+def merge_order(studio: Studio, session: str, values: dict[str, Any]) -> MergeOrder:
+    """The merge of a call with `request_arguments`."""
+    loras, embeddings = selected_files(studio, session, values)
+    others = {name: values[name] for name in ("prompts", "base", "precision")}
+    options = {name: read_value(option, values[name]) for name, option in merge_options().items()}
+    return MergeOrder(loras, words=embeddings, **others, **options)
 
 
 def _answer(

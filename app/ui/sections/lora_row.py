@@ -13,6 +13,7 @@ from app.ui.common import Updates
 from app.ui.html.lora_card import row_html
 
 MORE = "More about this LoRA"
+MOST_STRENGTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,13 @@ def lora_row_widgets() -> LoraRow:
     with gr.Column(visible=False, elem_classes=_classes(on=True, opened=False)) as group:
         info = gr.HTML(elem_classes="row")
         strength = gr.Slider(
-            -2, 2, 1, step=0.05, label="Strength", elem_classes="strength", min_width=0
+            -MOST_STRENGTH,
+            MOST_STRENGTH,
+            1,
+            step=0.05,
+            label="Strength",
+            elem_classes="strength",
+            min_width=0,
         )
         more = gr.Button(MORE, elem_classes="more", scale=0, min_width=0)
     return LoraRow(group, info, strength, more)

@@ -53,6 +53,7 @@ def test_only_these_endpoints_are_offered(client: Client) -> None:
         "/inspect",
         "/methods",
         "/suggest",
+        "/tune",
     }
 
 

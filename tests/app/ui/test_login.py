@@ -202,7 +202,7 @@ def test_the_hub_may_frame_a_space(space: str) -> None:
 
 def test_the_log_in_is_no_endpoint(space: str) -> None:
     named = httpx.get(f"{space}gradio_api/info").json()["named_endpoints"]
-    assert named.keys() == {"/merge", "/render", "/inspect", "/methods", "/suggest"}
+    assert named.keys() == {"/merge", "/render", "/inspect", "/methods", "/suggest", "/tune"}
 
 
 def test_an_own_machine_has_the_token_box_and_no_log_in(url: str) -> None:

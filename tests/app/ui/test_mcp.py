@@ -76,7 +76,14 @@ def words(answer: CallToolResult) -> str:
 
 
 def test_the_tools_are_the_endpoints_and_explain_themselves(tools: list[Tool]) -> None:
-    assert {tool.name for tool in tools} == {"merge", "render", "inspect", "methods", "suggest"}
+    assert {tool.name for tool in tools} == {
+        "merge",
+        "render",
+        "inspect",
+        "methods",
+        "suggest",
+        "tune",
+    }
     for tool in tools:
         assert tool.description and "Args:" not in tool.description
         Draft202012Validator.check_schema(tool.inputSchema)
