@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +47,8 @@ HEAVY = (  # packages that take long to import
 )
 ATTENTION = (".self_attn.", ".attn1.", ".attn2.")
 APPS = {"blocks", "space", "server"}  # fixtures that start the page
-COSTS = {"browser": 600, "slow": 40, "": 1}  # of a test with a mark, very roughly
+# Of a core, for all cases of a test, very roughly.
+BROWSER_SECONDS, SLOW_SECONDS, APP_SECONDS, QUICK_SECONDS = 20, 5, 2, 0.3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,17 +56,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Long files come first, so that processes which share the files end at about the same time.
     """
-    costs = Counter[Path]()
+    seconds = defaultdict[Path, dict[str, float]](dict)  # of a file's tests, by name
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "browser" in fixtures:
             item.add_marker(pytest.mark.browser)
         if APPS.intersection(fixtures):
-            item.add_marker(pytest.mark.slow)
-        costs[item.path] += max(
-            cost for mark, cost in COSTS.items() if item.get_closest_marker(mark) or not mark
-        )
-    items.sort(key=lambda item: -costs[item.path])
+            item.add_marker(pytest.mark.slow(APP_SECONDS))
+        seconds[item.path][getattr(item, "originalname", item.name)] = seconds_of(item)
+    items.sort(key=lambda item: -sum(seconds[item.path].values()))
+
+
+def seconds_of(item: pytest.Item) -> float:
+    """Of a core, for all cases of a test: as its mark has it, slow(seconds), or by its marks."""
+    known = [mark.args[0] for mark in item.iter_markers("slow") if mark.args]
+    if item.get_closest_marker("browser"):
+        known.append(BROWSER_SECONDS)
+    usual = SLOW_SECONDS if item.get_closest_marker("slow") else QUICK_SECONDS
+    return max(known, default=usual)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def check_file(path: Path, expected: dict[str, Any], same_machine: bool) -> None
         assert sketch(path) == pytest.approx(expected["sketch"], rel=0.02, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_writes_the_same_files(name: str, tmp_path: Path, same_machine: bool) -> None:
     file, arguments = COMMANDS[name]

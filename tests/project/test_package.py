@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = ("build", "readme", "README.md")  # of assets/: how they were made, pictures of the page
 TIMEOUT = 300  # seconds: two busy cores
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(12)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ EMULATED = "ITERIS_TEST_ZEROGPU" in os.environ
 emulated = pytest.mark.skipif(not EMULATED, reason="runs in the process that emulates ZeroGPU")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.skipif(EMULATED, reason="this is that process")
 def test_the_laws_hold_on_zerogpu() -> None:
     pytest.importorskip("spaces", reason="requirements-zerogpu.txt is not installed")
@@ -115,7 +115,7 @@ def test_more_work_asks_for_more_seconds(tmp_path: Path) -> None:
     assert seconds(Task("batch", BatchOrder(merge, ("sum",) * 90, ()), tmp_path)) == MOST
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.skipif(EMULATED, reason="starts a process of its own that emulates ZeroGPU")
 def test_the_space_that_is_uploaded_merges_on_its_gpu(tmp_path: Path) -> None:
     pytest.importorskip("spaces", reason="requirements-zerogpu.txt is not installed")

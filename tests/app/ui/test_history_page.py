@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from merging.methods import METHODS
@@ -74,6 +75,7 @@ def beside_another(visitor: Visitor) -> None:
     page.set_viewport_size(DESKTOP)
 
 
+@pytest.mark.slow(60)
 def test_what_was_made_is_opened_made_again_compared_and_deleted(
     arrive: Arrive, pair: tuple[Path, Path]
 ) -> None:

@@ -94,6 +94,7 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
     expect(visitor.page.get_by_label("Seed", exact=True)).to_have_value("1")
 
 
+@pytest.mark.slow(35)
 def test_one_click_shows_what_it_is_about(arrive: Arrive, cheaper: Callable[..., None]) -> None:
     """The first example draws the picture above it; a phone has no sideways scroll."""
     cheaper(SMALL, samples=2, targets="cross-attention")

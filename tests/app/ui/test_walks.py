@@ -123,7 +123,7 @@ def sd15_folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(80)
 def test_two_files_for_sd15_need_no_network_where_a_folder_has_the_base(
     arrive: Arrive, bad_files: dict[str, Path], sd15_folder: Path, tmp_path: Path
 ) -> None:

@@ -72,7 +72,7 @@ def test_what_cannot_be_replayed_is_refused(
     assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", formats.WRITERS)
 def test_every_family_is_converted(

@@ -18,7 +18,7 @@ from merging.errors import Cancelled, MergeError
 from merging.request import MergeRequest, Source
 from tests.conftest import SINGLE, distance
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 # The text encoder and the first attention block: 24 layers, twelve of them one after another.
 MARKS = (".self_attn.", "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn")
 

@@ -134,7 +134,7 @@ def check(adapter: Adapter, expected: Changes, scale: Mapping[str, float]) -> No
         assert error < ERROR, f"{name}: {error:.1e}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.parametrize("seed", range(120))
 def test_a_merge_by_sum_is_the_sum(tmp_path: Path, base: Base, seed: int) -> None:
     dice = random.Random(seed)

@@ -92,6 +92,7 @@ def test_a_refusal_arrives_with_its_sentence(workers: Workers) -> None:
     assert str(refused.value) == "Task 0 has no LoRA; give it one."
 
 
+@pytest.mark.slow(35)
 def test_a_batch_has_the_same_bytes(
     place: str, one_thread: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Arena, tuple[Case
     return arena, cases
 
 
+@pytest.mark.slow(35)
 def test_a_contest_has_the_same_files_and_goes_on_where_it_stopped(
     workers: Workers, contest: tuple[Arena, tuple[Case, ...]], one_thread: None, tmp_path: Path
 ) -> None:

@@ -106,7 +106,7 @@ def test_strength_0_is_the_base(
     assert np.abs(pixels(switched_off) - pixels(plain)).max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_order_matters_only_where_the_row_says_so(
     name: str,
@@ -133,7 +133,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(
     assert far(render(base, prompts, [4, 0], size=SMALL, **asked)[1], together(name)) < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_three_loras_a_style_and_any_size_without_guidance(
     name: str,
