@@ -7,12 +7,13 @@ nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
 from merging.errors import MergeError
 from merging.formats.header import Header
-from merging.io.files import PACK_KEY
+from merging.io.files import CARRIED_KEY, PACK_KEY
 
 # Patterns of keys, and the base models that have such keys.
 ARCHITECTURES = (
@@ -183,7 +184,19 @@ def _base_doubts(header: Header) -> list[str]:
         )
     if (layers := fields.get("ss_clip_skip", "")).isdecimal() and int(layers) > 1:
         sentences.append(f"It was trained with clip skip {layers[:2]}: draw with the same.")
+    if base := _carried_to(header):
+        sentences.append(
+            f"It was carried to the base {base[:60]}: elsewhere take the one it was made from."
+        )
     return sentences
+
+
+def _carried_to(header: Header) -> str:
+    """The base that the command carry has made the file for, "" for other files."""
+    try:
+        return str(json.loads(header.metadata.get(CARRIED_KEY, "{}"))["to"]["name"])
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def _is_set(header: Header, field: str) -> bool:

@@ -268,6 +268,7 @@ def test_trigger(tmp_path: Path, header: dict[str, str], trigger: str) -> None:
         ("cat", {"ss_v_parameterization": "True"}, "predicts velocities (v-prediction)"),
         ("cat", {"ss_zero_terminal_snr": "True"}, "zero terminal SNR"),
         ("cat", {"ss_sd_model_name": "sd-v1-5-Inpainting.ckpt"}, "model (sd-v1-5-Inpainting.ckpt)"),
+        ("cat", {"iteris.carried": '{"to": {"name": "mine"}}'}, "was carried to the base mine"),
         ("cat", {"ss_clip_skip": "2"}, "trained with clip skip 2: draw with the same"),
     ],
 )
@@ -285,6 +286,7 @@ def test_no_doubt_about_a_welcome_cat(tmp_path: Path) -> None:
     header = {"ss_base_model_version": "sd_v1", "modelspec.title": "hypervelociraptor"}
     header["modelspec.prediction_type"] = "epsilon"
     header |= {"ss_zero_terminal_snr": "False", "ss_sd_model_name": "painted.safetensors"}
+    header["iteris.carried"] = '{"to": []}'
     assert read(saved(tmp_path / "a.safetensors", tensors, header)).warnings == ()
 
 
