@@ -1,7 +1,7 @@
 """What of a LoRA there is on another fine-tune of its base: as it is, carried, and trained on.
 
-The other base is made here: a copy of the embedded one, the weights of its UNet trained further
-until it draws everything in the tuning split's style, without being asked for it.
+The other base is made here: a copy of the embedded one, the weights of its UNet trained for a few
+dozen steps towards drawing everything in the tuning split's style, without being asked for it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Survival:
 
 
 def further_trained(base: Base, steps: int, progress: Progress, seed: int = 0) -> Base:
-    """A copy of the base that has learned to draw as the style's LoRA does; the base stays."""
+    """A copy of the base trained towards drawing as with the style's LoRA; the base stays."""
     copied = Base(
         f"{base.name}, trained further", copy.deepcopy(base.pipeline), base.device, base.dtype
     )
