@@ -33,6 +33,7 @@ from app.schemas.card import Card
 from app.schemas.draw import ComparisonOrder, DrawItem, DrawOrder, OtherMerge, Picture
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
+from app.schemas.pack import OpenedPack
 from app.schemas.task import Kind, Order, Task
 from app.schemas.tuning import TuneOrder, TuneResult
 from app.settings.model import Settings
@@ -40,6 +41,7 @@ from app.storage.archive import Archive
 from app.storage.room import room_of
 from merging.errors import MergeError
 from merging.io.hub import NamedFile, fetch_file
+from merging.packs.pack_file import is_pack, read_pack_header
 
 if TYPE_CHECKING:
     from app.jobs.conflicts import ConflictReport
@@ -115,6 +117,21 @@ class Studio(Archive):
             shutil.rmtree(copy.parent)
             raise
         return fresh
+
+    def open_pack(self, session: str, path: Path) -> OpenedPack | None:
+        """Take a pack into the visit; None for a file that is none."""
+        check_file(self.settings, path)
+        if not is_pack(path):
+            return None
+        copy = self.store.keep_copy(session, path)
+        loras = read_pack_header(copy, path.name).loras
+        return OpenedPack(copy, path.name, tuple((lora.name, lora.error) for lora in loras))
+
+    def unpack(self, session: str, pack: OpenedPack, name: str) -> NamedFile:
+        """One LoRA of a pack as a file of the visit; MergeError if that fails."""
+        folder = self.store.new_folder(session)
+        path = self._engine.unpack(pack.path, name, folder, pack.name)
+        return NamedFile(path, f"{name}.safetensors")
 
     def fetch(self, session: str, place: str) -> NamedFile:
         """Download a file from the Hub, at a fixed commit; MergeError if that fails.

@@ -1,4 +1,4 @@
-"""The export of a merge: its file at another precision, rank or name, and a zip with the rest."""
+"""Files from files: a merge at another precision, rank or name with the rest, a LoRA of a pack."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from merging.export.save import Saved, save_adapter
 from merging.io.file_names import file_stem
 from merging.io.zip_archive import archive
 from merging.options import merge_options, read_rank
+from merging.packs.pack_file import read_packed
 
 MAX_PICTURES = 16
 
@@ -128,4 +129,15 @@ def _zip(content: Path, path: Path) -> Path:
     with archive(path) as bundle:
         for file in sorted(file for file in content.rglob("*") if file.is_file()):
             bundle.add(f"{content.name}/{file.relative_to(content).as_posix()}", file)
+    return path
+
+
+def unpack(pack: Path, name: str, folder: Path, file: str) -> Path:
+    """Write a LoRA of a pack into ``folder`` as a file; ``file`` is what the user calls the pack.
+
+    MergeError if the pack has no such LoRA, or is damaged.
+    """
+    adapter = read_packed(pack, name, file=file)
+    path = folder / "lora.safetensors"
+    save_adapter(adapter, path, "kohya", "fp16", adapter_metadata(adapter.metadata))
     return path

@@ -22,6 +22,7 @@ from app.ui.handlers.jobs import Handlers
 from app.ui.handlers.library import LibraryHandlers, wire_library
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.handlers.open_entry import EntryOpener
+from app.ui.handlers.packs import wire_packs
 from app.ui.handlers.restore import RestoreHandlers, wire_restore
 from app.ui.handlers.tuning import TuningHandlers, wire_tuning
 from app.ui.sections.add_files import AddFilesSection, OtherSources, add_section, other_sources
@@ -126,7 +127,8 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
     history_handlers = HistoryHandlers(opener, history)
     tuning = TuningHandlers(handlers, file_handlers, sections.tuning)
     found, used = wire_tuning(tuning, JOB)
-    listed = [*wire_files(file_handlers), wire_library(LibraryHandlers(file_handlers)), used]
+    listed = [*wire_files(file_handlers), wire_packs(file_handlers)]
+    listed += [wire_library(LibraryHandlers(file_handlers)), used]
     for event in listed:
         event.then(handlers.change, form.inputs, handlers.dock.readiness, **AT_ONCE)
     _wire_form(file_handlers, handlers, sections.top, sections.another)

@@ -93,6 +93,15 @@ def packed_place(path: Path) -> tuple[Path, str] | None:
     return (Path(f"{file}.safetensors"), name) if ending and not path.exists() else None
 
 
+def is_pack(path: Path) -> bool:
+    """Whether the header says that it is a pack, damaged or not."""
+    try:
+        with opened(path, printable(path.name)) as body:
+            return PACK_KEY in body.header.metadata
+    except MergeError:
+        return False
+
+
 def read_pack_header(path: Path, file: str = "") -> PackHeader:
     """What a pack holds, without torch; MergeError for a damaged file, or one that is no pack."""
     with opened(path, file or printable(path.name)) as body:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from app.schemas.card import Card
 from app.schemas.merge import SelectedFile
+from app.service import Studio
 from app.sidecars import Sidecar, described, is_picture, is_sidecar, read_sidecar
-from app.ui.common import error_sentence
+from app.ui.common import Updates, error_sentence
+from app.ui.sections.add_files import PackWidgets
 from merging.errors import MergeError
 from merging.io.files import PEFT_CONFIG
 from merging.io.png import read_origin
@@ -71,3 +73,20 @@ def redescribed(
         replace(pick, trigger=after.trigger) if pick.trigger == before.trigger else pick
         for pick, before, after in zip(picks, cards, fresh, strict=True)
     ]
+
+
+def offered(
+    studio: Studio, session: str, widgets: PackWidgets, paths: Sequence[Path]
+) -> tuple[list[Path], Updates]:
+    """The files that are no packs, and what is shown of the last one that is."""
+    others, updates = list[Path](), Updates()
+    for path in paths:
+        try:
+            pack = studio.open_pack(session, path)
+        except MergeError:
+            pack = None  # said where the file is added
+        if pack is None:
+            others.append(path)
+        else:
+            updates = widgets.offer(pack)
+    return others, updates

@@ -27,7 +27,7 @@ from app.ui.common import (
 )
 from app.ui.handlers.base_model import BaseHandlers, problems_html
 from app.ui.handlers.calibration_prompts import CalibrationPrompts
-from app.ui.handlers.drop import redescribed, sort_drop
+from app.ui.handlers.drop import offered, redescribed, sort_drop
 from app.ui.handlers.form import Form
 from app.ui.handlers.load_picture import PictureLoader
 from app.ui.html import fragments as markup
@@ -64,11 +64,15 @@ class FileHandlers:
         cards: list[Card] = list(values[self.form.cards])
         paths = [Path(path) for path in values[self.adding.upload] or []]
         drop = sort_drop(paths, [card.name for card in cards])
-        files = [NamedFile(path, path.name) for path in drop.loras]
+        values = values | {self.form.session: self.visit(values, cards)}
+        loras, offer = offered(
+            self.studio, values[self.form.session], self.adding.packs, drop.loras
+        )
+        files = [NamedFile(path, path.name) for path in loras]
         updates = self.add_cards(values, files, cards, drop.problems, sidecars=drop.sidecars)
         for picture in drop.drawn_here:
             updates |= self._load_picture(picture, values | updates)
-        return updates | {self.adding.upload: None}
+        return updates | offer | {self.adding.upload: None}
 
     def _load_picture(self, path: Path, values: Values) -> Updates:
         """The settings of a picture, and a sentence on it."""
@@ -250,7 +254,7 @@ def wire_files(listing: FileHandlers) -> list[Any]:
         upload.upload(
             listing.safely(listing.add_files),
             {*form.inputs, upload},
-            {*changed, upload, *listing.loader.outputs},
+            {*changed, upload, *listing.loader.outputs, *adding.packs.outputs},
             **QUIET,
         ),
         listing.sources.paste.click(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
+from app.schemas.pack import OpenedPack
 from app.settings.model import Settings
+from app.ui.common import Updates
 from app.ui.html.rendering import render_template
 from app.ui.sections.lora_drawer import LoraDrawer, drawer_widgets
 from app.ui.sections.lora_row import LoraRow, lora_row_widgets
 
 FETCH = "Fetch"
+LEAST_LOSS = 1e-3  # of a LoRA in a pack; less is the rounding of half precision
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,40 @@ class HubDownload:
 
 
 @dataclass(frozen=True)
+class PackWidgets:
+    """What is in a pack that was dropped, to choose from."""
+
+    pack: gr.State  # an OpenedPack, or None
+    group: gr.Column
+    members: gr.CheckboxGroup
+    add: gr.Button
+
+    @property
+    def outputs(self) -> set[Any]:
+        """All of them."""
+        return {self.pack, self.group, self.members}
+
+    def offer(self, pack: OpenedPack) -> Updates:
+        """Show the LoRAs of a pack."""
+        choices = [
+            (f"{name} · loses {error:.1%}" if error >= LEAST_LOSS else name, name)
+            for name, error in pack.members
+        ]
+        label = f"In {pack.name}: {len(choices)} LoRAs"
+        return {
+            self.pack: pack,
+            self.group: gr.Column(visible=True),
+            self.members: gr.CheckboxGroup(choices, value=[], label=label),
+        }
+
+
+@dataclass(frozen=True)
 class AddFilesSection:
     """The widgets through which files come in, and the rows that they become."""
 
     upload: gr.File
     hub: HubDownload
+    packs: PackWidgets
     problems: gr.HTML
     rows: tuple[LoraRow, ...]
     drawer: LoraDrawer
@@ -73,8 +106,9 @@ def add_section(settings: Settings) -> AddFilesSection:
             elem_id="upload",
         )
         hub = _hub()
+        packs = _packs()
     conflicts = gr.HTML(visible=False, elem_id="conflicts")
-    return AddFilesSection(upload, hub, problems, rows, drawer, unify, conflicts)
+    return AddFilesSection(upload, hub, packs, problems, rows, drawer, unify, conflicts)
 
 
 def other_sources(settings: Settings) -> OtherSources:
@@ -97,6 +131,13 @@ def _hub() -> HubDownload:
         )
         fetch = gr.Button(FETCH, size="md", scale=0, min_width=80)
     return HubDownload(source, fetch)
+
+
+def _packs() -> PackWidgets:
+    with gr.Column(visible=False, elem_id="pack") as group:
+        members = gr.CheckboxGroup([], label="In the pack", elem_id="members")
+        add = gr.Button("Add these", size="sm", min_width=80)
+    return PackWidgets(gr.State(None), group, members, add)
 
 
 def _library(settings: Settings) -> LibraryWidgets:
