@@ -82,7 +82,7 @@ def app() -> Iterator[int]:
         yield port
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 @pytest.mark.parametrize("proxy", [nginx, caddy], ids=lambda proxy: proxy.__name__)
 def test_a_merge_under_a_path_reports_its_progress(
     proxy: Callable[[int, int, Path], list[str | Path]],
@@ -99,7 +99,7 @@ def test_a_merge_under_a_path_reports_its_progress(
         assert f'"root":"{url[:-1]}"' in page, "the page asks for everything below its path"
         client = Client(url, verbose=False, download_files=tmp_path, analytics_enabled=False)
         files = [handle_file(file) for file in pair]
-        job = client.submit(files, samples=8, teacher="single", api_name="/merge")
+        job = client.submit(files, samples=2, teacher="single", api_name="/merge")
         _, progress = next(iter(job))
         assert progress["progress"] < 1 and not job.done(), "progress came while it was at work"
         assert Path(job.result()[0]).stat().st_size > 10_000

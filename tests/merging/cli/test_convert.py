@@ -33,7 +33,7 @@ def test_a_merge_is_replayed_to_the_same_bytes(
     first, second = tmp_path / "both.safetensors", tmp_path / "again" / "both.safetensors"
     second.parent.mkdir()
     done(
-        capsys, "merge", CAT, f"{PIZZA}@0.8", "--samples", 4, "--targets", "cross-attention",
+        capsys, "merge", CAT, f"{PIZZA}@0.8", "--samples", 2, "--targets", "cross-attention",
         "--format", form, "--dtype", dtype, "--seed", 3, "--out", first,
     )  # fmt: skip
     said = done(capsys, "replay", first, other, PIZZA, renamed, "--out", second)
