@@ -19,7 +19,6 @@ from merging.embedding import Embedding
 from merging.errors import MergeError
 from merging.formats.embeddings import token_width
 from merging.formats.layer_tables import TABLES, LayerTable, flat, printable, table
-from merging.formats.serialise import serialise
 from merging.formats.tensors import Body, opened
 from merging.io.atomic_write import write_checked
 from merging.io.files import PACK_KEY
@@ -73,6 +72,8 @@ def write_pack(
     The file is read back and compared; MergeError if it cannot be written or differs, and for
     numbers that its precision cannot hold.
     """
+    from merging.formats.serialise import serialise  # imports torch, which headers do without
+
     tensors = {
         f"{layer}.{side}": tensor
         for layer, shared in layers.items()

@@ -69,7 +69,8 @@ def further_trained(base: Base, steps: int, progress: Progress, seed: int = 0) -
         guidance=guidance,
         progress=part(progress, 0.0, 0.3),
     )
-    optimiser = torch.optim.AdamW(copied.pipeline.unet.parameters(), lr=RATE)
+    unet = copied.pipeline.unet.requires_grad_(True)
+    optimiser = torch.optim.AdamW(unet.parameters(), lr=RATE)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         progress(0.3 + 0.7 * step / steps, f"another base, step {step + 1} of {steps}")
