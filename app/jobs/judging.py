@@ -39,7 +39,7 @@ def judging_stages(order: DrawOrder) -> list[Stage]:
     triggers = [order.triggers_in(prompt) for prompt, _ in order.scenes]
     examples = sum(min(MOST_EXAMPLES, sum(p in row for row in triggers)) for p in order.triggers)
     looks = sum(len(JUDGED) * (1 + len(row)) for row in triggers if row)
-    return [Stage("judging", PASSES * (4 * examples + looks))]
+    return [Stage("drawing", PASSES * (4 * examples + looks))]
 
 
 @dataclass(frozen=True)
