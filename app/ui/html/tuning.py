@@ -9,7 +9,7 @@ from app.ui.html.rendering import render_template
 def tuning_html(result: TuneResult, address: str) -> str:
     """The verdict, a row per kind of strengths, and the picture of the search at an address."""
     rows = [
-        (one.kind, [f"{number:.3f}" for number in (one.score, one.held_out, *one.strengths)])
+        (one.kind, "", [f"{number:.3f}" for number in (one.score, one.held_out, *one.strengths)])
         for one in result.best
     ]
     names = [pick.name for pick in result.order.merge.picks]
