@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from app.hub_upload import push
 from app.jobs.held import held_jobs_of
 from app.jobs.job_folder import new_files, with_folder
+from app.jobs.job_thread import in_thread
 from app.jobs.line import line_of
 from app.jobs.metrics import JobMetrics
 from app.jobs.queue import Executor, Step
@@ -33,7 +34,7 @@ from app.schemas.card import Card
 from app.schemas.draw import ComparisonOrder, DrawItem, DrawOrder, OtherMerge, Picture
 from app.schemas.export import Export, ExportOrder
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
-from app.schemas.pack import OpenedPack
+from app.schemas.pack import OpenedPack, PackOffer
 from app.schemas.task import Kind, Order, Task
 from app.schemas.tuning import TuneOrder, TuneResult
 from app.settings.model import Settings
@@ -60,7 +61,7 @@ class Studio(Archive):
     """The service behind the page and the API; visitors share nothing but the base models."""
 
     def __init__(self, settings: Settings, executor: Executor | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(settings, self._written)
         self.room = room_of(settings)
         line = line_of(settings)
         self._loaded_engine: Engine | None = None
@@ -129,9 +130,35 @@ class Studio(Archive):
 
     def unpack(self, session: str, pack: OpenedPack, name: str) -> NamedFile:
         """One LoRA of a pack as a file of the visit; MergeError if that fails."""
-        folder = self.store.new_folder(session)
-        path = self._engine.unpack(pack.path, name, folder, pack.name)
+        path = self._written(session, pack.path, name, pack.name)
         return NamedFile(path, f"{name}.safetensors")
+
+    def _written(self, session: str, pack: Path, name: str, called: str) -> Path:
+        """A LoRA of a pack, written into the visit; MergeError or NoRoom if that fails."""
+        client = self.store.client(session)
+        self.room.check(client)
+        with new_files(self.store.new_folder(session), partial(self.room.note, client)) as folder:
+            return self._engine.unpack(pack, name, folder, called)
+
+    def offer_pack(
+        self, session: str, hashes: Sequence[str], keep: float
+    ) -> Generator[float | PackOffer, None, None]:
+        """Pack files of the library into the visit: yields the share that is done, and the pack.
+
+        MergeError if that cannot be done. Closing the generator stops the work.
+        """
+        client, library = self.store.client(session), self.library(session)
+        self.room.check(client)
+        entries = list(map(library.entry, hashes))
+        if packed := [entry.name for entry in entries if entry.pack]:
+            raise MergeError(f"{packed[0]} is in a pack already: unpack it first, or untick it.")
+        files = {entry.sha256: library.file(entry.sha256) for entry in entries}
+        with new_files(self.store.new_folder(session), partial(self.room.note, client)) as folder:
+            yield from in_thread(partial(self._engine.pack_files, files, keep, folder))
+
+    def take_out(self, session: str, sha256: str) -> None:
+        """Give a packed LoRA of the library a file of its own again."""
+        self.library(session).take_out(sha256, self.lora(session, sha256).path)
 
     def fetch(self, session: str, place: str) -> NamedFile:
         """Download a file from the Hub, at a fixed commit; MergeError if that fails.

@@ -83,6 +83,15 @@ def inputs_in(path: Path) -> dict[str, Path]:
     return {packed_sha256(sha256, lora.name): Path(f"{path}#{lora.name}") for lora in loras}
 
 
+def packed_since(path: Path) -> dict[str, tuple[Path, float]]:
+    """SHA-256 of the files that a pack was made of → PACK#NAME and its relative error."""
+    try:
+        loras = read_pack_header(path).loras
+    except MergeError:
+        return {}
+    return {lora.entry["sha256"]: (Path(f"{path}#{lora.name}"), lora.error) for lora in loras}
+
+
 def lora_input(
     path: Path,
     strength: float = 1.0,

@@ -16,7 +16,7 @@ from app.jobs.batch import batch_job
 from app.jobs.comparison import comparison_job, comparison_stages
 from app.jobs.conflicts import ConflictFinder
 from app.jobs.draw import draw_job, drawing_stages, round_stages
-from app.jobs.export import curve, take, unpack
+from app.jobs.export import curve, pack_files, take, unpack
 from app.jobs.inspect import card
 from app.jobs.job_thread import Emit
 from app.jobs.merge import merge_job
@@ -54,6 +54,7 @@ class Engine:
     curve = staticmethod(curve)
     summary = staticmethod(summary)
     unpack = staticmethod(unpack)
+    pack_files = staticmethod(pack_files)
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

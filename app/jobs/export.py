@@ -1,16 +1,21 @@
-"""Files from files: a merge at another precision, rank or name with the rest, a LoRA of a pack."""
+"""Files from files: a merge at another precision, rank or name with the rest; packs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 from app.jobs.models import Bases
 from app.schemas.draw import Picture
 from app.schemas.export import FORMS, Export, ExportOrder
 from app.schemas.merge import FinishedMerge
+from app.schemas.pack import PackedFile, PackOffer
 from merging import formats
+from merging.adapter import Adapter
 from merging.analysis.rank_curve import CurvePoint, rank_curve, truncate_rank
 from merging.diffusion.base import Base
 from merging.errors import FileError, MergeError
@@ -18,11 +23,16 @@ from merging.export.convert import adapter_metadata
 from merging.export.model_card import SourceTerms, model_card, terms_of_source
 from merging.export.save import Saved, save_adapter
 from merging.io.file_names import file_stem
+from merging.io.files import file_sha256
+from merging.io.hub import NamedFile
 from merging.io.zip_archive import archive
 from merging.options import merge_options, read_rank
 from merging.packs.pack_file import read_packed
+from merging.packs.packing import pack
+from merging.runtime.progress import Progress, silent
 
 MAX_PICTURES = 16
+PLAIN_NAME = re.compile(r"\w[\w .,+()\[\]-]{0,47}")  # can be a file's name anywhere
 
 
 def curve(merged: FinishedMerge, dtype: str = "fp16") -> tuple[CurvePoint, ...]:
@@ -138,6 +148,59 @@ def unpack(pack: Path, name: str, folder: Path, file: str) -> Path:
     MergeError if the pack has no such LoRA, or is damaged.
     """
     adapter = read_packed(pack, name, file=file)
-    path = folder / "lora.safetensors"
-    save_adapter(adapter, path, "kohya", "fp16", adapter_metadata(adapter.metadata))
+    # named as the command unpack does, for the name stands in the header
+    path = folder / f"{name if PLAIN_NAME.fullmatch(name) else 'lora'}.safetensors"
+    # only the full format holds biases and normalisations
+    form = "full" if adapter.shifts else "kohya"
+    save_adapter(adapter, path, form, "fp16", adapter_metadata(adapter.metadata))
     return path
+
+
+def pack_files(
+    files: Mapping[str, NamedFile], keep: float, folder: Path, progress: Progress = silent
+) -> PackOffer:
+    """Pack files of the library, by their hashes, into ``folder``; ``keep`` is the share kept.
+
+    Every LoRA is written from the pack once, so that it is known to come back, and as what.
+    MergeError for what cannot be packed, or would not come back whole.
+    """
+    adapters = list(map(_packable, files.values()))
+    names = _distinct([adapter.name for adapter in adapters])
+    adapters = [replace(one, name=name) for one, name in zip(adapters, names, strict=True)]
+    path = folder / "pack.safetensors"
+    packed = pack(adapters, path, formats.DTYPES["fp16"], keep, progress, trade_offs=())
+    hashes = [_sha256_unpacked(path, name, folder) for name in names]
+    if twins := [name for name, sha in zip(names, hashes, strict=True) if hashes.count(sha) > 1]:
+        raise MergeError(f"{' and '.join(twins)} are the same LoRA: delete one of them.")
+    rows = zip(files, hashes, names, packed.tally.errors, strict=True)
+    before = sum(file.path.stat().st_size for file in files.values())
+    return PackOffer(path, packed.bytes, before, tuple(PackedFile(*row) for row in rows))
+
+
+def _packable(file: NamedFile) -> Adapter:
+    """The LoRA of a file; MergeError if a file from a pack could not hold all of it."""
+    adapter = formats.read(file.path, name=file.name)
+    if adapter.embeddings or adapter.shifts:
+        what = "textual inversions" if adapter.embeddings else "biases or normalisations"
+        raise MergeError(
+            f"{adapter.name} stays a file of its own: it has {what} inside. Untick it."
+        )
+    return adapter
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number where two are alike."""
+    distinct: list[str] = []
+    for name in names:
+        numbered = (f"{name} ({number})" for number in count(2))
+        distinct.append(next(one for one in chain([name], numbered) if one not in distinct))
+    return distinct
+
+
+def _sha256_unpacked(pack: Path, name: str, folder: Path) -> str:
+    """SHA-256 of the file that the pack gives back."""
+    path = unpack(pack, name, folder, "the pack")
+    try:
+        return file_sha256(path)
+    finally:
+        path.unlink()

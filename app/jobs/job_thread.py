@@ -6,14 +6,17 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable, Generator
+from typing import TypeVar, cast
 
-from merging.runtime.progress import Stop
+from merging.runtime.progress import Progress, Stop, check
 
+Result = TypeVar("Result")
 Emit = Callable[[object], None]
 # The work calls emit(item) for every Step and every result, and checks stop() often.
 Work = Callable[[Emit, Stop], None]
 
 END = object()  # after the last report
+TICK = 1.0  # s
 
 
 class JobThread:
@@ -63,3 +66,18 @@ class JobThread:
             return self._reports.get(timeout=tick)
         except queue.Empty:
             return None
+
+
+def in_thread(work: Callable[[Progress], Result]) -> Generator[float | Result, None, None]:
+    """The shares that ``work`` reports as done, and its result. Closing it stops the work."""
+
+    def body(emit: Emit, stop: Stop) -> None:
+        def progress(share: float, _text: str) -> None:
+            check(stop)
+            emit(share)
+
+        emit(work(progress))
+
+    thread = JobThread(body, threading.Event())
+    thread.start()
+    yield from (cast("float | Result", item) for item in thread.reports(TICK) if item is not None)

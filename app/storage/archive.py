@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from app.examples import bundled
@@ -15,16 +16,25 @@ from app.storage.history import History, OpenedEntry, room_note
 from app.storage.library import Library
 from app.storage.sessions import Store
 from merging.errors import MergeError
-from merging.io.files import peft_config_path
+from merging.io.files import file_sha256, peft_config_path
+from merging.io.hub import NamedFile
+from merging.packs.pack_file import packed_place
 
 log = logging.getLogger(__name__)
+Unpack = Callable[[str, Path, str, str], Path]  # visit, pack, name in it, what to call the pack
+NOT_AS_IT_WAS = (
+    "{} was packed in your library, with a relative error of {:.1%}, and is not what this merge "
+    "was made of: merged again, it gives other bytes. Add its own file again for the same ones."
+)
 
 
 class Archive:
     """Libraries and histories, in the folder of the settings or in those of the visits."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, unpack: Unpack) -> None:
+        """``unpack`` writes a LoRA of a pack into a visit."""
         self.settings = settings
+        self._unpack = unpack
         self.store = Store(settings.work / "sessions", 3600 * settings.keep_hours)
 
     def library(self, session: str) -> Library:
@@ -79,20 +89,47 @@ class Archive:
             return entry, f"This could not be saved in the history ({reason})."
 
     def recall(self, session: str, entry: int) -> OpenedEntry:
-        """An entry of the history, with its files in the visit; deleted LoRAs have no file."""
-        folder = self.store.new_folder(session)
+        """An entry of the history, with its files in the visit; deleted LoRAs have no file.
+
+        Its notes name the LoRAs that have other bytes now, since they were packed.
+        """
+        folder, notes = self.store.new_folder(session), list[str]()
 
         def locate_lora(sha256: str) -> Path:
-            return self._lora(session, sha256) or folder / "gone"
+            return self._located(session, sha256, notes) or folder / "gone"
 
-        return self.history(session).open(entry, folder, locate_lora)
+        opened = self.history(session).open(entry, folder, locate_lora)
+        return replace(opened, notes=tuple(notes))
 
-    def _lora(self, session: str, sha256: str) -> Path | None:
-        """The LoRA with this hash, from the library or bundled; None if there is none."""
+    def lora(self, session: str, sha256: str) -> NamedFile:
+        """A LoRA of the library as a file, of a pack in the visit; MergeError if it is gone."""
+        library = self.library(session)
+        file = library.file(sha256)
+        if not (place := packed_place(file.path)):
+            return file
+        path = self._unpack(session, *place, "the library's pack")
+        if (written := file_sha256(path)) != library.entry(sha256).sha256:
+            library.note_hash(library.entry(sha256).sha256, written)
+        return replace(file, path=path)
+
+    def _located(self, session: str, sha256: str, notes: list[str]) -> Path | None:
+        """The LoRA with this hash, from the library or bundled; None if there is none.
+
+        Else what became of it in a pack, with a note.
+        """
+        library = self.library(session)
         try:
-            return self.library(session).file(sha256).path
+            library.entry(sha256, earlier=False)
         except MergeError:
-            return bundled(sha256)
+            if path := bundled(sha256):
+                return path
+        try:
+            entry, path = library.entry(sha256), self.lora(session, sha256).path
+        except MergeError:
+            return None
+        if file_sha256(path) != sha256:
+            notes.append(NOT_AS_IT_WAS.format(entry.name, entry.error))
+        return path
 
 
 def _logged_reason(place: str, error: MergeError | OSError) -> str:

@@ -44,6 +44,7 @@ class OpenedEntry:
     merged: FinishedMerge
     scene: DrawOrder | None = None
     pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()  # on LoRAs that have other bytes than they had
 
     @property
     def here(self) -> tuple[SelectedFile, ...]:

@@ -1,5 +1,7 @@
 """The library of added LoRAs: every file once, by its hash, with an index for searches.
 
+Files of one base may be packed into one (app/storage/library_packs.py): each stays an entry.
+
 What CLIP makes of a file is computed when it is first asked for, and kept in the index too.
 
 At home the folder stays; in a public app it is inside the visit's folder.
@@ -8,17 +10,25 @@ At home the folder stays; in a public app it is inside the visit's folder.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.schemas.card import Card
+from app.schemas.pack import PackOffer
 from app.schemas.thumbnail import picture_of
+from app.storage.library_folder import (
+    LibraryEntry,
+    LibraryFolder,
+    known_as,
+    note_hash,
+    thumbnail_of_row,
+    unsettle,
+    write_row,
+)
+from app.storage.library_packs import replace_by_pack, take_out
 from app.storage.sessions import keep_copy
-from app.storage.sqlite import add_column, exclusive, index
 from merging.errors import MergeError
 from merging.io.hub import NamedFile
 from merging.retrieval.ranking import fits
@@ -27,37 +37,9 @@ from merging.retrieval.words import hits, terms_of, texts_of
 if TYPE_CHECKING:
     from merging.retrieval.clip_reader import ClipReader, Look
 
-TABLE = """create table if not exists loras (
-    sha256 text primary key, name text, base text, family text, megabytes real, trigger text,
-    words text, captions text, used integer, origin text default ''
-)"""
-FIELDS = "sha256, name, base, family, megabytes, trigger, words, captions, origin"
 MAX_RESULTS = 12
-# What CLIP made of a file; of an older CLIP nothing is read.
-LOOKS = """create table if not exists looks (
-    sha256 text, clip text, data blob, primary key (sha256, clip)
-)"""
-
-
-@dataclass(frozen=True)
-class LibraryEntry:
-    """One LoRA of the library."""
-
-    sha256: str
-    name: str
-    base: str
-    family: str
-    megabytes: float
-    trigger: str
-    words: tuple[str, ...]
-    captions: tuple[str, ...]
-    origin: str = ""  # owner/repo/file@commit where it is from the Hub
-
-    @property
-    def title(self) -> str:
-        """The entry's title in lists."""
-        size = f"{self.megabytes:.0f} MB" if self.megabytes >= 1 else "under 1 MB"
-        return " · ".join(filter(None, [self.name, self.trigger, self.base, size]))
+TOLD = ("name", "base", "family", "megabytes", "trigger", "origin")  # of a card, as they are
+GONE = "This LoRA is no longer in the library: add its file again."
 
 
 @dataclass(frozen=True)
@@ -78,39 +60,46 @@ class Library:
     """Files and an index in ``folder``, made with the first file; no connection stays open."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = LibraryFolder(folder)
 
     def keep(self, card: Card) -> None:
-        """Add a file, or mark it as used again. Raises OSError or MergeError if that fails."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        target = self._file(card.sha256)
-        with exclusive(self._folder, "The library's"):
-            fresh = not target.is_file()
+        """Add a file, or mark it as used again. Raises OSError or MergeError if that fails.
+
+        A LoRA that came from a pack here stays in the pack.
+        """
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        with self._folder.changing():
+            known = self._known(card.sha256, earlier=False)
+            packed = known is not None and bool(known.pack)
+            target = self._folder.file(card.sha256)
+            fresh = not packed and not target.is_file()
             if fresh:
                 keep_copy(card.path, target)
             try:
-                self._note(card)
+                self._note(card, known.sha256 if known and packed else "")
             except (OSError, MergeError):
                 if fresh:
                     target.unlink()
                 raise
 
-    def _note(self, card: Card) -> None:
-        """Write the file's row of the index, as the one that was used last."""
-        row = (
-            *(card.sha256, card.name, card.base, card.family, card.megabytes, card.trigger),
-            json.dumps(card.words),
-            json.dumps(card.captions),
-            card.origin,
-        )
-        thumbnail = card.thumbnail or self.thumbnail(card.sha256)
-        with self._index() as connection:
-            connection.execute("delete from looks where sha256 = ?", (card.sha256,))
-            connection.execute(
-                f"insert or replace into loras ({FIELDS}, thumbnail, used) values (?, ?, ?, ?, ?, "
-                "?, ?, ?, ?, ?, (select coalesce(max(used), 0) + 1 from loras))",
-                (*row, thumbnail),
-            )
+    def _note(self, card: Card, packed: str) -> None:
+        """Write the file's row of the index, as the one that was used last.
+
+        ``packed`` is the row's hash where it stays in its pack, else "".
+        """
+        sha256 = packed or card.sha256
+        row = {
+            **{name: getattr(card, name) for name in TOLD},
+            "sha256": sha256,
+            "words": json.dumps(card.words),
+            "captions": json.dumps(card.captions),
+            "thumbnail": card.thumbnail or self.thumbnail(sha256),
+            **({} if packed else {"pack": "", "member": ""}),
+        }
+        with self._folder.index() as connection:
+            connection.execute("delete from looks where sha256 = ?", (sha256,))
+            (last,) = connection.execute("select coalesce(max(used), 0) from loras").fetchone()
+            write_row(connection, {**row, "used": last + 1})
 
     def search(self, text: str = "") -> list[LibraryEntry]:
         """Entries that fit a name, a trigger or a prompt, the best first; for "" the newest first.
@@ -136,10 +125,11 @@ class Library:
         Only those for ``base``, if it is given, and none of the hashes in ``without``. The CLIP is
         asked for only if the words of the prompt leave anything to it.
         """
+        here = self._known_hashes(without)
         entries = [
             entry
             for entry in self._present()
-            if base in ("", entry.base) and entry.sha256 not in without
+            if base in ("", entry.base) and entry.sha256 not in here
         ]
 
         def evidence(things: Sequence[str], places: Sequence[int]) -> list[float]:
@@ -152,12 +142,12 @@ class Library:
     def _looks(self, reader: ClipReader, entries: Sequence[LibraryEntry]) -> list[Look]:
         """What CLIP makes of the entries, kept in the index."""
         described = {entry.sha256: texts_of(entry) for entry in entries}
-        with self._index() as connection:
+        with self._folder.index() as connection:
             query = "select sha256, data from looks where clip = ?"
             known = dict(connection.execute(query, (reader.key,)).fetchall())
             fresh = {
                 entry.sha256: reader.look(
-                    texts_of(entry), picture_of(_thumbnail(connection, entry.sha256))
+                    texts_of(entry), picture_of(thumbnail_of_row(connection, entry.sha256))
                 )
                 for entry in entries
                 if entry.sha256 not in known
@@ -169,68 +159,67 @@ class Library:
             for sha256, texts in described.items()
         ]
 
-    def file(self, sha256: str) -> NamedFile:
-        """A LoRA's path, name and origin; MergeError if it is gone."""
-        for entry in self._all():
-            if entry.sha256 == sha256 and self._file(sha256).is_file():
-                return NamedFile(self._file(sha256), f"{entry.name}.safetensors", entry.origin)
-        raise MergeError("This LoRA is no longer in the library: add its file again.")
+    def entry(self, sha256: str, earlier: bool = True) -> LibraryEntry:
+        """The LoRA that has this hash, or had it before it was packed; MergeError if it is gone.
 
-    def trigger(self, sha256: str) -> str:
-        """The trigger words that a LoRA was kept with, from its header or a file beside it."""
-        return next((entry.trigger for entry in self._all() if entry.sha256 == sha256), "")
+        Without ``earlier`` only the one that has it.
+        """
+        if entry := self._known(sha256, earlier):
+            return entry
+        raise MergeError(GONE)
+
+    def file(self, sha256: str) -> NamedFile:
+        """A LoRA's path, or PACK.safetensors#NAME, name and origin; MergeError if it is gone."""
+        entry = self.entry(sha256)
+        path = self._folder.file(entry.pack or entry.sha256)
+        place = Path(f"{path}#{entry.member}") if entry.pack else path
+        return NamedFile(place, f"{entry.name}.safetensors", entry.origin)
 
     def thumbnail(self, sha256: str) -> str:
         """The preview picture that a LoRA was kept with, as a data URL; "" without one."""
-        if not self._begun:
+        if not self._folder.begun:
             return ""
-        with self._index() as connection:
-            return _thumbnail(connection, sha256)
+        with self._folder.index() as connection:
+            return thumbnail_of_row(connection, sha256)
 
     def forget(self, sha256: str) -> None:
-        """Delete a file and its entry."""
-        with exclusive(self._folder, "The library's"):
-            with self._index() as connection:
-                known = connection.execute("delete from loras where sha256 = ?", (sha256,)).rowcount
-                connection.execute("delete from looks where sha256 = ?", (sha256,))
-            if known:
-                self._file(sha256).unlink(missing_ok=True)
+        """Delete an entry with its file; a pack is deleted with the last of its LoRAs."""
+        with self._folder.changing():
+            gone = [entry for entry in self._folder.entries() if entry.sha256 == sha256]
+            with self._folder.index() as connection:
+                unsettle(connection, [entry.pack or entry.sha256 for entry in gone])
+                for table in ("loras", "looks", "hashes"):
+                    connection.execute(f"delete from {table} where sha256 = ?", (sha256,))
+            self._folder.settle()
 
-    def _all(self) -> list[LibraryEntry]:
-        """Every entry, the one that was used last first."""
-        if not self._begun:
-            return []
-        with self._index() as connection:
-            rows = connection.execute(f"select {FIELDS} from loras order by used desc").fetchall()
-        return list(map(_entry, rows))
+    def pack(self, offer: PackOffer) -> None:
+        """Put a pack in the place of the files in it; MergeError if one of them has changed."""
+        replace_by_pack(self._folder, offer)
+
+    def take_out(self, sha256: str, path: Path) -> None:
+        """Put a file in the place of what a pack has of a LoRA; MergeError if it is in none."""
+        take_out(self._folder, sha256, path)
+
+    def note_hash(self, sha256: str, written: str) -> None:
+        """Note that a packed LoRA was written as a file with another hash than it had here."""
+        with self._folder.index() as connection:
+            note_hash(connection, written, sha256, earlier=False)
+
+    def _known(self, sha256: str, earlier: bool) -> LibraryEntry | None:
+        """The entry of a hash whose file is there."""
+        if not self._folder.begun:
+            return None
+        with self._folder.index() as connection:
+            key = known_as(connection, sha256, earlier)
+        return next((entry for entry in self._present() if entry.sha256 == key), None)
+
+    def _known_hashes(self, hashes: Collection[str]) -> set[str]:
+        """The entries of these hashes."""
+        if not hashes or not self._folder.begun:
+            return set()
+        with self._folder.index() as connection:
+            return {known_as(connection, sha256) for sha256 in hashes}
 
     def _present(self) -> list[LibraryEntry]:
-        """Those whose file is there."""
-        return [entry for entry in self._all() if self._file(entry.sha256).is_file()]
-
-    @property
-    def _begun(self) -> bool:
-        return (self._folder / "index.sqlite").is_file()
-
-    def _file(self, sha256: str) -> Path:
-        return self._folder / f"{sha256}.safetensors"
-
-    @contextmanager
-    def _index(self) -> Iterator[sqlite3.Connection]:
-        with index(self._folder / "index.sqlite", TABLE, "The library's") as connection:
-            add_column(connection, "loras", "origin", "text default ''")
-            add_column(connection, "loras", "thumbnail", "text default ''")
-            connection.execute(LOOKS)
-            yield connection
-
-
-def _entry(row: tuple) -> LibraryEntry:
-    """The entry of a row with FIELDS."""
-    sha256, name, base, family, megabytes, trigger, *lists, origin = row
-    words, captions = (tuple(json.loads(text)) for text in lists)
-    return LibraryEntry(sha256, name, base, family, megabytes, trigger, words, captions, origin)
-
-
-def _thumbnail(connection: sqlite3.Connection, sha256: str) -> str:
-    row = connection.execute("select thumbnail from loras where sha256 = ?", (sha256,)).fetchone()
-    return row[0] if row else ""
+        """The entries whose file was not deleted by hand, the one that was used last first."""
+        return list(filter(self._folder.is_there, self._folder.entries()))

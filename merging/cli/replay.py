@@ -20,7 +20,7 @@ from merging.export.recipe import replay
 from merging.export.save import RecipeBase, save
 from merging.io import hub
 from merging.io.files import read_recipe, tensors_sha256
-from merging.lora_file import LoraInput, inputs_in
+from merging.lora_file import LoraInput, inputs_in, packed_since
 from merging.methods import METHODS
 from merging.options import Precision
 from merging.python_api import merge
@@ -109,10 +109,20 @@ def _base(options: argparse.Namespace, recipe: Mapping[str, Any], default: str) 
 
 
 def _files(files: list[Path], recipe: Mapping[str, Any]) -> dict[str, Path]:
-    """SHA-256 → path of the files that are in the recipe, PACK#NAME for a pack's LoRAs."""
+    """SHA-256 → path of the files that are in the recipe, PACK#NAME for a pack's LoRAs.
+
+    MergeError where there is only what a pack has of such a file.
+    """
     paths = [hub.resolve_file(file).path for file in files]
     listed = _hashes(recipe.get("sources")) + _hashes(recipe.get("embeddings"))
     by_hash = {sha256: file for path in paths for sha256, file in inputs_in(path).items()}
+    packed = {sha256: place for path in paths for sha256, place in packed_since(path).items()}
+    if lost := [sha256 for sha256 in listed if sha256 in packed and sha256 not in by_hash]:
+        place, error = packed[lost[0]]
+        raise MergeError(
+            f"{place} was packed from the file that the recipe names (SHA-256 {lost[0][:12]}…) and "
+            f"has a relative error of {error:.1e}: this merge needs the file itself."
+        )
     return {sha256: file for sha256, file in by_hash.items() if sha256 in listed}
 
 

@@ -64,18 +64,20 @@ def pack(
     dtype: torch.dtype,
     keep: float = 1.0,
     progress: Progress = silent,
+    trade_offs: Sequence[float] = KEEPS,
 ) -> Packed:
     """Write the LoRAs of one base into a pack.
 
     ``keep`` is the share of every layer's energy that is kept; every LoRA counts alike, whatever
-    its size. Raises MergeError for fewer than two, for two of one name, for LoRAs of different
-    bases, and if the file cannot be written.
+    its size. ``trade_offs`` are other shares, to count what they would give. Raises MergeError for
+    fewer than two, for two of one name, for LoRAs of different bases, and if the file cannot be
+    written.
     """
     _check(adapters)
     norms = [sqrt(sum(layer.energy for layer in one.layers.values())) for one in adapters]
     weights = [1 / norm if norm else 0.0 for norm in norms]
     names = list(dict.fromkeys(layer for adapter in adapters for layer in adapter.layers))
-    tally, trade_offs = Tally(keep), [Tally(share) for share in KEEPS]
+    tally, others = Tally(keep), [Tally(share) for share in trade_offs]
     layers: dict[str, PackedLayer] = {}
     for done, name in enumerate(names):
         progress(done / len(names), f"packing, layer {done + 1} of {len(names)}")
@@ -83,11 +85,11 @@ def pack(
         if layer.present:
             layers[name] = layer.packed(keep).to(dtype)
             tally.add(layer, layers[name])
-            for trade_off in trade_offs:
-                trade_off.add(layer, layer.packed(trade_off.keep))
+            for other in others:
+                other.add(layer, layer.packed(other.keep))
     size = write_pack(adapters, layers, tally.errors, path)
     progress(1.0, "packed")
-    return Packed(path, size, len(layers), tally, trade_offs)
+    return Packed(path, size, len(layers), tally, others)
 
 
 def _check(adapters: Sequence[Adapter]) -> None:

@@ -13,10 +13,12 @@ import gradio as gr
 
 from app.sidecars import Sidecar
 from app.storage.library import Library
-from app.ui.common import AT_ONCE, QUIET, Updates, Values
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, error_sentence
 from app.ui.handlers.base_model import problems_html
 from app.ui.handlers.files import LOOK, FileHandlers
+from app.ui.handlers.library_packs import PackingHandlers, wire_packing
 from merging.errors import MergeError
+from merging.io.files import file_sha256
 
 NEWEST, MATCHES, NO_MATCH = "Newest first", "Best matches first", "No matches"
 FITTING, NONE_FITS = "These fit the prompt, the best first", "No other LoRA of yours fits"
@@ -78,18 +80,23 @@ class LibraryHandlers:
 
     def add(self, values: Values) -> Updates:
         """Add the ticked files to the list."""
-        widgets = self.listing.sources.library
+        widgets, form = self.listing.sources.library, self.listing.form
+        session = self.listing.visit(values)
+        values = values | {form.session: session}
         library, files, problems, known = self._library(values), [], [], []
         for sha256 in values[widgets.results] or []:
             try:
-                files.append(library.file(sha256))
+                entry, file = library.entry(sha256), self.listing.studio.lora(session, sha256)
             except MergeError as error:
-                problems.append(str(error))
+                problems.append(error_sentence(error))
+                continue
+            files.append(file)
+            hashes = {entry.sha256, *([file_sha256(file.path)] if entry.pack else [])}
             # both perhaps of files beside it, which are gone
-            words = tuple(filter(None, [library.trigger(sha256)]))
-            thumbnail = library.thumbnail(sha256)
-            known.append(Sidecar("library", "", frozenset({sha256}), words, thumbnail=thumbnail))
-        cards = list(values[self.listing.form.cards])
+            words = tuple(filter(None, [entry.trigger]))
+            thumbnail = library.thumbnail(entry.sha256)
+            known.append(Sidecar("library", "", frozenset(hashes), words, thumbnail=thumbnail))
+        cards = list(values[form.cards])
         added = self.listing.add_cards(values, files, cards, problems, sidecars=known)
         return added | {widgets.results: []}
 
@@ -129,5 +136,7 @@ def wire_library(library_handlers: LibraryHandlers) -> Any:
     widgets.forget.click(forget, library_handlers.inputs, outputs, **AT_ONCE)
     listed = {*form.outputs, *outputs, *listing.bases.outputs}
     added = widgets.add.click(add, library_handlers.inputs, listed, **QUIET)
+    packing = PackingHandlers(listing, library_handlers.search)
+    wire_packing(packing, library_handlers.inputs, outputs)
     added.then(listing.look, form.inputs, adding.conflicts, **LOOK)
     return added

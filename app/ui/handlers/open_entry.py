@@ -60,7 +60,7 @@ class EntryOpener:
             **self._form_updates(values, opened, cards),
             **self._result_updates(opened),
             self.message: gr.HTML(note, visible=True),
-            self.listing.adding.problems: problems_html([], missing),
+            self.listing.adding.problems: problems_html([], [*missing, *opened.notes]),
         }
         return opened, updates | self.handlers.offer_merges({**values, **updates})
 

@@ -11,23 +11,12 @@ from app.schemas.pack import OpenedPack
 from app.settings.model import Settings
 from app.ui.common import Updates
 from app.ui.html.rendering import render_template
+from app.ui.sections.library import LibraryWidgets, library_widgets
 from app.ui.sections.lora_drawer import LoraDrawer, drawer_widgets
 from app.ui.sections.lora_row import LoraRow, lora_row_widgets
 
 FETCH = "Fetch"
 LEAST_LOSS = 1e-3  # of a LoRA in a pack; less is the rounding of half precision
-
-
-@dataclass(frozen=True)
-class LibraryWidgets:
-    """The library: files that were added before."""
-
-    section: gr.Accordion
-    search: gr.Textbox
-    suggest: gr.Button
-    results: gr.CheckboxGroup
-    add: gr.Button
-    forget: gr.Button
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ def add_section(settings: Settings) -> AddFilesSection:
 def other_sources(settings: Settings) -> OtherSources:
     """The library and the pasted prompt, in folds."""
     with gr.Column(elem_id="sources"):
-        library = _library(settings)
+        library = library_widgets(settings)
         return OtherSources(*_a1111_prompt(), library)
 
 
@@ -138,26 +127,6 @@ def _packs() -> PackWidgets:
         members = gr.CheckboxGroup([], label="In the pack", elem_id="members")
         add = gr.Button("Add these", size="sm", min_width=80)
     return PackWidgets(gr.State(None), group, members, add)
-
-
-def _library(settings: Settings) -> LibraryWidgets:
-    where = "on this machine" if settings.home else "in this session"
-    with gr.Accordion("Your library", open=False, elem_id="library") as section:
-        search = gr.Textbox(
-            "",
-            label="Search",
-            info=f"Name, trigger words or a scene; searches all files that were added {where}.",
-            placeholder="a cat on a sofa",
-            max_lines=1,
-        )
-        suggest = gr.Button(
-            "Suggest for the prompt", size="sm", variant="secondary", elem_id="suggest"
-        )
-        results = gr.CheckboxGroup([], label="Found", elem_id="found")
-        with gr.Row():
-            add = gr.Button("Add", size="sm", min_width=80)
-            forget = gr.Button("Delete", size="sm", min_width=80)
-    return LibraryWidgets(section, search, suggest, results, add, forget)
 
 
 def _a1111_prompt() -> tuple[gr.Textbox, gr.Button, gr.HTML]:

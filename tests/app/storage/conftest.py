@@ -1,4 +1,4 @@
-"""A finished merge with its pictures, and an empty history."""
+"""A finished merge with its pictures, an empty history, and a library to pack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.merge import FinishedMerge, MergeOrder, SelectedFile
 from app.service import Studio
+from app.settings.model import Settings
 from app.storage.history import History
+from tests.app.storage.packed_library import other_bytes
 
 Made = tuple[str, FinishedMerge, DrawOrder, tuple[Picture, ...]]
 
@@ -35,3 +37,19 @@ def made(studio: Studio, pair: tuple[Path, Path]) -> Made:
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     return History(tmp_path / "history")
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory, pair: tuple[Path, Path]) -> list[Card]:
+    """Two LoRAs that are in no other place than the library."""
+    return other_bytes(pair, tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture
+def filled(settings: Settings, cards: list[Card], tmp_path: Path) -> tuple[Studio, str]:
+    """An app at home with both in its library, and a visit."""
+    home = Studio(replace(settings, work=tmp_path / "work", home=tmp_path / "home"))
+    session = home.open_session()
+    for one in cards:
+        assert home.keep(session, one) == ""
+    return home, session

@@ -142,10 +142,9 @@ def test_a_library_that_cannot_be_written_is_reported(
 
 
 def test_the_trigger_of_a_file_beside_it_is_remembered(library: Library, cat: Card) -> None:
-    assert library.trigger(cat.sha256) == "sks cat"
+    assert library.entry(cat.sha256).trigger == "sks cat"
     library.keep(replace(cat, trigger="of its sidecar"))
-    assert library.trigger(cat.sha256) == "of its sidecar"
-    assert library.trigger("unknown") == ""
+    assert library.entry(cat.sha256).trigger == "of its sidecar"
 
 
 # --- suggestions for a prompt ---------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""A pack that is dropped on the page offers its LoRAs."""
+"""A pack that is dropped on the page offers its LoRAs; files of the library become one."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,40 @@ def test_a_dropped_pack_offers_its_loras(
     page.get_by_role("button", name="Add these").click()
     expect(visitor.loras).to_have_count(2)
     expect(page.locator(".lora strong").nth(1)).to_have_text("vxz-pizza")
+
+
+def test_files_of_the_library_become_one_and_come_back(
+    arrive: Arrive, pair: tuple[Path, Path]
+) -> None:
+    visitor = arrive()
+    page = visitor.page
+    visitor.add(*pair)
+    expect(visitor.loras).to_have_count(2)
+    visitor.drawer(0).get_by_role("button", name="Remove").click()
+    expect(visitor.loras).to_have_count(1)
+    page.get_by_role("button", name="Your library").click()
+    library, found = page.locator("#library"), page.locator("#found label")
+    expect(found).to_have_count(2)
+    found.nth(0).click()
+    library.get_by_role("button", name="Pack these into one file").click()
+    assert visitor.problems() == "A pack holds several LoRAs: tick at least two of your library."
+    found.nth(1).click()
+    page.locator("#pack-keep").get_by_label("99%", exact=True).check()
+    library.get_by_role("button", name="Pack these into one file").click()
+    offer = page.locator("#pack-offer")
+    expect(offer).to_contain_text(re.compile(r"One pack of these 2 takes \d+ KB instead of"))
+    expect(offer).to_contain_text(re.compile(r"vxz-pizza \d\.\d%"))
+    visitor.keep("library-pack")
+    accessible(visitor, "#library")
+    offer.get_by_role("button", name="Replace the files").click()
+    expect(offer).to_be_hidden()
+    expect(found).to_have_text([re.compile(r"vxz-pizza.*packed, error"), re.compile("sks-cat")])
+    found.nth(1).click()
+    library.get_by_role("button", name="Add", exact=True).click()
+    expect(visitor.loras).to_have_count(2)
+    expect(page.locator(".lora strong").nth(1)).to_have_text("sks-cat")
+    page.get_by_label("Search").fill("pizza")
+    expect(found).to_have_count(1)
+    found.click()
+    library.get_by_role("button", name="Unpack").click()
+    expect(found).to_have_text(re.compile("vxz-pizza · .*MB"))

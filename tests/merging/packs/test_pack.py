@@ -114,6 +114,9 @@ def test_a_merge_from_a_pack_is_that_of_the_files(
     inputs = done(capsys, "verify", out, shelf)["inputs"]
     assert [row["file"] for row in inputs] == [f"{shelf}#{CAT.stem}", f"{shelf}#{PIZZA.stem}"]
     assert done(capsys, "replay", out, shelf, "--out", again)["same"]
+    words = refused(capsys, "replay", files, shelf, PIZZA, "--out", again)
+    assert words.startswith(f"{shelf}#{CAT.stem} was packed from the file that the recipe names")
+    assert words.endswith("this merge needs the file itself.")
 
 
 def test_one_is_unpacked_and_all_are_listed(
