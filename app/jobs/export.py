@@ -23,7 +23,7 @@ from merging.export.convert import adapter_metadata
 from merging.export.model_card import SourceTerms, model_card, terms_of_source
 from merging.export.save import Saved, save_adapter
 from merging.io.file_names import file_stem
-from merging.io.files import file_sha256
+from merging.io.files import PEFT_CONFIG, PEFT_WEIGHTS, file_sha256
 from merging.io.hub import NamedFile
 from merging.io.zip_archive import archive
 from merging.options import merge_options, read_rank
@@ -54,7 +54,8 @@ def take(bases: Bases, order: ExportOrder, folder: Path) -> Export:
     try:
         content.mkdir()
         with bases.if_idle(order.merged.order.base, order.merged.order.precision) as base:
-            saved = _write_adapter(order, content / f"{stem}.safetensors", base)
+            name = PEFT_WEIGHTS if order.form == "shira" else f"{stem}.safetensors"
+            saved = _write_adapter(order, content / name, base)
         _write_companions(order, content, saved)
         bundle = _zip(content, folder / f"{stem}.zip")
     except OSError as error:
@@ -65,6 +66,8 @@ def take(bases: Bases, order: ExportOrder, folder: Path) -> Export:
 
 def _write_adapter(order: ExportOrder, file: Path, base: Base | None) -> Saved:
     """Write the adapter at the order's precision and rank."""
+    if order.form == "shira" and order.merged.full is None:
+        raise MergeError("Factors have no zeros: merge with the rank “uncut” to write SHiRA.")
     adapter = formats.read(order.source, name=order.source.name)
     rank = read_rank(order.rank)
     merge_options()["rank"].check(rank)
@@ -94,15 +97,16 @@ def _write_companions(order: ExportOrder, content: Path, saved: Saved) -> None:
     merged = order.merged
     _write_text(content / "recipe.json", json.dumps(merged.recipe, indent=2, ensure_ascii=False))
     _write_text(content / "report.json", json.dumps(merged.report, indent=1, ensure_ascii=False))
+    beside = [saved.path.name, *([PEFT_CONFIG] if order.form == "shira" else [])]
     pictures = _copy_pictures(order.pictures, content)
     for path in merged.words:
         _copy(path, content / path.name)
     card = model_card(
-        saved.path.stem,
+        content.name,
         merged.recipe,
         source_terms(merged),
         merged.trigger,
-        [saved.path.name, *(path.name for path in merged.words)],
+        [*beside, *(path.name for path in merged.words)],
         [saved.written.sentence],
         pictures,
     )

@@ -12,7 +12,9 @@ FORMS = {  # format of a file → which programs load it
     "kohya": "every program",
     "diffusers": "diffusers alone",
     "full": "all but diffusers; every change whole, large",
+    "shira": "peft alone, from the zip; changes of few entries",
 }
+WHOLE = ("full", "shira")  # that are written from the full file
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class ExportOrder:
 
     @property
     def source(self) -> Path:
-        """The merge's file to start from: the full one for a full export, if there is one."""
-        full = self.merged.full if self.form == "full" else None
+        """The merge's file to start from: the full one where that counts, if there is one."""
+        full = self.merged.full if self.form in WHOLE else None
         return full or self.merged.kohya
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merging import formats
 from merging.analysis.rank_curve import truncate_rank
-from merging.cli.arguments.merge_options import FORMATS
+from merging.cli.arguments.merge_options import ALL_FORMATS
 from merging.cli.output import ranks_text, with_notes
 from merging.cli.parser import CommandParser
 from merging.diffusion.base import load_base
@@ -26,7 +26,9 @@ def add_convert(sub: CommandParser) -> None:
     )
     sub.essentials.add_argument("file", type=Path, metavar="IN", help="an adapter of any family")
     sub.essentials.add_argument("out", type=Path, metavar="OUT", help="the adapter to write")
-    sub.files.add_argument("--format", choices=formats.WRITERS, default="kohya", help=FORMATS)
+    sub.files.add_argument(
+        "--format", choices=formats.ALL_WRITERS, default="kohya", help=ALL_FORMATS
+    )
     sub.files.add_argument(
         "--dtype", choices=formats.DTYPES, help="numbers of the file (default: as they were)"
     )

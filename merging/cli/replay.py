@@ -27,7 +27,11 @@ from merging.python_api import merge
 from merging.runtime.progress import Progress
 
 # The format to write, by the family of the merged file; all others are diffusers'.
-FORMATS = {"kohya": "kohya", "kohya, full difference": "full"}
+FORMATS = {
+    "kohya": "kohya",
+    "kohya, full difference": "full",
+    "diffusers (PEFT), SHiRA": "shira",
+}
 
 
 def add_replay(sub: CommandParser) -> None:

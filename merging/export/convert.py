@@ -25,5 +25,9 @@ def adapter_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def main_dtype(dtypes: Counter[str]) -> str:
-    """The type of most tensors in a file, as one of the types that we write."""
-    return PRECISIONS.get(dtypes.most_common(1)[0][0], "fp16")
+    """The type of most tensors in a file, as one of the types that we write.
+
+    Whole numbers, as of places, are of no account.
+    """
+    counts = Counter({name: count for name, count in dtypes.items() if name[0] not in "IU"})
+    return PRECISIONS.get((counts or dtypes).most_common(1)[0][0], "fp16")

@@ -80,9 +80,9 @@ def save(
 ) -> Saved:
     """Write a merge, with its recipe and its sources' licences in the header.
 
-    ``form`` is one of `formats.WRITERS`, ``dtype`` one of `formats.DTYPES`. ``merged_on`` is the
-    base that the recipe names, if not ``base``. Without ``embeddings`` the textual inversions that
-    the merge needs are not written, for another file of the same merge has them beside it.
+    ``form`` is one of `formats.ALL_WRITERS`, ``dtype`` one of `formats.DTYPES`. ``merged_on`` is
+    the base that the recipe names, if not ``base``. Without ``embeddings`` the textual inversions
+    that the merge needs are not written, for another file of the same merge has them beside it.
     """
     fields = header(result.request, result, *(merged_on or recipe_base(base)))
     return save_adapter(result.adapter, Path(path), form, dtype, fields, base, embeddings)
@@ -102,7 +102,7 @@ def save_adapter(
     ``fields`` go into the header unchanged.
     """
     adapter = replace(adapter, name=adapter_title(printable(path.name)))
-    written = formats.WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
+    written = formats.ALL_WRITERS[form](adapter, path, formats.DTYPES[dtype], fields)
     if base:
         from merging.diffusion.loader_check import check_with_diffusers
 

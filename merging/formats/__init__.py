@@ -14,6 +14,7 @@ from merging.formats.overview import Overview, overview
 
 if TYPE_CHECKING:
     from merging.formats.reader import read
+    from merging.formats.sparse_writer import ALL_WRITERS, write_shira
     from merging.formats.verify import Written
     from merging.formats.writer import (
         DTYPES,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ALL_WRITERS",
     "DTYPES",
     "TABLES",
     "WRITERS",
@@ -42,8 +44,14 @@ __all__ = [
     "write_embedding",
     "write_full",
     "write_kohya",
+    "write_shira",
 ]
-_LAZY = {"read": "reader", "Written": "verify"}  # name → its module; all others: writer
+_LAZY = {
+    "read": "reader",
+    "Written": "verify",
+    "ALL_WRITERS": "sparse_writer",
+    "write_shira": "sparse_writer",
+}  # name → its module; all others: writer
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from math import sqrt
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from merging.adapter import Adapter, LoraLayer, VectorDelta, factor_energy
 from merging.errors import MergeError
@@ -45,7 +46,7 @@ def compare_factors(path: Path, table: LayerTable, expected: Adapter, name: str)
 
 
 def compare_differences(body: Body, match: KeyMatch, expected: Adapter) -> Found:
-    """Of a file of whole differences, without their factors, which would take minutes.
+    """Of a file of whole or sparse differences, without factors, which would take minutes.
 
     Errors are those of float32 products; MergeError as `compare_factors`.
     """
@@ -54,13 +55,27 @@ def compare_differences(body: Body, match: KeyMatch, expected: Adapter) -> Found
     for layer, change in expected.layers.items():
         rest = change.scale * change.up.cpu().float() @ change.down.cpu().float()
         if layer in match.layers:
-            rest.sub_(body.tensor(match.layers[layer]["diff"]).reshape(rest.shape))
+            _subtract(rest, body, match.layers[layer])
         errors.append(_checked(layer, float(rest.norm()), sizes, norms, body.file))
-    nonzero = {layer for layer, keys in match.layers.items() if not body.is_zero(keys["diff"])}
+    numbers = {
+        layer: keys.get("diff", keys.get("shira_weight", ""))
+        for layer, keys in match.layers.items()
+    }
+    nonzero = {layer for layer, key in numbers.items() if not body.is_zero(key)}
     _refuse_extra(nonzero, expected, body.file)
     shifts = read_shifts(match.shifts, {}, body, None)
     worst = max(*errors, _compare_shifts(shifts, expected, body.file))
     return Found(body.sha256(), len(nonzero), {1.0}, *worst)
+
+
+def _subtract(matrix: Tensor, body: Body, keys: Mapping[str, str]) -> None:
+    """Take what a file has of a layer off its change."""
+    if "diff" in keys:
+        matrix.sub_(body.tensor(keys["diff"]).reshape(matrix.shape))
+    else:
+        rows, columns = body.tensor(keys["shira_indices"]).long()
+        values = -body.tensor(keys["shira_weight"]).to(matrix.dtype)
+        matrix.index_put_((rows, columns), values, accumulate=True)
 
 
 def compare_adapters(

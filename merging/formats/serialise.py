@@ -14,7 +14,12 @@ from torch import Tensor
 
 Pieces = Sequence[bytes | memoryview]
 
-CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+CODES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+}
 # sd-scripts' legacy hash covers these bytes of a file.
 LEGACY_START, LEGACY_END = 0x100000, 0x110000
 

@@ -27,6 +27,9 @@ from merging.formats.vector_deltas import (
     vector_lengths,
 )
 
+# The tensors of a layer that is not stored as factors.
+WHOLE = ({"diff"}, {"shira_weight", "shira_indices"})
+
 
 class WrittenData(TypedDict):
     """What `Written` has, as plain data for JSON."""
@@ -123,7 +126,7 @@ def verify_file(
     """
     with opened(path, name) as body:
         match = best_match(body.header, table, name)
-        if all(keys.keys() == {"diff"} for keys in match.layers.values()):
+        if all(keys.keys() in WHOLE for keys in match.layers.values()):
             comparison = compare_differences(body, match, adapter)
         else:
             comparison = compare_factors(path, table, adapter, name)

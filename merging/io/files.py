@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from merging.errors import FileError, MergeError
 
+PEFT_WEIGHTS = "adapter_model.safetensors"  # PEFT's name of the weights
 PEFT_CONFIG = "adapter_config.json"  # PEFT's configuration, in the same folder as the weights
 RECIPE_KEY = "iteris.recipe"  # header field of the files that this project writes
 CARRIED_KEY = "iteris.carried"  # header field of LoRAs that were carried to another base model

@@ -49,7 +49,8 @@ def merge_arguments(settings: Settings) -> dict[str, Argument]:
             "precision of the file, fp16, bf16 or fp32", "dtype", get_args(Dtype), MergeOrder.dtype
         ),
         "file_format": choice(
-            "kohya (for A1111, Forge, ComfyUI, InvokeAI), diffusers, or full (whole matrices)",
+            "kohya (for A1111, Forge, ComfyUI, InvokeAI), diffusers, full (whole matrices), or "
+            "shira (a zip for peft; for changes of few entries, merged with rank full)",
             "file_format",
             tuple(FORMS),
             "kohya",
@@ -106,9 +107,11 @@ def _answer(
 ) -> tuple[str, State]:
     """The path of the file, and the recipe with the report."""
     path = merged.kohya if file_format == "kohya" else merged.diffusers
+    order = ExportOrder(merged, form=file_format, dtype=merged.order.dtype)
     if file_format == "full":
-        order = ExportOrder(merged, form="full", dtype=merged.order.dtype)
         path = merged.full or studio.take(session, order).file
+    elif file_format == "shira":
+        path = studio.take(session, order).archive
     return str(path), {"recipe": merged.recipe, **merged.report}
 
 

@@ -76,7 +76,8 @@ class Files:
         """Show the files of an export, with its commands."""
         return {
             self.command: take_commands(order, export.file.name),
-            self.file: gr.DownloadButton(value=str(export.file), visible=True),
+            # of SHiRA the file is of no use without what the zip has beside it
+            self.file: gr.DownloadButton(value=str(export.file), visible=order.form != "shira"),
             self.archive: gr.DownloadButton(value=str(export.archive), visible=True),
             self.message: markup.messages([f"{export.file.name}, {export.sentence}."]),
         }

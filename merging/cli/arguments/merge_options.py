@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "rank
 STRENGTHS = "FILE@0.8, or apart and by blocks: FILE@0.8:te=0.5:unet=1:lbw=MIDD"
 BASES = "base model: mini, sd15, a folder in diffusers layout, a .safetensors file or a Hub id"
 FORMATS = "kohya: A1111, Forge, ComfyUI, InvokeAI; diffusers; full: whole differences of weights"
+ALL_FORMATS = f"{FORMATS}; shira: peft alone, for changes of few entries"
 
 
 def add_merge_options(sub: CommandParser) -> None:
@@ -53,7 +54,7 @@ def _add_files(sub: CommandParser) -> None:
     add_embeddings(sub)
     text = "take all options from this recipe (default: from the command line)"
     add("--recipe", type=Path, metavar="JSON", help=text)
-    add("--format", choices=formats.WRITERS, default="kohya", help=FORMATS)
+    add("--format", choices=formats.ALL_WRITERS, default="kohya", help=ALL_FORMATS)
     add("--dtype", choices=formats.DTYPES, default="fp16", help="numbers of the file")
 
 
@@ -168,8 +169,8 @@ def request_of(options: argparse.Namespace, base: Base | None, method: str) -> M
 def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
     """The preset's options, overridden by the flags on the command line.
 
-    A file of whole differences holds any rank, so its default rank is full.
+    A file of whole or sparse differences holds any rank, so its default rank is full.
     """
     flags = {name: getattr(options, name) for name in merge_options() if hasattr(options, name)}
-    rank = {"rank": "full"} if options.format == "full" else {}
+    rank = {"rank": "full"} if options.format in ("full", "shira") else {}
     return {**rank, **preset_options(options.preset), **flags}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 import yaml
 from huggingface_hub import HfApi
 
@@ -23,6 +24,7 @@ from app.service import Studio
 from app.ui.html.rank_chart import rank_chart, rank_choices
 from app.ui.sections.export import export_section
 from merging import formats
+from merging.adapter import Adapter, LoraLayer
 from merging.analysis.rank_curve import truncate_rank
 from merging.errors import MergeError
 from merging.export.model_card import SourceTerms, model_card
@@ -63,6 +65,35 @@ def test_a_smaller_file_is_the_best_of_its_rank(
     assert distance(found, truncate_rank(formats.read(order.merged.kohya), 4)) < 1e-4
     assert max(layer.rank for layer in found.layers.values()) == 4
     assert found.trigger == "sks cat, vxz pizza"
+
+
+def test_sparse_changes_are_taken_as_peft_s_folder(
+    studio: Studio, drawn: tuple[str, ExportOrder], tmp_path: Path
+) -> None:
+    """From the full file: factors in half precision have no zeros."""
+    session, order = drawn
+    with pytest.raises(MergeError, match="merge with the rank “uncut” to write SHiRA"):
+        studio.take(session, replace(order, form="shira"))
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    change = torch.zeros(formats.table("mini").shapes[name])
+    change[3, 5:9] = 0.25
+    layer = LoraLayer(change, torch.eye(change.shape[1]), float(change.shape[1]))
+    full = tmp_path / "full.safetensors"
+    formats.write_full(Adapter("sparse", {name: layer}, base="mini"), full, torch.float16)
+    sparse = replace(order, merged=replace(order.merged, full=full), form="shira", dtype="fp32")
+    made = studio.take(session, sparse)
+    assert made.file.name == "adapter_model.safetensors"
+    with zipfile.ZipFile(made.archive) as bundle:
+        names = {Path(name).name for name in bundle.namelist()}
+        bundle.extractall(tmp_path)
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= names
+    delta = formats.read(tmp_path / made.folder.name / made.file.name).layers[name].delta()
+    assert torch.equal(delta.count_nonzero(dim=1) > 0, change.any(dim=1))
+    assert "keys fit peft" in made.sentence
+    with gr.Blocks():
+        files, *_ = export_section()
+        shown = files.show_export(sparse, made)
+        assert not shown[files.file].visible and shown[files.archive].visible
 
 
 def test_the_full_file_is_offered_first_where_it_alone_holds_all(
