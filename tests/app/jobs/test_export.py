@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from app.hub_upload import push
-from app.jobs.export import curve
+from app.jobs.export import curve, unpack
 from app.schemas.card import Card
 from app.schemas.draw import DrawOrder, Picture
 from app.schemas.export import ExportOrder
@@ -24,10 +24,11 @@ from app.service import Studio
 from app.ui.html.rank_chart import rank_chart, rank_choices
 from app.ui.sections.export import export_section
 from merging import formats
-from merging.adapter import Adapter, LoraLayer
+from merging.adapter import Adapter, LoraLayer, VectorDelta
 from merging.analysis.rank_curve import truncate_rank
 from merging.errors import MergeError
 from merging.export.model_card import SourceTerms, model_card
+from merging.packs.packing import pack
 from tests.conftest import distance
 
 TOKEN = "hf_thisIsNobodysToken"
@@ -94,6 +95,18 @@ def test_sparse_changes_are_taken_as_peft_s_folder(
         files, *_ = export_section()
         shown = files.show_export(sparse, made)
         assert not shown[files.file].visible and shown[files.archive].visible
+
+
+def test_a_lora_of_a_pack_keeps_its_biases(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Which only the full format holds."""
+    cat, pizza = map(formats.read, pair)
+    vector, length = next(iter(formats.table("mini").vectors.items()))
+    shift = VectorDelta(bias=torch.ones(length))
+    shifted = replace(cat, shifts={vector.rpartition(".")[0]: shift})
+    pack([shifted, pizza], tmp_path / "pack.safetensors", torch.float16, trade_offs=())
+    back = formats.read(unpack(tmp_path / "pack.safetensors", cat.name, tmp_path, "pack"))
+    assert back.shifts.keys() == shifted.shifts.keys()
+    assert distance(back, cat) < 2e-3
 
 
 def test_the_full_file_is_offered_first_where_it_alone_holds_all(

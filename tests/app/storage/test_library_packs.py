@@ -31,11 +31,13 @@ def test_a_pack_takes_the_place_of_its_files(
 ) -> None:
     """Each LoRA stays an entry; the bytes of the pack are there once, for the command, too."""
     studio, session = filled
+    before = studio.room.total
     offer = offered(studio, session)
     assert [member.name for member in offer.members] == NAMES
     assert offer.before == sum(one.path.stat().st_size for one in cards)
     assert len(files(studio)) == 2, "nothing is replaced before it is accepted"
     studio.library(session).pack(offer)
+    assert studio.room.total == before + offer.bytes, "the pack counts once"
     (pack,) = files(studio)
     assert is_pack(pack) and pack.stat().st_size == offer.bytes < offer.before / 3
     found = studio.library(session).search()
