@@ -129,9 +129,11 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
     found, used = wire_tuning(tuning, JOB)
     listed = [*wire_files(file_handlers), wire_packs(file_handlers)]
     listed += [wire_library(LibraryHandlers(file_handlers)), used]
+    restoring = RestoreHandlers(handlers)
+    changed, kept = restoring.keeping(handlers.change), restoring.inputs
     for event in listed:
-        event.then(handlers.change, form.inputs, handlers.dock.readiness, **AT_ONCE)
-    _wire_form(file_handlers, handlers, sections.top, sections.another)
+        event.then(changed, kept, handlers.dock.readiness, **AT_ONCE)
+    _wire_form(file_handlers, restoring, sections.top, sections.another)
     buttons = tuple(zip(sections.cards, pairs, strict=True))
     events = [
         *wire_history(history_handlers, JOB),
@@ -139,13 +141,13 @@ def _wire(studio: Studio, demo: gr.Blocks, sections: Sections, pairs: tuple[Exam
         wire_batch(BatchHandlers(handlers, sections.batch, opener), JOB),
         found,
         *_wire_examples(file_handlers, handlers, buttons),
+        *wire_restore(restoring, demo, JOB),
     ]
-    restoring = RestoreHandlers(handlers)
-    events += wire_restore(restoring, demo, [*listed, *events], JOB)
     look, inputs = history_handlers.look, history_handlers.inputs
+    ended = restoring.keeping(lambda values: look(values) | handlers.look(values))
+    shown = {*history_handlers.list_outputs, *handlers.dock.readiness}
     for event in events:
-        event.then(look, inputs, history_handlers.list_outputs, **AT_ONCE)
-        event.then(handlers.look, form.inputs, handlers.dock.readiness, **AT_ONCE)
+        event.then(ended, {*kept, *inputs}, shown, **AT_ONCE)
     demo.load(look, inputs, history_handlers.list_outputs, **AT_ONCE)
 
 
@@ -164,15 +166,16 @@ def _stage_section(base: str) -> tuple[DrawForm, gr.HTML, gr.Button, PicturesSec
 
 
 def _wire_form(
-    file_handlers: FileHandlers, handlers: Handlers, top: gr.HTML, another: gr.Button
+    file_handlers: FileHandlers, restoring: RestoreHandlers, top: gr.HTML, another: gr.Button
 ) -> None:
     """Connect prompt, base model and dock: the dock follows every change of a merge's settings."""
+    handlers, keeping, kept = restoring.handlers, restoring.keeping, restoring.inputs
     form, dock, adding = handlers.form, handlers.dock, file_handlers.adding
     prompt = form.draw_form.prompt
     prompt_outputs = {form.suggested, prompt, adding.problems}
     another_prompt = file_handlers.safely(form.another_prompt)
     another.click(another_prompt, form.inputs, prompt_outputs, **AT_ONCE)
-    prompt.change(form.chip_update, form.inputs, form.chips, **LAST)
+    prompt.change(keeping(form.chip_update), kept, form.chips, **LAST)
     gr.on(
         [form.base.radio.change, form.base.other.change],
         lambda values: {top: header_html(form.base.name(values))},
@@ -182,10 +185,10 @@ def _wire_form(
     )
     of_a_merge = [*vars(form.base).values(), *form.options.all, *form.lora_settings]
     changes = [user_change(widget) for widget in of_a_merge]
-    gr.on(changes, handlers.change, form.inputs, dock.readiness, **LAST)
+    gr.on(changes, keeping(handlers.change), kept, dock.readiness, **LAST)
     drawing = {**vars(form.draw_form), "prompt": None}.values()
     costs = [prompt.blur, *(user_change(widget) for widget in drawing if widget)]
-    gr.on(costs, handlers.look, form.inputs, dock.readiness, **LAST)
+    gr.on(costs, keeping(handlers.look), kept, dock.readiness, **LAST)
     stage = handlers.results.views.stage
     kept = {form.draw_form.seed, form.draw_form.count, dock.status}
     stage.select(handlers.keep_seed, None, kept, **AT_ONCE)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from app.service import Studio
-from app.ui.common import AT_ONCE, QUIET, Updates, Values, current_client, user_change
+from app.ui.common import AT_ONCE, QUIET, Updates, Values, current_client
 from app.ui.handlers.jobs import Handlers
 
 MAX_DRAFTS = 500  # visits that can be brought back, as many as Gradio keeps
@@ -66,10 +67,15 @@ class RestoreHandlers:
         form, results = self.handlers.form, self.handlers.results
         return {*self.inputs, *form.outputs, *results.outputs}
 
-    def keep(self, values: Values) -> None:
-        """Keep what the page has; a page without files has nothing to keep."""
-        if token := values[self.handlers.form.session]:
-            self.drafts.keep(token, dict(values))
+    def keeping(self, look: Callable[[Values], Updates]) -> Callable[[Values], Updates]:
+        """A handler that keeps what the page has before it looks: one request in place of two."""
+
+        def keep_and_look(values: Values) -> Updates:
+            if token := values[self.handlers.form.session]:  # without files, nothing to keep
+                self.drafts.keep(token, {widget: values[widget] for widget in self.inputs})
+            return look(values)
+
+        return keep_and_look
 
     def restore(self, token: str) -> Updates:
         """What the visit's page had, if there is such a visit."""
@@ -97,20 +103,12 @@ class RestoreHandlers:
         return updates
 
 
-def wire_restore(
-    restoring: RestoreHandlers, demo: gr.Blocks, events: list[Any], job: dict[str, Any]
-) -> list[Any]:
-    """Connect it; ``events`` change what a page has. Returns the event that goes on with a job."""
+def wire_restore(restoring: RestoreHandlers, demo: gr.Blocks, job: dict[str, Any]) -> list[Any]:
+    """Connect it; returns the events that bring back what a page had, and go on with a job."""
     handlers, form = restoring.handlers, restoring.handlers.form
-    token, last = form.visit, {**AT_ONCE, "trigger_mode": "always_last"}
-    drawing = vars(form.draw_form).values()
-    widgets = [*vars(form.base).values(), *form.options.all, *drawing, *form.lora_settings]
-    changes = [*map(user_change, widgets), form.draw_form.prompt.change]
-    gr.on(changes, restoring.keep, restoring.inputs, None, **last)
-    known = form.session.change(lambda token: token, form.session, token, **AT_ONCE)
-    known.then(None, token, None, js=WRITE)
-    loaded = demo.load(restoring.restore, token, restoring.outputs, js=READ, **QUIET)
-    joined = loaded.then(handlers.rejoin, form.inputs, handlers.outputs, **job)
-    for event in (*events, joined):
-        event.then(restoring.keep, restoring.inputs, None, **AT_ONCE)
-    return [loaded, joined]
+    known = form.session.change(lambda token: token, form.session, form.visit, **AT_ONCE)
+    known.then(None, form.visit, None, js=WRITE)
+    returning = gr.Textbox(visible="hidden")  # changes for none but a visit that comes back
+    demo.load(None, None, returning, js=READ)
+    loaded = returning.change(restoring.restore, returning, restoring.outputs, **QUIET)
+    return [loaded, loaded.then(handlers.rejoin, form.inputs, handlers.outputs, **job)]
