@@ -45,6 +45,7 @@ class Visitor:
         self.page.goto(url)
         expect(self.page.get_by_role("heading", name="IterIS Studio")).to_be_visible()
         expect(self.page.locator("#upload")).to_be_visible()
+        expect(self.page.get_by_text("Loading...", exact=True)).to_have_count(0)  # Gradio's
         return self
 
     def add(self, *files: Path) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import ViewportSize, expect
 from app.ui.sections.hero import CUT
 from tests.app.accessibility import accessible
 from tests.app.browsing import DESKTOP, PHONE, Arrive
-from tests.app.page_counts import SIZES, height, tab_stops, words
+from tests.app.page_counts import SEEN, SIZES, height, tab_stops, words
 
 MOST_WORDS, MOST_STOPS = 60, 10
 # Pixels that the page is high with two LoRAs, by the width of the window.
@@ -23,7 +23,7 @@ def test_a_newcomer_meets_a_picture_and_few_words(arrive: Arrive, size: Viewport
     page = visitor.page
     assert visitor.fits()
     assert size == PHONE or height(page) <= size["height"], "nothing has to be scrolled"
-    assert words(page) <= MOST_WORDS
+    assert words(page) <= MOST_WORDS, page.evaluate(SEEN)
     assert tab_stops(page) <= MOST_STOPS
     divider = page.locator("#comparison .divider")
     expect(divider).to_have_css("animation-name", "sweep-divider")
