@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def kills(folder: Path, rounds: int, seconds: float = math.inf) -> Outcome:
         moment = chance.uniform(0, longest)
         told |= said_until_killed(lambda say: act_on(studio, say), moment, later)
         check_home(studio, told, outcome)
+    outcome.expect(bool(told), "nothing was told as kept before any of the kills")
     outcome.figures = f"{killed} kills within {longest:.1f} s, {len(told):,} things told as kept"
     return outcome
 
@@ -107,8 +109,9 @@ def said_until_killed(
     if not child:
         os.close(reading)
         try:
-            with os.fdopen(writing, "w", buffering=1) as lines:
-                work(lambda line: print(line, file=lines, flush=True))
+            with os.fdopen(writing, "w", buffering=1) as lines, ThreadPoolExecutor() as threads:
+                # The first thread of a fork waits forever for those that torch had in its parent.
+                threads.submit(work, lambda line: print(line, file=lines, flush=True)).result()
         except BaseException:  # noqa: BLE001 -- whatever it is, nothing of the parent's runs here
             traceback.print_exc()
         os._exit(1)

@@ -27,6 +27,7 @@ from tests.attack.running import PAIR, free_port, is_served, upload
 from tests.attack.visitors import usual_arguments
 
 SEED = 24
+MANY = 10  # kills, of which one at least comes late enough that something is kept before it
 SLOWER = 3  # times as long as without calls by HTTP may pass until a kill
 
 
@@ -50,6 +51,9 @@ def kills(folder: Path, rounds: int, seconds: float = math.inf) -> Outcome:
         outcome.expect(calls.served, "the server did not start")
         check_home(Studio(settings), told - {"serving"}, outcome)
         check_work(settings.work, outcome)
+    outcome.expect(
+        told > {"serving"} or killed < MANY, "nothing was told as kept before any of the kills"
+    )
     outcome.figures = (
         f"{killed} kills within {longest:.1f} s, {answers} calls answered, "
         f"{len(told) - 1:,} things told as kept"
