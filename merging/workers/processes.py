@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -14,9 +13,10 @@ from typing import Any
 import torch
 
 from merging.workers.failure import attempt, checked
+from merging.workers.start import start_context
 from merging.workers.work import ATTEMPTS, Work, given_up
 
-CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy torch's threads and locks
+CONTEXT = start_context("merging.engine", "merging.diffusion.render")
 
 
 class Processes:

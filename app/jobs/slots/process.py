@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from app.jobs.job_thread import Emit
@@ -16,12 +16,13 @@ from app.log import start_log
 from app.schemas.task import Task
 from app.settings.model import Settings
 from merging.runtime.progress import Stop
+from merging.workers.start import start_context
 
 if TYPE_CHECKING:
     from app.jobs.engine import Engine
 
 STOP = "stop"  # sent to a worker while it works on a task
-CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy the page's threads and locks
+CONTEXT = start_context("app.jobs.engine")
 
 
 class WorkerProcess:
@@ -32,7 +33,7 @@ class WorkerProcess:
         self._settings = settings
         self._number = number
         self._pipe: Connection | None = None
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
 
     @property
     def pid(self) -> int | None:
