@@ -1,8 +1,8 @@
 """The pictures on the page's first screen: `python -m assets.build.examples`.
 
 Each bundled example is drawn twice from the same seeds, with its LoRAs loaded together and with
-their merge, at the page's own settings, for every prompt with both concepts that the page suggests.
-A picture is right when both are the detector's strongest classes. Kept is the prompt at which the
+their merge, at the page's own settings, for every prompt with all concepts that the page suggests.
+A picture is right when they are the detector's strongest classes. Kept is the prompt at which the
 merge gains most, with the seed at which only the merge is right, and most clearly so, and the
 counts beside it.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -204,20 +204,3 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield browser
         browser.close()
-
-
-README_PART = {"x": 0, "y": 0, "width": 1280, "height": 987}  # as far as the pictures reach
-
-
-def picture_of_the_page(url: str, files: Sequence[Path], out: Path) -> None:
-    """The page after a merge, one prompt and one seed: the picture in the README."""
-    with chromium() as browser:
-        page = browser.new_page(viewport=DESKTOP, device_scale_factor=1.5)
-        visitor = Visitor(page).open(url)
-        visitor.add(*files)
-        expect(visitor.loras).to_have_count(len(files))
-        visitor.one("128x128")
-        visitor.merge()
-        expect(visitor.pictures).to_have_count(len(files) + 3)
-        page.locator("#dock").evaluate("dock => dock.style.display = 'none'")
-        page.screenshot(path=out, full_page=True, clip=README_PART)

@@ -9,7 +9,6 @@ from typing import cast
 
 import pytest
 
-from app.examples import examples
 from app.jobs.queue import Step
 from app.schemas.card import misfit
 from app.schemas.draw import DrawOrder, Picture
@@ -18,6 +17,7 @@ from app.service import Studio
 from app.settings.model import Settings
 from app.ui.html import fragments as markup
 from merging import formats
+from merging.bundled import LORAS, shelf_pairs
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
@@ -119,7 +119,7 @@ def test_the_same_file_twice_is_refused(
 
 
 def test_too_many_files_are_refused(studio: Studio) -> None:
-    files = [file for example in examples() for file in example.files]
+    files = [LORAS / entry.file for two in shelf_pairs().values() for entry in two]
     session, cards = added(studio, files[: studio.settings.max_files])
     with pytest.raises(MergeError, match="at most 4"):
         studio.add(session, files[-1], cards)

@@ -89,12 +89,12 @@ def test_an_unknown_split_is_refused() -> None:
         shelf_pairs("training")
 
 
-def test_the_page_offers_no_test_pair() -> None:
+def test_the_page_offers_nothing_of_the_test_split() -> None:
     offered = {file.name for example in examples() for file in example.files}
-    assert offered == {entry.file for pair in shelf_pairs().values() for entry in pair}
+    assert offered < {entry.file for pair in shelf_pairs().values() for entry in pair}
     gains = [example.gain for example in examples()]
     assert gains == sorted(gains, reverse=True)
-    assert gains[0] > 0, "the first screen shows a pair that a merge does better"
+    assert gains[0] > 0, "the first screen shows what a merge does better"
 
 
 def test_no_shelf_no_examples(tmp_path: Path) -> None:

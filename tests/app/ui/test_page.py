@@ -19,6 +19,7 @@ from app.schemas.draw import SEEDS
 from app.service import Studio
 from merging import formats
 from merging.batch import MATRIX
+from merging.bundled import LORAS, shelf_pairs
 from merging.diffusion.base import Base
 from merging.diffusion.calibrate import activations
 from merging.engine import merge
@@ -96,9 +97,9 @@ def test_pictures_that_come_in_a_burst_all_stay(arrive: Arrive, pair: tuple[Path
 
 @pytest.mark.slow(35)
 def test_one_click_shows_what_it_is_about(arrive: Arrive, cheaper: Callable[..., None]) -> None:
-    """The first example draws the picture above it; a phone has no sideways scroll."""
+    """An example draws the picture on its card; a phone has no sideways scroll."""
     cheaper(SMALL, samples=2, targets="cross-attention")
-    visitor, example = arrive(PHONE), examples()[0]
+    visitor, example = arrive(PHONE), examples()[-1]
     assert visitor.fits()
     visitor.page.get_by_role("button", name=example.title).click()
     visitor.hear("done")
@@ -268,7 +269,8 @@ def test_bad_files_are_reported_and_good_ones_taken(
     visitor.drawer(1).get_by_role("button", name="Remove").click()
     expect(visitor.loras).to_have_count(2)
     expect(hint).to_contain_text("silent names no trigger words")
-    others = [path for shown in examples() for path in shown.files if path not in pair]
+    listed = [LORAS / entry.file for two in shelf_pairs().values() for entry in two]
+    others = [path for path in listed if path not in pair]
     visitor.add(*others[:3])
     said = f"{others[2].stem}: a merge takes at most 4 LoRAs here"
     expect(visitor.page.locator("#problems")).to_contain_text(said)
