@@ -11,7 +11,7 @@ from app.ui.html.pictures import data_url
 from app.ui.html.rendering import render_template
 
 DRAWN_BY = "Drawn by a tiny built-in model."
-CUT = 76  # per cent: through the second of two objects, where both ways are seen side by side
+CUT = 37  # per cent: right of the first of three objects, so that whole ones are seen both ways
 
 
 def comparison(examples: Sequence[Example]) -> None:
