@@ -33,7 +33,7 @@ from merging.runtime.progress import Progress, Stop, check, never, part, prefixe
 from merging.workers import Workers
 
 MAX_MERGES = 256  # merges of one batch
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 SUMMARY, MATRIX = "summary.csv", "matrix.png"
 NOTHING: Mapping[str, Sequence[Any]] = {}  # no option is varied
 
@@ -189,9 +189,11 @@ def _summary_csv(rows: Sequence[BatchRow], request: MergeRequest) -> str:
 
 
 def _cell(value: object) -> str:
-    """A value in a table: spreadsheets would run a text that begins like a formula."""
-    text = format_value(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA_STARTS) else text
+    """A value in a table: spreadsheets would run a text, or a line of it, that is a formula."""
+    if not isinstance(value, str):
+        return format_value(value)
+    text = " ".join(value.splitlines())  # Python's csv does not quote a lone carriage return
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text
 
 
 def _with_strengths(request: MergeRequest, method: str, strengths: Sequence[float]) -> MergeRequest:

@@ -100,6 +100,28 @@ def test_what_cannot_be_made_is_in_the_summary(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("ends", ["\r", "\n", "\r\n", "\u2028", " "])
+def test_no_name_becomes_a_formula_of_a_spreadsheet(
+    pair: MergeRequest, tmp_path: Path, ends: str
+) -> None:
+    """Nor the second line of one, which a spreadsheet takes for a row of its own."""
+    first, second = pair.sources
+    names = (f"mug{ends}=1+1", f"{ends}=1+1")
+    sources = tuple(
+        replace(source, adapter=replace(source.adapter, name=name, trigger=""))
+        for source, name in zip((first, second), names, strict=True)
+    )
+    request = replace(pair, sources=sources, method="sum")
+    out = tmp_path / "o.zip"
+    batch(plan_batch(request, ["sum"]), out, None, OutputFormat(), silent)
+    with zipfile.ZipFile(out) as bundle:
+        (name,) = (name for name in bundle.namelist() if name.endswith(SUMMARY))
+        lines = bundle.read(name).decode().splitlines()
+    assert len(lines) == 2
+    cells = [cell for line in csv.reader(lines) for cell in line]
+    assert not [cell for cell in cells if cell.lstrip(" ").startswith("=")]
+
+
 @pytest.mark.parametrize(
     ("methods", "strengths", "words"),
     [
