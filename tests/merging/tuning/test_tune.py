@@ -128,17 +128,18 @@ def test_what_cannot_be_tuned_is_refused(base: Base, pair: MergeRequest, tmp_pat
 def test_pictures_of_the_loras_are_better_than_of_the_base(
     name: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 4)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 1)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_STEPS", 6)
     sources = tuple(parse_file_argument(str(file)).source(base) for file in (CAT, PIZZA))
     request = MergeRequest(sources, method="sum")
     gray = tmp_path / "gray.png"
     Image.new("RGB", (64, 64), "gray").save(gray)
-    pictures = Pictures(2, 10, {"sks cat": [gray]})
+    pictures = Pictures(1, 8, {"sks cat": [gray]})
     judge = build_judge_of(name, base, request, pictures, silent, never)  # type: ignore[arg-type]
     merged = merge(request).adapter
     weak = merge(with_factors(request, knobs_of(request, False), (0.05, 0.05))).adapter
     numbers = judge(merged)
-    assert len(numbers) == 2
+    assert len(numbers) == 1
     assert sum(numbers) > sum(judge(weak))
     assert judge(merged, held_out=True) != numbers
 

@@ -32,9 +32,10 @@ def concept(base: Base, phrase: str) -> Concept:
 
 @pytest.fixture(scope="module")
 def pair(base: Base) -> Iterator[Judge]:
-    """Thresholds from three pictures, which do."""
+    """Thresholds from two pictures of half the steps, which do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "JUDGE_PICTURES", 3)
+        patch.setattr(judging, "JUDGE_PICTURES", 2)
+        patch.setattr(judging, "JUDGE_STEPS", 6)
         yield build_judge(base, [concept(base, phrase) for phrase in PAIR])
 
 
@@ -46,7 +47,7 @@ def drawn(base: Base, pair: Judge) -> list[Image.Image]:
         [],
         *([(lora[it.phrase], 1.0)] for it in pair.concepts),
     ]
-    pictures = [render(base, [PROMPT], [1], adapters=model, steps=12) for model in models]
+    pictures = [render(base, [PROMPT], [1], adapters=model, steps=8) for model in models]
     return [picture for model in pictures for picture in model]
 
 
@@ -127,7 +128,8 @@ def test_what_cannot_be_judged_is_one_sentence(
 def test_a_lora_that_does_nothing_is_refused(
     base: Base, random_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "JUDGE_PICTURES", 2)
+    monkeypatch.setattr(judging, "JUDGE_PICTURES", 1)
+    monkeypatch.setattr(judging, "JUDGE_STEPS", 1)
     with pytest.raises(MergeError, match="cannot be told from the base's"):
         build_judge(base, [concept_of(base, random_adapter(1), 0.0)])
 
