@@ -62,7 +62,7 @@ def test_the_commands_redo_merge_and_pictures(
     cat, pizza = map(SelectedFile.of, cards)
     picks = (replace(cat, strength=0.9, text_encoder=0.5, blocks="MIDD"), pizza)
     order = MergeOrder(
-        picks, samples=2, targets="cross-attention", ridge=0.01, dtype="fp32", precision="fp32"
+        picks, samples=1, targets="cross-attention", ridge=0.01, dtype="fp32", precision="fp32"
     )
     (merged,) = (item for item in studio.merge(session, order) if isinstance(item, FinishedMerge))
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_the_commands_redo_merge_and_pictures(
     scene = DrawOrder(
         picks, "a sks cat\na vxz pizza", merged=merged.kohya, seed=3, steps=2, count=2,
         negative="it's a dog", sampler="Euler a", columns=(*COLUMNS, "gated"),
-        precision="fp32", size="128x160", clip_skip=2,
+        precision="fp32", size="64x96", clip_skip=2,
     )  # fmt: skip
     found = [item for item in studio.draw(session, scene) if isinstance(item, Picture)]
     pictures = scene.arranged(found)
@@ -139,7 +139,7 @@ def test_the_command_makes_the_same_batch(
     studio: Studio, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, cards = visit(studio, pair, tmp_path)
-    order = MergeOrder(tuple(map(SelectedFile.of, cards)), samples=2, targets="cross-attention")
+    order = MergeOrder(tuple(map(SelectedFile.of, cards)), samples=1, targets="cross-attention")
     asked = BatchOrder(order, ("iteris", "sum"), ((0.9,), ()))
     *merges, made = (item for item in studio.batch(session, asked) if not isinstance(item, Step))
     assert isinstance(made, BatchResult)

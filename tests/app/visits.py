@@ -10,7 +10,7 @@ from app.schemas.card import Card
 from app.schemas.merge import FinishedMerge, MergeOrder
 from app.service import Studio
 
-QUICK = {"samples": 2, "targets": "cross-attention"}
+QUICK = {"samples": 1, "targets": "cross-attention"}
 
 
 def added(studio: Studio, files: Sequence[Path]) -> tuple[str, list[Card]]:

@@ -23,7 +23,7 @@ def comparison(studio: Studio, pair: tuple[Path, Path], **scene: object) -> tupl
     picks = tuple(map(SelectedFile.of, cards))
     order = ComparisonOrder(
         MergeOrder(picks, **QUICK),  # type: ignore[arg-type]
-        replace(DrawOrder(picks, PROMPT, steps=2), **scene),  # type: ignore[arg-type]
+        replace(DrawOrder(picks, PROMPT, steps=2, size="64x64"), **scene),  # type: ignore[arg-type]
     )
     return session, [order, *studio.merge_and_draw(session, order)]
 

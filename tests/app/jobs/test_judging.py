@@ -50,7 +50,7 @@ def test_pictures_come_back_with_what_they_show(studio: Studio, pair: tuple[Path
     session, cards = added(studio, pair)
     picks = tuple(map(SelectedFile.of, cards))
     prompt = "a photo of a (sks cat:1.1) and a vxz pizza"
-    scene = DrawOrder(picks, prompt, steps=10, judged=True)
+    scene = DrawOrder(picks, prompt, steps=4, size="64x64", judged=True)
     order = ComparisonOrder(MergeOrder(picks, method="tsv"), scene)
     items = list(studio.merge_and_draw(session, order))
     pictures = [item for item in items if isinstance(item, Picture)]

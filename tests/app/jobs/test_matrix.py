@@ -24,7 +24,7 @@ from tests.app.visits import added
 def test_every_merge_is_drawn_and_kept(studio: Studio, pair: tuple[Path, Path]) -> None:
     session, cards = added(studio, pair)
     picks = tuple(map(SelectedFile.of, cards))
-    scene = DrawOrder(picks, "a sks cat\na vxz pizza", seed=4, steps=2, count=3)
+    scene = DrawOrder(picks, "a sks cat\na vxz pizza", seed=4, steps=2, count=3, size="64x64")
     order = BatchOrder(
         MergeOrder(picks), ("sum", "tsv"), ((), ()), varied=(("rank", (2, 4)),), scene=scene
     )
