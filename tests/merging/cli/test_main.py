@@ -35,7 +35,7 @@ finally:
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("merged") / "both.safetensors"
-    few = ("--samples", 2, "--targets", "cross-attention")
+    few = ("--samples", 1, "--targets", "cross-attention")
     return out, answer("merge", CAT, f"{PIZZA}@0.8", "--base", "mini", *few, "--out", out)
 
 

@@ -23,7 +23,7 @@ from tests.conftest import SHELF
 @pytest.fixture
 def request_of_two() -> MergeRequest:
     files = (SHELF["sks cat"], SHELF["vxz pizza"])
-    return MergeRequest(tuple(Source(formats.read(file)) for file in files), samples=2)
+    return MergeRequest(tuple(Source(formats.read(file)) for file in files), samples=1)
 
 
 class Watched(Parking):
@@ -47,7 +47,7 @@ def test_a_merge_is_the_same_with_its_batches_parked(
 ) -> None:
     """Many small batches, on a CPU: there “away” is another place in the same memory."""
     side = calibration_samples.latent_side(base)
-    monkeypatch.setattr(calibration_samples, "POSITIONS_PER_BATCH", 4 * side * side)
+    monkeypatch.setattr(calibration_samples, "POSITIONS_PER_BATCH", 2 * side * side)
     expected = merge(request_of_two, activations(base)).adapter
     parking = Watched(room, base)
     monkeypatch.setattr(calibrate, "parking_of", lambda *_: parking)

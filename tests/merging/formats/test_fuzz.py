@@ -1,4 +1,4 @@
-"""Thousands of damaged files through the readers, in a process whose memory is limited."""
+"""A thousand damaged files through the readers, in a process whose memory is limited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-FILES = 1000
+FILES = 500
 
 
 @pytest.mark.slow
@@ -30,4 +30,4 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, seed: int) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["files"] == FILES
-    assert 100 < found["read"] < FILES - 300, "damage is neither always seen nor never"
+    assert 50 < found["read"] < FILES - 150, "damage is neither always seen nor never"

@@ -18,18 +18,20 @@ REFINE = "merging.diffusion.refine"
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two composites of each order, two pictures of everything else, five rows a step."""
-    monkeypatch.setattr(f"{REFINE}.judge.JUDGE_PICTURES", 2)
-    monkeypatch.setattr(f"{REFINE}.composites.tried_of_each", lambda _orders: 2)
+    """One composite of each order, one or two pictures of everything else, five rows a step."""
+    monkeypatch.setattr(f"{REFINE}.judge.JUDGE_PICTURES", 1)
+    monkeypatch.setattr(f"{REFINE}.judge.JUDGE_STEPS", 6)
+    monkeypatch.setattr(f"{REFINE}.composites.tried_of_each", lambda _orders: 1)
+    monkeypatch.setattr(f"{REFINE}.composites.PAINTED_STEPS", 10)
     monkeypatch.setattr(f"{REFINE}.lessons.LESSON_PICTURES", 2)
-    monkeypatch.setattr(f"{REFINE}.lessons.LESSON_STEPS", 4)
+    monkeypatch.setattr(f"{REFINE}.lessons.LESSON_STEPS", 2)
     monkeypatch.setattr(f"{REFINE}.run.PROOFS", 1)
-    monkeypatch.setattr(f"{REFINE}.run.PROOF_STEPS", 4)
+    monkeypatch.setattr(f"{REFINE}.run.PROOF_STEPS", 2)
     for kind, count in {"composites": 2, "alone": 2, "plain": 1}.items():
         monkeypatch.setitem(training.ROWS, kind, count)
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(18)
 @pytest.mark.usefixtures("small")
 def test_it_goes_on_after_a_stop_and_reports_what_it_did(base: Base, tmp_path: Path) -> None:
     lora = {entry.trigger: entry.adapter(base.table) for entry in shelf()}
@@ -56,7 +58,7 @@ def test_it_goes_on_after_a_stop_and_reports_what_it_did(base: Base, tmp_path: P
     assert not any(text.startswith(("painting", "pictures of")) for text in texts), "all kept"
     assert shares == sorted(shares) and shares[-1] == 1
     report = " ".join(result.report.notes)
-    for words in ("sks cat + qfj dog", "of 2", "composites", "alone", "plain", "before", "after"):
+    for words in ("sks cat + qfj dog", "of 1", "composites", "alone", "plain", "before", "after"):
         assert words in report
     plain = merge(MergeRequest(pair, method="tsv")).adapter
     moved = [name for name, layer in plain.layers.items()
