@@ -34,7 +34,7 @@ def test_a_merge_ships_its_words_and_is_replayed(
     extra = saved(tmp_path / "extra.safetensors", {"emb_params": vectors(2)})
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     said = done(
-        capsys, "merge", cat, PIZZA, "--embedding", f"{extra}=<q>", "--samples", 4, "--targets",
+        capsys, "merge", cat, PIZZA, "--embedding", f"{extra}=<q>", "--samples", 1, "--targets",
         "cross-attention", "--trigger", "a zz.top cat", "vxz pizza <q>", "--out", first,
     )  # fmt: skip
     files = {each["word"]: each for each in said["embeddings"]}

@@ -37,10 +37,11 @@ def test_maps_lie_beside_their_pictures(capsys: pytest.CaptureFixture[str], tmp_
 def test_the_judge_says_what_is_there(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thresholds from two pictures; the pizza is looked for, but its LoRA does not draw."""
-    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 2)
+    """Thresholds from one picture; the pizza is looked for, but its LoRA does not draw."""
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 1)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_STEPS", 6)
     (said,) = answer(
-        capsys, "--adapter", CAT, "--prompt", "a photo of a sks cat and a vxz pizza", "--steps", 10,
+        capsys, "--adapter", CAT, "--prompt", "a photo of a sks cat and a vxz pizza", "--steps", 8,
         "--seed", 1, "--out", tmp_path, "--judge", CAT, PIZZA,
     )  # fmt: skip
     cat, pizza = said["concepts"]["sks cat"], said["concepts"]["vxz pizza"]

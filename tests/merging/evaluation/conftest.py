@@ -1,4 +1,4 @@
-"""A small contest: two steps a picture, two references a LoRA."""
+"""A small contest: one step a picture, two references a LoRA."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scorers() -> Scorers:
 
 @pytest.fixture
 def arena(base: Base, scorers: Scorers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    """With two reference pictures a LoRA and two prompts an objective, in place of 16 of both."""
+    """With two reference pictures a LoRA and one prompt an objective, in place of 16 of both."""
     monkeypatch.setattr("merging.evaluation.cells.REFERENCES", 2)
-    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 2)
-    return Arena(base, scorers, tmp_path, steps=2)
+    monkeypatch.setattr("merging.evaluation.layer_objective.SAMPLES", 1)
+    return Arena(base, scorers, tmp_path, steps=1)

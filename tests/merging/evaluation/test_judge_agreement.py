@@ -35,7 +35,8 @@ def test_a_threshold_at_a_quarter_is_half_of_that_midway() -> None:
 def test_every_concept_is_looked_for_in_every_way(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 2)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_PICTURES", 1)
+    monkeypatch.setattr("merging.diffusion.refine.judge.JUDGE_STEPS", 6)
     monkeypatch.setattr(judge_agreement, "WAYS", ("base", "stack"))
     detector = load_detector()
     cases = {case.name: case for case in judged_cases(shelf_cases("tuning", 1, detector.things))}

@@ -98,6 +98,7 @@ def test_a_batch_has_the_same_bytes(
 ) -> None:
     """Merges, recipes, pictures, matrix and summary; Ray starts a cluster of this machine alone."""
     ask = ("batch", CAT, PIZZA, "--methods", "iteris", "sum", "--samples", 1)
+    ask += ("--targets", "cross-attention")
     ask += ("--matrix", "a sks cat", "--picture-steps", 1)
     done(capsys, *ask, "--out", tmp_path / "here.zip")
     done(capsys, *ask, "--executor", place, "--slots", 2, "--out", tmp_path / "spread.zip")
