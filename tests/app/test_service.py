@@ -208,7 +208,7 @@ def test_a_stopped_merge_leaves_the_next_one_the_same(
         for pick, card in zip(merged[1].order.picks, cards, strict=True)
     )
     with pytest.raises(Cancelled):
-        for item in studio.merge(session, MergeOrder(picks, samples=50)):
+        for item in studio.merge(session, MergeOrder(picks, samples=16)):
             if isinstance(item, Step) and item.share > 0:
                 studio.stop(session)
     again = finished(studio, session, MergeOrder(picks, **QUICK))

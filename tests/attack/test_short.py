@@ -23,12 +23,12 @@ def check(outcome: Outcome) -> None:
 
 
 def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
-    check(files.attack(tmp_path, 40))
+    check(files.attack(tmp_path, 25))
 
 
 @FORKS
 def test_two_apps_on_one_home_lose_nothing(tmp_path: Path) -> None:
-    check(homes.rivals(tmp_path, 3))
+    check(homes.rivals(tmp_path, 2))
 
 
 @FORKS

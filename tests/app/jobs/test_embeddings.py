@@ -48,7 +48,7 @@ def test_a_word_inside_a_file_gets_a_file_and_is_drawn(
     assert words.name in " ".join(found.notes)
     assert str(words.parent) not in " ".join(found.notes)
 
-    order = DrawOrder(picks, "a <zz>", merged=found.kohya, steps=2)
+    order = DrawOrder(picks, "a <zz>", merged=found.kohya, steps=2, size="64x64")
     pictures = [each for each in studio.draw(session, order) if isinstance(each, Picture)]
     base, *_, total, merged = (np.asarray(Image.open(each.path), float) for each in pictures)
     assert np.abs(merged - total).max() <= 3, "a merge by sum is the plain sum, but for fp16"

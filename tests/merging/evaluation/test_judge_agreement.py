@@ -41,7 +41,7 @@ def test_every_concept_is_looked_for_in_every_way(
     detector = load_detector()
     cases = {case.name: case for case in judged_cases(shelf_cases("tuning", 1, detector.things))}
     assert "cat-outline" not in cases, "a style"
-    found = looks(arena, detector, [replace(cases["cat-dog"], tasks=cases["cat-dog"].tasks[:1])],
-                  silent)  # fmt: skip
+    pair = replace(cases["cat-dog"], tasks=cases["cat-dog"].tasks[:1])
+    found = looks(replace(arena, steps=2), detector, [pair], silent)
     assert [look.way for look in found] == ["base", "base", "stack", "stack"]
     assert not any(look.found(0.5) or look.seen for look in found[:2])
