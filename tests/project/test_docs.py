@@ -27,6 +27,7 @@ SECTIONS = {  # page → the tables in it that commands have printed
     "benchmarks.md": (
         "base",
         "contest",
+        "contest-methods",
         "contest-test",
         "speed",
         "sd15",
