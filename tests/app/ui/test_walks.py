@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, expect
 from merging import formats
 from merging.diffusion.random_sd15 import random_sd15
 from tests.app.accessibility import accessible
-from tests.app.browsing import PATIENCE, PHONE, SMALL, Arrive, Visitor
+from tests.app.browsing import PATIENCE, PHONE, Arrive, Visitor
 from tests.app.conftest import for_sd15
 
 # The tab is looked at by nobody, and every notification is written down as the browser shows it.
@@ -75,7 +75,7 @@ def test_the_keyboard_alone_leads_from_an_example_to_a_merge(
     page.keyboard.press("Enter")
     expect(visitor.prompt).to_have_value("a photo of a sks cat, vxz pizza")
     expect(page.locator("#chips .said")).to_have_count(2)
-    cheaper(SMALL)
+    cheaper()
     page.keyboard.press("Control+Enter")
     expect(visitor.press).to_have_text("Working…")
     visitor.hear("done")
