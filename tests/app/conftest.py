@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradio_client import Client
 from playwright.sync_api import Browser, ViewportSize
 
 from app.examples import examples
@@ -69,6 +70,15 @@ def blocks(studio: Studio) -> Iterator[Any]:
 def url(blocks: Any) -> str:
     """Its address."""
     return str(blocks.local_url)
+
+
+@pytest.fixture(scope="module")
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A program that calls the public endpoints."""
+    downloads = tmp_path_factory.mktemp("downloads")
+    client = Client(url, verbose=False, download_files=downloads, analytics_enabled=False)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,6 @@ from merging.request import MergeRequest, Source
 from tests.conftest import ROOT
 
 QUICK: dict[str, Any] = {"samples": 2, "targets": "cross-attention"}
-
-
-@pytest.fixture(scope="module")
-def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    downloads = tmp_path_factory.mktemp("downloads")
-    client = Client(url, verbose=False, download_files=downloads, analytics_enabled=False)
-    yield client
-    client.close()
 
 
 def test_only_these_endpoints_are_offered(client: Client) -> None:
