@@ -23,6 +23,7 @@ Factors = tuple[float, ...]  # of the strengths as they were given
 
 LOW, HIGH = 0.05, 2.0  # at 0 a LoRA would not be merged at all
 FIRST_STEP = 0.3  # standard deviation of the first strengths around the given ones
+SEEDS = 2**64
 DIGITS = 4  # of a factor, so that what is printed is what was tried
 
 
@@ -74,16 +75,21 @@ def _given(size: int) -> Generator[Factors, float, None]:
     yield (1.0,) * size
 
 
+def _numbers(seed: int, purpose: int) -> np.random.Generator:
+    """A generator for a purpose; torch takes seeds from -2**63 on, numpy none below 0."""
+    return np.random.default_rng([seed % SEEDS, purpose])
+
+
 def _random(size: int, seed: int) -> Generator[Factors, float, None]:
     """Even over the whole range."""
-    numbers = np.random.default_rng([seed, 1])
+    numbers = _numbers(seed, 1)
     while True:
         yield _rounded(numbers.uniform(LOW, HIGH, size))
 
 
 def _evolution(size: int, seed: int) -> Generator[Factors, float, None]:
     """CMA-ES around the strengths as given; takes the score of every proposal."""
-    numbers = np.random.default_rng([seed, 2])
+    numbers = _numbers(seed, 2)
     options = {
         "bounds": [LOW, HIGH],
         "seed": np.nan,  # numpy's global generator is left alone

@@ -40,6 +40,7 @@ def test_the_seed_decides_and_the_global_generator_does_not() -> None:
     np.random.seed(5)
     assert list(search(hill, 3, 12, seed=1)) == one
     assert list(search(hill, 3, 12, seed=2)) != one
+    assert list(search(hill, 3, 12, seed=-1)) != one, "numpy itself takes no seed below 0"
 
 
 @pytest.mark.parametrize("stored", [0, 1, 2, 9, 16])
