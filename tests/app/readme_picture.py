@@ -8,6 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from app.examples import examples
 from merging.io.assets import ASSETS
 from tests.app.browsing import DESKTOP, Visitor, chromium
@@ -17,6 +19,7 @@ OUT = ASSETS / "readme" / "studio.png"
 PART = {"x": 0, "y": 0, "width": DESKTOP["width"], "height": 987}  # as far as the pictures reach
 SHARP = 1.5  # pixels of the picture for one of the page
 PATIENCE = 3_600_000  # ms
+COLOURS = 256  # a third of the bytes, and nothing that the eye sees
 
 
 def main(out: Path = OUT) -> None:
@@ -29,6 +32,7 @@ def main(out: Path = OUT) -> None:
         visitor.hear("done", patience=PATIENCE)
         page.locator("#dock").evaluate("dock => dock.style.display = 'none'")
         page.screenshot(path=out, full_page=True, clip=PART)
+    Image.open(out).convert("RGB").quantize(COLOURS).save(out, optimize=True)
 
 
 if __name__ == "__main__":
