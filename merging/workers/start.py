@@ -14,7 +14,7 @@ def start_context(*imported: str) -> ForkServerContext | SpawnContext:
     """Processes that begin without the threads and locks of this one, which a fork would copy.
 
     On Linux they are forks of a process that has imported these modules and started no thread, so
-    that one which takes the place of another works at once; elsewhere each imports for itself.
+    that one which takes the place of another begins sooner; elsewhere each imports for itself.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
